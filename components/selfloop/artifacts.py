@@ -1,0 +1,148 @@
+"""Artifacts that are complete or absent: data first, a manifest with SHA-256 digests last.
+
+An artifact is a directory. Its digest covers what defines it: the rows of a table, whatever its shards; the weights,
+configuration and tokenizer of a policy. Timings and other things of the moment live in a sidecar, outside the digest.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kfp.dsl import Artifact
+from pydantic import BaseModel, ValidationError
+
+from selfloop.errors import UserError
+from selfloop.records import TABLE
+
+MANIFEST = "manifest.json"
+SIDECAR = "sidecar.json"
+
+
+class Manifest(BaseModel):
+    """What an artifact is and where it came from. ``inputs`` maps the stage's input names to digests."""
+
+    version: int = 1
+    kind: str
+    digest: str
+    files: dict[str, str]
+    stage: str
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    code: str
+    metadata: dict[str, Any]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@functools.cache
+def code_digest() -> str:
+    """SHA-256 over the source of the installed selfloop package: the version of the code, also between releases."""
+    root, whole = Path(__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        whole.update(f"{path.relative_to(root)}\0{file_digest(path)}\n".encode())
+    return whole.hexdigest()
+
+
+def seal(
+    directory: Path,
+    kind: str,
+    *,
+    stage: str = "",
+    params: dict[str, Any] | None = None,
+    inputs: dict[str, str] | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> Manifest:
+    """Write the manifest of a directory whose data is complete; from then on it is an artifact."""
+    files = {
+        str(path.relative_to(directory)): file_digest(path)
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name not in (MANIFEST, SIDECAR)
+    }
+    if TABLE in files:
+        digest = str(json.loads((directory / TABLE).read_text())["digest"])
+    else:
+        digest = hashlib.sha256("".join(f"{name}\0{value}\n" for name, value in files.items()).encode()).hexdigest()
+    manifest = Manifest(
+        kind=kind,
+        digest=digest,
+        files=files,
+        stage=stage,
+        params=params or {},
+        inputs=inputs or {},
+        code=code_digest(),
+        metadata=metadata or {},
+    )
+    unfinished = directory / f"{MANIFEST}.partial"
+    unfinished.write_text(manifest.model_dump_json(indent=1))
+    os.replace(unfinished, directory / MANIFEST)
+    return manifest
+
+
+def manifest_of(directory: str | Path) -> Manifest:
+    """The manifest of an artifact. Raises ``UserError`` where there is none: its maker did not finish."""
+    path = Path(directory) / MANIFEST
+    try:
+        return Manifest.model_validate_json(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{directory} is not a finished artifact (it has no {MANIFEST}): make it again.") from None
+    except ValidationError:
+        raise UserError(f"{path} is not a manifest of selfloop: make the artifact again.") from None
+
+
+def check(directory: str | Path) -> Manifest:
+    """The manifest, after every file was compared with it. A file altered or missing is refused by name."""
+    manifest = manifest_of(directory)
+    for name, expected in manifest.files.items():
+        path = Path(directory) / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing although its manifest lists it: remove {directory} and make it again.")
+        if file_digest(path) != expected:
+            raise UserError(f"{path} was altered after it was sealed: remove {directory} and make it again.")
+    return manifest
+
+
+def hand_on(source: Artifact, target: Artifact) -> None:
+    """Give a sealed artifact a second place: hard links where the file system allows it, copies elsewhere.
+
+    It stays the same artifact: its manifest, which tells who made it of what, goes with it, last.
+    """
+
+    def link(a: str, b: str) -> None:
+        try:
+            os.link(a, b)
+        except OSError:
+            shutil.copyfile(a, b)
+
+    place, target_place = Path(source.path), Path(target.path)
+    shutil.copytree(
+        place, target_place, copy_function=link, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True
+    )
+    link(str(place / MANIFEST), str(target_place / MANIFEST))
+    target.metadata.update(source.metadata)
+
+
+def sidecar_of(directory: str | Path) -> dict[str, Any]:
+    """What is noted beside an artifact and outside its digest; empty where nothing is."""
+    path = Path(directory) / SIDECAR
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def write_json(directory: str | Path, value: object, name: str = "value.json") -> None:
+    """Write a small value as canonical JSON, so that equal values have equal digests."""
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    partial = Path(directory) / f"{name}.partial"
+    partial.write_text(json.dumps(value, sort_keys=True, indent=1))
+    os.replace(partial, Path(directory) / name)
+
+
+def read_json(directory: str | Path, name: str = "value.json") -> Any:
+    """Read what ``write_json`` wrote."""
+    return json.loads((Path(directory) / name).read_text())

@@ -1,0 +1,106 @@
+"""Environments: tasksets with their protocol and their verifier, one file each, found by name.
+
+An environment is a subclass of ``Environment`` in a module of this package, a ``family:name`` of one that adapts a
+whole library (``reasoning-gym:countdown``), or the user's own as ``module:Class``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from selfloop.errors import UserError, unknown
+from selfloop.records import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Restarts(NamedTuple):
+    """Where position ids start again at 1: on the token itself (``at``) or on the one behind it (``after``)."""
+
+    at: str
+    after: str
+
+
+class Grade(NamedTuple):
+    """What an environment says of one completion. ``score`` is in [0, 1]."""
+
+    ok: bool
+    score: float
+    reason: str
+
+
+class Environment(ABC):
+    """Tasks by level of difficulty, and what counts as solving them."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    levels: ClassVar[range | None] = None
+    """The levels of difficulty, where the environment has an ordered scale of them."""
+    alphabet: ClassVar[str | None] = None
+    """The characters of its texts, where a policy can be trained on them from scratch."""
+    restarts: ClassVar[Restarts | None] = None
+    """The position scheme that a policy trained from scratch shall use; plain counting where none is given."""
+
+    @property
+    def offers(self) -> set[str]:
+        """The features that a recipe can ask for: ``levels``, ``alphabet``."""
+        return {feature for feature in ("levels", "alphabet") if getattr(self, feature) is not None}
+
+    @abstractmethod
+    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """``count`` tasks of one level, the same for the same seed."""
+
+    @abstractmethod
+    def check(self, task: Task, completion: str) -> Grade:
+        """Grade one completion that the policy ended by itself."""
+
+    def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
+        import pyarrow as pa
+
+        grades = [
+            self.check(Task(**row), completion)
+            for row, completion in zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
+        ]
+        ok, score, reason = zip(*grades, strict=True) if grades else ((), (), ())
+        return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reason, pa.string())
+
+
+class ExactAnswer(Environment):
+    """An environment whose completion is right when it is the answer, letter by letter."""
+
+    def check(self, task: Task, completion: str) -> Grade:
+        ok = completion == task.answer
+        return Grade(ok, float(ok), "correct" if ok else "wrong answer")
+
+    def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        ok = pc.equal(completions, tasks["answer"])
+        return ok, pc.cast(ok, pa.float64()), pc.if_else(ok, "correct", "wrong answer")
+
+
+def environments() -> dict[str, type[Environment]]:
+    """Every environment that comes with selfloop, by name; a family such as ``reasoning-gym`` is one entry."""
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    return {module.environment.name: module.environment for module in modules}
+
+
+def find_environment(name: str) -> Environment:
+    """The environment of this name. Raises ``UserError`` with the nearest name where there is none."""
+    known = environments()
+    family, _, member = name.partition(":")
+    if family in known:
+        return known[family](member) if member else known[family]()
+    if member:
+        try:
+            return getattr(importlib.import_module(family), member)()
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"No environment at '{name}': {error}.") from None
+    raise unknown("environment", name, known)

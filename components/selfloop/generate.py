@@ -1,0 +1,105 @@
+"""``generate_rollouts``: attempts of a policy at tasks, in batches of prompts of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from kfp.dsl import Dataset, Input, Model, Output
+from pydantic import Field
+
+from selfloop import progress
+from selfloop.policy import Policy, load, position_ids, seed_of
+from selfloop.records import Rollout, Task, batched, rows, writing
+from selfloop.stage import Params, Resources, stage
+
+
+class GenerateParams(Params):
+    """A task's first attempt is greedy; those that its proposer allows beyond are sampled."""
+
+    temperature: float = Field(1.0, gt=0, description="Temperature of the attempts after the first, greedy one.")
+    max_tokens: int = Field(512, ge=1, description="Tokens of a completion at most; a task may allow fewer.")
+    batch_size: int = Field(512, ge=1, description="Attempts decoded at once.")
+    seed: int = Field(0, ge=0, description="Seed of the sampling.")
+    round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
+
+
+WINDOW_BATCHES = 16
+
+
+class Attempt(NamedTuple):
+    """One completion to draw: the task, which attempt at it, and its prompt's tokens."""
+
+    task: Task
+    number: int
+    prompt: list[int]
+
+
+@stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
+def generate_rollouts(
+    params: GenerateParams, policy: Input[Model], tasks: Input[Dataset], rollouts: Output[Dataset]
+) -> None:
+    """Draw the attempts that each task allows from the policy."""
+    loaded = load(policy.path, policy.metadata["digest"])
+    total = sum(task.attempts for task in rows(tasks.path, Task))
+    with writing(rollouts.path, Rollout) as table:
+        for drawn in draw(loaded, rows(tasks.path, Task), params):
+            table.write(drawn)
+            progress.report(table.rows, total, "rollouts")
+
+
+def draw(policy: Policy, tasks: Iterable[Task], params: GenerateParams) -> Iterator[list[Rollout]]:
+    """Rollouts in the order of the tasks and their attempts, in windows that fit into memory."""
+    attempts = (Attempt(task, number, []) for task in tasks for number in range(task.attempts))
+    for index, window in enumerate(batched(attempts, params.batch_size * WINDOW_BATCHES)):
+        encoded = policy.tokenizer([a.task.prompt for a in window], add_special_tokens=False)["input_ids"]
+        window = [a._replace(prompt=prompt) for a, prompt in zip(window, encoded, strict=True)]
+        done: dict[tuple[str, int], Rollout] = {}
+        for number, batch in enumerate(_batches(window, params.batch_size)):
+            seed = seed_of(params.seed, params.round, "generate", index, number)
+            done.update({(r.task, r.attempt): r for r in _decode(policy, batch, params, seed)})
+        yield [done[a.task.id, a.number] for a in window]
+
+
+def _batches(window: Sequence[Attempt], size: int) -> Iterator[list[Attempt]]:
+    """Batches of either greedy or sampled attempts, of equal prompt lengths as far as that leaves them well filled."""
+    batch: list[Attempt] = []
+    for attempt in sorted(window, key=lambda a: (a.number > 0, len(a.prompt))):
+        if batch:
+            other_kind = (attempt.number > 0) != (batch[-1].number > 0)
+            longer = len(attempt.prompt) != len(batch[-1].prompt) and len(batch) >= size // 4
+            if other_kind or longer or len(batch) == size:
+                yield batch
+                batch = []
+        batch.append(attempt)
+    if batch:
+        yield batch
+
+
+def _decode(policy: Policy, batch: list[Attempt], params: GenerateParams, seed: int) -> Iterator[Rollout]:
+    import torch
+    from transformers import GenerationConfig
+
+    prompts = policy.tokenizer.pad({"input_ids": [a.prompt for a in batch]}, padding_side="left", return_tensors="pt")
+    positions = position_ids(policy, prompts["input_ids"], prompts["attention_mask"])
+    allowed = [min(a.task.max_tokens, params.max_tokens) for a in batch]
+    config = GenerationConfig(
+        max_new_tokens=max(allowed),
+        do_sample=batch[0].number > 0,
+        pad_token_id=policy.tokenizer.pad_token_id,
+        eos_token_id=policy.model.generation_config.eos_token_id,
+        **({"temperature": params.temperature, "top_k": 0, "top_p": 1.0} if batch[0].number > 0 else {}),
+    )
+    with torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(seed)
+        extra = {} if positions is None else {"position_ids": positions}
+        drawn = policy.model.generate(**prompts, **extra, generation_config=config)
+    ends = torch.as_tensor(config.eos_token_id)
+    tokens = drawn[:, prompts["input_ids"].shape[1] :]
+    ended = torch.isin(tokens, ends)
+    lengths = torch.where(ended.any(1), ended.int().argmax(1), tokens.shape[1])
+    texts = policy.tokenizer.batch_decode([row[:n] for row, n in zip(tokens.tolist(), lengths.tolist(), strict=True)])
+    for attempt, text, length, limit, end in zip(batch, texts, lengths.tolist(), allowed, ended.any(1), strict=True):
+        finished = bool(end) and length < limit
+        task = attempt.task
+        yield Rollout(task.id, task.level, attempt.number, task.prompt, text, finished, length + finished)

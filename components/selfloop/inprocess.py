@@ -1,0 +1,149 @@
+"""Mode 1: every stage call runs at once, in this interpreter.
+
+Finished stages are found by content key (stage, parameters, input digests, code) and skipped, so a run that was killed
+resumes where it stopped. A stage works in a ``.partial`` folder that is renamed when all its outputs are sealed.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from kfp.dsl import Artifact
+
+from selfloop import artifacts, progress
+from selfloop.errors import UserError
+from selfloop.recipe import Recipe, Settings
+from selfloop.stage import Outputs, Params, Stage, is_file
+
+RETURNED = "returned.json"
+RUN = "run.json"
+
+
+class Listener(Protocol):
+    """Who is told what happens in a run; the terminal's display is one."""
+
+    def stage_begins(self, round: int, stage: Stage) -> None:
+        """A stage starts to work."""
+
+    def stage_moves(self, done: int, total: int, unit: str) -> None:
+        """The running stage has finished ``done`` of ``total`` units."""
+
+    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+        """A stage is finished, or was found finished."""
+
+
+class Silent:
+    """A listener that says nothing."""
+
+    def stage_begins(self, round: int, stage: Stage) -> None: ...
+
+    def stage_moves(self, done: int, total: int, unit: str) -> None: ...
+
+    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None: ...
+
+
+class InProcess:
+    """Runs stages in a workspace: ``root/round-03/generate_rollouts-1f2e3d4c5b6a/rollouts``."""
+
+    def __init__(self, root: Path, listener: Listener | None = None, round: int = 0) -> None:
+        self._root, self._round = root, round
+        self._listener: Listener = listener or Silent()
+
+    def begins(self, round: int, goes_on: Any) -> bool:
+        """Open a round unless the last one said that the loop is finished."""
+        if goes_on:
+            self._round = round
+        return bool(goes_on)
+
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Outputs:
+        """Run a stage, or find it finished."""
+        place = self._root / f"round-{self._round:02}" / f"{stage.name}-{content_key(stage, params, inputs)[:12]}"
+        skipped = place.exists()
+        if not skipped:
+            self._listener.stage_begins(self._round, stage)
+            with progress.watched_by(self._listener.stage_moves):
+                self._run(stage, params, inputs, place)
+        returned = artifacts.read_json(place, RETURNED) if stage.returns else None
+        outputs = Outputs({name: found(place / name, kind) for name, kind in stage.outputs.items()}, returned)
+        self._listener.stage_ends(self._round, stage, outputs, skipped)
+        return outputs
+
+    def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path) -> None:
+        partial = place.with_name(place.name + ".partial")
+        if partial.exists():
+            shutil.rmtree(partial)
+        made = {name: kind(name=name, uri=str(partial / name)) for name, kind in stage.outputs.items()}
+        returned = stage.run(params, inputs | made)
+        if stage.returns:
+            artifacts.write_json(partial, returned, RETURNED)
+        os.rename(partial, place)
+
+
+def content_key(stage: Stage, params: Params, inputs: dict[str, Artifact]) -> str:
+    """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, its inputs."""
+    whole = {
+        "stage": stage.target,
+        "code": artifacts.code_digest(),
+        "params": params.model_dump(mode="json"),
+        "inputs": {name: artifacts.manifest_of(inputs[name].path).digest for name in stage.inputs},
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def found(place: Path, kind: type[Artifact]) -> Artifact:
+    """The finished artifact at a place."""
+    if is_file(kind):
+        return kind(name=place.name, uri=str(place))
+    manifest = artifacts.manifest_of(place)
+    return kind(name=place.name, uri=str(place), metadata=manifest.metadata | {"digest": manifest.digest})
+
+
+S = typing.TypeVar("S", bound=Settings)
+
+
+def run(recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None) -> Any:
+    """Run a recipe in this process, in the folder ``root``; run it again after a crash and it resumes.
+
+    Returns what the last round left. Raises ``UserError`` where the folder belongs to another configuration or is in
+    use by another run.
+    """
+    recipe.check(settings)
+    with claimed(root, recipe, settings):
+        return recipe.drive(settings, InProcess(root, listener))
+
+
+@contextmanager
+def claimed(root: Path, recipe: Recipe[Any], settings: Settings) -> Iterator[None]:
+    """Hold a run's folder: one run at a time, and of one configuration only."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "run.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"Another run is at work in {root}: wait for it, or choose another --output.") from None
+        about = {"recipe": recipe.target, "settings": settings.chosen()}
+        if not (root / RUN).exists():
+            if any(path.name != "run.lock" for path in root.iterdir()):
+                raise UserError(f"{root} holds files that are no run of selfloop: choose another --output.")
+            artifacts.write_json(root, about, RUN)
+        elif (before := artifacts.read_json(root, RUN)) != about:
+            raise UserError(
+                f"{root} holds a run of another configuration ({_first_difference(before, about)}): choose another "
+                "--output, or give the same settings to resume it."
+            )
+        yield
+
+
+def _first_difference(before: Any, now: Any, path: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for name in sorted(before.keys() | now.keys()):
+            if before.get(name) != now.get(name):
+                return _first_difference(before.get(name), now.get(name), f"{path}.{name}" if path else name)
+    return f"{path.removeprefix('settings.')} was {before!r}, now {now!r}"

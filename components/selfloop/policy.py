@@ -1,0 +1,141 @@
+"""Policies on disk and in memory: a Hugging Face directory with safetensors weights, a configuration, a tokenizer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from selfloop.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from selfloop.environments import Restarts
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+KEPT_LOADED = 2
+
+
+class Policy(NamedTuple):
+    """A model and its tokenizer, in memory."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+_loaded: OrderedDict[str, Policy] = OrderedDict()
+
+
+def check_policy(directory: str | Path) -> None:
+    """Refuse a directory that is no policy. Raises ``UserError`` naming the file that is missing, pickled or cut off."""
+    from safetensors import SafetensorError, safe_open
+
+    place = Path(directory)
+    if not (place / "config.json").is_file():
+        raise UserError(f"{place} is not a policy: it has no config.json.")
+    weights = sorted(place.glob("*.safetensors"))
+    if not weights:
+        pickles = [path.name for pattern in PICKLES for path in place.glob(pattern)]
+        if pickles:
+            raise UserError(
+                f"{place} holds its weights as a pickle ({pickles[0]}), which can run code when it is read: "
+                "save it with save_pretrained, which writes safetensors."
+            )
+        raise UserError(f"{place} is a policy without weights: it has no *.safetensors file.")
+    for path in weights:
+        try:
+            with safe_open(path, framework="numpy") as file:
+                file.keys()
+        except SafetensorError as error:
+            raise UserError(f"{path} is cut off or damaged ({error}): copy it again.") from None
+
+
+def load(directory: str | Path, digest: str | None = None) -> Policy:
+    """A policy from its directory; with a ``digest``, the one that is loaded already where there is one.
+
+    What is loaded is shared between stages: whoever changes weights works on ``fresh``.
+    """
+    if digest is not None and digest in _loaded:
+        _loaded.move_to_end(digest)
+        return _loaded[digest]
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    check_policy(directory)
+    model = AutoModelForCausalLM.from_pretrained(directory, use_safetensors=True, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    policy = Policy(model.eval(), tokenizer)
+    if digest is not None:
+        _loaded[digest] = policy
+        while len(_loaded) > KEPT_LOADED:
+            _loaded.popitem(last=False)
+    return policy
+
+
+def fresh(directory: str | Path) -> Policy:
+    """A policy of one's own, to train."""
+    return load(directory)
+
+
+def save(policy: Policy, directory: str | Path) -> None:
+    """Write weights (safetensors), configuration and tokenizer."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    policy.model.save_pretrained(directory)
+    policy.tokenizer.save_pretrained(directory)
+
+
+def scratch_tokenizer(alphabet: str) -> PreTrainedTokenizerBase:
+    """A tokenizer with one token a character, ``<pad>`` and ``<eos>``."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from tokenizers.decoders import Fuse
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet])}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    inner.decoder = Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", padding_side="left")
+
+
+def restart_ids(restarts: Restarts, tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
+    """A position scheme as a policy's configuration keeps it: the token ids at and after which positions restart."""
+    ids = {side: tokenizer.convert_tokens_to_ids(list(getattr(restarts, side))) for side in ("at", "after")}
+    return {side: list(values) for side, values in ids.items()}
+
+
+def position_ids(policy: Policy, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
+    """Position ids of shape (batch, length), or none where the policy counts as its library does."""
+    restarts: dict[str, list[int]] | None = getattr(policy.model.config, "position_restarts", None)
+    if restarts is None:
+        return None
+    return restarted(tokens, mask, restarts["at"], restarts["after"])
+
+
+def restarted(tokens: torch.Tensor, mask: torch.Tensor, at: Sequence[int], after: Sequence[int]) -> torch.Tensor:
+    """Positions that start at 1 on the first real token, again on each token of ``at`` and behind each of ``after``.
+
+    All tensors have the shape (batch, length); ``mask`` is 0 on padding, on either side.
+    """
+    import torch
+
+    starts = torch.isin(tokens, torch.tensor(at, device=tokens.device))
+    behind = torch.isin(tokens, torch.tensor(after, device=tokens.device))
+    starts[:, 1:] |= behind[:, :-1]
+    starts |= (mask.cumsum(dim=1) == 1) & (mask == 1)
+    index = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    return index - torch.where(starts, index, 0).cummax(dim=1).values + 1
+
+
+def seed_of(*parts: Any) -> int:
+    """A seed of 63 bits, different for different parts (run seed, round, purpose)."""
+    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,391 @@
+"""The tables that flow between stages: typed rows, Arrow schemas, Parquet shards.
+
+A record is a ``NamedTuple``; its Arrow schema is derived from its annotations, so a column is written once.
+Tables are directories of Parquet shards, read and written as streams of batches: ten million rows pass
+through a stage in constant memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from selfloop.errors import UserError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Task(NamedTuple):
+    """One problem. ``attempts`` and ``max_tokens`` are what its proposer allows for it."""
+
+    id: str
+    level: int
+    suite: str
+    prompt: str
+    answer: str
+    attempts: int = 1
+    max_tokens: int = 512
+    metadata: str = "{}"
+
+
+class Rollout(NamedTuple):
+    """One attempt at a task. ``finished`` says that the policy ended it by itself, with its end token."""
+
+    task: str
+    level: int
+    attempt: int
+    prompt: str
+    completion: str
+    finished: bool
+    tokens: int
+
+
+class Verdict(NamedTuple):
+    """What the loop believes of a rollout (``ok``), and what is true where that is known (``truth``).
+
+    Rows stand in the order of the rollouts that they judge. ``truth`` is for auditing: it never trains.
+    """
+
+    task: str
+    level: int
+    attempt: int
+    ok: bool
+    score: float
+    reason: str
+    truth: bool | None
+
+
+class Example(NamedTuple):
+    """One text to train on. ``round`` is the round that made it, 0 for the data of the base policy."""
+
+    task: str
+    level: int
+    prompt: str
+    completion: str
+    round: int
+
+
+class ItemResult(NamedTuple):
+    """How one policy (``champion`` or ``candidate``) did on one held-out item."""
+
+    policy: str
+    suite: str
+    level: int
+    task: str
+    attempt: int
+    ok: bool
+    completion: str
+
+
+VERSIONS: Mapping[type, int] = {Task: 1, Rollout: 1, Verdict: 1, Example: 1, ItemResult: 1}
+TABLE = "table.json"
+BATCH_ROWS = 65_536
+SHARD_ROWS = 2_000_000
+
+T = TypeVar("T")
+R = TypeVar("R", bound=tuple[Any, ...])
+
+
+def schema(record: type[tuple[Any, ...]]) -> pa.Schema:
+    """The Arrow schema of a record, with the record's name and version as metadata."""
+    import pyarrow as pa
+
+    arrow = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    fields = []
+    for name, hint in typing.get_type_hints(record).items():
+        nullable = isinstance(hint, types.UnionType)
+        base = next(a for a in typing.get_args(hint) if a is not type(None)) if nullable else hint
+        fields.append(pa.field(name, arrow[base], nullable=nullable))
+    return pa.schema(fields, metadata={"selfloop.record": record.__name__, "selfloop.version": str(VERSIONS[record])})
+
+
+def to_batch(record: type[R], rows: Iterable[R]) -> pa.RecordBatch:
+    """Rows as one Arrow batch; a value of the wrong type is refused with its row and field."""
+    import pyarrow as pa
+
+    expected, listed = schema(record), list(rows)
+    columns = list(zip(*listed, strict=True)) if listed else [()] * len(expected)
+    try:
+        return pa.RecordBatch.from_arrays(
+            [pa.array(values, field.type) for values, field in zip(columns, expected, strict=True)], schema=expected
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        row, field = next(
+            (row, field)
+            for row, values in enumerate(listed)
+            for value, field in zip(values, expected, strict=True)
+            if not _fits(value, field)
+        )
+        raise UserError(f"Row {row}, field '{field.name}' of a {record.__name__} must be {field.type}.") from None
+
+
+def _fits(value: object, field: pa.Field) -> bool:
+    import pyarrow as pa
+
+    try:
+        pa.array([value], field.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return False
+    return True
+
+
+class RowDigest:
+    """SHA-256 over the values of a table, the same however the rows are cut into batches and shards."""
+
+    def __init__(self, expected: pa.Schema) -> None:
+        self._schema = expected
+        self._columns = [(hashlib.sha256(), hashlib.sha256()) for _ in expected]
+
+    def update(self, batch: pa.RecordBatch) -> None:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for column, (shape, data) in zip(batch.columns, self._columns, strict=True):
+            if pa.types.is_string(column.type):
+                lengths = pc.fill_null(pc.binary_length(column), -1)
+                shape.update(lengths.to_numpy())
+                offsets = column.buffers()[1]
+                if offsets is not None and len(column):
+                    ends = memoryview(offsets).cast("i")[column.offset : column.offset + len(column) + 1]
+                    data.update(memoryview(column.buffers()[2] or b"")[ends[0] : ends[-1]])
+            else:
+                shape.update(pc.is_null(column).to_numpy(zero_copy_only=False))
+                filled = pc.fill_null(column, False if pa.types.is_boolean(column.type) else 0)
+                data.update(filled.to_numpy(zero_copy_only=False))
+
+    def hexdigest(self) -> str:
+        whole = hashlib.sha256(str(self._schema.metadata).encode())
+        for field, (shape, data) in zip(self._schema, self._columns, strict=True):
+            whole.update(f"{field.name}:{field.type}".encode() + shape.digest() + data.digest())
+        return whole.hexdigest()
+
+
+class Writer:
+    """Writes rows or batches of one record as Parquet shards into a directory."""
+
+    def __init__(self, directory: Path, record: type[tuple[Any, ...]], shard_rows: int = SHARD_ROWS) -> None:
+        self._directory, self._record, self._shard_rows = directory, record, shard_rows
+        self._schema = schema(record)
+        self._digest = RowDigest(self._schema)
+        self._pending: list[pa.RecordBatch] = []
+        self._pending_rows = self._rows_in_shard = self._shards = self._flushed = 0
+        self._file: Any = None
+
+    def write(self, rows: Iterable[tuple[Any, ...]] | pa.RecordBatch) -> None:
+        """Append rows in order. Raises ``UserError`` where a value breaks the schema."""
+        import pyarrow as pa
+
+        batch = rows if isinstance(rows, pa.RecordBatch) else to_batch(self._record, rows)
+        self._refuse_misfits(batch)
+        self._digest.update(batch)
+        self._pending.append(batch)
+        self._pending_rows += batch.num_rows
+        if self._pending_rows >= BATCH_ROWS:
+            self._flush()
+
+    def _refuse_misfits(self, batch: pa.RecordBatch) -> None:
+        check_schema(batch.schema, self._record, str(self._directory))
+        for field, column in zip(self._schema, batch.columns, strict=True):
+            if not field.nullable and column.null_count:
+                row = self.rows + column.is_null().to_pylist().index(True)
+                raise UserError(
+                    f"{self._directory}: row {row}, field '{field.name}' of a {self._record.__name__} is missing."
+                )
+
+    def _flush(self) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if self._file is None:
+            self._file = pq.ParquetWriter(self._directory / f"shard-{self._shards:05}.parquet", self._schema)
+            self._shards += 1
+        self._file.write_table(pa.Table.from_batches(self._pending, self._schema))
+        self._flushed += self._pending_rows
+        self._rows_in_shard += self._pending_rows
+        self._pending, self._pending_rows = [], 0
+        if self._rows_in_shard >= self._shard_rows:
+            self._file.close()
+            self._file, self._rows_in_shard = None, 0
+
+    @property
+    def rows(self) -> int:
+        """The rows written so far."""
+        return self._flushed + self._pending_rows
+
+    def close(self) -> None:
+        """Finish the last shard and write ``table.json`` (record, version, rows, digest of the rows)."""
+        if self._pending_rows or not self._shards:
+            self._flush()
+        if self._file is not None:
+            self._file.close()
+        about = {
+            "record": self._record.__name__,
+            "version": VERSIONS[self._record],
+            "rows": self.rows,
+            "digest": self._digest.hexdigest(),
+        }
+        (self._directory / TABLE).write_text(json.dumps(about))
+
+
+@contextmanager
+def writing(directory: str | Path, record: type[tuple[Any, ...]], shard_rows: int = SHARD_ROWS) -> Iterator[Writer]:
+    """A ``Writer`` that is closed when the block ends well."""
+    Path(directory).mkdir(parents=True, exist_ok=True)
+    writer = Writer(Path(directory), record, shard_rows)
+    yield writer
+    writer.close()
+
+
+def check_schema(found: pa.Schema, record: type[tuple[Any, ...]], where: str) -> None:
+    """Refuse a table whose columns are not the record's, naming the file and the first field that differs."""
+    expected = schema(record)
+    metadata = found.metadata or {}
+    version = metadata.get(b"selfloop.version", str(VERSIONS[record]).encode()).decode()
+    if version != str(VERSIONS[record]):
+        raise UserError(
+            f"{where} holds version {version} of {record.__name__}, this selfloop reads version {VERSIONS[record]}: "
+            "make it again with this selfloop."
+        )
+    for field in expected:
+        index = found.get_field_index(field.name)
+        if index < 0:
+            raise UserError(f"{where} lacks the field '{field.name}' of {record.__name__}.")
+        if found.field(index).type != field.type:
+            raise UserError(
+                f"{where}: field '{field.name}' of {record.__name__} is {found.field(index).type}, not {field.type}."
+            )
+
+
+def read(
+    directory: str | Path, record: type[tuple[Any, ...]], columns: list[str] | None = None, batch_rows: int = BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """Stream a table's batches, in order. Raises ``UserError`` naming the file, row and field that are wrong."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    shards = sorted(Path(directory).glob("*.parquet"))
+    if not shards:
+        raise UserError(f"{directory} holds no Parquet shards: it is not a table of {record.__name__}s.")
+    for shard in shards:
+        try:
+            file = pq.ParquetFile(shard)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{shard} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+        check_schema(file.schema_arrow, record, str(shard))
+        wanted = columns or [field.name for field in schema(record)]
+        row = 0
+        for batch in file.iter_batches(batch_rows, columns=wanted):
+            batch = batch.select(wanted)
+            for name, column in zip(wanted, batch.columns, strict=True):
+                if column.null_count and not schema(record).field(name).nullable:
+                    missing = row + column.is_null().to_pylist().index(True)
+                    raise UserError(f"{shard}: row {missing}, field '{name}' of a {record.__name__} is missing.")
+            row += batch.num_rows
+            yield batch
+
+
+def rows(directory: str | Path, record: type[R]) -> Iterator[R]:
+    """Stream a table's rows as records, for small tables and for code that is not hot."""
+    for batch in read(directory, record):
+        yield from itertools.starmap(record, zip(*(c.to_pylist() for c in batch.columns), strict=True))
+
+
+def take(directory: str | Path, record: type[R], indices: Sequence[int]) -> list[R]:
+    """The rows with these indices, which must rise; only they become objects."""
+    import numpy as np
+    import pyarrow as pa
+
+    wanted, first, taken = np.asarray(indices), 0, list[R]()
+    for batch in read(directory, record):
+        low, high = np.searchsorted(wanted, [first, first + batch.num_rows])
+        picked = batch.take(pa.array(wanted[low:high] - first))
+        taken.extend(itertools.starmap(record, zip(*(c.to_pylist() for c in picked.columns), strict=True)))
+        first += batch.num_rows
+    return taken
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` items, the last one shorter."""
+    source = iter(items)
+    while batch := list(itertools.islice(source, size)):
+        yield batch
+
+
+def count(directory: str | Path) -> int:
+    """The number of rows in a table."""
+    return int(json.loads((Path(directory) / TABLE).read_text())["rows"])
+
+
+def beside(
+    left: Iterator[pa.RecordBatch], right: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Walk two tables with the same number of rows together, in slices of equal length."""
+    a = b = None
+    while True:
+        a = a if a is not None and a.num_rows else next(left, None)
+        b = b if b is not None and b.num_rows else next(right, None)
+        if a is None or b is None:
+            break
+        size = min(a.num_rows, b.num_rows)
+        if size:
+            yield a.slice(0, size), b.slice(0, size)
+        a, b = a.slice(size), b.slice(size)
+    if a is not None or b is not None:
+        raise UserError("Two tables that belong together have different numbers of rows: make the second one again.")
+
+
+def whole_groups(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Cut a stream anew so that the rows of one task, which stand together, are in one batch."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    held: list[pa.RecordBatch] = []
+    for batch in batches:
+        if not batch.num_rows:
+            continue
+        last = pc.index(batch["task"], batch["task"][-1]).as_py()
+        if last:
+            yield pa.concat_batches([*held, batch.slice(0, last)])
+            held = []
+        elif held and held[-1]["task"][-1] != batch["task"][0]:
+            yield pa.concat_batches(held)
+            held = []
+        held.append(batch.slice(last))
+    if held:
+        yield pa.concat_batches(held)
+
+
+def with_tasks(
+    batches: Iterator[pa.RecordBatch], tasks: Iterator[pa.RecordBatch]
+) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+    """Pair each batch (with a column ``task``) with the tasks of its rows, row by row.
+
+    Both tables name the tasks in the same order, so only a window of the tasks is held.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    window: pa.Table | None = None
+    for batch in batches:
+        while True:
+            if window is not None:
+                index = pc.index_in(batch["task"], value_set=window["id"].combine_chunks())
+                if not index.null_count:
+                    break
+            more = next(tasks, None)
+            if more is None:
+                name = batch["task"][index.is_null().to_pylist().index(True)] if window is not None else "any"
+                raise UserError(f"A rollout names the task '{name}', which is not among its tasks.")
+            table = pa.Table.from_batches([more])
+            window = table if window is None else pa.concat_tables([window, table])
+        if batch.num_rows:
+            yield batch, window.take(index).combine_chunks().to_batches()[0]
+            window = window.slice(index[-1].as_py())

@@ -1,0 +1,129 @@
+"""The report of a run: one self-contained HTML file, told anew after each round from the run's history.
+
+The history is loop state: what each round did, without the times, which are of the moment and stay in its sidecar.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
+from pydantic import Field
+
+from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
+from selfloop.evaluate import accuracy_by_level
+from selfloop.records import ItemResult, Rollout, Task, Verdict, beside, count, read, rows
+from selfloop.stage import Params, stage
+
+
+class BeginParams(Params):
+    """What the report calls the run."""
+
+    title: str = Field("selfloop", description="Heading of the report.")
+
+
+class ReportParams(Params):
+    """How much of a round the report shows."""
+
+    samples: int = Field(6, ge=0, description="Tasks of a round whose attempts are shown.")
+    round: int = Field(0, ge=0, description="The number of the round.")
+
+
+@stage()
+def begin_report(params: BeginParams, history: Output[Artifact], report: Output[HTML]) -> None:
+    """Begin the run's history, and a report that says that no round has ended yet."""
+    _publish({"title": params.title, "stages": {}, "rounds": []}, [], history, report)
+
+
+@stage()
+def report_round(
+    params: ReportParams,
+    history: Input[Artifact],
+    champion: Input[Model],
+    tasks: Input[Dataset],
+    rollouts: Input[Dataset],
+    verdicts: Input[Dataset],
+    examples: Input[Dataset],
+    candidate: Input[Model],
+    results: Input[Dataset],
+    decision: Input[Artifact],
+    curriculum: Input[Artifact],
+    next_history: Output[Artifact],
+    report: Output[HTML],
+) -> None:
+    """Add a round to the run's history, and tell the whole run as one HTML file."""
+    made = [champion, tasks, rollouts, verdicts, examples, candidate, results, decision, curriculum]
+    manifests = [manifest_of(artifact.path) for artifact in made]
+    told = read_json(history.path)
+    told["stages"] |= {manifest.stage: manifest.params for manifest in manifests}
+    levels_of_suite: dict[str, set[int]] = {}
+    for item in rows(results.path, ItemResult):
+        levels_of_suite.setdefault(item.suite, set()).add(item.level)
+    told["rounds"].append(
+        {
+            "round": params.round,
+            "tasks": count(tasks.path),
+            "rollouts": count(rollouts.path),
+            "accuracy": accuracy_by_level(rows(results.path, ItemResult)),
+            "suites": {suite: sorted(levels) for suite, levels in sorted(levels_of_suite.items())},
+            "kept": examples.metadata["kept"],
+            "rejected": examples.metadata["rejected"],
+            "audit": audit(verdicts.path),
+            "decision": read_json(decision.path),
+            "state": read_json(curriculum.path),
+            "samples": _samples(Path(tasks.path), Path(rollouts.path), Path(verdicts.path), params.samples),
+        }
+    )
+    times = [sidecar_of(artifact.path) for artifact in made if artifact is not champion or params.round == 1]
+    moments = sidecar_of(history.path).get("rounds", [])
+    _publish(told, [*moments, {"round": params.round, "stages": times}], next_history, report)
+
+
+def audit(verdicts: str) -> dict[str, int]:
+    """How the loop's verdicts compare with the truth: counts of true and false positives and negatives."""
+    import pyarrow.compute as pc
+
+    counts = {"true_positive": 0, "false_positive": 0, "false_negative": 0, "true_negative": 0}
+    for batch in read(verdicts, Verdict, ["ok", "truth"]):
+        ok, truth = batch["ok"], batch["truth"]
+        both = {
+            "true_positive": pc.and_(ok, truth),
+            "false_positive": pc.and_not(ok, truth),
+            "false_negative": pc.and_not(truth, ok),
+            "true_negative": pc.invert(pc.or_(ok, truth)),
+        }
+        for name, mask in both.items():
+            counts[name] += pc.sum(mask).as_py() or 0
+    return counts
+
+
+def _samples(tasks: Path, rollouts: Path, verdicts: Path, number: int) -> list[dict[str, Any]]:
+    """The first tasks of each level, with their attempts: as many as asked for, spread over the levels."""
+    by_level: dict[int, list[Task]] = {}
+    for task in rows(tasks, Task):
+        by_level.setdefault(task.level, []).append(task)
+    each = -(-number // max(len(by_level), 1))
+    chosen = {task.id: task for of_level in by_level.values() for task in islice(of_level, each)}
+    attempts: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
+    for rollout, verdict in beside(read(rollouts, Rollout), read(verdicts, Verdict)):
+        for name, completion, ok, truth, reason in zip(
+            *(rollout[c].to_pylist() for c in ("task", "completion")),
+            *(verdict[c].to_pylist() for c in ("ok", "truth", "reason")),
+            strict=True,
+        ):
+            if name in attempts:
+                attempts[name].append({"completion": completion, "ok": ok, "truth": truth, "reason": reason})
+    return [
+        {"level": task.level, "prompt": task.prompt, "answer": task.answer, "attempts": attempts[name]}
+        for name, task in islice(chosen.items(), number)
+    ]
+
+
+def _publish(told: dict[str, Any], moments: list[dict[str, Any]], history: Artifact, report: HTML) -> None:
+    from selfloop.report.render import render
+
+    write_json(history.path, told)
+    write_json(history.path, {"rounds": moments}, SIDECAR)
+    Path(report.path).write_text(render(read_json(history.path), moments), encoding="utf-8")

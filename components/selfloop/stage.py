@@ -1,0 +1,338 @@
+"""A stage, written once.
+
+From one typed function come the plain call, the KFP component with a flat, described signature, the container's entry
+point and the documentation::
+
+    @stage(image="generate", resources=Resources(gpu=1))
+    def generate_rollouts(params: GenerateParams, policy: Input[Model], tasks: Input[Dataset],
+                          rollouts: Output[Dataset]) -> None:
+        \"\"\"Draw a group of rollouts per task from the policy.\"\"\"
+
+Called with all its artifacts, a stage runs. Called without its outputs, it asks the executor in force: the one that
+runs it at once (``inprocess``) or the one that traces it into a pipeline (``pipeline``).
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import inspect
+import linecache
+import operator
+import resource
+import shutil
+import time
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol
+
+from kfp.dsl import HTML, Artifact
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticUndefined
+
+from selfloop import artifacts
+from selfloop.errors import UserError, unknown
+
+SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
+
+
+class Params(BaseModel):
+    """The parameters of a stage: frozen, validated, no unknown keys, and flat, so that KFP can express them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def filled(self, shared: Mapping[str, Any]) -> typing.Self:
+        """These parameters, where those that were not set themselves take a shared value of the same name."""
+        own = type(self).model_fields
+        update = {k: v for k, v in shared.items() if k in own and k not in self.model_fields_set}
+        return self.model_copy(update=update)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a stage asks of the cluster: KFP's own notation for ``cpu`` and ``memory``, and whole GPUs."""
+
+    cpu: str = "1"
+    memory: str = "2Gi"
+    gpu: int = 0
+
+
+class Outputs:
+    """A stage call's outputs by name, as attributes: ``generate_rollouts(...).rollouts``.
+
+    Holds artifacts when the stage ran, channels when it was traced; ``returned`` is the stage's return value.
+    """
+
+    def __init__(self, named: dict[str, Any], returned: Any = None) -> None:
+        self.named, self.returned = named, returned
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.__dict__["named"][name]
+        except KeyError:
+            raise AttributeError(f"This stage has no output '{name}', only {', '.join(self.named)}.") from None
+
+
+class Executor(Protocol):
+    """What a stage call without outputs is handed to."""
+
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
+        """Run or trace one stage."""
+        ...
+
+
+_executor: ContextVar[Executor | None] = ContextVar("executor", default=None)
+
+
+@contextmanager
+def executed_by(executor: Executor) -> Iterator[None]:
+    """Hand the stage calls in this block to ``executor``."""
+    token = _executor.set(executor)
+    try:
+        yield
+    finally:
+        _executor.reset(token)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One typed function and what was read off its signature. ``target`` is where a container finds it."""
+
+    name: str
+    target: str
+    function: Callable[..., bool | None]
+    params: type[Params]
+    inputs: Mapping[str, type[Artifact]]
+    outputs: Mapping[str, type[Artifact]]
+    returns: bool = False
+    image: str = "base"
+    resources: Resources = field(default_factory=Resources)
+    source: ClassVar[str] = "<selfloop component {}>"
+
+    def __post_init__(self) -> None:
+        for name, info in self.params.model_fields.items():
+            kfp_type(info.annotation, f"Parameter '{name}' of stage '{self.name}'")
+            if not info.description:
+                raise TypeError(f"Parameter '{name}' of stage '{self.name}' has no description: give its Field one.")
+
+    @property
+    def summary(self) -> str:
+        """The first line of the stage's docstring."""
+        return (inspect.getdoc(self.function) or "").split("\n")[0]
+
+    @property
+    def verb(self) -> str:
+        """The short name that progress and pipelines show: ``generate`` for ``generate_rollouts``."""
+        return self.name.split("_")[0]
+
+    def __call__(self, params: Params, /, **given: Any) -> Outputs:
+        """Run with all artifacts given, or hand the call to the executor in force.
+
+        Raises ``TypeError`` for artifacts that do not fit the signature, ``UserError`` for what a user can mend.
+        """
+        missing, strange = set(self.inputs) - set(given), set(given) - set(self.inputs) - set(self.outputs)
+        if missing or strange or not isinstance(params, self.params):
+            raise TypeError(
+                f"{self.name} takes {self.params.__name__}, inputs {', '.join(self.inputs) or 'none'} and outputs "
+                f"{', '.join(self.outputs)}; missing: {', '.join(sorted(missing)) or 'none'}; "
+                f"not known: {', '.join(sorted(strange)) or 'none'}."
+            )
+        if set(self.outputs) <= set(given):
+            return Outputs({name: given[name] for name in self.outputs}, self.run(params, given))
+        executor = _executor.get()
+        if executor is None:
+            raise TypeError(f"{self.name} was called without its outputs and outside a recipe: give it all artifacts.")
+        return executor.call(self, params, given)
+
+    def run(self, params: Params, given: Mapping[str, Artifact]) -> bool | None:
+        """Check the inputs, run the function, seal the outputs: each is complete afterwards, or absent."""
+        inputs = {name: artifacts.check(given[name].path).digest for name in self.inputs}
+        for name, digest in inputs.items():
+            given[name].metadata["digest"] = digest
+        for name, kind in self.outputs.items():
+            _make_room(Path(given[name].path), kind)
+        began, clock = time.time(), time.perf_counter()
+        try:
+            returned = self.function(params, **given)
+            seconds = time.perf_counter() - clock
+            for name, kind in self.outputs.items():
+                if not is_file(kind):
+                    self._seal(given[name], kind, params, inputs, {"began": began, "seconds": seconds})
+        except Exception as error:
+            if _disk_is_full(error):
+                where = Path(given[next(iter(self.outputs))].path)
+                raise UserError(
+                    f"The disk that holds {where} is full: free some space and run the same command again, "
+                    "finished stages are kept."
+                ) from error
+            raise
+        return returned
+
+    def _seal(
+        self, output: Artifact, kind: type[Artifact], params: Params, inputs: dict[str, str], moment: dict[str, Any]
+    ) -> None:
+        place = Path(output.path)
+        place.mkdir(parents=True, exist_ok=True)
+        if (place / artifacts.MANIFEST).exists():  # handed on: it is sealed already
+            manifest = artifacts.manifest_of(place)
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            moment = artifacts.sidecar_of(place) | {"stage": self.name, "peak_bytes": peak, **moment}
+            artifacts.write_json(place, moment, artifacts.SIDECAR)
+            manifest = artifacts.seal(
+                place,
+                kind.__name__,
+                stage=self.name,
+                params=params.model_dump(mode="json"),
+                inputs=inputs,
+                metadata=dict(output.metadata),
+            )
+        output.metadata.update(manifest.metadata)
+        output.metadata["digest"] = manifest.digest
+
+    @cached_property
+    def signature(self) -> str:
+        """The flat signature of the KFP component, as source: inputs, outputs, then parameters with defaults."""
+        parts = [f"{name}: Input[{kind.__name__}]" for name, kind in self.inputs.items()]
+        parts += [f"{name}: Output[{kind.__name__}]" for name, kind in self.outputs.items()]
+        required, optional = [], []
+        for name, info in self.params.model_fields.items():
+            annotation = kfp_type(info.annotation, name)
+            default = info.get_default(call_default_factory=True)
+            if default is PydanticUndefined:
+                required.append(f"{name}: {annotation}")
+            else:
+                optional.append(f"{name}: {annotation} = {default!r}")
+        return f"({', '.join(parts + required + optional)})" + (" -> bool" if self.returns else "")
+
+    def component(self, base_image: str) -> Any:
+        """The KFP component: a flat, typed, described function whose body only calls into this package."""
+        from kfp import dsl
+
+        lines = [inspect.getdoc(self.function) or self.name, "", "Args:"]
+        lines += [f"    {name}: {info.description}" for name, info in self.params.model_fields.items()]
+        body = "\n".join(f"    {line}" if line else "" for line in lines)
+        source = (
+            f'def {self.name}{self.signature}:\n    r"""{body.strip()}\n    """\n'
+            f"    from selfloop.stage import enter\n\n    return enter({self.target!r}, locals())\n"
+        )
+        filename = self.source.format(self.target)
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+        namespace = {name: getattr(dsl, name) for name in ("Input", "Output", "Artifact", "Dataset", "Model", "HTML")}
+        namespace |= {"List": typing.List, "Dict": typing.Dict}  # noqa: UP006 (the names that KFP's runtime offers)
+        exec(compile(source, filename, "exec"), namespace)
+        return dsl.component(namespace[self.name], base_image=base_image, install_kfp_package=False)
+
+
+def stage(image: str = "base", resources: Resources | None = None) -> Callable[[Callable[..., bool | None]], Stage]:
+    """Make a stage of a function ``(params: P, name: Input[...], ..., name: Output[...]) -> None | bool``.
+
+    Raises ``TypeError``, when the function is defined, for a parameter that KFP cannot express.
+    """
+
+    def define(function: Callable[..., bool | None]) -> Stage:
+        hints = typing.get_type_hints(function, include_extras=True)
+        returns = hints.pop("return", None)
+        params = hints.pop("params", None)
+        if params is None or not issubclass(params, Params):
+            raise TypeError(f"Stage '{function.__name__}' must take 'params', a subclass of Params, first.")
+        sides: dict[str, dict[str, type[Artifact]]] = {"InputAnnotation": {}, "OutputAnnotation": {}}
+        for name, hint in hints.items():
+            marks = [getattr(mark, "__name__", "") for mark in getattr(hint, "__metadata__", ())]
+            if not marks or marks[0] not in sides:
+                raise TypeError(f"'{name}' of stage '{function.__name__}' must be Input[...] or Output[...].")
+            sides[marks[0]][name] = typing.get_args(hint)[0]
+        return Stage(
+            name=function.__name__,
+            target=f"{function.__module__}:{function.__qualname__}",
+            function=function,
+            params=params,
+            inputs=sides["InputAnnotation"],
+            outputs=sides["OutputAnnotation"],
+            returns=returns is bool,
+            image=image,
+            resources=resources or Resources(),
+        )
+
+    return define
+
+
+def kfp_type(annotation: Any, what: str) -> str:
+    """How KFP spells a parameter's type. Raises ``TypeError`` with a sentence for what it cannot express."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation in SCALARS:
+        return SCALARS[annotation]
+    if origin is Literal and len({type(value) for value in arguments}) == 1:
+        return kfp_type(type(arguments[0]), what)
+    if origin is list and arguments and arguments[0] in SCALARS:
+        return f"List[{SCALARS[arguments[0]]}]"
+    if origin is dict and arguments[0] is str and arguments[1] in SCALARS:
+        return f"Dict[str, {SCALARS[arguments[1]]}]"
+    remedy = "use int, float, str, bool, a Literal of one type, or a list or str-keyed dict of these"
+    if origin in (typing.Union, types.UnionType):
+        remedy = 'name the special case as a strategy, such as Literal["all", "first"], instead of a union'
+    raise TypeError(f"{what} is {annotation}, which KFP cannot express: {remedy}.")
+
+
+def enter(target: str, given: Mapping[str, Any]) -> bool | None:
+    """Run the stage at ``target`` from a flat mapping of parameters and artifacts, as a container does."""
+    found = load(target)
+    values = {name: value for name, value in given.items() if name in found.params.model_fields}
+    return found.run(validated(found.params, values, found.name), {k: v for k, v in given.items() if k not in values})
+
+
+def load(target: str) -> Stage:
+    """The stage that ``module:attribute`` names."""
+    module, _, attribute = target.partition(":")
+    found = operator.attrgetter(attribute)(importlib.import_module(module))
+    if not isinstance(found, Stage):
+        raise UserError(f"{target} is not a stage.")
+    return found
+
+
+M = typing.TypeVar("M", bound=BaseModel)
+
+
+def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
+    """Validate values against a model. Raises ``UserError``: one sentence, with the nearest name where one is close."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = [str(part) for part in first["loc"]]
+        if first["type"] == "extra_forbidden":
+            owner: Any = model
+            for part in path[:-1]:
+                owner = owner.model_fields[part].annotation
+            raise unknown(f"parameter of {'.'.join([where, *path[:-1]])}", path[-1], owner.model_fields) from None
+        if not path:
+            raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
+        name = ".".join(path)
+        if first["type"] == "missing":
+            raise UserError(f"{where} needs the parameter '{name}': set it.") from None
+        raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}.") from None
+
+
+def is_file(kind: type[Artifact]) -> bool:
+    """Whether artifacts of this kind are one file for KFP's UI rather than a sealed directory."""
+    return issubclass(kind, HTML)
+
+
+def _make_room(place: Path, kind: type[Artifact]) -> None:
+    if not is_file(kind) and (place / artifacts.MANIFEST).exists():
+        raise UserError(f"{place} already holds a finished artifact: choose another place for the output.")
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not is_file(kind):
+        place.mkdir()
+
+
+def _disk_is_full(error: BaseException) -> bool:
+    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)

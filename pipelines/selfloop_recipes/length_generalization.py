@@ -1,0 +1,110 @@
+"""Length generalization by self-training: solve longer problems, keep the right answers, train on them, go on.
+
+After Lee et al., "Self-Improving Transformers Overcome Easy-to-Hard and Length Generalization Challenges"
+(arXiv:2502.01612), plus an exact verifier. The paper's label-free filters are ``verify.verifier=length`` and
+``majority``.
+"""
+
+from typing import NamedTuple
+
+from kfp.dsl import HTML, Artifact, Dataset, Model
+from pydantic import Field
+
+from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
+from selfloop.filter import FilterParams, filter_rollouts
+from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
+from selfloop.generate import GenerateParams, generate_rollouts
+from selfloop.promote import PromoteParams, promote_candidate
+from selfloop.propose import AdvanceParams, BaseParams, ProposeParams, advance_curriculum, draw_base, propose_tasks
+from selfloop.recipe import Recipe, Settings, structural
+from selfloop.report import BeginParams, ReportParams, begin_report, report_round
+from selfloop.verify import VerifyParams, verify_rollouts
+
+
+class LengthGeneralization(Settings):
+    rounds: int = structural(20, ge=1, le=1000, description="Rounds at most.")
+    target: int = Field(30, ge=1, description="The loop ends when the champion has mastered this level.")
+    base: BaseParams = BaseParams()
+    pretrain: PretrainParams = PretrainParams()
+    propose: ProposeParams = ProposeParams()
+    generate: GenerateParams = GenerateParams()
+    verify: VerifyParams = VerifyParams()
+    filter: FilterParams = FilterParams()
+    finetune: FinetuneParams = FinetuneParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    promote: PromoteParams = PromoteParams()
+    advance: AdvanceParams = AdvanceParams()
+    begin: BeginParams = BeginParams(title="Length generalization by self-training")
+    report: ReportParams = ReportParams()
+    measure: MeasureParams = MeasureParams()
+
+
+class Turn(NamedTuple):
+    champion: Model
+    curriculum: Artifact
+    base: Dataset
+    kept: Dataset
+    history: Artifact
+    report: HTML
+    goes_on: bool
+
+
+def start(s: LengthGeneralization) -> Turn:
+    base = draw_base(s.base)
+    champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
+    begun = begin_report(s.begin)
+    return Turn(champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
+
+
+def round(s: LengthGeneralization, last: Turn) -> Turn:
+    proposed = propose_tasks(s.propose, curriculum=last.curriculum)
+    rollouts = generate_rollouts(s.generate, policy=last.champion, tasks=proposed.tasks).rollouts
+    verdicts = verify_rollouts(s.verify, tasks=proposed.tasks, rollouts=rollouts).verdicts
+    new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verdicts, kept=last.kept)
+    candidate = finetune_policy(
+        s.finetune, policy=last.champion, newest=new.examples, kept=new.next_kept, base=last.base
+    ).candidate
+    results = evaluate_policies(
+        s.evaluate, candidate=candidate, champion=last.champion, items=proposed.items
+    ).results
+    gate = promote_candidate(
+        s.promote, candidate=candidate, champion=last.champion, results=results, examples=new.examples
+    )
+    state = advance_curriculum(s.advance, curriculum=last.curriculum, results=results, decision=gate.decision)
+    told = report_round(
+        s.report,
+        history=last.history,
+        champion=last.champion,
+        tasks=proposed.tasks,
+        rollouts=rollouts,
+        verdicts=verdicts,
+        examples=new.examples,
+        candidate=candidate,
+        results=results,
+        decision=gate.decision,
+        curriculum=state.next_curriculum,
+    )
+    return Turn(
+        gate.next_champion,
+        state.next_curriculum,
+        last.base,
+        new.next_kept,
+        told.next_history,
+        told.report,
+        goes_on=state.returned,
+    )
+
+
+def finish(s: LengthGeneralization, last: Turn) -> None:
+    measure_policy(s.measure, policy=last.champion, curriculum=last.curriculum)
+
+
+recipe = Recipe(
+    name="length-generalization",
+    settings=LengthGeneralization,
+    start=start,
+    round=round,
+    turn=Turn,
+    paper="arXiv:2502.01612",
+    needs=lambda s: {"levels", "alphabet"},
+)
