@@ -85,10 +85,6 @@ def _fused_params(recipe: Recipe[Any]) -> type[Params]:
 
 
 def _params(stage: Stage, settings: Settings) -> Params:
-    form = settings.form()
-    fixed = {name: value for name, value in settings.chosen().items() if name not in form}
-    for name in settings.stages():
-        # what a stage takes from the form is filled in inside the pod
-        fixed[name] = {k: v for k, v in fixed[name].items() if k not in form and k != "round"}
-    values = {name: getattr(settings, name) for name in form}
-    return stage.params.model_construct(**values, settings=json.dumps(fixed), round=settings.number)
+    form = {name: getattr(settings, name) for name in settings.form()}
+    fixed = {name: value for name, value in settings.unbound.chosen().items() if name not in form}
+    return stage.params.model_construct(**form, settings=json.dumps(fixed), round=settings.number)

@@ -47,11 +47,17 @@ class Settings(BaseModel):
     )
 
     _number: int = PrivateAttr(0)
+    _unbound: Any = PrivateAttr(None)
 
     @property
     def number(self) -> int:
         """The round that these settings are bound to; 0 is the start."""
         return self._number
+
+    @property
+    def unbound(self) -> typing.Self:
+        """These settings as they were before they were bound to a round."""
+        return self if self._unbound is None else self._unbound
 
     @classmethod
     def stages(cls) -> dict[str, type[Params]]:
@@ -76,7 +82,7 @@ class Settings(BaseModel):
         shared = {name: getattr(self, name) for name in type(self).model_fields if name not in self.stages()}
         shared["round"] = round
         bound = self.model_copy(update={name: getattr(self, name).filled(shared) for name in self.stages()})
-        bound._number = round
+        bound._number, bound._unbound = round, self
         return bound
 
     def chosen(self) -> dict[str, Any]:

@@ -120,6 +120,10 @@ class Stage:
             kfp_type(info.annotation, f"Parameter '{name}' of stage '{self.name}'")
             if not info.description:
                 raise TypeError(f"Parameter '{name}' of stage '{self.name}' has no description: give its Field one.")
+        names = [*self.inputs, *self.outputs, *self.params.model_fields]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise TypeError(f"Stage '{self.name}' has more than one input, output or parameter named '{twice[0]}'.")
 
     @property
     def summary(self) -> str:
@@ -152,9 +156,10 @@ class Stage:
 
     def run(self, params: Params, given: Mapping[str, Artifact]) -> bool | None:
         """Check the inputs, run the function, seal the outputs: each is complete afterwards, or absent."""
-        inputs = {name: artifacts.check(given[name].path).digest for name in self.inputs}
-        for name, digest in inputs.items():
-            given[name].metadata["digest"] = digest
+        manifests = {name: artifacts.check(given[name].path) for name in self.inputs}
+        for name, manifest in manifests.items():  # what KFP hands on has turned integers into floats
+            given[name].metadata.update(manifest.metadata | {"digest": manifest.digest})
+        inputs = {name: manifest.digest for name, manifest in manifests.items()}
         for name, kind in self.outputs.items():
             _make_room(Path(given[name].path), kind)
         began, clock = time.time(), time.perf_counter()
@@ -226,7 +231,7 @@ class Stage:
         linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
         namespace = {name: getattr(dsl, name) for name in ("Input", "Output", "Artifact", "Dataset", "Model", "HTML")}
         namespace |= {"List": typing.List, "Dict": typing.Dict}  # noqa: UP006 (the names that KFP's runtime offers)
-        exec(compile(source, filename, "exec"), namespace)
+        exec(compile(source, filename, "exec", dont_inherit=True), namespace)
         return dsl.component(namespace[self.name], base_image=base_image, install_kfp_package=False)
 
 
@@ -284,7 +289,8 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     """Run the stage at ``target`` from a flat mapping of parameters and artifacts, as a container does."""
     found = load(target)
     values = {name: value for name, value in given.items() if name in found.params.model_fields}
-    return found.run(validated(found.params, values, found.name), {k: v for k, v in given.items() if k not in values})
+    artifacts_given = {name: given[name] for name in (*found.inputs, *found.outputs)}
+    return found.run(validated(found.params, values, found.name), artifacts_given)
 
 
 def load(target: str) -> Stage:
