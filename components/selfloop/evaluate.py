@@ -1,4 +1,4 @@
-"""``evaluate_policies``: candidate and champion on the same held-out items. ``measure_policy``: how far a policy gets."""
+"""``evaluate_policies``: candidate and champion on the same items. ``measure_policy``: how far a policy gets."""
 
 from __future__ import annotations
 

@@ -87,4 +87,5 @@ def _fused_params(recipe: Recipe[Any]) -> type[Params]:
 def _params(stage: Stage, settings: Settings) -> Params:
     form = {name: getattr(settings, name) for name in settings.form()}
     fixed = {name: value for name, value in settings.unbound.chosen().items() if name not in form}
-    return stage.params.model_construct(**form, settings=json.dumps(fixed), round=settings.number)
+    values = form | {"settings": json.dumps(fixed), "round": settings.number}
+    return stage.params.model_construct(**values)  # unvalidated: while tracing, the form's values are channels

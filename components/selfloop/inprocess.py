@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from kfp.dsl import Artifact
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
 from selfloop.recipe import Recipe, Settings
-from selfloop.stage import Outputs, Params, Stage, is_file
+from selfloop.stage import Outputs, Params, Stage, executed_by, is_file
 
 RETURNED = "returned.json"
 RUN = "run.json"
@@ -42,37 +42,40 @@ class Listener(Protocol):
 class Silent:
     """A listener that says nothing."""
 
-    def stage_begins(self, round: int, stage: Stage) -> None: ...
+    def stage_begins(self, round: int, stage: Stage) -> None:
+        """Say nothing."""
 
-    def stage_moves(self, done: int, total: int, unit: str) -> None: ...
+    def stage_moves(self, done: int, total: int, unit: str) -> None:
+        """Say nothing."""
 
-    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None: ...
+    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+        """Say nothing."""
 
 
 class InProcess:
     """Runs stages in a workspace: ``root/round-03/generate_rollouts-1f2e3d4c5b6a/rollouts``."""
 
     def __init__(self, root: Path, listener: Listener | None = None, round: int = 0) -> None:
-        self._root, self._round = root, round
+        self._root, self.round = root.resolve(), round
         self._listener: Listener = listener or Silent()
 
     def begins(self, round: int, goes_on: Any) -> bool:
         """Open a round unless the last one said that the loop is finished."""
         if goes_on:
-            self._round = round
+            self.round = round
         return bool(goes_on)
 
     def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Outputs:
         """Run a stage, or find it finished."""
-        place = self._root / f"round-{self._round:02}" / f"{stage.name}-{content_key(stage, params, inputs)[:12]}"
+        place = self._root / f"round-{self.round:02}" / f"{stage.name}-{content_key(stage, params, inputs)[:12]}"
         skipped = place.exists()
         if not skipped:
-            self._listener.stage_begins(self._round, stage)
+            self._listener.stage_begins(self.round, stage)
             with progress.watched_by(self._listener.stage_moves):
                 self._run(stage, params, inputs, place)
         returned = artifacts.read_json(place, RETURNED) if stage.returns else None
         outputs = Outputs({name: found(place / name, kind) for name, kind in stage.outputs.items()}, returned)
-        self._listener.stage_ends(self._round, stage, outputs, skipped)
+        self._listener.stage_ends(self.round, stage, outputs, skipped)
         return outputs
 
     def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path) -> None:
@@ -108,15 +111,27 @@ def found(place: Path, kind: type[Artifact]) -> Artifact:
 S = typing.TypeVar("S", bound=Settings)
 
 
-def run(recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None) -> Any:
+def run(recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None) -> tuple[Any, Mapping[str, Any]]:
     """Run a recipe in this process, in the folder ``root``; run it again after a crash and it resumes.
 
-    Returns what the last round left. Raises ``UserError`` where the folder belongs to another configuration or is in
-    use by another run.
+    Returns what the last round left, and what ``finish`` measured of it. Raises ``UserError`` where the folder belongs
+    to another configuration or is in use by another run.
     """
     recipe.check(settings)
     with claimed(root, recipe, settings):
-        return recipe.drive(settings, InProcess(root, listener))
+        return complete(recipe, settings, root, listener)
+
+
+def complete(
+    recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None
+) -> tuple[Any, Mapping[str, Any]]:
+    """The rounds and the measurement at the end, in a folder that the caller has ``claimed``."""
+    driver = InProcess(root, listener)
+    turn = recipe.drive(settings, driver)
+    if recipe.finish is None:
+        return turn, {}
+    with executed_by(driver):
+        return turn, recipe.finish(settings.bound(driver.round), turn)
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-import typing
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -84,7 +83,9 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, image
     body.__doc__ = "\n".join(described)
     body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=getattr(settings, name), annotation=t)
+            inspect.Parameter(
+                name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=getattr(settings, name), annotation=t
+            )
             for name, t in ((name, info.annotation) for name, info in form.items())
         ]
     )
@@ -102,7 +103,7 @@ def compile_pipeline(
 
 
 def run_locally(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool = False) -> None:
-    """Run a recipe's pipeline on this machine by ``kfp.local``, a process a task; its artifacts come to lie in ``root``."""
+    """Run a recipe's pipeline on this machine by ``kfp.local``, a process a task; its artifacts lie in ``root``."""
     with warnings.catch_warnings(), _importable():
         warnings.filterwarnings("ignore", message=".*non-Python base image.*")
         warnings.filterwarnings("ignore", message=".*have no effect in the current local runner.*")

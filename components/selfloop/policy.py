@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kfp.dsl import Model, Output
+from pydantic import Field
+
 from selfloop.errors import UserError
+from selfloop.stage import Params, stage
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +23,39 @@ if TYPE_CHECKING:
     from selfloop.environments import Restarts
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+POLICY_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 KEPT_LOADED = 2
+
+
+class FetchParams(Params):
+    """Where a policy comes from."""
+
+    source: str = Field(description="A directory, or a model id of the Hugging Face Hub.")
+
+
+@stage()
+def fetch_policy(params: FetchParams, policy: Output[Model]) -> None:
+    """Copy a policy from a directory or the Hub: weights as safetensors, configuration and tokenizer."""
+    from huggingface_hub import snapshot_download
+
+    check_source(params.source)
+    if Path(params.source).is_dir():
+        keep = shutil.ignore_patterns(*PICKLES, ".*")
+        shutil.copytree(params.source, policy.path, dirs_exist_ok=True, ignore=keep)
+    else:
+        snapshot_download(params.source, local_dir=policy.path, allow_patterns=list(POLICY_FILES))
+        shutil.rmtree(Path(policy.path, ".cache"), ignore_errors=True)
+    check_policy(policy.path)
+
+
+def check_source(source: str) -> None:
+    """Refuse what cannot be the source of a policy, before anything starts."""
+    if source.startswith(("s3://", "models:/")):
+        raise UserError(f"Policies cannot be read from {source} yet: give a directory or a model id of the Hub.")
+    if Path(source).is_dir():
+        check_policy(source)
+    elif source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise UserError(f"There is no policy at {source}: give a directory, or a model id of the Hub (owner/name).")
 
 
 class Policy(NamedTuple):
@@ -32,7 +69,7 @@ _loaded: OrderedDict[str, Policy] = OrderedDict()
 
 
 def check_policy(directory: str | Path) -> None:
-    """Refuse a directory that is no policy. Raises ``UserError`` naming the file that is missing, pickled or cut off."""
+    """Refuse a directory that is no policy: ``UserError`` names the file that is missing, pickled or cut off."""
     from safetensors import SafetensorError, safe_open
 
     place = Path(directory)

@@ -8,8 +8,10 @@ from typing import NamedTuple
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 from pydantic import Field
 
-from selfloop.artifacts import hand_on, write_json
+from selfloop import lineage
+from selfloop.artifacts import hand_on, manifest_of, write_json
 from selfloop.errors import UserError
+from selfloop.evaluate import accuracy_by_level
 from selfloop.records import ItemResult, rows
 from selfloop.stage import Params, stage
 
@@ -19,6 +21,7 @@ class PromoteParams(Params):
 
     margin: float = Field(0.0, ge=-1, le=1, description="How much better the candidate must be on the target suite.")
     tolerance: float = Field(0.03, ge=0, le=1, description="How much worse it may be on the old suite.")
+    model: str = Field("selfloop", min_length=1, description="The registered model that candidates are versions of.")
     round: int = Field(0, ge=0, description="The round, noted in the lineage.")
 
 
@@ -42,10 +45,21 @@ def promote_candidate(
     decision: Output[Artifact],
 ) -> None:
     """Decide between candidate and champion, register the candidate, and hand on whichever is in force."""
-    decided = decide(rows(results.path, ItemResult), params.margin, params.tolerance)
-    chosen = candidate if decided.promoted else champion
-    hand_on(chosen, next_champion)
+    answered = list(rows(results.path, ItemResult))
+    decided = decide(answered, params.margin, params.tolerance)
+    hand_on(candidate if decided.promoted else champion, next_champion)
     write_json(decision.path, decided._asdict())
+    if lineage.is_on():
+        of_champion, of_candidate = manifest_of(champion.path), manifest_of(candidate.path)
+        lineage.record_round(
+            params.model,
+            params.round,
+            lineage.Candidate(candidate.uri, of_candidate, of_champion.digest),
+            lineage.Candidate(champion.uri, of_champion, of_champion.inputs.get("policy", "")),
+            decided._asdict(),
+            accuracy_by_level(answered),
+            {"examples": manifest_of(examples.path).digest, "results": manifest_of(results.path).digest},
+        )
 
 
 def decide(results: Iterable[ItemResult], margin: float, tolerance: float) -> Decision:

@@ -124,7 +124,9 @@ def next_levels(frontier: int, accuracy: Mapping[int, float], ahead: int, go_on_
 
 def expected(level: int, accuracy: Mapping[int, float]) -> float:
     """The accuracy to reckon with: the level's own, or that of the last level below it that was evaluated, or 0."""
-    return accuracy.get(level, next((accuracy[known] for known in sorted(accuracy, reverse=True) if known < level), 0.0))
+    return accuracy.get(
+        level, next((accuracy[known] for known in sorted(accuracy, reverse=True) if known < level), 0.0)
+    )
 
 
 def advanced(frontier: int, accuracy: Mapping[int, float], at: float) -> int:

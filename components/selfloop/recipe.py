@@ -13,7 +13,7 @@ import pkgutil
 import sys
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,9 +104,11 @@ class Driver(Executor, Protocol):
 
 @dataclass(frozen=True)
 class Recipe(typing.Generic[S]):
-    """A loop. ``needs`` says which features of an environment it asks for.
+    """A loop.
 
-    ``turn`` is a ``NamedTuple``: the artifacts that go from round to round, the bool ``goes_on`` among them.
+    ``turn`` is a ``NamedTuple``: the artifacts that go from round to round, the bool ``goes_on`` among them. ``finish``
+    measures what the loop came to, where it runs in process. ``needs`` says which features of an environment the loop
+    asks for; ``control`` are the settings of its control arm.
     """
 
     name: str
@@ -114,8 +116,10 @@ class Recipe(typing.Generic[S]):
     start: Callable[[S], Any]
     round: Callable[[S, Any], Any]
     turn: type[Any]
+    finish: Callable[[S, Any], Mapping[str, Any]] | None = None
     paper: str = ""
     needs: Callable[[S], set[str]] = lambda settings: set()
+    control: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -140,6 +144,10 @@ class Recipe(typing.Generic[S]):
                 f"Recipe '{self.name}' cannot run on environment '{settings.environment}', which does not offer "
                 f"{' and '.join(sorted(lacking))}: choose another with --environment."
             )
+        if settings.policy != "scratch":
+            from selfloop.policy import check_source
+
+            check_source(settings.policy)
 
     def drive(self, settings: S, driver: Driver) -> Any:
         """Run or trace the loop: the same in every mode. Returns what the last round left."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
 
 
@@ -145,6 +146,7 @@ class RowDigest:
         self._columns = [(hashlib.sha256(), hashlib.sha256()) for _ in expected]
 
     def update(self, batch: pa.RecordBatch) -> None:
+        """Add rows."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -162,6 +164,7 @@ class RowDigest:
                 data.update(filled.to_numpy(zero_copy_only=False))
 
     def hexdigest(self) -> str:
+        """The digest of the rows so far, in hex."""
         whole = hashlib.sha256(str(self._schema.metadata).encode())
         for field, (shape, data) in zip(self._schema, self._columns, strict=True):
             whole.update(f"{field.name}:{field.type}".encode() + shape.digest() + data.digest())
@@ -298,7 +301,7 @@ def rows(directory: str | Path, record: type[R]) -> Iterator[R]:
         yield from itertools.starmap(record, zip(*(c.to_pylist() for c in batch.columns), strict=True))
 
 
-def take(directory: str | Path, record: type[R], indices: Sequence[int]) -> list[R]:
+def take(directory: str | Path, record: type[R], indices: Sequence[int] | np.ndarray[Any, Any]) -> list[R]:
     """The rows with these indices, which must rise; only they become objects."""
     import numpy as np
     import pyarrow as pa

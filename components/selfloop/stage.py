@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import importlib
 import inspect
+import json
 import linecache
 import operator
 import resource
@@ -215,6 +216,17 @@ class Stage:
             else:
                 optional.append(f"{name}: {annotation} = {default!r}")
         return f"({', '.join(parts + required + optional)})" + (" -> bool" if self.returns else "")
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Its parameters as they are documented: name, type, default, description."""
+        made = []
+        for name, info in self.params.model_fields.items():
+            default = info.get_default(call_default_factory=True)
+            shown = "required" if default is PydanticUndefined else json.dumps(default)
+            choices = typing.get_args(info.annotation) if typing.get_origin(info.annotation) is Literal else ()
+            kind = " or ".join(map(json.dumps, choices)) or kfp_type(info.annotation, name)
+            made.append((name, kind, shown, info.description or ""))
+        return made
 
     def component(self, base_image: str) -> Any:
         """The KFP component: a flat, typed, described function whose body only calls into this package."""

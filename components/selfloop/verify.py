@@ -1,7 +1,7 @@
 """``verify_rollouts``: what counts as good. A verifier takes a batch of rollouts with their tasks and judges each row.
 
 ``exact`` asks the environment. ``length`` and ``majority`` are the label-free filters of Lee et al. (arXiv:2502.01612):
-what the loop believes without knowing the truth. Where the environment knows it, the truth is noted beside, for auditing.
+what the loop believes without knowing the truth. Where the environment knows it, the truth is noted beside, to audit.
 """
 
 from __future__ import annotations
@@ -86,7 +86,9 @@ def majority(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) 
     said = pc.binary_join_element_wise(rollouts["task"], rollouts["completion"], "\n")
     votes, attempts = _frequency(said), _frequency(rollouts["task"])
     share = pc.divide(pc.cast(votes, pa.float64()), attempts)
-    ok = pc.and_(pc.and_(pc.greater_equal(share, context.params.agreement), rollouts["finished"]), pc.greater(attempts, 1))
+    ok = pc.and_(
+        pc.and_(pc.greater_equal(share, context.params.agreement), rollouts["finished"]), pc.greater(attempts, 1)
+    )
     return ok, share, pc.if_else(ok, "majority", "no majority")
 
 

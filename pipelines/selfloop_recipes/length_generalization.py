@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from kfp.dsl import HTML, Artifact, Dataset, Model
 from pydantic import Field
-
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
 from selfloop.generate import GenerateParams, generate_rollouts
+from selfloop.policy import FetchParams, fetch_policy
 from selfloop.promote import PromoteParams, promote_candidate
 from selfloop.propose import AdvanceParams, BaseParams, ProposeParams, advance_curriculum, draw_base, propose_tasks
 from selfloop.recipe import Recipe, Settings, structural
@@ -24,6 +24,7 @@ from selfloop.verify import VerifyParams, verify_rollouts
 class LengthGeneralization(Settings):
     rounds: int = structural(20, ge=1, le=1000, description="Rounds at most.")
     target: int = Field(30, ge=1, description="The loop ends when the champion has mastered this level.")
+    model: str = structural("length-generalization", description="Name of the registered model in MLflow.")
     base: BaseParams = BaseParams()
     pretrain: PretrainParams = PretrainParams()
     propose: ProposeParams = ProposeParams()
@@ -51,7 +52,10 @@ class Turn(NamedTuple):
 
 def start(s: LengthGeneralization) -> Turn:
     base = draw_base(s.base)
-    champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
+    if s.policy == "scratch":
+        champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
+    else:
+        champion = fetch_policy(FetchParams(source=s.policy)).policy
     begun = begin_report(s.begin)
     return Turn(champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
 
@@ -64,9 +68,7 @@ def round(s: LengthGeneralization, last: Turn) -> Turn:
     candidate = finetune_policy(
         s.finetune, policy=last.champion, newest=new.examples, kept=new.next_kept, base=last.base
     ).candidate
-    results = evaluate_policies(
-        s.evaluate, candidate=candidate, champion=last.champion, items=proposed.items
-    ).results
+    results = evaluate_policies(s.evaluate, candidate=candidate, champion=last.champion, items=proposed.items).results
     gate = promote_candidate(
         s.promote, candidate=candidate, champion=last.champion, results=results, examples=new.examples
     )
@@ -95,8 +97,9 @@ def round(s: LengthGeneralization, last: Turn) -> Turn:
     )
 
 
-def finish(s: LengthGeneralization, last: Turn) -> None:
-    measure_policy(s.measure, policy=last.champion, curriculum=last.curriculum)
+def finish(s: LengthGeneralization, last: Turn) -> dict[str, int]:
+    results = measure_policy(s.measure, policy=last.champion, curriculum=last.curriculum).results
+    return {"solved": results.metadata["solved"]}
 
 
 recipe = Recipe(
@@ -104,7 +107,9 @@ recipe = Recipe(
     settings=LengthGeneralization,
     start=start,
     round=round,
+    finish=finish,
     turn=Turn,
     paper="arXiv:2502.01612",
-    needs=lambda s: {"levels", "alphabet"},
+    needs=lambda s: {"levels", "alphabet"} if s.policy == "scratch" else {"levels"},
+    control={"filter": {"select": "nothing"}},
 )

@@ -9,8 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.errors import UserError, unknown
 from selfloop.records import Task
@@ -75,10 +74,12 @@ class ExactAnswer(Environment):
     """An environment whose completion is right when it is the answer, letter by letter."""
 
     def check(self, task: Task, completion: str) -> Grade:
+        """Compare one completion with the answer."""
         ok = completion == task.answer
         return Grade(ok, float(ok), "correct" if ok else "wrong answer")
 
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """Compare a batch at once."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -97,10 +98,19 @@ def find_environment(name: str) -> Environment:
     known = environments()
     family, _, member = name.partition(":")
     if family in known:
-        return known[family](member) if member else known[family]()
-    if member:
-        try:
-            return getattr(importlib.import_module(family), member)()
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"No environment at '{name}': {error}.") from None
-    raise unknown("environment", name, known)
+        kind: Any = known[family]
+    elif member:
+        kind, member = _imported(family, member), ""
+    else:
+        raise unknown("environment", name, known)
+    found = kind(member) if member else kind()
+    if not isinstance(found, Environment):
+        raise UserError(f"'{name}' is not an environment: make it a subclass of selfloop.environments.Environment.")
+    return found
+
+
+def _imported(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"No environment at '{module}:{name}': {error}.") from None

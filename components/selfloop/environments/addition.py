@@ -20,6 +20,7 @@ class Addition(ExactAnswer):
     restarts = Restarts(at="=", after="+")
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """Sums of two random numbers of ``level`` digits each; one digit may be zero."""
         rng = random.Random(seed)
         low = 10 ** (level - 1) if level > 1 else 0
         made = []

@@ -37,6 +37,7 @@ class Schedule:
         self._warmup, self._decay, self.decay_from = warmup, decay, max(steps - decay, 0)
 
     def __call__(self, step: int) -> float:
+        """The factor on the rate at a step."""
         rise = min(1.0, (step + 1) / max(self._warmup, 1))
         fall = max(0.0, min(1.0, (step - self.decay_from) / self._decay))
         return rise * (1 - 0.95 * fall)
@@ -58,7 +59,9 @@ def pretrain_policy(
 
     made = _new_policy(params)
     known, unseen = list(rows(examples.path, Example)), list(rows(held_out.path, Example))
-    order = np.random.default_rng(seed_of(params.seed, "order")).integers(len(known), size=params.steps * params.batch_size)
+    order = np.random.default_rng(seed_of(params.seed, "order")).integers(
+        len(known), size=params.steps * params.batch_size
+    )
     test = Encoded(made, unseen, range(len(unseen)))
     schedule = Schedule(params.warmup_steps, params.decay_steps, params.steps)
     seen: dict[int, float] = {}

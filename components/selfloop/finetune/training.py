@@ -23,7 +23,9 @@ IGNORED = -100
 class Encoded(Dataset[dict[str, torch.Tensor]]):
     """Texts as tokens, encoded once. A whole batch is gathered at a time; the loss sees only completions."""
 
-    def __init__(self, policy: Policy, examples: Sequence[Example], order: Sequence[int]) -> None:
+    def __init__(
+        self, policy: Policy, examples: Sequence[Example], order: Sequence[int] | np.ndarray[Any, Any]
+    ) -> None:
         tokenizer, eos = policy.tokenizer, policy.tokenizer.eos_token or ""
         whole = tokenizer([e.prompt + e.completion + eos for e in examples], add_special_tokens=False)["input_ids"]
         prompts = tokenizer([e.prompt for e in examples], add_special_tokens=False)["input_ids"]
@@ -52,13 +54,14 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
         return made if positions is None else made | {"position_ids": positions}
 
 
-class Reports(TrainerCallback):  # type: ignore[misc]
+class Reports(TrainerCallback):
     """Sends each step to whoever watches the stage, and asks ``after_step`` whether training is over."""
 
     def __init__(self, after_step: Callable[[int], bool] | None) -> None:
         self._after_step = after_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report the step, and stop where training is over."""
         progress.report(state.global_step, state.max_steps, "steps")
         if self._after_step is not None and self._after_step(state.global_step):
             control.should_training_stop = True
@@ -81,9 +84,7 @@ def train(
     ``schedule`` maps a step to a factor on ``lr``; ``after_step`` ends the training early by returning true.
     """
     model = policy.model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
     with tempfile.TemporaryDirectory() as scratch:
         trainer = Trainer(
             model=model,

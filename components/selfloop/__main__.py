@@ -1,0 +1,63 @@
+"""A stage as a container's command: ``python -m selfloop generate_rollouts --policy DIR --tasks DIR --rollouts DIR``.
+
+Artifacts are directories, parameters have the names that the KFP component has; lists and dicts are JSON.
+"""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from selfloop.errors import UserError
+from selfloop.stage import Stage, enter
+from selfloop.stages import find_stage, stages
+
+
+def command(stage: Stage) -> click.Command:
+    """The command of one stage, read off its definition."""
+    options: list[click.Parameter] = []
+    for side, kinds in (("input", stage.inputs), ("output", stage.outputs)):
+        for name, kind in kinds.items():
+            flag = f"--{name.replace('_', '-')}"
+            help_text = f"Where the {side} lies ({kind.__name__})."
+            options.append(click.Option([flag, name], required=True, metavar="PATH", help=help_text))
+    for name, spelled, default, description in stage.rows():
+        help_text = f"{description} [{spelled}; {default}]"
+        options.append(click.Option([f"--{name.replace('_', '-')}", name], help=help_text))
+
+    def run(**given: Any) -> None:
+        places = {name: kind(uri=given.pop(name)) for name, kind in (*stage.inputs.items(), *stage.outputs.items())}
+        values = {name: _value(text) for name, text in given.items() if text is not None}
+        returned = enter(stage.target, values | places)
+        if stage.returns:
+            click.echo(json.dumps(returned))
+
+    return click.Command(stage.name, params=options, callback=run, help=stage.summary)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+class Stages(click.Group):
+    """Each stage is a command, also the user's own as ``module:function``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The stages that come with selfloop."""
+        return list(stages())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        """The command of the stage of this name."""
+        return command(find_stage(cmd_name))
+
+
+if __name__ == "__main__":
+    try:
+        Stages(name="selfloop", help="Run one stage.")(prog_name="python -m selfloop")
+    except UserError as error:
+        click.echo(f"selfloop: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,92 @@
+"""A recipe over several seeds, its control arm beside it, measured the same way: the tables of the README."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from selfloop.artifacts import read_json, write_json
+from selfloop.inprocess import InProcess, Listener, claimed, complete
+from selfloop.recipe import Recipe, Settings
+from selfloop.stage import executed_by
+
+
+class Row(NamedTuple):
+    """One run: what was measured of the base and of the champion, and what it took."""
+
+    arm: str
+    seed: int
+    base: dict[str, Any]
+    champion: dict[str, Any]
+    rounds: int
+    promoted: int
+    kept: int
+    precision: float
+    seconds: float
+
+
+def run_arms(
+    recipe: Recipe[Any], arms: Mapping[str, Sequence[Settings]], root: Path, listener: Listener | None = None
+) -> Iterator[Row]:
+    """Run each arm with each of its settings, one run after the other; finished runs are found and not run again."""
+    for arm, settings in arms.items():
+        for each in settings:
+            yield _run(recipe, each, root / f"{arm}-{each.seed}", arm, listener)
+
+
+def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener: Listener | None) -> Row:
+    recipe.check(settings)
+    note = "bench.json"
+    with claimed(root, recipe, settings):
+        began = time.perf_counter()
+        turn, champion = complete(recipe, settings, root, listener)
+        seconds = time.perf_counter() - began
+        if (root / note).exists():  # a run that was found finished took no time now
+            seconds = read_json(root, note)["seconds"]
+        else:
+            write_json(root, {"seconds": seconds}, note)
+        base = _measure_base(recipe, settings, root)
+    rounds = read_json(turn.history.path)["rounds"]
+    audits = [told["audit"] for told in rounds]
+    right, wrong = (sum(a[name] for a in audits) for name in ("true_positive", "false_positive"))
+    return Row(
+        arm=arm,
+        seed=settings.seed,
+        base=base,
+        champion=dict(champion),
+        rounds=len(rounds),
+        promoted=sum(told["decision"]["promoted"] for told in rounds),
+        kept=sum(sum(told["kept"].values()) for told in rounds),
+        precision=right / max(right + wrong, 1),
+        seconds=seconds,
+    )
+
+
+def _measure_base(recipe: Recipe[Any], settings: Settings, root: Path) -> dict[str, Any]:
+    if recipe.finish is None:
+        return {}
+    with executed_by(InProcess(root)):  # the start is finished, so it is found, not run
+        bound = settings.bound(0)
+        return dict(recipe.finish(bound, recipe.start(bound)))
+
+
+def machine() -> dict[str, str]:
+    """Where and when a number was measured, and with what."""
+    model = platform.processor() or platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    names = ("selfloop", "torch", "transformers", "kfp", "mlflow")
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": f"{model}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }

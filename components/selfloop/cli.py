@@ -1,0 +1,342 @@
+"""The command ``selfloop``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from selfloop.errors import UserError
+from selfloop.recipe import Recipe, Settings, find_recipe, recipes
+
+app = typer.Typer(
+    name="selfloop",
+    help="Loops in which a language model improves itself, run as Kubeflow pipelines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(highlight=False)
+
+
+class Mode(StrEnum):
+    """How a recipe is run."""
+
+    process = "process"
+    kfp = "kfp"
+    fused = "fused"
+
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file with settings.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
+Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds at most.")]
+EnvironmentName = Annotated[str | None, typer.Option("--environment", help="The taskset; see 'selfloop environments'.")]
+PolicyName = Annotated[str | None, typer.Option("--policy", help="'scratch', a directory, or a model id of the Hub.")]
+Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
+
+
+@app.command()
+def run(
+    recipe: RecipeName,
+    config: ConfigFile = None,
+    sets: Sets = [],  # noqa: B006 (typer copies it)
+    seed: Seed = None,
+    rounds: Rounds = None,
+    environment: EnvironmentName = None,
+    policy: PolicyName = None,
+    control: Control = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The run's folder; resumed if it is there.")
+    ] = None,
+    mode: Annotated[Mode, typer.Option(help="process: in this process; kfp, fused: by kfp.local.")] = Mode.process,
+    tracking_uri: Annotated[
+        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: a sqlite file beside the run.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+) -> None:
+    """Run a recipe on this machine. The same command resumes a run that was stopped."""
+    found = find_recipe(recipe)
+    given = {"seed": seed, "rounds": rounds, "environment": environment, "policy": policy}
+    settings = resolved(found, config, sets, given, control)
+    found.check(settings)
+    if dry_run:
+        sys.stdout.write(as_toml(settings))
+        return
+    root = output or Path("runs") / f"{found.name}-{fingerprint(settings)}"
+    uri = tracking_uri or f"sqlite:///{root.parent.resolve()}/mlflow.db"
+    if mode is Mode.process:
+        run_here(found, settings, root, uri)
+    else:
+        run_by_kfp(found, settings, root, uri, fused=mode is Mode.fused)
+
+
+@app.command("compile")
+def compile_(
+    recipe: RecipeName,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the YAML for the KFP UI goes.")],
+    config: ConfigFile = None,
+    sets: Sets = [],  # noqa: B006
+    rounds: Rounds = None,
+    environment: EnvironmentName = None,
+    policy: PolicyName = None,
+    control: Control = False,
+    fused: Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")] = False,
+    image_prefix: Annotated[str, typer.Option(help="Registry and folder of the images.")] = "selfloop",
+) -> None:
+    """Write a recipe as a pipeline for the KFP UI."""
+    from selfloop.pipeline import compile_pipeline
+
+    found = find_recipe(recipe)
+    given = {"rounds": rounds, "environment": environment, "policy": policy}
+    settings = resolved(found, config, sets, given, control)
+    compile_pipeline(found, settings, output, fused, image_prefix)
+    form = ", ".join(settings.form())
+    console.print(f"{output}: {settings.rounds} rounds, {output.stat().st_size / 1000:.0f} kB. Form: {form}.")
+
+
+@app.command("recipes")
+def recipes_() -> None:
+    """List the loops."""
+    table = Table("recipe", "what it does", "paper", box=None)
+    for name, recipe in recipes().items():
+        table.add_row(name, recipe.summary, recipe.paper)
+    console.print(table)
+
+
+@app.command("stages")
+def stages_(
+    name: Annotated[str | None, typer.Argument(help="A stage, for its inputs, outputs and parameters.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the README has them.")] = False,
+) -> None:
+    """List the stages, or describe one."""
+    from selfloop.stages import as_markdown, find_stage, stages
+
+    if markdown:
+        sys.stdout.write(as_markdown())
+        return
+    if name is None:
+        table = Table("stage", "what it does", "image", box=None)
+        for stage in stages().values():
+            table.add_row(stage.name, stage.summary, stage.image)
+        console.print(table)
+        return
+    stage = find_stage(name)
+    console.print(f"[bold]{stage.name}[/]  {stage.summary}\n")
+    for title, kinds in (("inputs", stage.inputs), ("outputs", stage.outputs)):
+        console.print(f"{title}: " + (", ".join(f"{n} ({kind.__name__})" for n, kind in kinds.items()) or "none"))
+    table = Table("parameter", "type", "default", "what it is", box=None)
+    for row in stage.rows():
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command("environments")
+def environments_(
+    name: Annotated[str | None, typer.Argument(help="An environment, for three of its tasks.")] = None,
+) -> None:
+    """List the tasksets, or show tasks of one."""
+    from selfloop.environments import environments, find_environment
+
+    if name is None:
+        table = Table("environment", "what it is", box=None)
+        for known, kind in environments().items():
+            table.add_row(known, kind.summary)
+        console.print(table)
+        return
+    environment = find_environment(name)
+    table = Table("level", "prompt", "answer", box=None)
+    levels = [1] if environment.levels is None else environment.levels[: min(3, len(environment.levels))]
+    for level in levels:
+        for task in environment.tasks(level, 1, seed=0):
+            table.add_row(str(level), task.prompt, task.answer)
+    console.print(table)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the HTML goes.")] = Path("report.html"),
+) -> None:
+    """Write the report of a run as one HTML file."""
+    from selfloop.display import last_report
+    from selfloop.inprocess import RUN
+
+    if not (run / RUN).is_file():
+        raise UserError(f"{run} is no run of selfloop (it has no {RUN}): give the folder that 'selfloop run' named.")
+    shutil.copyfile(last_report(run), output)
+    console.print(f"Report: {output.resolve()}")
+
+
+@app.command()
+def bench(
+    recipe: RecipeName,
+    seeds: Annotated[int, typer.Option("--seeds", help="Runs with the seeds 0, 1, ... below this number.")] = 5,
+    config: ConfigFile = None,
+    sets: Sets = [],  # noqa: B006
+    control: Annotated[bool, typer.Option(help="Run the control arm too.")] = True,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and of results.json.")] = Path(
+        "runs/bench"
+    ),
+) -> None:
+    """Run a recipe over several seeds, its control arm beside it, and print what was measured."""
+    from selfloop import bench as bench_
+    from selfloop.artifacts import write_json
+
+    found = find_recipe(recipe)
+    arms = {
+        arm: [resolved(found, config, sets, {"seed": seed}, arm == "control") for seed in range(seeds)]
+        for arm in (("loop", "control") if control else ("loop",))
+    }
+    rows = []
+    table = Table("arm", "seed", "base", "champion", "rounds", "promoted", "kept", "precision", "minutes", box=None)
+    for row in bench_.run_arms(found, arms, output):
+        rows.append(row._asdict())
+        base, champion = (", ".join(f"{k} {v}" for k, v in part.items()) for part in (row.base, row.champion))
+        cells = (row.rounds, row.promoted, f"{row.kept:,}", f"{row.precision:.3f}", f"{row.seconds / 60:.1f}")
+        console.print(f"{row.arm} {row.seed}: base {base}; champion {champion}", *cells)
+        table.add_row(row.arm, str(row.seed), base, champion, *map(str, cells))
+    command = shlex.join(["selfloop", *sys.argv[1:]])
+    write_json(output, {"command": command, "recipe": found.name, **bench_.machine(), "rows": rows}, "results.json")
+    console.print(table)
+    console.print(f"{output / 'results.json'}")
+
+
+def resolved(
+    recipe: Recipe[Any], config: Path | None, sets: list[str], given: Mapping[str, Any], control: bool
+) -> Settings:
+    """The settings after the file, ``--set``, and the options of their own, in this order."""
+    named = {name: value for name, value in given.items() if value is not None}
+    settings: Settings = recipe.resolve(
+        recipe.control if control else {}, _from_file(config) if config else {}, *map(_from_set, sets), named
+    )
+    return settings
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"Cannot read the configuration {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}.") from None
+
+
+def _from_set(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def as_toml(settings: Settings) -> str:
+    """Settings as TOML that ``--config`` reads; JSON spells these values as TOML does."""
+    stages = settings.stages()
+    bound = settings.bound(0)
+    lines = [
+        f"{name} = {json.dumps(getattr(settings, name))}" for name in type(settings).model_fields if name not in stages
+    ]
+    for name in stages:
+        values = getattr(bound, name).model_dump(exclude={"round"})
+        lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+    return "\n".join(lines) + "\n"
+
+
+def fingerprint(settings: Settings) -> str:
+    """Eight hex digits that name a configuration."""
+    return hashlib.sha256(json.dumps(settings.chosen(), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_here(recipe: Recipe[Any], settings: Settings, root: Path, uri: str) -> None:
+    """Run a recipe in this process, with the display, MLflow, and the summary at the end."""
+    from selfloop import inprocess, lineage
+    from selfloop.artifacts import manifest_of, read_json
+    from selfloop.display import Terminal, last_report, rounds_table
+
+    console.print(f"[bold]{recipe.name}[/] on {settings.environment}, seed {settings.seed}, in {root}", soft_wrap=True)
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    page = root / "report.html"
+    with (
+        inprocess.claimed(root, recipe, settings),
+        _resumable(root),
+        lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow") as run_id,
+        Terminal(console, settings.rounds) as terminal,
+    ):
+        turn, measured = inprocess.complete(recipe, settings, root, terminal)
+        shutil.copyfile(last_report(root), page)
+        lineage.finish(run_id, page, measured)
+    console.print()
+    if "history" in recipe.carried:
+        console.print(rounds_table(read_json(turn.history.path), console.width))
+    for name, value in measured.items():
+        console.print(f"Measured: {name} {value}")
+    console.print(f"Champion: {turn.champion.path} ({manifest_of(turn.champion.path).digest[:12]})")
+    console.print(f"Report:   {page}")
+    command = Path(sys.prefix, "bin", "mlflow")
+    here = os.path.relpath(command) if command.is_relative_to(Path.cwd()) else "mlflow"
+    console.print(f"MLflow:   {here} ui --backend-store-uri {uri}, then open /#/runs/{run_id}", soft_wrap=True)
+
+
+def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, uri: str, fused: bool) -> None:
+    """Run a recipe's pipeline by ``kfp.local``, in the folder ``root``."""
+    from selfloop import inprocess, lineage
+    from selfloop.pipeline import run_locally
+
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    with (
+        inprocess.claimed(root, recipe, settings),
+        lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow"),
+    ):
+        run_locally(recipe, settings, root / "kfp", fused)
+    console.print(f"Artifacts: {root / 'kfp'}")
+
+
+@contextmanager
+def _resumable(root: Path) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a clean stop."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"Stopped; what is finished is kept in {root}. The same command goes on from there."
+        ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class StoppedError(UserError):
+    """A person stopped the run."""
+
+
+def main() -> None:
+    """Run the command; a mistake that a person can mend is one sentence and a non-zero exit."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {error}", markup=False)
+        sys.exit(130 if isinstance(error, StoppedError) else 1)

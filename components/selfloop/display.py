@@ -1,0 +1,134 @@
+"""What a person sees in the terminal while a loop runs, and the table it ends with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from selfloop.artifacts import read_json
+from selfloop.stage import Outputs, Stage
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+class Terminal:
+    """Listens to a run: a live display on a terminal, one line a stage elsewhere."""
+
+    def __init__(self, console: Console, rounds: int) -> None:
+        self._console, self._rounds = console, rounds
+        self._began = time.monotonic()
+        self._stage, self._round, self._stage_began = "", 0, self._began
+        self._done, self._total, self._unit = 0, 0, ""
+        self._accuracy: dict[int, float] = {}
+        self._live = Live(console=console, refresh_per_second=8, get_renderable=self._draw, transient=True)
+
+    def __enter__(self) -> Terminal:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def stage_begins(self, round: int, stage: Stage) -> None:
+        """Show the stage as the one at work."""
+        self._round, self._stage, self._stage_began = round, stage.verb, time.monotonic()
+        self._done, self._total, self._unit = 0, 0, ""
+
+    def stage_moves(self, done: int, total: int, unit: str) -> None:
+        """Move the bar."""
+        self._done, self._total, self._unit = done, total, unit
+
+    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+        """Note what a finished stage tells: a decision, the accuracy by level."""
+        if not self._console.is_terminal and not skipped:
+            seconds = time.monotonic() - self._stage_began
+            rows = f", {self._done / max(seconds, 1e-9):,.0f} {self._unit}/s" if self._total else ""
+            self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{rows}")
+        if "next_history" in outputs.named:
+            self._tell(read_json(outputs.next_history.path)["rounds"][-1])
+
+    def _tell(self, told: Mapping[str, Any]) -> None:
+        self._accuracy |= accuracy_in_force(told)
+        decision, kept = told["decision"], sum(told["kept"].values())
+        mark = "[green]promoted[/]" if decision["promoted"] else "[yellow]rejected[/]"
+        self._console.print(
+            f"round {told['round']:>2} {mark}  {decision['reason']}; kept {kept:,} of {told['rollouts']:,} rollouts"
+        )
+
+    def _draw(self) -> Group:
+        elapsed = time.monotonic() - self._began
+        head = Text.assemble(
+            (f"round {self._round}/{self._rounds}", "bold"), f" · {self._stage}", (f"   {elapsed:.0f} s", "dim")
+        )
+        bar = Table.grid(padding=(0, 1))
+        if self._total:
+            rate = self._done / max(time.monotonic() - self._stage_began, 1e-9)
+            counted = f"{self._done:,}/{self._total:,} {self._unit}  {rate:,.0f} {self._unit}/s"
+            bar.add_row(ProgressBar(self._total, self._done, width=40), counted)
+        return Group(head, bar, skyline(self._accuracy))
+
+
+def accuracy_in_force(told: Mapping[str, Any]) -> dict[int, float]:
+    """Accuracy by level of the policy in force after a round."""
+    force = "candidate" if told["decision"]["promoted"] else "champion"
+    return {int(level): value for level, value in told["accuracy"][force].items()}
+
+
+def skyline(accuracy: Mapping[int, float]) -> Text:
+    """One block a level, as high as its accuracy."""
+    text = Text("accuracy by level ", style="dim")
+    for level in range(1, max(accuracy, default=0) + 1):
+        value = accuracy.get(level)
+        text.append("·" if value is None else BLOCKS[min(int(value * 8), 7)], style=_colour(value))
+    if accuracy:
+        text.append(f" 1–{max(accuracy)}", style="dim")
+    return text
+
+
+def _colour(value: float | None) -> str:
+    if value is None:
+        return "dim"
+    return "green" if value >= 0.95 else "yellow" if value >= 0.5 else "red"
+
+
+def rounds_table(history: Mapping[str, Any], width: int) -> Table:
+    """Exact match by level, a row a round: the base policy first, then the policy in force after each round."""
+    rounds = history["rounds"]
+    base = {int(level): value for level, value in rounds[0]["accuracy"]["champion"].items()} if rounds else {}
+    known = [(0, base), *((told["round"], accuracy_in_force(told)) for told in rounds)]
+    levels = _columns(sorted({level for _, accuracy in known for level in accuracy}), (width - 30) // 5)
+    table = Table(title="Exact match by level (held-out items of the rounds)", title_justify="left", box=None)
+    table.add_column("round", justify="right")
+    for level in levels:
+        table.add_column(str(level), justify="right", no_wrap=True)
+    verdicts = {told["round"]: "promoted" if told["decision"]["promoted"] else "rejected" for told in rounds}
+    table.add_column("gate")
+    for number, accuracy in known:
+        cells = [Text(_number(accuracy[n]), style=_colour(accuracy[n])) if n in accuracy else "" for n in levels]
+        table.add_row("base" if number == 0 else str(number), *cells, verdicts.get(number, ""))
+    return table
+
+
+def _columns(levels: list[int], most: int) -> list[int]:
+    if len(levels) <= most:
+        return levels
+    step = next(step for step in (2, 5, 10, 20, 50, 100, 1000) if sum(n % step == 0 for n in levels) < most)
+    return [n for n in levels if n % step == 0 or n == 1]
+
+
+def _number(value: float) -> str:
+    return "1" if value == 1 else f"{value:.2f}".lstrip("0")
+
+
+def last_report(root: Path) -> Path:
+    """The report of the last round of a run in process."""
+    return max(root.glob("round-*/*report*/report"), key=lambda path: path.stat().st_mtime)

@@ -1,0 +1,377 @@
+"""The report, from histories made by hand, in Python and in a real browser."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from selfloop.report.render import (
+    DISTINCT_ATTEMPTS,
+    TEXT_HEAD,
+    TEXT_TAIL,
+    clipped,
+    duration,
+    facts,
+    frontiers,
+    funnels,
+    heatmap,
+    percent,
+    reasons,
+    render,
+    sample,
+    samples,
+    short,
+    times,
+)
+
+STAGES = ["propose_tasks", "generate_rollouts", "finetune_policy", "evaluate_policies"]
+
+
+def attempt(completion: str, ok: bool = True, truth: bool | None = True, reason: str = "correct") -> dict[str, Any]:
+    return {"completion": completion, "ok": ok, "truth": truth, "reason": reason}
+
+
+def a_task(*attempts: dict[str, Any], prompt: str = "12+34=") -> dict[str, Any]:
+    return {"level": 2, "prompt": prompt, "answer": "460", "attempts": list(attempts or [attempt("460")])}
+
+
+def a_round(number: int, promoted: bool = True, **given: Any) -> dict[str, Any]:
+    """A round at the frontier ``number + 1``: old levels up to there, two target levels beyond."""
+    frontier = number + 1
+    old, target = list(range(1, frontier + 1)), [frontier + 1, frontier + 2]
+    accuracy = {str(level): 1.0 for level in old} | {str(target[0]): 0.75, str(target[1]): 0.0}
+    return {
+        "round": number,
+        "tasks": 100,
+        "rollouts": 1000,
+        "accuracy": {"candidate": accuracy, "champion": accuracy | {str(target[0]): 0.25}},
+        "suites": {"old": old, "target": target},
+        "kept": {str(target[0]): 400, str(target[1]): 100},
+        "rejected": {"wrong answer": 450, "duplicate": 50},
+        "audit": {"true_positive": 495, "false_positive": 5, "false_negative": 50, "true_negative": 450},
+        "decision": {"promoted": promoted, "reason": "target levels moved by +0.250", "target": {}, "old": {}},
+        "state": {"frontier": frontier + promoted},
+        "samples": [a_task(attempt("460"), attempt("461", False, False, "wrong answer"))],
+    } | given
+
+
+def a_history(*rounds: dict[str, Any]) -> dict[str, Any]:
+    return {"title": "A <run>", "stages": {"generate_rollouts": {"temperature": 1.0}}, "rounds": list(rounds)}
+
+
+def a_moment(number: int) -> dict[str, Any]:
+    entries = [
+        {"stage": stage, "seconds": 10.0 * place, "peak_bytes": 2**30, "began": 1.79e9 + number}
+        for place, stage in enumerate(STAGES, 1)
+    ]
+    first = {"stage": "pretrain_policy", "seconds": 100.0, "peak_bytes": 2**31, "began": 1.79e9}
+    return {"round": number, "stages": [first, *entries] if number == 1 else entries}
+
+
+def a_large_run(rounds: int = 40, levels: int = 100) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Every level is evaluated and kept in every round, and the samples are long and costly to escape."""
+    accuracy = {str(level): 0.987 for level in range(1, levels + 1)}
+    told = [
+        a_round(
+            number,
+            accuracy={"candidate": accuracy, "champion": accuracy},
+            suites={"old": list(range(1, 50)), "target": list(range(50, levels + 1))},
+            kept=dict.fromkeys(accuracy, 1234),
+            state={"frontier": 49},
+            samples=[a_task(*(attempt('<"&' * 1000 + str(i)) for i in range(5)), prompt="<" * 3000) for _ in range(6)],
+        )
+        for number in range(1, rounds + 1)
+    ]
+    return a_history(*told), [a_moment(number) for number in range(1, rounds + 1)]
+
+
+class Tags(HTMLParser):
+    """The elements of a document that are open at its end, and every attribute that it has."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.seen: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.add(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag not in ("meta", "wbr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_completions_are_escaped() -> None:
+    evil = '</code><script>alert("now")</script><img src=x onerror=alert(1)>'
+    task = a_task(attempt(evil, reason=evil), prompt=evil) | {"answer": evil}
+    text = render(a_history(a_round(1, samples=[task], rejected={evil: 1})), [])
+    assert not Tags(text).seen & {"script", "img"}
+    assert text.count("&lt;script&gt;alert(&#34;now&#34;)&lt;/script&gt;") >= 4
+    assert "A &lt;run&gt;" in text
+
+
+def test_markup_is_balanced_and_holds_nothing_from_elsewhere() -> None:
+    for history, moments in [(a_history(a_round(1), a_round(2)), [a_moment(1), a_moment(2)]), (a_history(), [])]:
+        text = render(history, moments)
+        tags = Tags(text)
+        assert tags.open == []
+        assert not tags.seen & {"script", "link", "img", "iframe", "object"}
+        assert not re.search(r"https?:|//[a-z]|url\(|@import", text)
+        assert all(value.startswith("#") for name, value in tags.attributes if name in ("href", "src"))
+
+
+def test_a_hundred_levels_over_forty_rounds_stay_under_a_megabyte() -> None:
+    assert len(render(*a_large_run()).encode()) < 1_000_000
+
+
+def test_a_run_without_rounds_says_so() -> None:
+    text = render(a_history(), [])
+    assert "No round has ended yet" in text
+    assert "<table" not in text
+
+
+def test_a_rejected_candidate_leaves_the_champion_s_accuracy() -> None:
+    told = heatmap([a_round(1), a_round(2, promoted=False)])
+    assert told.levels == [1, 2, 3, 4, 5]
+    assert [line.name for line in told.lines] == ["base", "1", "2"]
+    assert [[cell.accuracy for cell in line.cells] for line in told.lines] == [
+        [1.0, 1.0, 0.25, 0.0, None],
+        [1.0, 1.0, 0.75, 0.0, None],
+        [1.0, 1.0, 1.0, 0.25, 0.0],
+    ]
+    assert [[cell.level for cell in line.cells if cell.frontier] for line in told.lines] == [[2], [3], [3]]
+
+
+def test_levels_are_in_the_order_of_numbers() -> None:
+    accuracy = {"10": 0.5, "2": 0.5, "1": 1.0}
+    assert heatmap([a_round(1, accuracy={"candidate": accuracy, "champion": accuracy})]).levels == [1, 2, 10]
+
+
+def test_a_loop_without_a_frontier_has_no_frontier_in_its_report() -> None:
+    rounds = [a_round(1, state={"weights": {"even": 0.5}}), a_round(2, state={})]
+    assert frontiers(rounds) == [None, None, None]
+    text = render(a_history(*rounds), [])
+    assert "Frontier" not in text
+    assert ">frontier" not in text
+
+
+def test_precision_of_what_was_kept_is_over_all_rounds() -> None:
+    nothing = {"true_positive": 0, "false_positive": 0, "false_negative": 3, "true_negative": 7}
+    rounds = [a_round(1), a_round(2, promoted=False, audit=nothing)]
+    told = {fact.name: (fact.value, fact.note) for fact in facts(rounds, [a_moment(1), a_moment(2)])}
+    assert told == {
+        "Rounds": ("2", "200 tasks"),
+        "Frontier": ("2 → 3", "level mastered"),
+        "Promoted": ("1", "1 rejected"),
+        "Rollouts": ("2,000", "drawn"),
+        "Kept": ("1,000", "50.0% of rollouts"),
+        "Precision of kept": ("99.0%", "of 500 believed"),
+        "Time": ("5 min 0 s", "in all stages"),
+    }
+
+
+def test_reasons_of_rejection_keep_their_colour_over_the_rounds() -> None:
+    rounds = [a_round(1, rejected={"a": 1, "b": 5}), a_round(2, rejected={"a": 1})]
+    assert reasons(rounds) == {"b": 1, "a": 2}
+    assert [(part.name, part.number, part.tone) for part in funnels(rounds)[1].rejected] == [("a", 1, 2)]
+    many = reasons([a_round(1, rejected={str(i): 100 - i for i in range(9)})])
+    assert list(many.values()) == [1, 2, 3, 4, 5, 5, 5, 5, 5]
+
+
+def test_attempts_that_are_alike_are_counted() -> None:
+    differing = attempt("2", False, True, "no majority")
+    told = sample(a_task(attempt("1"), differing, attempt("1"), attempt("1", truth=None)))
+    assert [(a.completion, a.times, a.differs) for a in told.attempts] == [("1", 3, False), ("2", 1, True)]
+    crowd = sample(a_task(*(attempt(str(i)) for i in range(DISTINCT_ATTEMPTS + 3))))
+    assert (len(crowd.attempts), crowd.more) == (DISTINCT_ATTEMPTS, 3)
+
+
+def test_long_texts_lose_their_middle() -> None:
+    assert clipped("short") == ("short", "", "")
+    assert clipped("a" * TEXT_HEAD + "b" * 1234 + "c" * TEXT_TAIL) == ("a" * TEXT_HEAD, "1,234", "c" * TEXT_TAIL)
+
+
+def test_only_the_newest_samples_are_shown_where_room_is_scarce() -> None:
+    history, _ = a_large_run(rounds=20)
+    shown = [told.round for told in samples(history["rounds"])]
+    assert 0 < len(shown) < 20
+    assert shown == list(range(21 - len(shown), 21))
+
+
+def test_times_sum_to_the_whole_run() -> None:
+    told = times([a_moment(1), a_moment(2)])
+    assert [row.stage for row in told] == ["pretrain_policy", *STAGES]
+    assert [row.seconds for row in told] == [100, 20, 40, 60, 80]
+    assert sum(row.share for row in told) == pytest.approx(1)
+    assert told[0].peak_bytes == 2**31
+
+
+def test_an_artifact_without_moments_is_no_obstacle() -> None:
+    assert times([{"round": 1, "stages": [{}]}]) == []
+    assert "No times were noted" in render(a_history(a_round(1)), [{"round": 1, "stages": [{}]}])
+
+
+def test_only_exact_values_look_exact() -> None:
+    assert [short(value) for value in (0.0, 0.004, 0.97, 0.996, 1.0)] == ["0", ".00", ".97", ".99", "1"]
+    assert [percent(value) for value in (None, 0.0, 0.0001, 0.5, 0.9999, 1.0)] == [
+        "—", "0%", "0.1%", "50.0%", "99.9%", "100%"
+    ]  # fmt: skip
+
+
+def test_durations_are_said_as_a_person_says_them() -> None:
+    assert [duration(seconds) for seconds in (0.0082, 1.43, 36.31, 59.96, 754, 7320)] == [
+        "8 ms", "1.43 s", "36.3 s", "1 min 0 s", "12 min 34 s", "2 h 2 min"
+    ]  # fmt: skip
+
+
+# In a browser
+
+CHROMIUM = "/usr/bin/chromium"
+ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+
+LUMINANCES = """
+(selector) => {
+  const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d");
+  const luminance = (colour) => {
+    context.clearRect(0, 0, 1, 1);
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v / 255)
+      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    const colour = getComputedStyle(element).backgroundColor;
+    return colour === "rgba(0, 0, 0, 0)" ? ground(element.parentElement) : colour;
+  };
+  return [...document.querySelectorAll(selector)]
+    .map((element) => [luminance(getComputedStyle(element).color), luminance(ground(element))]);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
+        yield started
+        started.close()
+
+
+def opened(browser: Browser, place: Path, text: str, width: int = 1280, scheme: Any = "light") -> Page:
+    """The report in a page of this width. Fails on an error or a request other than for the file itself."""
+    file = place / "report.html"
+    file.write_text(text, encoding="utf-8")
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: complaints.append(request.url) if request.url != file.as_uri() else None)
+    page.goto(file.as_uri(), wait_until="networkidle")
+    assert complaints == []
+    return page
+
+
+def contrasts(page: Page, selector: str) -> list[float]:
+    """The contrast of text and ground, as WCAG defines it, of each element."""
+    pairs = page.evaluate(LUMINANCES, selector)
+    return [(max(pair) + 0.05) / (min(pair) + 0.05) for pair in pairs]
+
+
+@pytest.fixture(scope="module")
+def small() -> str:
+    """Three rounds; the last one's champion has every shade of accuracy, and its samples every kind of verdict."""
+    shades = {str(level): level / 10 for level in range(11)}
+    wrong = a_task(attempt("4\u202e60", truth=False), attempt("", False, True, "no end token"), *[attempt("7")] * 4)
+    third = a_round(3, promoted=False, accuracy={"candidate": {}, "champion": shades}, samples=[wrong])
+    return render(a_history(a_round(1), a_round(2), third), [a_moment(number) for number in (1, 2, 3)])
+
+
+@pytest.mark.debian("chromium")
+def test_the_heatmap_has_a_row_a_round_and_a_cell_a_level(browser: Browser, tmp_path: Path, small: str) -> None:
+    page = opened(browser, tmp_path, small)
+    table = page.get_by_role("table", name="Share of held-out items")
+    told = table.evaluate("(table) => [...table.rows].map((row) => [...row.cells].map((cell) => cell.textContent))")
+    assert told == [
+        ["Round", "Level"],
+        ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"],
+        ["base", "", "1", "1", ".25", "0", *[""] * 6],
+        ["1", "", "1", "1", ".75", "0", *[""] * 6],
+        ["2", "", "1", "1", "1", ".75", "0", *[""] * 5],
+        ["3", "0", ".10", ".20", ".30", ".40", ".50", ".60", ".70", ".80", ".90", "1"],
+    ]
+    assert table.get_by_title("round 2, level 4: 0.75").inner_text() == ".75"
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+def test_every_section_is_there_and_the_last_round_s_samples_are_open(
+    browser: Browser, tmp_path: Path, small: str
+) -> None:
+    page = opened(browser, tmp_path, small)
+    headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
+    assert headings == [
+        "Accuracy by length over rounds", "Rounds", "Kept and rejected", "Samples", "Time by stage", "Parameters"
+    ]  # fmt: skip
+    gates = page.get_by_role("table", name="What the gate decided").locator("tbody tr")
+    assert [row.locator(".badge").inner_text() for row in gates.all()] == ["promoted", "promoted", "rejected"]
+    assert page.locator("details[open] summary").all_inner_texts() == ["Round 31 tasks 2 judged against the truth"]
+    attempts = page.locator("details[open] li")
+    assert [re.sub(r"\s+", " ", text) for text in attempts.all_inner_texts()] == [
+        "1× 4\u202e60 ✓ correct but wrong in truth",
+        "1× (nothing) ✗ no end token but right in truth",
+        "4× 7 ✓ correct",
+    ]
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+@pytest.mark.parametrize("width", [400, 1280])
+def test_the_page_is_never_wider_than_the_window(browser: Browser, tmp_path: Path, small: str, width: int) -> None:
+    for text in (small, render(*a_large_run(rounds=3)), render(a_history(), [])):
+        page = opened(browser, tmp_path, text, width)
+        for details in page.locator("details:not([open]) summary").all():
+            details.click()
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        page.close()
+
+
+@pytest.mark.debian("chromium")
+def test_many_levels_scroll_beside_a_column_that_stays(browser: Browser, tmp_path: Path) -> None:
+    page = opened(browser, tmp_path, render(*a_large_run(rounds=3)), width=400)
+    region = page.get_by_role("region", name="Accuracy by length over rounds")
+    name = region.get_by_role("rowheader", name="base")
+    before = name.bounding_box()
+    assert region.evaluate("(region) => { region.scrollLeft = 500; return region.scrollLeft; }") == 500
+    assert name.bounding_box() == before
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: Browser, tmp_path: Path, small: str, scheme: str) -> None:
+    page = opened(browser, tmp_path, small, scheme=scheme)
+    selectors = [".heat td[title]", ".badge", ".quiet", "caption", "dt", "dd", "thead th", "a", ".parts", ".verdict span"]
+    for selector in selectors:
+        found = contrasts(page, selector)
+        assert found, selector
+        assert min(found) >= 4.5, selector
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+def test_dark_is_dark_and_light_is_light(browser: Browser, tmp_path: Path, small: str) -> None:
+    grounds = {}
+    for scheme in ("light", "dark"):
+        page = opened(browser, tmp_path, small, scheme=scheme)
+        ((_, grounds[scheme]),) = page.evaluate(LUMINANCES, "body")
+        page.close()
+    assert grounds["light"] > 0.9
+    assert grounds["dark"] < 0.02
