@@ -44,9 +44,9 @@ def file_digest(path: Path) -> str:
 
 @functools.cache
 def code_digest() -> str:
-    """SHA-256 over the source of the installed selfloop package: the version of the code, also between releases."""
+    """SHA-256 over the files of the installed selfloop package: the version of the code, also between releases."""
     root, whole = Path(__file__).parent, hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for path in root.rglob("*") if path.suffix in {".py", ".j2"}):
         whole.update(f"{path.relative_to(root)}\0{file_digest(path)}\n".encode())
     return whole.hexdigest()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 POLICY_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 KEPT_LOADED = 2
+SMALL = 5_000_000
 
 
 class FetchParams(Params):
@@ -109,12 +111,20 @@ def load(directory: str | Path, digest: str | None = None) -> Policy:
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    settle_threads(model)
     policy = Policy(model.eval(), tokenizer)
     if digest is not None:
         _loaded[digest] = policy
         while len(_loaded) > KEPT_LOADED:
             _loaded.popitem(last=False)
     return policy
+
+
+def settle_threads(model: PreTrainedModel) -> None:
+    """Run small policies on one thread: more gain nothing, and the result does not depend on the number of cores."""
+    import torch
+
+    torch.set_num_threads(1 if model.num_parameters() < SMALL else os.cpu_count() or 1)
 
 
 def fresh(directory: str | Path) -> Policy:

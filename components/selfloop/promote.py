@@ -78,7 +78,7 @@ def decide(results: Iterable[ItemResult], margin: float, tolerance: float) -> De
     if loss > tolerance:
         promoted, reason = False, f"old levels fell by {loss:.3f}, more than the {tolerance} allowed"
     elif gain < margin:
-        promoted, reason = False, f"target levels moved by {gain:+.3f}, less than the {margin:+} asked for"
+        promoted, reason = False, f"target levels moved by {gain:+z.3f}, less than the {margin:+} asked for"
     else:
-        promoted, reason = True, f"target levels moved by {gain:+.3f}, old levels by {-loss:+.3f}"
+        promoted, reason = True, f"target levels moved by {gain:+z.3f}, old levels by {-loss:+z.3f}"
     return Decision(promoted, reason, means["target"], means["old"])

@@ -137,7 +137,7 @@ def advanced(frontier: int, accuracy: Mapping[int, float], at: float) -> int:
 
 
 def spread(last: int, number: int) -> list[int]:
-    """At most ``number`` levels from 1 to ``last``, evenly spread, both ends among them."""
+    """At most ``number`` levels from 1 to ``last``, evenly spread; the last one is always among them."""
     if number >= last:
         return list(range(1, last + 1))
-    return sorted({round(1 + step * (last - 1) / max(number - 1, 1)) for step in range(number)})
+    return sorted({round(last - step * (last - 1) / max(number - 1, 1)) for step in range(number)})

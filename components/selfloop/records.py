@@ -309,7 +309,7 @@ def take(directory: str | Path, record: type[R], indices: Sequence[int] | np.nda
     wanted, first, taken = np.asarray(indices), 0, list[R]()
     for batch in read(directory, record):
         low, high = np.searchsorted(wanted, [first, first + batch.num_rows])
-        picked = batch.take(pa.array(wanted[low:high] - first))
+        picked = batch.take(pa.array(wanted[low:high] - first, pa.int64()))
         taken.extend(itertools.starmap(record, zip(*(c.to_pylist() for c in picked.columns), strict=True)))
         first += batch.num_rows
     return taken
@@ -378,7 +378,7 @@ def with_tasks(
 
     window: pa.Table | None = None
     for batch in batches:
-        while True:
+        while batch.num_rows:
             if window is not None:
                 index = pc.index_in(batch["task"], value_set=window["id"].combine_chunks())
                 if not index.null_count:

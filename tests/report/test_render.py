@@ -337,8 +337,7 @@ def test_every_section_is_there_and_the_last_round_s_samples_are_open(
 def test_the_page_is_never_wider_than_the_window(browser: Browser, tmp_path: Path, small: str, width: int) -> None:
     for text in (small, render(*a_large_run(rounds=3)), render(a_history(), [])):
         page = opened(browser, tmp_path, text, width)
-        for details in page.locator("details:not([open]) summary").all():
-            details.click()
+        page.locator("details").evaluate_all("(all) => all.forEach((details) => details.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") == width
         page.close()
 
@@ -358,11 +357,8 @@ def test_many_levels_scroll_beside_a_column_that_stays(browser: Browser, tmp_pat
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_stands_out_from_its_ground(browser: Browser, tmp_path: Path, small: str, scheme: str) -> None:
     page = opened(browser, tmp_path, small, scheme=scheme)
-    selectors = [".heat td[title]", ".badge", ".quiet", "caption", "dt", "dd", "thead th", "a", ".parts", ".verdict span"]
-    for selector in selectors:
-        found = contrasts(page, selector)
-        assert found, selector
-        assert min(found) >= 4.5, selector
+    for selector in (".heat td[title]", ".badge", ".quiet", "caption", "dt", "th", "a", ".parts", ".verdict span"):
+        assert min(contrasts(page, selector)) >= 4.5, selector
     page.close()
 
 

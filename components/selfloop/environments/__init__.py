@@ -38,7 +38,7 @@ class Environment(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    levels: ClassVar[range | None] = None
+    levels: range | None = None
     """The levels of difficulty, where the environment has an ordered scale of them."""
     alphabet: ClassVar[str | None] = None
     """The characters of its texts, where a policy can be trained on them from scratch."""

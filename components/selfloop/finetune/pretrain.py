@@ -5,7 +5,7 @@ from pydantic import Field
 
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
-from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, seed_of
+from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, seed_of, settle_threads
 from selfloop.records import Example, rows
 from selfloop.stage import Params, Resources, stage
 
@@ -114,4 +114,6 @@ def _new_policy(params: PretrainParams) -> Policy:
     if environment.restarts is not None:
         config.position_restarts = restart_ids(environment.restarts, tokenizer)
     torch.manual_seed(seed_of(params.seed, "weights"))
-    return Policy(LlamaForCausalLM(config), tokenizer)
+    model = LlamaForCausalLM(config)
+    settle_threads(model)
+    return Policy(model, tokenizer)

@@ -1,0 +1,146 @@
+"""Every taskset of reasoning-gym (arXiv:2505.24760) by name, ``reasoning-gym:countdown``, with its own verifier.
+
+Level n sets every attribute of the taskset's curriculum to its n-th level, or to its last. The same seed gives the same
+tasks, but five tasksets (word_ladder among them) go through sets of strings: there, only under the same PYTHONHASHSEED.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import random
+import re
+import sys
+from contextlib import redirect_stdout
+from fractions import Fraction
+from typing import Any
+
+from selfloop.environments import Environment, Grade
+from selfloop.errors import UserError, unknown
+from selfloop.records import Task
+
+MATHEMATICS = re.compile(
+    r"""(?: \*\*\s*(?:\d{1,3}|[A-Za-z]|\(\s*-?\d{1,3}\s*(?:/\s*\d{1,3}\s*)?\))(?![\w.]|\s*\*\*)  # no towers of powers
+          | \*(?!\*) | [\s\d+/(),-] | (?<=\d)\. | \.(?=\d)
+          | \b(?:[A-Za-z]|a?(?:sin|cos|tan)h?|exp|log|sqrt|pi|Integral)\b )*""",
+    re.VERBOSE,
+)
+"""What may be handed to a verifier that has sympy parse it, which evaluates it as Python."""
+
+
+class ReasoningGym(Environment):
+    """One taskset of reasoning-gym."""
+
+    name = "reasoning-gym"
+    summary = "the procedural tasksets of reasoning-gym, each as reasoning-gym:NAME"
+
+    def __init__(self, taskset: str = "") -> None:
+        try:
+            from reasoning_gym.factory import CURRICULA, DATASETS
+        except ModuleNotFoundError as error:
+            raise UserError(f"Install reasoning-gym with pip install 'selfloop[reasoning-gym]' ({error}).") from None
+        if not taskset:
+            raise UserError("reasoning-gym is a family: write reasoning-gym:NAME, as in reasoning-gym:countdown.")
+        known = DATASETS.keys() - {"composite"}  # it mixes the others and has no tasks of its own
+        if taskset not in known:
+            raise unknown("reasoning-gym taskset", taskset, known)
+        self.taskset = taskset
+        self._kind, default = DATASETS[taskset]
+        self._configs = _levels(CURRICULA[taskset]()) if taskset in CURRICULA else []
+        if self._configs:
+            self.levels = range(1, len(self._configs) + 1)
+        else:
+            self._configs = [default()]
+        self._verifiers: dict[int, Any] = {}
+        score = self._kind.score_answer
+        self._parses = "parse_expr" in score.__code__.co_names
+        if "eval" in score.__code__.co_names:
+            # It evaluates what the policy wrote, to accept a list; this reads a list and runs nothing.
+            score.__globals__["eval"] = ast.literal_eval
+
+    def entries(self, level: int, count: int, seed: int) -> list[dict[str, Any]]:
+        """Tasks as reasoning-gym makes them: ``question``, ``answer`` (``None`` where it knows none), ``metadata``."""
+        # Item i is made from seed + i, and numpy takes less than 2**32; drawn, so that near seeds share no items.
+        start = random.Random(seed).randrange(2**31)
+        with redirect_stdout(sys.stderr):  # some tasksets print while they make a task
+            dataset = self._dataset(level, seed=start, size=max(count, 1))
+            return [dataset[number] for number in range(count)]
+
+    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """Tasks of one level; the metadata holds, as JSON, what the verifier needs of the entry."""
+        made = []
+        for number, entry in enumerate(self.entries(level, count, seed)):
+            prompt, answer = entry.pop("question"), entry["answer"] or ""
+            kept = json.dumps(_pack(entry))
+            made.append(Task(f"{self.taskset}-{level}-{seed:x}-{number}", level, "", prompt, answer, metadata=kept))
+        return made
+
+    def check(self, task: Task, completion: str) -> Grade:
+        """What reasoning-gym's verifier says of the text in the last <answer> tags, or else of the whole completion."""
+        from reasoning_gym.utils import extract_answer
+
+        tagged = extract_answer(completion)
+        answer = completion.strip() if tagged is None else tagged
+        if self._parses and not MATHEMATICS.fullmatch(answer):
+            return Grade(False, 0.0, "not plain mathematics")
+        if task.level not in self._verifiers:
+            self._verifiers[task.level] = self._dataset(task.level, seed=0, size=1)
+        verifier = self._verifiers[task.level]
+        entry = _unpack(json.loads(task.metadata)) | {"question": task.prompt}
+        try:
+            scored = float(verifier.score_answer(answer, entry))
+        except Exception as error:
+            verifier.score_answer(entry["answer"], entry)  # raises if the fault is not in the completion
+            return Grade(False, 0.0, f"unreadable answer ({type(error).__name__})")
+        score = min(1.0, max(0.0, scored))
+        # Most verifiers give part of the credit for an answer that can be read; all of it, up to rounding, is solved.
+        ok = score >= 1 - 1e-9
+        return Grade(ok, score, "correct" if ok else "wrong answer")
+
+    def _dataset(self, level: int, seed: int, size: int) -> Any:
+        if not 1 <= level <= len(self._configs):
+            raise UserError(f"reasoning-gym:{self.taskset} has levels 1 to {len(self._configs)}, not {level}.")
+        return self._kind(config=dataclasses.replace(self._configs[level - 1], seed=seed, size=size))
+
+
+def _levels(curriculum: Any) -> list[Any]:
+    """The configuration of each level, without those that reasoning-gym itself refuses (every one of knight_swap's)."""
+    configs = []
+    for level in range(max(len(attribute.levels) for attribute in curriculum.attributes.values())):
+        curriculum.set_global_level(level)  # an attribute with fewer levels stays at its last
+        config = curriculum.generate_configuration()
+        try:
+            getattr(config, "validate", lambda: None)()
+        except AssertionError:
+            continue
+        configs.append(config)
+    return configs
+
+
+def _pack(value: Any) -> Any:
+    """A value as JSON, exactly: a tag names what JSON lacks. Raises ``TypeError`` for what is not known here."""
+    match value:
+        case None | bool() | int() | float() | str():
+            return value
+        case list():
+            return [_pack(item) for item in value]
+        case tuple() | set():
+            return {type(value).__name__: [_pack(item) for item in value]}
+        case dict():
+            return {"dict": [[_pack(key), _pack(item)] for key, item in value.items()]}
+        case Fraction():
+            return {"Fraction": str(value)}
+    raise TypeError(f"A task of reasoning-gym holds a {type(value)}, which cannot be kept.")
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    [(kind, content)] = value.items()
+    return {"tuple": tuple, "set": set, "dict": dict, "Fraction": Fraction}[kind](_unpack(content))
+
+
+environment = ReasoningGym
