@@ -17,7 +17,7 @@ SMALL: dict[str, Any] = {
     "seed": 7,
     "base": {"levels": 2, "per_level": 300, "held_out_per_level": 32},
     "pretrain": {"steps": 60, "hidden_size": 16, "intermediate_size": 32, "heads": 2, "decay_steps": 20, "lr": 1e-2},
-    "propose": {"per_level": 40, "items_per_level": 8, "target_levels": 3},
+    "propose": {"per_level": 40, "items_per_level": 8, "ahead": 2, "look_beyond": 1},
     "finetune": {"steps": 5},
     "measure": {"per_level": 16, "beyond": 2},
 }

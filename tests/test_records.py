@@ -38,7 +38,7 @@ verdicts = st.builds(
 
 
 @given(st.lists(verdicts, max_size=30))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[Verdict]) -> None:
     place = tmp_path_factory.mktemp("table")
     with writing(place, Verdict) as table:
@@ -92,9 +92,10 @@ def test_rows_are_spread_over_shards(tmp_path: Path) -> None:
 
 def test_a_value_of_the_wrong_type_is_refused_with_row_and_field(tmp_path: Path) -> None:
     wrong = Example("t", "two", "p", "c", 0)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="Row 1, field 'level' of a Example must be int64"), writing(
-        tmp_path, Example
-    ) as table:
+    with (
+        pytest.raises(UserError, match="Row 1, field 'level' of a Example must be int64"),
+        writing(tmp_path, Example) as table,
+    ):
         table.write([Example("t", 1, "p", "c", 0), wrong])
 
 
@@ -131,10 +132,8 @@ def test_a_folder_without_shards_is_no_table(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 199), max_size=40, unique=True).map(sorted))
-@settings(max_examples=20)
-def test_taken_rows_are_the_rows_at_these_indices(
-    tmp_path_factory: pytest.TempPathFactory, indices: list[int]
-) -> None:
+@settings(max_examples=20, deadline=None)
+def test_taken_rows_are_the_rows_at_these_indices(tmp_path_factory: pytest.TempPathFactory, indices: list[int]) -> None:
     place = tmp_path_factory.mktemp("table")
     made = [Example(f"{n}", n, "p", "c", 0) for n in range(200)]
     with writing(place, Example, shard_rows=60) as table:

@@ -34,13 +34,14 @@ class ProposeParams(Params):
 
     environment: str = Field("addition", description="The taskset to draw from.")
     ahead: int = Field(4, ge=1, description="Levels beyond the frontier at most.")
+    ahead_share: float = Field(0.125, ge=0, description="The same as a share of the frontier, where that is more.")
     go_on_above: float = Field(0.5, ge=0, le=1, description="A level follows if the one before is this accurate.")
     per_level: int = Field(1000, ge=1, description="Tasks of each level.")
     attempts: int = Field(1, ge=1, description="Attempts at each task.")
     retry_below: float = Field(0.3, ge=0, le=1, description="Levels less accurate than this get more attempts.")
     retries: int = Field(4, ge=0, description="How many more attempts those levels get.")
     items_per_level: int = Field(64, ge=1, description="Held-out items of each level that is evaluated.")
-    target_levels: int = Field(7, ge=1, description="Levels beyond the frontier that are the target suite.")
+    look_beyond: int = Field(3, ge=0, description="Levels beyond those that are in the target suite too.")
     old_levels: int = Field(8, ge=1, description="Levels up to the frontier, spread evenly, that are the old suite.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
     round: int = Field(0, ge=0, description="The round; each has tasks of its own.")
@@ -84,13 +85,14 @@ def propose_tasks(
     environment, state = find_environment(params.environment), read_json(curriculum.path)
     frontier = state["frontier"]
     accuracy = {int(level): value for level, value in state["accuracy"].items()}
+    ahead = max(params.ahead, int(params.ahead_share * frontier))
     with writing(tasks.path, Task) as table:
-        for level in next_levels(frontier, accuracy, params.ahead, params.go_on_above):
+        for level in next_levels(frontier, accuracy, ahead, params.go_on_above):
             attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
             drawn = environment.tasks(level, params.per_level, seed_of(params.seed, "tasks", params.round, level))
             table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
     suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
-    suites |= dict.fromkeys(range(frontier + 1, frontier + params.target_levels + 1), "target")
+    suites |= dict.fromkeys(range(frontier + 1, frontier + ahead + params.look_beyond + 1), "target")
     with writing(items.path, Task) as table:
         for level, suite in suites.items():
             drawn = environment.tasks(level, params.items_per_level, seed_of(params.seed, "items", level))

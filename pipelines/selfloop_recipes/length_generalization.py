@@ -22,7 +22,7 @@ from selfloop.verify import VerifyParams, verify_rollouts
 
 
 class LengthGeneralization(Settings):
-    rounds: int = structural(20, ge=1, le=1000, description="Rounds at most.")
+    rounds: int = structural(40, ge=1, le=1000, description="Rounds at most.")
     target: int = Field(30, ge=1, description="The loop ends when the champion has mastered this level.")
     model: str = structural("length-generalization", description="Name of the registered model in MLflow.")
     base: BaseParams = BaseParams()
