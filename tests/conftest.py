@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,18 @@ def small() -> dict[str, Any]:
     return SMALL
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run in process that was never interrupted."""
+    from selfloop.inprocess import run
+    from selfloop.recipe import find_recipe
+
+    recipe = find_recipe("length-generalization")
+    root = tmp_path_factory.mktemp("finished") / "run"
+    run(recipe, recipe.resolve(SMALL), root)
+    return root
+
+
 @pytest.fixture
 def small_toml(tmp_path: Path) -> Path:
     from selfloop.cli import as_toml
@@ -39,6 +51,17 @@ def small_toml(tmp_path: Path) -> Path:
     return path
 
 
+def digests(root: Path) -> dict[tuple[str, str], list[str]]:
+    """The digests of all artifacts below a folder, by the stage that made them and their name."""
+    from selfloop.artifacts import manifest_of
+
+    found: dict[tuple[str, str], set[str]] = {}
+    for path in root.rglob("manifest.json"):
+        manifest = manifest_of(path.parent)
+        found.setdefault((manifest.stage, path.parent.name.removeprefix("next_")), set()).add(manifest.digest)
+    return {key: sorted(values) for key, values in found.items()}
+
+
 @pytest.fixture(autouse=True)
 def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests track in MLflow only where they say so."""
@@ -47,15 +70,16 @@ def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def selfloop(tmp_path: Path) -> Iterator[Any]:
+def selfloop(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command, run in a folder of its own: ``selfloop("run", ...)`` gives the finished process."""
 
     def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", "from selfloop.cli import main; main()", *words]
-        options = {"cwd": tmp_path, "capture_output": True, "text": True, "timeout": 300} | options
-        return subprocess.run(command, check=False, **options)
+        return subprocess.run(
+            command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300, **options
+        )
 
-    yield run
+    return run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

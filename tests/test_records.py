@@ -6,7 +6,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from selfloop.errors import UserError
 from selfloop.records import (
     Example,

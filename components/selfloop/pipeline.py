@@ -7,15 +7,19 @@ unnamed boolean that the rule's stage returns (``kfp.local`` silently skips an `
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+from google.protobuf.json_format import MessageToDict
 from kfp import compiler, dsl, local
+from kfp.components import load_component_from_text
 
 from selfloop import __version__
 from selfloop.errors import UserError
@@ -92,6 +96,33 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, image
     return dsl.pipeline(name=recipe.name, description=recipe.summary)(body)
 
 
+def merged(spec: dict[str, Any]) -> dict[str, Any]:
+    """A pipeline's IR where equal executors and components, which KFP repeats for every use, stand once.
+
+    For the cluster only: ``kfp.local`` puts a task's outputs into a folder named after its component.
+    """
+    executors, components = spec["deploymentSpec"]["executors"], spec["components"]
+    kept = _first_equals(executors)
+    for component in components.values():
+        if "executorLabel" in component:
+            component["executorLabel"] = kept[component["executorLabel"]]
+    spec["deploymentSpec"]["executors"] = {name: executors[name] for name in sorted(set(kept.values()))}
+    kept = _first_equals(components)
+    dags = [spec["root"]["dag"], *(component["dag"] for component in components.values() if "dag" in component)]
+    for dag in dags:
+        for task in dag["tasks"].values():
+            task["componentRef"]["name"] = kept[task["componentRef"]["name"]]
+    spec["components"] = {name: components[name] for name in sorted(set(kept.values()))}
+    return spec
+
+
+def _first_equals(named: Mapping[str, Any]) -> dict[str, str]:
+    """For each name, the shortest name that has an equal value."""
+    seen: dict[str, str] = {}
+    names = sorted(named, key=lambda name: (len(name), name))
+    return {name: seen.setdefault(json.dumps(named[name], sort_keys=True), name) for name in names}
+
+
 def compile_pipeline(
     recipe: Recipe[Any], settings: Settings, output: Path, fused: bool = False, image_prefix: str = IMAGE_PREFIX
 ) -> None:
@@ -99,7 +130,8 @@ def compile_pipeline(
     if output.suffix not in {".yaml", ".yml", ".json"}:
         raise UserError(f"KFP reads .yaml or .json, not '{output.name}': choose another --output.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    compiler.Compiler().compile(pipeline(recipe, settings, fused, image_prefix), str(output))
+    spec = merged(MessageToDict(pipeline(recipe, settings, fused, image_prefix).pipeline_spec))
+    compiler.Compiler().compile(load_component_from_text(yaml.safe_dump(spec)), str(output))
 
 
 def run_locally(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool = False) -> None:

@@ -376,19 +376,17 @@ def with_tasks(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    window: pa.Table | None = None
+    window = schema(Task).empty_table()
     for batch in batches:
         while batch.num_rows:
-            if window is not None:
-                index = pc.index_in(batch["task"], value_set=window["id"].combine_chunks())
-                if not index.null_count:
-                    break
+            index = pc.index_in(batch["task"], value_set=window["id"].combine_chunks())
+            if not index.null_count:
+                break
             more = next(tasks, None)
             if more is None:
-                name = batch["task"][index.is_null().to_pylist().index(True)] if window is not None else "any"
+                name = batch["task"][index.is_null().to_pylist().index(True)]
                 raise UserError(f"A rollout names the task '{name}', which is not among its tasks.")
-            table = pa.Table.from_batches([more])
-            window = table if window is None else pa.concat_tables([window, table])
+            window = pa.concat_tables([window, pa.Table.from_batches([more]).cast(window.schema)])
         if batch.num_rows:
             yield batch, window.take(index).combine_chunks().to_batches()[0]
             window = window.slice(index[-1].as_py())

@@ -1,0 +1,44 @@
+"""One recipe, three modes, equal digests."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selfloop.inprocess import run
+from selfloop.pipeline import run_locally
+from selfloop.recipe import find_recipe
+
+from .conftest import digests
+
+FUSED_ONLY = {"start_length_generalization", "round_length_generalization"}
+IN_PROCESS_ONLY = {"measure_policy"}
+
+
+@pytest.fixture(scope="module")
+def in_process(finished_run: Path) -> dict[tuple[str, str], list[str]]:
+    return {key: value for key, value in digests(finished_run).items() if key[0] not in IN_PROCESS_ONLY}
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
+def test_every_table_and_policy_is_the_same_in_every_mode(
+    tmp_path: Path, small: dict[str, Any], in_process: dict[tuple[str, str], list[str]], fused: bool
+) -> None:
+    recipe = find_recipe("length-generalization")
+    run_locally(recipe, recipe.resolve(small), tmp_path / "kfp", fused)
+    made = {key: value for key, value in digests(tmp_path).items() if key[0] not in FUSED_ONLY}
+    assert {key: made.get(key) for key in in_process} == in_process
+    # a fused round also hands on what it was given, under the names that it goes by there
+    assert {digest for values in made.values() for digest in values} == {d for v in in_process.values() for d in v}
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
+def test_rounds_stop_when_the_stop_rule_says_so(tmp_path: Path, small: dict[str, Any], fused: bool) -> None:
+    recipe = find_recipe("length-generalization")
+    settings = recipe.resolve(small, {"target": 2, "rounds": 3, "pretrain": {"steps": 2, "decay_steps": 1}})
+    turn, _ = run(recipe, settings, tmp_path / "here")
+    assert turn.goes_on is False
+    assert {path.name for path in (tmp_path / "here").glob("round-*")} == {"round-00", "round-01"}
+    run_locally(recipe, settings, tmp_path / "kfp", fused)
+    of_rounds = [key for key in digests(tmp_path / "kfp") if key[0] == "finetune_policy" and key[1] == "candidate"]
+    assert of_rounds == [("finetune_policy", "candidate")]
+    assert len(digests(tmp_path / "kfp")[of_rounds[0]]) == 1

@@ -1,0 +1,77 @@
+"""Killed with -9 at any moment, a run goes on where it stopped and comes to the same digests."""
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import digests
+
+DRIVER = textwrap.dedent("""
+    import json, os, signal, sys
+    from pathlib import Path
+    from selfloop.inprocess import Silent, run
+    from selfloop.recipe import find_recipe
+
+    root, small, event, stage_name, number = sys.argv[1:]
+
+    class Killer(Silent):
+        at_work, ran = "", []
+
+        def happens(self, what, round):
+            if (what, self.at_work) == (event, stage_name) and self.round == int(number):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def stage_begins(self, round, stage):
+            self.at_work, self.round = stage.name, round
+            self.ran.append(f"{round} {stage.name}")
+            self.happens("begins", round)
+
+        def stage_moves(self, done, total, unit):
+            self.happens("moves", self.round)
+
+        def stage_ends(self, round, stage, outputs, skipped):
+            if not skipped:
+                self.happens("ends", round)
+
+    recipe, killer = find_recipe("length-generalization"), Killer()
+    run(recipe, recipe.resolve(json.loads(small)), Path(root), killer)
+    print(json.dumps(killer.ran))
+""")
+
+STAGES_A_ROUND = 9
+
+
+def _drive(root: Path, small: dict[str, Any], *when: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", DRIVER, str(root), json.dumps(small), *when]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.parametrize(
+    ("event", "stage", "round", "ran_again"),
+    [
+        ("moves", "pretrain_policy", 0, 2 + 2 * STAGES_A_ROUND + 1),
+        ("ends", "verify_rollouts", 1, 2 * STAGES_A_ROUND + 1 - 3),
+        ("moves", "finetune_policy", 2, STAGES_A_ROUND + 1 - 4),
+        ("begins", "promote_candidate", 2, STAGES_A_ROUND + 1 - 6),
+    ],
+)
+def test_a_killed_run_goes_on_and_comes_to_the_same_digests(
+    tmp_path: Path, finished_run: Path, small: dict[str, Any], event: str, stage: str, round: int, ran_again: int
+) -> None:
+    killed = _drive(tmp_path / "run", small, event, stage, str(round))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = _drive(tmp_path / "run", small, "never", "", "0")
+    assert resumed.returncode == 0, resumed.stderr
+    assert len(json.loads(resumed.stdout)) == ran_again
+    assert digests(tmp_path / "run") == digests(finished_run)
+
+
+def test_a_finished_run_runs_nothing_again(finished_run: Path, small: dict[str, Any]) -> None:
+    again = _drive(finished_run, small, "never", "", "0")
+    assert json.loads(again.stdout) == []

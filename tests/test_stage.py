@@ -1,0 +1,250 @@
+"""A stage's four faces: the plain call, the KFP component, the container's entry point, the documentation."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+from kfp import compiler
+from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from pydantic import Field
+from selfloop.artifacts import manifest_of
+from selfloop.errors import UserError
+from selfloop.records import Example, rows, writing
+from selfloop.stage import Params, Stage, enter, stage
+from selfloop.stages import as_markdown, find_stage, stages
+
+
+class DoubleParams(Params):
+    times: int = Field(2, ge=1, description="How often each row is repeated.")
+    mark: Literal["none", "star"] = Field("none", description="What is put behind each completion.")
+    levels: list[int] = Field(default_factory=lambda: [1, 2], description="The levels that are repeated.")
+
+
+@stage()
+def repeat_rows(params: DoubleParams, examples: Input[Dataset], repeated: Output[Dataset]) -> None:
+    """Repeat each row."""
+    mark = "*" if params.mark == "star" else ""
+    with writing(repeated.path, Example) as table:
+        for row in rows(examples.path, Example):
+            if row.level in params.levels:
+                table.write([row._replace(completion=row.completion + mark)] * params.times)
+
+
+@stage()
+def is_long(params: Params, examples: Input[Dataset], seen: Output[Artifact]) -> bool:
+    """Say whether there are examples."""
+    return bool(list(rows(examples.path, Example)))
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Dataset:
+    return make_examples(tmp_path / "examples")
+
+
+def make_examples(place: Path) -> Dataset:
+    class NoParams(Params):
+        pass
+
+    @stage()
+    def make(params: NoParams, made: Output[Dataset]) -> None:
+        """Make two rows."""
+        with writing(made.path, Example) as table:
+            table.write([Example("a", 1, "p", "x", 0), Example("b", 3, "p", "y", 0)])
+
+    made = Dataset(uri=str(place))
+    make(NoParams(), made=made)
+    return made
+
+
+def test_the_plain_call_runs_and_seals_its_outputs(tmp_path: Path, examples: Dataset) -> None:
+    repeated = Dataset(uri=str(tmp_path / "repeated"))
+    repeat_rows(DoubleParams(times=3, mark="star"), examples=examples, repeated=repeated)
+    assert [row.completion for row in rows(repeated.path, Example)] == ["x*", "x*", "x*"]
+    manifest = manifest_of(repeated.path)
+    assert manifest.params == {"times": 3, "mark": "star", "levels": [1, 2]}
+    assert manifest.inputs == {"examples": manifest_of(examples.path).digest}
+    assert repeated.metadata["digest"] == manifest.digest
+
+
+def test_a_returned_value_is_given_back(tmp_path: Path, examples: Dataset) -> None:
+    assert is_long(Params(), examples=examples, seen=Artifact(uri=str(tmp_path / "seen"))).returned is True
+
+
+def test_a_call_without_outputs_outside_a_recipe_is_refused(examples: Dataset) -> None:
+    with pytest.raises(TypeError, match="outside a recipe"):
+        repeat_rows(DoubleParams(), examples=examples)
+
+
+def test_artifacts_that_do_not_fit_the_signature_are_refused(examples: Dataset) -> None:
+    with pytest.raises(TypeError, match="missing: examples; not known: exampels"):
+        repeat_rows(DoubleParams(), exampels=examples)
+
+
+def test_a_finished_output_is_not_overwritten(tmp_path: Path, examples: Dataset) -> None:
+    repeated = Dataset(uri=str(tmp_path / "repeated"))
+    repeat_rows(DoubleParams(), examples=examples, repeated=repeated)
+    with pytest.raises(UserError, match="already holds a finished artifact"):
+        repeat_rows(DoubleParams(), examples=examples, repeated=repeated)
+
+
+def test_an_unfinished_output_is_cleared_first(tmp_path: Path, examples: Dataset) -> None:
+    place = tmp_path / "repeated"
+    place.mkdir()
+    (place / "shard-00007.parquet").write_text("left behind by a process that was killed")
+    repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(place)))
+    assert [path.name for path in place.glob("*.parquet")] == ["shard-00000.parquet"]
+
+
+def test_an_altered_input_is_refused_by_name(tmp_path: Path, examples: Dataset) -> None:
+    shard = Path(examples.path) / "shard-00000.parquet"
+    shard.write_bytes(shard.read_bytes()[:-1] + b"!")
+    with pytest.raises(UserError, match=r"shard-00000.parquet was altered after it was sealed"):
+        repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(tmp_path / "repeated")))
+
+
+def test_an_unfinished_input_is_refused_by_name(tmp_path: Path, examples: Dataset) -> None:
+    (Path(examples.path) / "manifest.json").unlink()
+    with pytest.raises(UserError, match="examples is not a finished artifact"):
+        repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(tmp_path / "repeated")))
+
+
+def test_the_component_has_a_flat_typed_described_signature(tmp_path: Path) -> None:
+    component = repeat_rows.component("selfloop/base:1")
+    compiler.Compiler().compile(component, str(tmp_path / "component.yaml"))
+    spec = yaml.safe_load((tmp_path / "component.yaml").read_text())
+    inputs = spec["components"]["comp-repeat-rows"]["inputDefinitions"]
+    assert inputs["parameters"]["times"] == {
+        "defaultValue": 2.0,
+        "description": "How often each row is repeated.",
+        "isOptional": True,
+        "parameterType": "NUMBER_INTEGER",
+    }
+    assert inputs["parameters"]["mark"]["parameterType"] == "STRING"
+    assert inputs["parameters"]["levels"]["parameterType"] == "LIST"
+    assert inputs["artifacts"]["examples"]["artifactType"]["schemaTitle"] == "system.Dataset"
+
+
+@pytest.mark.parametrize("known", stages().values(), ids=lambda known: known.name)
+def test_every_stage_is_a_component_whose_inputs_are_described(known: Stage, tmp_path: Path) -> None:
+    component = known.component("selfloop/base:1")
+    described = {name: spec.description for name, spec in component.component_spec.inputs.items()}
+    assert {name: described[name] for name in known.params.model_fields} == {
+        name: info.description for name, info in known.params.model_fields.items()
+    }
+    assert component.description.startswith(known.summary)
+
+
+def test_the_component_enters_the_stage_with_validated_parameters(tmp_path: Path, examples: Dataset) -> None:
+    repeated = Dataset(uri=str(tmp_path / "repeated"))
+    enter(repeat_rows.target, {"times": 1.0, "levels": [3.0], "examples": examples, "repeated": repeated})
+    assert [row.task for row in rows(repeated.path, Example)] == ["b"]
+    with pytest.raises(UserError, match=r"Parameter 'times' of repeat_rows cannot be 0: Input should be greater"):
+        enter(repeat_rows.target, {"times": 0, "examples": examples, "repeated": repeated})
+
+
+def _container(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "selfloop", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_the_container_runs_a_stage_from_its_command_line(tmp_path: Path) -> None:
+    words = [
+        "--examples",
+        "e",
+        "--held-out",
+        "h",
+        "--kept",
+        "k",
+        "--curriculum",
+        "c",
+        "--levels",
+        "2",
+        "--per-level",
+        "5",
+    ]
+    done = _container("draw_base", *words, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list(rows(tmp_path / "e", Example))) == 10
+    assert manifest_of(tmp_path / "c").stage == "draw_base"
+
+
+def test_the_container_refuses_a_wrong_parameter_in_one_sentence(tmp_path: Path) -> None:
+    words = ["--examples", "e", "--held-out", "h", "--kept", "k", "--curriculum", "c", "--levels", "none"]
+    done = _container("draw_base", *words, cwd=tmp_path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("selfloop: Parameter 'levels' of draw_base cannot be 'none'")
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_container_prints_what_a_stage_returns(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        textwrap.dedent('''
+            from kfp.dsl import Artifact, Output
+            from selfloop.stage import Params, stage
+
+            @stage()
+            def ready(params: Params, seen: Output[Artifact]) -> bool:
+                """Say yes."""
+                return True
+        ''')
+    )
+    done = _container("mine:ready", "--seen", "s", cwd=tmp_path)
+    assert (done.returncode, done.stdout.strip()) == (0, "true")
+
+
+def test_the_container_documents_every_parameter(tmp_path: Path) -> None:
+    shown = " ".join(_container("generate_rollouts", "--help", cwd=tmp_path).stdout.split())
+    for name, info in find_stage("generate_rollouts").params.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in shown
+        assert str(info.description) in shown
+
+
+def test_the_readme_has_the_table_of_the_stages() -> None:
+    assert as_markdown() in (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_the_documentation_gives_type_default_and_description() -> None:
+    assert repeat_rows.rows() == [
+        ("times", "int", "2", "How often each row is repeated."),
+        ("mark", '"none" or "star"', '"none"', "What is put behind each completion."),
+        ("levels", "List[int]", "[1, 2]", "The levels that are repeated."),
+    ]
+
+
+def _define(annotation: Any, **about: Any) -> None:
+    from pydantic import create_model
+
+    model = create_model("Odd", __base__=Params, odd=(annotation, Field(**about)))
+    Stage("odd", "nowhere:odd", lambda: None, model, {}, {"out": Model})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "sentence"),
+    [
+        (int | None, "Parameter 'odd' of stage 'odd' is int | None, which KFP cannot express: name the special case"),
+        (Path, "which KFP cannot express: use int, float, str, bool"),
+        (DoubleParams, "which KFP cannot express: use int, float, str, bool"),
+        (list[list[int]], "which KFP cannot express: use int, float, str, bool"),
+        (Literal[1, "one"], "which KFP cannot express: use int, float, str, bool"),
+        (dict[int, str], "which KFP cannot express: use int, float, str, bool"),
+    ],
+)
+def test_a_parameter_that_kfp_cannot_express_is_refused_at_definition(annotation: Any, sentence: str) -> None:
+    with pytest.raises(TypeError) as refused:
+        _define(annotation, description="Odd.")
+    assert sentence in str(refused.value)
+
+
+def test_a_parameter_without_a_description_is_refused_at_definition() -> None:
+    with pytest.raises(TypeError, match="'odd' of stage 'odd' has no description"):
+        _define(int)
+
+
+def test_a_name_used_twice_is_refused_at_definition() -> None:
+    with pytest.raises(TypeError, match="more than one input, output or parameter named 'times'"):
+        Stage("odd", "nowhere:odd", lambda: None, DoubleParams, {"times": Dataset}, {})
