@@ -4,11 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from kfp.dsl import Artifact, Dataset
 
 PROGRAMS = {"chromium": "chromium"}
 
@@ -60,6 +63,48 @@ def digests(root: Path) -> dict[tuple[str, str], list[str]]:
         manifest = manifest_of(path.parent)
         found.setdefault((manifest.stage, path.parent.name.removeprefix("next_")), set()).add(manifest.digest)
     return {key: sorted(values) for key, values in found.items()}
+
+
+def sealed_table(place: Path, record: type[tuple[Any, ...]], rows: Iterable[tuple[Any, ...]]) -> "Dataset":
+    """A table as a stage takes it."""
+    from kfp.dsl import Dataset
+    from selfloop.artifacts import seal
+    from selfloop.records import writing
+
+    with writing(place, record) as table:
+        table.write(rows)
+    seal(place, "Dataset")
+    return Dataset(uri=str(place))
+
+
+def sealed_value(place: Path, value: object) -> "Artifact":
+    """A small value as a stage takes it."""
+    from kfp.dsl import Artifact
+    from selfloop.artifacts import seal, write_json
+
+    write_json(place, value)
+    seal(place, "Artifact")
+    return Artifact(uri=str(place))
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed policy that mostly adds numbers of one and two digits, and hardly longer ones."""
+    from kfp.dsl import Artifact, Dataset, Model
+    from selfloop.finetune import PretrainParams, pretrain_policy
+    from selfloop.propose import BaseParams, draw_base
+
+    root = tmp_path_factory.mktemp("trained")
+    base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
+    draw_base(BaseParams(levels=2, per_level=1000, seed=1), **base, curriculum=Artifact(uri=str(root / "curriculum")))
+    size = {"hidden_size": 16, "heads": 2, "intermediate_size": 32}
+    pretrain_policy(
+        PretrainParams(**size, steps=200, lr=2e-2, warmup_steps=20, decay_steps=80),
+        examples=base["examples"],
+        held_out=base["held_out"],
+        policy=Model(uri=str(root / "policy")),
+    )
+    return root / "policy"
 
 
 @pytest.fixture(autouse=True)

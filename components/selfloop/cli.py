@@ -20,7 +20,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from selfloop.errors import UserError
+from selfloop.errors import UserError, disk_is_full
 from selfloop.recipe import Recipe, Settings, find_recipe, recipes
 
 app = typer.Typer(
@@ -177,12 +177,15 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the HTML goes.")] = Path("report.html"),
 ) -> None:
     """Write the report of a run as one HTML file."""
-    from selfloop.display import last_report
     from selfloop.inprocess import RUN
 
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no run of selfloop (it has no {RUN}): give the folder that 'selfloop run' named.")
-    shutil.copyfile(last_report(run), output)
+    pages = [run / "report.html", *sorted(run.rglob("*report*/report"), key=lambda page: -page.stat().st_mtime)]
+    finished = next((page for page in pages if page.is_file()), None)
+    if finished is None:
+        raise UserError(f"{run} has no report yet: no stage of it that reports has ended.")
+    shutil.copyfile(finished, output)
     console.print(f"Report: {output.resolve()}")
 
 
@@ -274,8 +277,9 @@ def fingerprint(settings: Settings) -> str:
 def run_here(recipe: Recipe[Any], settings: Settings, root: Path, uri: str) -> None:
     """Run a recipe in this process, with the display, MLflow, and the summary at the end."""
     from selfloop import inprocess, lineage
-    from selfloop.artifacts import manifest_of, read_json
-    from selfloop.display import Terminal, last_report, rounds_table
+    from selfloop.artifacts import manifest_of, read_json, sidecar_of
+    from selfloop.display import Terminal, rounds_table
+    from selfloop.report.render import render
 
     console.print(f"[bold]{recipe.name}[/] on {settings.environment}, seed {settings.seed}, in {root}", soft_wrap=True)
     os.environ["MLFLOW_TRACKING_URI"] = uri
@@ -287,18 +291,26 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, uri: str) -> N
         Terminal(console, settings.rounds) as terminal,
     ):
         turn, measured = inprocess.complete(recipe, settings, root, terminal)
-        shutil.copyfile(last_report(root), page)
+        if "history" in recipe.carried:
+            moments = sidecar_of(turn.history.path).get("rounds", [])
+            page.write_text(render(read_json(turn.history.path), moments, measured), encoding="utf-8")
         lineage.finish(run_id, page, measured)
     console.print()
     if "history" in recipe.carried:
         console.print(rounds_table(read_json(turn.history.path), console.width))
     for name, value in measured.items():
         console.print(f"Measured: {name} {value}")
-    console.print(f"Champion: {turn.champion.path} ({manifest_of(turn.champion.path).digest[:12]})")
-    console.print(f"Report:   {page}")
-    command = Path(sys.prefix, "bin", "mlflow")
-    here = os.path.relpath(command) if command.is_relative_to(Path.cwd()) else "mlflow"
-    console.print(f"MLflow:   {here} ui --backend-store-uri {uri}, then open /#/runs/{run_id}", soft_wrap=True)
+    champion = Path(turn.champion.path)
+    console.print(f"Champion: {_near(champion)} ({manifest_of(champion).digest[:12]})", soft_wrap=True)
+    console.print(f"Report:   {_near(page)}", soft_wrap=True)
+    command = _near(Path(sys.prefix, "bin", "mlflow"))
+    console.print(f"MLflow:   {command} ui --backend-store-uri {uri}  (run {run_id})", soft_wrap=True)
+
+
+def _near(path: Path) -> Path:
+    """A path as seen from here, where it lies below."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
 def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, uri: str, fused: bool) -> None:
@@ -338,5 +350,14 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {error}", markup=False)
+        _complain(str(error))
         sys.exit(130 if isinstance(error, StoppedError) else 1)
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        _complain("The disk is full: free some space and run the same command again, finished stages are kept.")
+        sys.exit(1)
+
+
+def _complain(sentence: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {sentence}", markup=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, Group
@@ -127,8 +126,3 @@ def _columns(levels: list[int], most: int) -> list[int]:
 
 def _number(value: float) -> str:
     return "1" if value == 1 else f"{value:.2f}".lstrip("0")
-
-
-def last_report(root: Path) -> Path:
-    """The report of the last round of a run in process."""
-    return max(root.glob("round-*/*report*/report"), key=lambda path: path.stat().st_mtime)

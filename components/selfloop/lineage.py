@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop import __version__
+from selfloop.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,38 +52,58 @@ def _client() -> MlflowClient:
 @contextmanager
 def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: Path) -> Iterator[str]:
     """Open the run that the rounds join, or go on with the one whose id is in the file ``note``. Yields its id."""
+    from mlflow.exceptions import MlflowException
+
     client = _client()
-    if note.exists():
-        run_id = note.read_text().strip()
-        client.update_run(run_id, status="RUNNING")
-    else:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT, str(artifacts))
-        run_id = client.create_run(experiment_id, run_name=name, tags=_tags()).info.run_id
-        for key, value in _flat(settings).items():
-            client.log_param(run_id, key, value)
-        note.write_text(run_id)
+    try:
+        run_id = _open_run(client, name, settings, note, artifacts)
+    except MlflowException as error:
+        uri = os.environ.get("MLFLOW_TRACKING_URI")
+        raise UserError(
+            f"MLflow at {uri} cannot be used ({error}): mend it, or give another --tracking-uri."
+        ) from error
     before = os.environ.get("MLFLOW_RUN_ID")
     os.environ["MLFLOW_RUN_ID"] = run_id
-    status = "FAILED"
     try:
         yield run_id
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
+    except BaseException as error:
+        with suppress(Exception):  # what went wrong first is what counts
+            client.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
+    else:
+        client.set_terminated(run_id)
     finally:
-        client.set_terminated(run_id, status)
         if before is None:
             del os.environ["MLFLOW_RUN_ID"]
         else:
             os.environ["MLFLOW_RUN_ID"] = before
 
 
+def _open_run(client: MlflowClient, name: str, settings: Mapping[str, Any], note: Path, artifacts: Path) -> str:
+    from mlflow.entities import Param
+
+    if note.exists():
+        run_id = note.read_text().strip()
+        client.update_run(run_id, status="RUNNING")
+        return run_id
+    run_id = client.create_run(_experiment(client, artifacts), run_name=name, tags=_tags()).info.run_id
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in _flat(settings).items()])
+    note.write_text(run_id)
+    return str(run_id)
+
+
+def _experiment(client: MlflowClient, artifacts: Path | None = None) -> str:
+    known = client.get_experiment_by_name(EXPERIMENT)
+    if known:
+        return str(known.experiment_id)
+    return str(client.create_experiment(EXPERIMENT, str(artifacts.resolve()) if artifacts else None))
+
+
 def finish(run_id: str, report: Path, measured: Mapping[str, Any]) -> None:
-    """Add the report and the last measurements to a run."""
+    """Add the report, where there is one, and the last measurements to a run."""
     client = _client()
-    client.log_artifact(run_id, str(report), "report")
+    if report.exists():
+        client.log_artifact(run_id, str(report), "report")
     for name, value in measured.items():
         if isinstance(value, int | float):
             client.log_metric(run_id, name, value)
@@ -101,14 +122,15 @@ def record_round(
 
     ``accuracy`` is by policy and level, ``data`` maps names of tables to digests.
     """
+    from mlflow.entities import Param
+
     client = _client()
     run_id = _round_run(client, round)
     force = "candidate" if decision["promoted"] else "champion"
     _log_metrics(client, run_id, round, decision, accuracy, force)
     for name, digest in data.items():
         client.set_tag(run_id, f"selfloop.data.{name}", digest)
-    for key, value in _flat(candidate.manifest.params).items():
-        client.log_param(run_id, key, value)
+    client.log_batch(run_id, params=[Param(key, str(value)) for key, value in candidate.manifest.params.items()])
 
     known = _register(client, model, champion, run_id, {})
     made = _register(
@@ -131,9 +153,7 @@ def _round_run(client: MlflowClient, round: int) -> str:
     parent = os.environ.get("MLFLOW_RUN_ID")
     tags = _tags() | {"selfloop.round": str(round)}
     if not parent:
-        experiment = client.get_experiment_by_name(EXPERIMENT)
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-        return str(client.create_run(experiment_id, run_name=f"round {round}", tags=tags).info.run_id)
+        return str(client.create_run(_experiment(client), run_name=f"round {round}", tags=tags).info.run_id)
     experiment_id = client.get_run(parent).info.experiment_id
     query = f"tags.`mlflow.parentRunId` = '{parent}' AND tags.`selfloop.round` = '{round}'"
     known = client.search_runs([experiment_id], query, max_results=1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kfp.dsl import Model, Output
 from pydantic import Field
 
+from selfloop.artifacts import MANIFEST, SIDECAR
 from selfloop.errors import UserError
 from selfloop.stage import Params, stage
 
@@ -41,11 +42,13 @@ def fetch_policy(params: FetchParams, policy: Output[Model]) -> None:
     from huggingface_hub import snapshot_download
 
     check_source(params.source)
+    not_its_own = [MANIFEST, SIDECAR]  # what was fetched is sealed here: it may have changed since it was sealed there
     if Path(params.source).is_dir():
-        keep = shutil.ignore_patterns(*PICKLES, ".*")
-        shutil.copytree(params.source, policy.path, dirs_exist_ok=True, ignore=keep)
+        leave = shutil.ignore_patterns(*PICKLES, *not_its_own, ".*")
+        shutil.copytree(params.source, policy.path, dirs_exist_ok=True, ignore=leave)
     else:
-        snapshot_download(params.source, local_dir=policy.path, allow_patterns=list(POLICY_FILES))
+        wanted = list(POLICY_FILES)
+        snapshot_download(params.source, local_dir=policy.path, allow_patterns=wanted, ignore_patterns=not_its_own)
         shutil.rmtree(Path(policy.path, ".cache"), ignore_errors=True)
     check_policy(policy.path)
 
@@ -92,6 +95,10 @@ def check_policy(directory: str | Path) -> None:
                 file.keys()
         except SafetensorError as error:
             raise UserError(f"{path} is cut off or damaged ({error}): copy it again.") from None
+    for index in place.glob("*.safetensors.index.json"):
+        missing = set(json.loads(index.read_text())["weight_map"].values()) - {path.name for path in weights}
+        if missing:
+            raise UserError(f"{place / min(missing)} is missing although {index.name} lists it: copy it again.")
 
 
 def load(directory: str | Path, digest: str | None = None) -> Policy:
@@ -138,6 +145,8 @@ def save(policy: Policy, directory: str | Path) -> None:
 
     disable_progress_bar()
     policy.model.save_pretrained(directory)
+    for name in ("is_local", "local_files_only"):  # how it was loaded is no part of the policy
+        policy.tokenizer.init_kwargs.pop(name, None)
     policy.tokenizer.save_pretrained(directory)
 
 

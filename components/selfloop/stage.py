@@ -14,7 +14,6 @@ runs it at once (``inprocess``) or the one that traces it into a pipeline (``pip
 
 from __future__ import annotations
 
-import errno
 import importlib
 import inspect
 import json
@@ -38,7 +37,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined
 
 from selfloop import artifacts
-from selfloop.errors import UserError, unknown
+from selfloop.errors import UserError, disk_is_full, unknown
 
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
 
@@ -171,7 +170,7 @@ class Stage:
                 if not is_file(kind):
                     self._seal(given[name], kind, params, inputs, {"began": began, "seconds": seconds})
         except Exception as error:
-            if _disk_is_full(error):
+            if disk_is_full(error):
                 where = Path(given[next(iter(self.outputs))].path)
                 raise UserError(
                     f"The disk that holds {where} is full: free some space and run the same command again, "
@@ -350,7 +349,3 @@ def _make_room(place: Path, kind: type[Artifact]) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if not is_file(kind):
         place.mkdir()
-
-
-def _disk_is_full(error: BaseException) -> bool:
-    return getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error)

@@ -15,7 +15,7 @@ def one(level: int, seed: int) -> Task:
 
 
 @given(LEVELS, SEEDS)
-def test_the_answer_is_the_word_backwards(level: int, seed: int) -> None:
+def test_the_answer_is_the_number_backwards(level: int, seed: int) -> None:
     task = one(level, seed)
     assert task.prompt == "".join(reversed(task.answer)) + "="
     assert len(task.answer) == level == task.level == task.max_tokens - 1
@@ -46,7 +46,7 @@ def test_the_check_accepts_the_answer_and_nothing_else(level: int, seed: int, te
     task = one(level, seed)
     assume(text != task.answer)
     assert Reverse().check(task, task.answer) == (True, 1.0, "correct")
-    for wrong in (text, task.answer[:-1], task.answer + "a", task.answer + "="):
+    for wrong in (text, task.answer[:-1], task.answer + "0", task.answer + "="):
         assert Reverse().check(task, wrong) == (False, 0.0, "wrong answer")
 
 

@@ -97,13 +97,16 @@ def find_environment(name: str) -> Environment:
     """The environment of this name. Raises ``UserError`` with the nearest name where there is none."""
     known = environments()
     family, _, member = name.partition(":")
-    if family in known:
+    if family in known and (member or family == name):
         kind: Any = known[family]
     elif member:
         kind, member = _imported(family, member), ""
     else:
         raise unknown("environment", name, known)
-    found = kind(member) if member else kind()
+    try:
+        found = kind(member) if member else kind()
+    except TypeError:
+        raise UserError(f"'{name}' is not a family of environments: write '{family}' alone.") from None
     if not isinstance(found, Environment):
         raise UserError(f"'{name}' is not an environment: make it a subclass of selfloop.environments.Environment.")
     return found

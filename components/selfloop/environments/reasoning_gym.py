@@ -1,7 +1,8 @@
 """Every taskset of reasoning-gym (arXiv:2505.24760) by name, ``reasoning-gym:countdown``, with its own verifier.
 
 Level n sets every attribute of the taskset's curriculum to its n-th level, or to its last. The same seed gives the same
-tasks, but five tasksets (word_ladder among them) go through sets of strings: there, only under the same PYTHONHASHSEED.
+tasks; in isomorphic_strings, knight_swap, polynomial_multiplication, ransom_note and word_ladder only under the same
+PYTHONHASHSEED, and not always in codeio, which runs programs to make its tasks.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def _pack(value: Any) -> Any:
             return value
         case list():
             return [_pack(item) for item in value]
-        case tuple() | set():
+        case tuple() | set() if type(value) in (tuple, set):
             return {type(value).__name__: [_pack(item) for item in value]}
         case dict():
             return {"dict": [[_pack(key), _pack(item)] for key, item in value.items()]}

@@ -30,14 +30,20 @@ SAMPLED_CHARACTERS = 300_000
 """Characters of markup that samples may take, from the newest round backwards."""
 
 
-def render(history: dict[str, Any], moments: list[dict[str, Any]]) -> str:
-    """The report: one self-contained HTML document, of ``report_round``'s history and its moments."""
+def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] = {}) -> str:
+    """The report: one self-contained HTML document, of ``report_round``'s history and its moments.
+
+    ``measured`` is what was measured of the last champion, on items that no decision of the loop was made on.
+    """
     rounds: list[Round] = history["rounds"]
     return template().render(
         title=history["title"],
         parameters=history["stages"],
         rounds=rounds,
-        facts=facts(rounds, moments),
+        facts=[
+            *facts(rounds, moments),
+            *(Fact(name.capitalize(), str(value), "measured at the end") for name, value in measured.items()),
+        ],
         heatmap=heatmap(rounds),
         funnels=funnels(rounds),
         reasons=reasons(rounds),

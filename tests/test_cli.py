@@ -1,0 +1,210 @@
+"""The command, as a person types it: what it prints, how it ends, what it leaves behind."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import digests
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 1) -> None:
+    assert done.returncode == code, done.stdout + done.stderr
+    assert sentence in done.stderr
+    assert done.stderr.startswith("selfloop: ")
+    assert done.stderr.strip().count("\n") == 0
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "length-generalisation"], "did you mean 'length-generalization'?"),
+        (["run", "length-generalization", "--environment", "adition"], "did you mean 'addition'?"),
+        (["run", "length-generalization", "--set", "finetune.learning=1"], "There is no parameter of"),
+        (["run", "length-generalization", "--set", "fintune.lr=1"], "did you mean 'finetune'?"),
+        (["run", "length-generalization", "--set", "finetune.lr=fast"], "cannot be 'fast'"),
+        (["run", "length-generalization", "--set", "finetune.lr"], "--set takes KEY=VALUE"),
+        (["run", "length-generalization", "--rounds", "0"], "Parameter 'rounds' of length-generalization cannot be 0"),
+        (["run", "length-generalization", "-c", "none.toml"], "Cannot read the configuration none.toml"),
+        (["run", "length-generalization", "--policy", "no/such/place"], "There is no policy at no/such/place"),
+        (["run", "none.py"], "There is no file none.py"),
+        (["run", "nowhere:recipe"], "No recipe at 'nowhere:recipe'"),
+        (["stages", "generate_rollout"], "did you mean 'generate_rollouts'?"),
+        (["environments", "revers"], "did you mean 'reverse'?"),
+        (["compile", "length-generalization", "-o", "p.txt"], "KFP reads .yaml or .json"),
+        (["report", "."], "is no run of selfloop"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_leaves_nothing(
+    selfloop: Command, tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    _refused(selfloop(*words), sentence)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_configuration_that_is_not_toml_is_refused(selfloop: Command, tmp_path: Path) -> None:
+    (tmp_path / "odd.toml").write_text("rounds: 3")
+    _refused(selfloop("run", "length-generalization", "-c", "odd.toml"), "odd.toml is not TOML")
+
+
+def test_the_resolved_configuration_can_be_given_back(selfloop: Command, tmp_path: Path) -> None:
+    words = ["run", "length-generalization", "--dry-run", "--seed", "3", "--set", "finetune.lr=3e-4"]
+    first = selfloop(*words)
+    resolved = tomllib.loads(first.stdout)
+    assert (resolved["seed"], resolved["finetune"]["lr"], resolved["generate"]["seed"]) == (3, 3e-4, 3)
+    (tmp_path / "all.toml").write_text(first.stdout)
+    again = selfloop("run", "length-generalization", "--dry-run", "-c", "all.toml")
+    assert again.stdout == first.stdout
+
+
+def test_the_control_arm_keeps_nothing_of_its_own(selfloop: Command) -> None:
+    done = selfloop("run", "length-generalization", "--control", "--dry-run")
+    assert tomllib.loads(done.stdout)["filter"]["select"] == "nothing"
+
+
+@pytest.mark.parametrize("words", [["recipes"], ["stages"], ["environments"], ["environments", "addition"], ["--help"]])
+def test_what_there_is_is_listed(selfloop: Command, words: list[str]) -> None:
+    done = selfloop(*words)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) > 2
+
+
+@pytest.fixture
+def tiny(small_toml: Path) -> list[str]:
+    return ["run", "length-generalization", "-c", str(small_toml), "-o", "run"]
+
+
+def test_a_run_ends_with_its_table_champion_report_and_mlflow(
+    selfloop: Command, tmp_path: Path, tiny: list[str], finished_run: Path
+) -> None:
+    done = selfloop(*tiny)
+    assert done.returncode == 0, done.stderr
+    for said in ("Exact match by level", "Measured: solved", "Champion: run/round-02", "Report:   run/report.html"):
+        assert said in done.stdout
+    assert "mlflow ui --backend-store-uri sqlite:///" in done.stdout
+    assert (tmp_path / "run" / "report.html").stat().st_size < 1_000_000
+    assert digests(tmp_path / "run") == digests(finished_run)
+    assert selfloop("report", "run", "-o", "again.html").returncode == 0
+    assert (tmp_path / "again.html").read_bytes() == (tmp_path / "run" / "report.html").read_bytes()
+
+    _refused(selfloop(*tiny, "--seed", "8"), "holds a run of another configuration (seed was 7, now 8)")
+
+    # a table altered behind the manifest's back, and the stages that read it lost
+    results = next((tmp_path / "run" / "round-02").glob("evaluate_policies-*/results/shard-00000.parquet"))
+    results.write_bytes(results.read_bytes()[:-1])
+    for lost in (tmp_path / "run" / "round-02").glob("promote_candidate-*"):
+        shutil.rmtree(lost)
+    _refused(selfloop(*tiny), f"{results} was altered after it was sealed: remove")
+    shutil.rmtree(results.parents[1])
+    assert selfloop(*tiny).returncode == 0
+    assert digests(tmp_path / "run") == digests(finished_run)
+
+
+def test_a_folder_with_other_files_is_not_written_to(selfloop: Command, tmp_path: Path, tiny: list[str]) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious")
+    _refused(selfloop(*tiny), "run holds files that are no run of selfloop")
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "precious"
+
+
+def _started(tmp_path: Path, words: list[str]) -> subprocess.Popen[str]:
+    """A run that has come to its pretraining."""
+    command = [sys.executable, "-c", "from selfloop.cli import main; main()", *words, "--set", "pretrain.steps=100000"]
+    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("run/round-00/pretrain_policy-*.partial")):
+        assert started.poll() is None, started.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return started
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_says_how_to_go_on(
+    selfloop: Command, tmp_path: Path, tiny: list[str], stop: signal.Signals
+) -> None:
+    started = _started(tmp_path, tiny)
+    try:
+        _refused(selfloop(*tiny, "--set", "pretrain.steps=100000"), "Another run is at work in run")
+        started.send_signal(stop)
+        _, said = started.communicate(timeout=60)
+    finally:
+        started.kill()
+    assert started.returncode == 130
+    assert said.startswith("selfloop: Stopped; what is finished is kept in run. The same command goes on from there.")
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda place: (place / "model.safetensors").unlink(), "is a policy without weights"),
+        (
+            lambda place: (place / "model.safetensors").rename(place / "pytorch_model.bin"),
+            "holds its weights as a pickle (pytorch_model.bin)",
+        ),
+        (lambda place: os.truncate(place / "model.safetensors", 1000), "model.safetensors is cut off or damaged"),
+        (lambda place: (place / "config.json").unlink(), "is not a policy: it has no config.json"),
+    ],
+    ids=["without weights", "pickle", "truncated", "without configuration"],
+)
+def test_a_policy_that_cannot_be_loaded_is_refused_before_anything_starts(
+    selfloop: Command, tmp_path: Path, finished_run: Path, spoil: Callable[[Path], Any], sentence: str
+) -> None:
+    place = tmp_path / "policy"
+    shutil.copytree(next(finished_run.glob("round-00/pretrain_policy-*/policy")), place)
+    spoil(place)
+    _refused(selfloop("run", "length-generalization", "--policy", str(place), "-o", "run"), sentence)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_loop_goes_on_from_a_directory(
+    selfloop: Command, tmp_path: Path, tiny: list[str], finished_run: Path
+) -> None:
+    place = next(finished_run.glob("round-00/pretrain_policy-*/policy"))
+    done = selfloop(*tiny, "--policy", str(place))
+    assert done.returncode == 0, done.stderr
+    assert not list(tmp_path.glob("run/round-00/pretrain_policy-*"))
+
+
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
+    selfloop: Command, tmp_path: Path, tiny: list[str], finished_run: Path
+) -> None:
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"needs the right to mount a small disk: {mounted.stderr.strip()}")
+    try:
+        words = [*tiny[:-1], "disk/run", "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db"]
+        _refused(selfloop(*words), "free some space and run the same command again")
+        subprocess.run(["mount", "-o", "remount,size=100m", str(place)], check=True)
+        done = selfloop(*words)
+        assert done.returncode == 0, done.stderr
+        assert digests(place / "run") == digests(finished_run)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def test_the_bench_writes_what_it_prints(selfloop: Command, tmp_path: Path, small_toml: Path) -> None:
+    words = ["bench", "length-generalization", "-c", str(small_toml), "--seeds", "1", "-o", "bench"]
+    done = selfloop(*words)
+    assert done.returncode == 0, done.stderr
+    written = json.loads((tmp_path / "bench" / "results.json").read_text())
+    assert [(row["arm"], row["seed"]) for row in written["rows"]] == [("loop", 0), ("control", 0)]
+    assert written["rows"][1]["kept"] == 0
+    assert {"command", "date", "machine", "torch"} <= set(written)

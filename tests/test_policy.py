@@ -1,0 +1,278 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kfp.dsl import Model
+from selfloop.artifacts import manifest_of, seal
+from selfloop.environments.addition import Addition
+from selfloop.errors import UserError
+from selfloop.policy import (
+    KEPT_LOADED,
+    FetchParams,
+    Policy,
+    check_policy,
+    check_source,
+    fetch_policy,
+    fresh,
+    load,
+    position_ids,
+    restart_ids,
+    restarted,
+    save,
+    scratch_tokenizer,
+    seed_of,
+)
+
+
+@pytest.fixture
+def place(trained: Path, tmp_path: Path) -> Path:
+    """A copy of a policy, to damage."""
+    return shutil.copytree(trained, tmp_path / "policy", ignore=shutil.ignore_patterns("manifest.json", "sidecar.json"))
+
+
+def refusal(directory: Path) -> str:
+    """The one sentence with which a directory is refused."""
+    with pytest.raises(UserError) as refused:
+        check_policy(directory)
+    sentence = str(refused.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_a_policy_passes_its_check(place: Path) -> None:
+    check_policy(place)
+
+
+def test_a_directory_without_configuration_is_refused(place: Path) -> None:
+    (place / "config.json").unlink()
+    assert refusal(place) == f"{place} is not a policy: it has no config.json."
+
+
+def test_a_policy_without_weights_is_refused(place: Path) -> None:
+    (place / "model.safetensors").unlink()
+    assert refusal(place) == f"{place} is a policy without weights: it has no *.safetensors file."
+
+
+def test_weights_in_a_pickle_are_refused_by_name(place: Path) -> None:
+    torch.save(fresh(place).model.state_dict(), place / "pytorch_model.bin")
+    (place / "model.safetensors").unlink()
+    assert "holds its weights as a pickle (pytorch_model.bin)" in refusal(place)
+    with pytest.raises(UserError, match="as a pickle"):
+        load(place)
+
+
+@pytest.mark.parametrize("share", [0, 0.0005, 0.1, 0.5, 0.999])
+def test_weights_that_are_cut_off_are_refused_by_name(place: Path, share: float) -> None:
+    path = place / "model.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    assert refusal(place).startswith(f"{path} is cut off or damaged")
+
+
+def test_a_missing_shard_of_the_weights_is_refused_by_name(place: Path) -> None:
+    policy = fresh(place)
+    (place / "model.safetensors").unlink()
+    policy.model.save_pretrained(place, max_shard_size="5KB")
+    shards = sorted(place.glob("*.safetensors"))
+    assert len(shards) > 1
+    check_policy(place)
+    shards[-1].unlink()
+    assert shards[-1].name in refusal(place)
+
+
+def test_fetching_copies_what_a_policy_needs_and_nothing_that_runs(place: Path, tmp_path: Path) -> None:
+    for name in ("optimizer.pt", "pytorch_model.bin", ".git-credentials", ".cache/lock"):
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_text("not to be copied")
+    policy = Model(uri=str(tmp_path / "fetched"))
+    fetch_policy(FetchParams(source=str(place)), policy=policy)
+    assert manifest_of(policy.path).files.keys() == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert equal_weights(load(policy.path), load(place))
+
+
+def test_a_policy_of_an_earlier_run_keeps_its_digest_when_it_is_fetched(trained: Path, tmp_path: Path) -> None:
+    policy = Model(uri=str(tmp_path / "fetched"))
+    fetch_policy(FetchParams(source=str(trained)), policy=policy)
+    assert policy.metadata["digest"] == manifest_of(trained).digest
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "of another program"}', None], ids=["foreign", "outdated"])
+def test_fetching_seals_what_it_found_whatever_manifest_lay_there(
+    place: Path, tmp_path: Path, manifest: str | None
+) -> None:
+    if manifest is None:
+        seal(place, "Model")
+        config = json.loads((place / "config.json").read_text())
+        (place / "config.json").write_text(json.dumps(config | {"rms_norm_eps": 1e-5}))
+    else:
+        (place / "manifest.json").write_text(manifest)
+    first, second = (Model(uri=str(tmp_path / name)) for name in ("first", "second"))
+    fetch_policy(FetchParams(source=str(place)), policy=first)
+    fetch_policy(FetchParams(source=first.path), policy=second)
+    assert manifest_of(second.path).stage == "fetch_policy"
+    assert manifest_of(second.path).digest == manifest_of(first.path).digest
+
+
+def test_what_is_no_policy_is_not_fetched(place: Path, tmp_path: Path) -> None:
+    (place / "config.json").unlink()
+    with pytest.raises(UserError, match=r"it has no config\.json"):
+        fetch_policy(FetchParams(source=str(place)), policy=Model(uri=str(tmp_path / "fetched")))
+    assert not (tmp_path / "fetched" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("source", ["/no/where", "./nowhere", "../no/where", "~/nowhere", "nowhere", "too/many/parts"])
+def test_a_source_that_is_not_there_is_refused(source: str) -> None:
+    with pytest.raises(UserError, match=f"There is no policy at {source}: give a directory, or a model id"):
+        check_source(source)
+
+
+@pytest.mark.parametrize("source", ["s3://bucket/policy", "models:/policy/1"])
+def test_a_source_that_cannot_be_read_yet_is_refused(source: str) -> None:
+    with pytest.raises(UserError, match=f"cannot be read from {source} yet"):
+        check_source(source)
+
+
+def test_a_directory_that_is_no_policy_is_refused_as_a_source(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"it has no config\.json"):
+        check_source(str(tmp_path))
+
+
+def test_a_policy_and_a_model_id_are_taken_as_sources(place: Path) -> None:
+    check_source(str(place))
+    check_source("owner/name")
+
+
+PAD, AT, AFTER = 0, [4, 5], [5, 6]
+tokens = st.lists(st.lists(st.integers(1, 7), max_size=9), min_size=1, max_size=4)
+
+
+def expected_positions(row: list[int]) -> list[int]:
+    positions: list[int] = []
+    for index, token in enumerate(row):
+        starts = index == 0 or token in AT or row[index - 1] in AFTER
+        positions.append(1 if starts else positions[-1] + 1)
+    return positions
+
+
+@given(tokens, st.integers(0, 7), st.integers(0, 3), st.sampled_from(["left", "right"]))
+@settings(max_examples=200, deadline=None)
+def test_positions_restart_where_they_should_whatever_the_padding(
+    rows: list[list[int]], pad: int, more: int, side: str
+) -> None:
+    longest = max(map(len, rows)) + more
+    if longest == 0:
+        return
+    gaps = [[pad] * (longest - len(row)) for row in rows]
+    padded = [gap + row if side == "left" else row + gap for gap, row in zip(gaps, rows, strict=True)]
+    real = [
+        [0] * len(gap) + [1] * len(row) if side == "left" else [1] * len(row) + [0] * len(gap)
+        for gap, row in zip(gaps, rows, strict=True)
+    ]
+    mask = torch.tensor(real)
+    positions = restarted(torch.tensor(padded), mask, AT, AFTER)
+    assert positions.shape == mask.shape
+    for row, counted, of_row in zip(rows, positions, mask, strict=True):
+        assert counted[of_row == 1].tolist() == expected_positions(row)
+
+
+@given(st.integers(1, 50), st.integers(0, 2**32), st.integers(0, 20))
+@settings(max_examples=30, deadline=None)
+def test_in_a_sum_both_numbers_count_from_one_and_so_does_the_answer(n: int, seed: int, padding: int) -> None:
+    [task] = Addition().tasks(n, 1, seed)
+    tokenizer = scratch_tokenizer(Addition.alphabet)
+    restarts = restart_ids(Addition.restarts, tokenizer)
+    encoded = tokenizer(task.prompt, padding="max_length", max_length=2 * n + 2 + padding, return_tensors="pt")
+    [positions] = restarted(encoded["input_ids"], encoded["attention_mask"], restarts["at"], restarts["after"])
+    number = list(range(1, n + 1))
+    assert positions[padding:].tolist() == [*number, n + 1, *number, 1]
+
+
+def test_a_policy_keeps_its_position_scheme_on_disk(trained: Path) -> None:
+    policy = load(trained)
+    encoded = policy.tokenizer("12+34=", return_tensors="pt")
+    positions = position_ids(policy, encoded["input_ids"], encoded["attention_mask"])
+    assert positions is not None
+    assert positions.tolist() == [[1, 2, 3, 1, 2, 1]]
+
+
+def test_a_policy_without_a_scheme_counts_as_its_library_does(trained: Path) -> None:
+    policy = fresh(trained)
+    del policy.model.config.position_restarts
+    ones = torch.ones(1, 3, dtype=torch.long)
+    assert position_ids(policy, ones, ones) is None
+
+
+@given(st.text("0123456789+=", min_size=1, max_size=30))
+@settings(max_examples=50, deadline=None)
+def test_a_scratch_tokenizer_has_one_token_a_character(text: str) -> None:
+    tokenizer = scratch_tokenizer(Addition.alphabet)
+    ids = tokenizer(text)["input_ids"]
+    assert len(ids) == len(text)
+    assert tokenizer.decode(ids) == text
+    assert tokenizer(text + tokenizer.eos_token)["input_ids"] == [*ids, tokenizer.eos_token_id]
+    assert len(tokenizer) == len(Addition.alphabet) + 2
+
+
+def equal_weights(a: Policy, b: Policy) -> bool:
+    left, right = a.model.state_dict(), b.model.state_dict()
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_what_is_saved_is_loaded_and_saved_again_is_the_same(trained: Path, tmp_path: Path) -> None:
+    policy = fresh(trained)
+    for name in ("a", "b"):
+        save(policy, tmp_path / name)
+    save(load(tmp_path / "a"), tmp_path / "again")
+    assert equal_weights(policy, load(tmp_path / "again"))
+    digests = {seal(tmp_path / name, "Model").digest for name in ("a", "b", "again")}
+    assert digests == {manifest_of(trained).digest}
+
+
+def test_other_weights_have_another_digest(trained: Path, tmp_path: Path) -> None:
+    policy = fresh(trained)
+    with torch.no_grad():
+        next(policy.model.parameters()).view(-1)[0] += 1e-3
+    save(policy, tmp_path / "other")
+    assert seal(tmp_path / "other", "Model").digest != manifest_of(trained).digest
+
+
+def test_a_loaded_policy_is_shared_by_digest_and_a_fresh_one_is_not(trained: Path, place: Path) -> None:
+    shared = load(trained, "digest of both")
+    assert load(place, "digest of both") is shared
+    assert load(trained, "another digest").model is not shared.model
+    assert fresh(trained).model is not shared.model
+    assert not shared.model.training
+
+
+def test_only_the_last_few_policies_stay_loaded(trained: Path) -> None:
+    first = load(trained, "policy 0")
+    for number in range(1, KEPT_LOADED):
+        load(trained, f"policy {number}")
+    assert load(trained, "policy 0") is first  # used last, so it stays longest
+    for number in range(KEPT_LOADED, 2 * KEPT_LOADED):
+        load(trained, f"policy {number}")
+    assert load(trained, "policy 0").model is not first.model
+
+
+parts = st.lists(st.integers() | st.text(max_size=4), min_size=1, max_size=4)
+
+
+@given(parts, parts)
+def test_different_parts_have_different_seeds_of_63_bits(some: list[int | str], other: list[int | str]) -> None:
+    assert (seed_of(*some) == seed_of(*other)) == (some == other)
+    assert 0 <= seed_of(*some) < 2**63
+
+
+def test_seeds_stay_the_same_from_release_to_release() -> None:
+    assert seed_of(7, 3, "tasks") == 5027272911841162305
