@@ -347,6 +347,7 @@ class StoppedError(UserError):
 
 def main() -> None:
     """Run the command; a mistake that a person can mend is one sentence and a non-zero exit."""
+    sys.path.insert(0, os.getcwd())  # so that module:name finds what lies beside the user
     try:
         app()
     except UserError as error:

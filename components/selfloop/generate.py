@@ -97,7 +97,7 @@ def _decode(policy: Policy, batch: list[Attempt], params: GenerateParams, seed: 
     ends = torch.as_tensor(config.eos_token_id)
     tokens = drawn[:, prompts["input_ids"].shape[1] :]
     ended = torch.isin(tokens, ends)
-    lengths = torch.where(ended.any(1), ended.int().argmax(1), tokens.shape[1])
+    lengths = torch.where(ended.any(1), ended.int().argmax(1), tokens.shape[1]).minimum(torch.tensor(allowed))
     texts = policy.tokenizer.batch_decode([row[:n] for row, n in zip(tokens.tolist(), lengths.tolist(), strict=True)])
     for attempt, text, length, limit, end in zip(batch, texts, lengths.tolist(), allowed, ended.any(1), strict=True):
         finished = bool(end) and length < limit

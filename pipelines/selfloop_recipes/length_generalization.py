@@ -56,7 +56,7 @@ def start(s: LengthGeneralization) -> Turn:
         champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
     else:
         champion = fetch_policy(FetchParams(source=s.policy)).policy
-    begun = begin_report(s.begin)
+    begun = begin_report(s.begin, champion=champion)
     return Turn(champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
 
 
@@ -76,7 +76,6 @@ def round(s: LengthGeneralization, last: Turn) -> Turn:
     told = report_round(
         s.report,
         history=last.history,
-        champion=last.champion,
         tasks=proposed.tasks,
         rollouts=rollouts,
         verdicts=verdicts,

@@ -32,16 +32,17 @@ class ReportParams(Params):
 
 
 @stage()
-def begin_report(params: BeginParams, history: Output[Artifact], report: Output[HTML]) -> None:
-    """Begin the run's history, and a report that says that no round has ended yet."""
-    _publish({"title": params.title, "stages": {}, "rounds": []}, [], history, report)
+def begin_report(params: BeginParams, champion: Input[Model], history: Output[Artifact], report: Output[HTML]) -> None:
+    """Begin the run's history with the policy that it starts from, and a report that says that no round has ended."""
+    manifest = manifest_of(champion.path)
+    told = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
+    _publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], history, report)
 
 
 @stage()
 def report_round(
     params: ReportParams,
     history: Input[Artifact],
-    champion: Input[Model],
     tasks: Input[Dataset],
     rollouts: Input[Dataset],
     verdicts: Input[Dataset],
@@ -54,10 +55,9 @@ def report_round(
     report: Output[HTML],
 ) -> None:
     """Add a round to the run's history, and tell the whole run as one HTML file."""
-    made = [champion, tasks, rollouts, verdicts, examples, candidate, results, decision, curriculum]
-    manifests = [manifest_of(artifact.path) for artifact in made]
+    made = [tasks, rollouts, verdicts, examples, candidate, results, decision, curriculum]
     told = read_json(history.path)
-    told["stages"] |= {manifest.stage: manifest.params for manifest in manifests}
+    told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
     levels_of_suite: dict[str, set[int]] = {}
     for item in rows(results.path, ItemResult):
         levels_of_suite.setdefault(item.suite, set()).add(item.level)
@@ -76,7 +76,7 @@ def report_round(
             "samples": _samples(Path(tasks.path), Path(rollouts.path), Path(verdicts.path), params.samples),
         }
     )
-    times = [sidecar_of(artifact.path) for artifact in made if artifact is not champion or params.round == 1]
+    times = [sidecar_of(artifact.path) for artifact in made]
     moments = sidecar_of(history.path).get("rounds", [])
     _publish(told, [*moments, {"round": params.round, "stages": times}], next_history, report)
 
