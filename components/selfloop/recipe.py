@@ -21,7 +21,8 @@ from typing import Any, Protocol
 from kfp.dsl import Artifact
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 
-from selfloop.errors import UserError, unknown
+from selfloop.errors import UserError
+from selfloop.names import imported, unknown
 from selfloop.stage import Executor, Params, Stage, executed_by, validated
 
 
@@ -221,11 +222,7 @@ def find_recipe(name: str) -> Recipe[Any]:
 
 def load_recipe(target: str) -> Recipe[Any]:
     """The recipe that ``module:attribute`` names."""
-    module, _, attribute = target.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"No recipe at '{target}': {error}.") from None
+    found = imported("recipe", target)
     if not isinstance(found, Recipe):
         raise UserError(f"'{target}' is not a recipe: make it a selfloop.recipe.Recipe.")
     return found

@@ -14,11 +14,9 @@ runs it at once (``inprocess``) or the one that traces it into a pipeline (``pip
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
 import linecache
-import operator
 import resource
 import shutil
 import time
@@ -37,7 +35,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined
 
 from selfloop import artifacts
-from selfloop.errors import UserError, disk_is_full, unknown
+from selfloop.errors import UserError, disk_is_full
+from selfloop.names import imported, unknown
 
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
 
@@ -306,8 +305,7 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
 
 def load(target: str) -> Stage:
     """The stage that ``module:attribute`` names."""
-    module, _, attribute = target.partition(":")
-    found = operator.attrgetter(attribute)(importlib.import_module(module))
+    found = imported("stage", target)
     if not isinstance(found, Stage):
         raise UserError(f"{target} is not a stage.")
     return found

@@ -6,7 +6,6 @@ what the loop believes without knowing the truth. Where the environment knows it
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from pydantic import Field
 
 from selfloop import progress
 from selfloop.environments import Environment, find_environment
-from selfloop.errors import UserError, unknown
+from selfloop.names import imported, unknown
 from selfloop.records import Rollout, Task, Verdict, count, read, schema, whole_groups, with_tasks, writing
 from selfloop.stage import Params, stage
 
@@ -109,11 +108,7 @@ VERIFIERS: dict[str, Callable[[pa.RecordBatch, pa.RecordBatch, Context], Judged]
 def find_verifier(name: str) -> Callable[[pa.RecordBatch, pa.RecordBatch, Context], Judged]:
     """A verifier by its name, or the user's own as ``module:function``."""
     if ":" in name:
-        module, _, function = name.partition(":")
-        try:
-            return getattr(importlib.import_module(module), function)  # type: ignore[no-any-return]
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"No verifier at '{name}': {error}.") from None
+        return imported("verifier", name)  # type: ignore[no-any-return]
     if name not in VERIFIERS:
         raise unknown("verifier", name, VERIFIERS)
     return VERIFIERS[name]

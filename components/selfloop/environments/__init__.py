@@ -11,7 +11,8 @@ import pkgutil
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from selfloop.errors import UserError, unknown
+from selfloop.errors import UserError
+from selfloop.names import imported, unknown
 from selfloop.records import Task
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def find_environment(name: str) -> Environment:
     if family in known and (member or family == name):
         kind: Any = known[family]
     elif member:
-        kind, member = _imported(family, member), ""
+        kind, member = imported("environment", name), ""
     else:
         raise unknown("environment", name, known)
     try:
@@ -110,10 +111,3 @@ def find_environment(name: str) -> Environment:
     if not isinstance(found, Environment):
         raise UserError(f"'{name}' is not an environment: make it a subclass of selfloop.environments.Environment.")
     return found
-
-
-def _imported(module: str, name: str) -> Any:
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"No environment at '{module}:{name}': {error}.") from None

@@ -18,7 +18,8 @@ from fractions import Fraction
 from typing import Any
 
 from selfloop.environments import Environment, Grade
-from selfloop.errors import UserError, unknown
+from selfloop.errors import UserError
+from selfloop.names import unknown
 from selfloop.records import Task
 
 MATHEMATICS = re.compile(

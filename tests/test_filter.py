@@ -1,0 +1,158 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from kfp.dsl import Dataset
+from selfloop.errors import UserError
+from selfloop.filter import FilterParams, filter_rollouts
+from selfloop.records import BATCH_ROWS, Example, Rollout, Verdict, read, rows
+
+from .conftest import sealed_table
+
+Judged = tuple[Rollout, Verdict]
+
+
+def judged(task: str, level: int, attempt: int, completion: str, ok: bool, reason: str = "correct") -> Judged:
+    reason = reason if ok else "wrong answer"
+    return (
+        Rollout(task, level, attempt, f"{task}?", completion, True, 1),
+        Verdict(task, level, attempt, ok, float(ok), reason, ok),
+    )
+
+
+class Filtered:
+    """What the stage made of judged rollouts."""
+
+    def __init__(self, place: Path, params: FilterParams, given: list[Judged], kept: list[Example]) -> None:
+        examples, pool = (Dataset(uri=str(place / name)) for name in ("examples", "next_kept"))
+        filter_rollouts(
+            params,
+            rollouts=sealed_table(place / "rollouts", Rollout, [rollout for rollout, _ in given]),
+            verdicts=sealed_table(place / "verdicts", Verdict, [verdict for _, verdict in given]),
+            kept=sealed_table(place / "kept", Example, kept),
+            examples=examples,
+            next_kept=pool,
+        )
+        self.examples, self.pool = list(rows(examples.path, Example)), list(rows(pool.path, Example))
+        self.kept, self.rejected = examples.metadata["kept"], examples.metadata["rejected"]
+
+
+def test_good_rollouts_are_kept_once_each_and_the_others_are_counted_by_reason(tmp_path: Path) -> None:
+    given = [
+        judged("a", 1, 0, "x", True),
+        judged("a", 1, 1, "x", True),
+        judged("a", 1, 2, "y", True),
+        judged("b", 2, 0, "x", True),
+        judged("b", 2, 1, "z", False),
+        judged("b", 2, 2, "z", False),
+    ]
+    made = Filtered(tmp_path, FilterParams(round=5), given, [Example("old", 1, "p", "c", 4)])
+    assert made.examples == [
+        Example("a", 1, "a?", "x", 5),
+        Example("a", 1, "a?", "y", 5),
+        Example("b", 2, "b?", "x", 5),
+    ]
+    assert made.pool == [Example("old", 1, "p", "c", 4), *made.examples]
+    assert made.kept == {"1": 2, "2": 1}
+    assert made.rejected == {"duplicate": 1, "wrong answer": 2}
+
+
+def test_nothing_keeps_nothing_and_counts_all(tmp_path: Path) -> None:
+    before = [Example("old", 1, "p", "c", 1)]
+    made = Filtered(tmp_path, FilterParams(select="nothing"), [judged("a", 1, n, f"{n}", n < 3) for n in range(5)], before)
+    assert (made.examples, made.pool) == ([], before)
+    assert (made.kept, made.rejected) == ({}, {"nothing is selected": 5})
+
+
+def test_a_level_is_filled_over_rounds_and_no_further(tmp_path: Path) -> None:
+    kept: list[Example] = []
+    told = []
+    for round in (1, 2, 3):
+        given = [judged(f"{round}-{n}", level, 0, "x", True) for level, count in ((1, 4), (2, 2)) for n in range(count)]
+        made = Filtered(tmp_path / str(round), FilterParams(per_level=5, round=round), given, kept)
+        kept = made.pool
+        told.append((made.kept, made.rejected))
+    assert Counter(example.level for example in kept) == {1: 5, 2: 5}
+    assert told == [
+        ({"1": 4, "2": 2}, {}),
+        ({"1": 1, "2": 2}, {"level is full": 3}),
+        ({"2": 1}, {"level is full": 5}),
+    ]
+
+
+def test_a_level_is_filled_over_batches_and_no_further(tmp_path: Path) -> None:
+    many = BATCH_ROWS + 5_000
+    given = [judged(f"{n}", n % 2, 0, "x", True) for n in range(many)]
+    made = Filtered(tmp_path, FilterParams(per_level=many // 2 - 10), given, [])
+    assert len(list(read(tmp_path / "rollouts", Rollout))) == 2
+    assert made.kept == {"0": many // 2 - 10, "1": many // 2 - 10}
+    assert made.rejected == {"level is full": 20}
+    assert [example.task for example in made.examples] == [f"{n}" for n in range(many - 20)]
+
+
+groups = st.lists(
+    st.tuples(
+        st.integers(1, 3), st.lists(st.tuples(st.sampled_from("xyz"), st.booleans()), min_size=1, max_size=5)
+    ),
+    max_size=8,
+)
+
+
+@given(groups, st.integers(1, 6), st.lists(st.integers(1, 3), max_size=6), st.sampled_from(["good", "nothing"]))
+@settings(max_examples=60, deadline=None)
+def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
+    tmp_path_factory: pytest.TempPathFactory,
+    groups: list[tuple[int, list[tuple[str, bool]]]],
+    per_level: int,
+    kept: list[int],
+    select: str,
+) -> None:
+    given = [
+        judged(f"t{number}", level, attempt, completion, ok)
+        for number, (level, attempts) in enumerate(groups)
+        for attempt, (completion, ok) in enumerate(attempts)
+    ]
+    before = [Example(f"old {number}", level, "p", "c", 0) for number, level in enumerate(kept)]
+    params = FilterParams(select=select, per_level=per_level, round=1)
+    made = Filtered(tmp_path_factory.mktemp("filter"), params, given, before)
+
+    full, seen, expected = Counter(kept), set(), []
+    for rollout, verdict in given:
+        if select == "good" and verdict.ok and (rollout.task, rollout.completion) not in seen:
+            seen.add((rollout.task, rollout.completion))
+            if full[rollout.level] < per_level:
+                full[rollout.level] += 1
+                expected.append(Example(rollout.task, rollout.level, rollout.prompt, rollout.completion, 1))
+    assert made.examples == expected
+    assert made.pool == before + expected
+    assert made.kept == {str(level): n for level, n in sorted(Counter(e.level for e in expected).items())}
+    assert sum(made.kept.values()) + sum(made.rejected.values()) == len(given)
+
+
+def test_verdicts_of_other_rollouts_are_refused(tmp_path: Path) -> None:
+    a, b = judged("a", 1, 0, "x", True), judged("b", 1, 0, "x", True)
+    with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
+        Filtered(tmp_path, FilterParams(), [(a[0], b[1])], [])
+
+
+def test_verdicts_of_other_attempts_are_refused(tmp_path: Path) -> None:
+    given = [judged("a", 1, attempt, f"{attempt}", attempt == 0) for attempt in range(2)]
+    swapped = [(given[0][0], given[1][1]), (given[1][0], given[0][1])]
+    with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
+        Filtered(tmp_path, FilterParams(), swapped, [])
+
+
+def test_fewer_verdicts_than_rollouts_are_refused(tmp_path: Path) -> None:
+    given = [judged("a", 1, attempt, "x", True) for attempt in range(2)]
+    with pytest.raises(UserError, match="different numbers of rows"):
+        filter_rollouts(
+            FilterParams(),
+            rollouts=sealed_table(tmp_path / "rollouts", Rollout, [rollout for rollout, _ in given]),
+            verdicts=sealed_table(tmp_path / "verdicts", Verdict, [given[0][1]]),
+            kept=sealed_table(tmp_path / "kept", Example, []),
+            examples=Dataset(uri=str(tmp_path / "examples")),
+            next_kept=Dataset(uri=str(tmp_path / "next_kept")),
+        )
+    assert not (tmp_path / "examples" / "manifest.json").exists()
