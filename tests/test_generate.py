@@ -98,10 +98,12 @@ def test_the_same_seed_gives_the_same_attempts_and_another_seed_or_round_gives_o
         assert [r for r in other if r.attempt > 0] != [r for r in first if r.attempt > 0]
 
 
-def test_the_attempts_at_a_task_are_different_ones(plain: Policy) -> None:
-    [task] = Reverse().tasks(5, 1, seed=0)
-    texts = [rollout.completion for rollout in drawn(plain, [task._replace(attempts=8)], temperature=2.0)]
-    assert len(set(texts)) > 4
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_the_attempts_at_a_task_are_different_ones(plain: Policy, batch_size: int) -> None:
+    [task] = Reverse().tasks(7, 1, seed=0)
+    attempts = 2 * WINDOW_BATCHES  # two windows where batches are small
+    made = drawn(plain, [task._replace(attempts=attempts)], temperature=9.0, batch_size=batch_size)
+    assert len({rollout.completion for rollout in made}) > 0.9 * attempts
 
 
 def test_a_cold_policy_samples_its_greedy_attempt(policy: Policy) -> None:

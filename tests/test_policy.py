@@ -153,22 +153,24 @@ def test_a_policy_and_a_model_id_are_taken_as_sources(place: Path) -> None:
     check_source("owner/name")
 
 
-PAD, AT, AFTER = 0, [4, 5], [5, 6]
 tokens = st.lists(st.lists(st.integers(1, 7), max_size=9), min_size=1, max_size=4)
 
 
-def expected_positions(row: list[int]) -> list[int]:
+some_tokens = st.lists(st.integers(1, 7), max_size=2)
+
+
+def expected_positions(row: list[int], at: list[int], after: list[int]) -> list[int]:
     positions: list[int] = []
     for index, token in enumerate(row):
-        starts = index == 0 or token in AT or row[index - 1] in AFTER
+        starts = index == 0 or token in at or row[index - 1] in after
         positions.append(1 if starts else positions[-1] + 1)
     return positions
 
 
-@given(tokens, st.integers(0, 7), st.integers(0, 3), st.sampled_from(["left", "right"]))
+@given(tokens, some_tokens, some_tokens, st.integers(0, 7), st.integers(0, 3), st.sampled_from(["left", "right"]))
 @settings(max_examples=200, deadline=None)
 def test_positions_restart_where_they_should_whatever_the_padding(
-    rows: list[list[int]], pad: int, more: int, side: str
+    rows: list[list[int]], at: list[int], after: list[int], pad: int, more: int, side: str
 ) -> None:
     longest = max(map(len, rows)) + more
     if longest == 0:
@@ -180,10 +182,10 @@ def test_positions_restart_where_they_should_whatever_the_padding(
         for gap, row in zip(gaps, rows, strict=True)
     ]
     mask = torch.tensor(real)
-    positions = restarted(torch.tensor(padded), mask, AT, AFTER)
+    positions = restarted(torch.tensor(padded), mask, at, after)
     assert positions.shape == mask.shape
     for row, counted, of_row in zip(rows, positions, mask, strict=True):
-        assert counted[of_row == 1].tolist() == expected_positions(row)
+        assert counted[of_row == 1].tolist() == expected_positions(row, at, after)
 
 
 @given(st.integers(1, 50), st.integers(0, 2**32), st.integers(0, 20))

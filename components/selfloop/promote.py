@@ -15,6 +15,9 @@ from selfloop.evaluate import accuracy_by_level
 from selfloop.records import ItemResult, rows
 from selfloop.stage import Params, stage
 
+ROUNDING = 1e-9
+"""What floats may be off by: 1 - 0.97 is more than 0.03 in them."""
+
 
 class PromoteParams(Params):
     """The bar: at least as good on the target suite, hardly worse on the old one."""
@@ -75,9 +78,9 @@ def decide(results: Iterable[ItemResult], margin: float, tolerance: float) -> De
     means = {s: {p: sum(oks) / len(oks) for p, oks in policies.items()} for s, policies in seen.items()}
     gain = means["target"]["candidate"] - means["target"]["champion"]
     loss = means["old"]["champion"] - means["old"]["candidate"]
-    if loss > tolerance:
+    if loss - tolerance > ROUNDING:
         promoted, reason = False, f"old levels fell by {loss:.3f}, more than the {tolerance} allowed"
-    elif gain < margin:
+    elif margin - gain > ROUNDING:
         promoted, reason = False, f"target levels moved by {gain:+z.3f}, less than the {margin:+} asked for"
     else:
         promoted, reason = True, f"target levels moved by {gain:+z.3f}, old levels by {-loss:+z.3f}"

@@ -6,12 +6,15 @@ import argparse
 import multiprocessing
 import os
 import resource
+import runpy
 import shlex
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,7 +24,8 @@ from selfloop.artifacts import write_json
 from selfloop.bench import machine
 
 RESULTS = Path(__file__).parent / "results"
-console = Console(highlight=False)
+SMALL: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))["SMALL"]
+console = Console(highlight=False, width=110)
 
 T = TypeVar("T")
 
@@ -34,12 +38,12 @@ class Spread(NamedTuple):
     high: float
 
     def __str__(self) -> str:
-        digits = next(n for n in range(4) if n == 3 or abs(self.median) >= 10 ** (1 - n))
+        digits = 3 if abs(self.median) < 10 else 1 if abs(self.median) < 1000 else 0
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f}–{self.high:,.{digits}f})"
 
 
 class Child(NamedTuple):
-    """What a child process returned, its wall and processor seconds, and its own peak memory."""
+    """What a call in a child process returned, its wall and processor seconds, and its own peak memory."""
 
     returned: Any
     seconds: float
@@ -103,6 +107,20 @@ def peak_bytes() -> int:
     return int(line.split()[1]) * 1024
 
 
+@contextmanager
+def cached_bytecode() -> Iterator[None]:
+    """Let fresh interpreters keep compiled modules, as they do unless told otherwise, in a folder of this block."""
+    before = os.environ.copy()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = folder
+        try:
+            yield
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
 def wants_small(about: str | None) -> bool:
     """Read the command line: whether the benchmark shall only show that it works."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -112,11 +130,12 @@ def wants_small(about: str | None) -> bool:
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table, the first column to the left and the others to the right."""
-    table = Table(title=title, title_justify="left", box=None)
+    table = Table(box=None)
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left")
     for row in rows:
         table.add_row(*map(str, row))
+    console.print(f"\n[bold]{title}[/]")
     console.print(table)
 
 

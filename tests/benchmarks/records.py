@@ -1,8 +1,9 @@
 """Tables and the stages that only move rows: how many a second on one core, and in how much memory.
 
 The rollouts are attempts at sums of 5 to 24 digits, two a task, 30 % of them wrong and 2 % without an end, in the
-batches in which stages write them. Files are warm in the page cache when they are read. Every process is held to one
-core, Arrow to one thread. ``filter`` has room for every good rollout, so it writes each of them twice.
+batches in which stages write them. Files are warm in the page cache when they are read. Where rates are measured, the
+process is held to one core and Arrow to one thread. ``filter`` has room for every good rollout, so that it writes each
+of them twice.
 
 Targets: 1 M records a second read and written; 200,000 rollouts a second verified and filtered; ten million rollouts
 through either stage within 1 GiB.
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from kfp.dsl import Dataset
-from measuring import Child, Spread, console, in_child, publish, seconds, show, spread, wants_small
+from measuring import Spread, console, in_child, publish, seconds, show, spread, wants_small
 from selfloop.artifacts import seal
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.records import Example, Rollout, Task, Verdict, read, rows, schema, writing
@@ -175,11 +176,6 @@ def stages_a_second(place: Path, rollouts: int) -> dict[str, Spread]:
     return {name: spread(number / s for s in took) for name, took in measured.items()}
 
 
-def in_memory(work: Callable[[Path], None], place: Path) -> None:
-    """One stage, alone in its process, with the threads that Arrow takes by itself."""
-    work(place)
-
-
 def main() -> None:
     """Measure, print, write."""
     small = wants_small(__doc__)
@@ -191,30 +187,27 @@ def main() -> None:
             rates |= in_child(measure, place, some, core=0).returned
         console.print(f"[dim]making {many:,} rollouts[/]")
         made = in_child(make_tables, places[2], many)
-        children = {work.__name__: in_child(work, places[2]) for work in (verify, keep)}
-        children = {"verify": children["verify"], "filter": children["keep"]}
+        children = {name: in_child(work, places[2]) for name, work in (("verify", verify), ("filter", keep))}
     show(
         f"{some:,} rollouts, one core, median of {REPEATS} (lowest–highest)",
         ["what", "rows/s"],
         [(name, f"{r.median:,.0f} ({r.low:,.0f}–{r.high:,.0f})") for name, r in rates.items()],
     )
     show(
-        f"{made.returned:,} rollouts, a process each",
-        ["stage", "peak MiB", "s", "rows/s"],
-        map(_line, children.items()),
+        f"{made.returned:,} rollouts, a process each, as many threads as Arrow takes",
+        ["stage", "peak MiB", "s", "rollouts/s"],
+        [
+            (name, f"{child.peak_bytes / MIB:,.0f}", f"{child.seconds:.1f}", f"{made.returned / child.seconds:,.0f}")
+            for name, child in children.items()
+        ],
     )
     numbers = {
         "rows": some,
         "rows_per_second": {name: rate._asdict() for name, rate in rates.items()},
         "many_rows": made.returned,
-        "many": {name: child._asdict() for name, child in children.items()},
+        "many": {name: {"peak_bytes": c.peak_bytes, "seconds": c.seconds} for name, c in children.items()},
     }
     publish("records", small, numbers)
-
-
-def _line(named: tuple[str, Child]) -> tuple[str, ...]:
-    name, child = named
-    return name, f"{child.peak_bytes / MIB:,.0f}", f"{child.seconds:.1f}", f"{0:,.0f}"
 
 
 if __name__ == "__main__":

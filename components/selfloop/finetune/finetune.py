@@ -39,9 +39,9 @@ def finetune_policy(
     from selfloop.finetune.training import Encoded, train
 
     rng = np.random.default_rng(seed_of(params.seed, params.round, "mixture"))
-    sources = {newest.path: params.newest_share, kept.path: params.kept_share, base.path: params.base_share}
+    sources = [newest.path, kept.path, base.path]
     sizes = np.array([count(path) for path in sources])
-    shares = np.array(list(sources.values())) * (sizes > 0)
+    shares = np.array([params.newest_share, params.kept_share, params.base_share]) * (sizes > 0)
     if not shares.sum():
         raise UserError("There is nothing to train on: give a share above 0 to a source that holds examples.")
     source = rng.choice(len(sizes), size=params.steps * params.batch_size, p=shares / shares.sum())
