@@ -122,7 +122,14 @@ def test_a_folder_with_other_files_is_not_written_to(selfloop: Command, tmp_path
 def _started(tmp_path: Path, words: list[str]) -> subprocess.Popen[str]:
     """A run that has come to its pretraining."""
     command = [sys.executable, "-c", "from selfloop.cli import main; main()", *words, "--set", "pretrain.steps=100000"]
-    started = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's shell ignores it
+    )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("run/round-00/pretrain_policy-*.partial")):
         assert started.poll() is None, started.communicate()

@@ -32,7 +32,7 @@ class VerifyParams(Params):
 
     environment: str = Field("addition", description="The taskset that made the tasks.")
     verifier: str = Field("exact", description="'exact', 'length', 'majority', or a function as module:function.")
-    slack: int = Field(0, ge=0, description="length: characters that a completion may be shorter than the longest.")
+    slack: int = Field(2, ge=0, description="length: characters that a completion may be shorter than the longest.")
     agreement: float = Field(0.8, gt=0.5, le=1, description="majority: share of a task's attempts that must agree.")
 
 
