@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kfp.dsl import Artifact, Dataset, Model
 from selfloop import progress
-from selfloop.artifacts import manifest_of
+from selfloop.artifacts import manifest_of, seal
 from selfloop.environments.addition import Addition
 from selfloop.evaluate import (
     EvaluateParams,
@@ -16,6 +16,7 @@ from selfloop.evaluate import (
     measure_policy,
     solved_levels,
 )
+from selfloop.policy import fresh, save
 from selfloop.records import ItemResult, Task, rows
 
 from .conftest import sealed_table, sealed_value
@@ -104,6 +105,18 @@ def test_a_policy_is_as_good_as_itself(trained: Path, tmp_path: Path) -> None:
         item.completion == task.answer for item, task in zip(champion, asked, strict=True)
     ]
     assert 0 < fmean(item.ok for item in champion) < 1
+
+
+def test_each_answer_stands_under_the_name_of_the_policy_that_gave_it(trained: Path, tmp_path: Path) -> None:
+    silent = fresh(trained)
+    silent.model.lm_head.weight.data.zero_()  # all tokens are as likely, so the first one, <pad>, is chosen forever
+    save(silent, tmp_path / "silent")
+    seal(tmp_path / "silent", "Model")
+    results = evaluated(tmp_path, candidate=tmp_path / "silent", champion=trained, asked=items(8))
+    assert {item.policy for item in results if item.ok} == {"champion"}
+    assert {item.completion for item in results if "<pad>" in item.completion} == {
+        item.completion for item in results if item.policy == "candidate"
+    }
 
 
 def test_an_item_is_answered_once_whatever_its_attempts(trained: Path, tmp_path: Path) -> None:

@@ -150,3 +150,16 @@ def test_fewer_verdicts_than_rollouts_are_refused(tmp_path: Path) -> None:
             next_kept=Dataset(uri=str(tmp_path / "next_kept")),
         )
     assert not (tmp_path / "examples" / "manifest.json").exists()
+
+
+def test_verdicts_on_rollouts_of_another_policy_are_refused(tmp_path: Path) -> None:
+    """Though they name the same tasks."""
+    both = judged("a", 1, 0, "x", True)
+    rollouts = sealed_table(tmp_path / "rollouts", Rollout, [both[0]])
+    verdicts = sealed_table(tmp_path / "verdicts", Verdict, [both[1]])
+    manifest = Path(verdicts.path) / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"inputs": {}', '"inputs": {"rollouts": "of another policy"}'))
+    outputs = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "next_kept")}
+    kept = sealed_table(tmp_path / "kept", Example, [])
+    with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
+        filter_rollouts(FilterParams(), rollouts=rollouts, verdicts=verdicts, kept=kept, **outputs)

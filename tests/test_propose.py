@@ -7,6 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kfp.dsl import Artifact, Dataset
 from selfloop.artifacts import manifest_of, read_json
+from selfloop.environments.addition import Addition
+from selfloop.errors import UserError
 from selfloop.propose import (
     AdvanceParams,
     BaseParams,
@@ -218,3 +220,12 @@ def test_a_curriculum_depends_on_nothing_but_what_it_was_told(tmp_path: Path) ->
         advanced_by(tmp_path / name, RESULTS, promoted=True)
     digests = {manifest_of(tmp_path / name / "next").digest for name in ("a", "b")}
     assert len(digests) == 1
+
+
+def test_levels_end_where_the_environment_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Addition, "levels", range(1, 7))
+    tasks, items = proposed(tmp_path / "near", 4, {5: 1.0, 6: 1.0}, per_level=1, items_per_level=1)
+    assert {task.level for task in tasks} == {5, 6}
+    assert {item.level for item in items if item.suite == "target"} == {5, 6}
+    with pytest.raises(UserError, match="'addition' has no level beyond 6: lower the loop's target"):
+        proposed(tmp_path / "end", 6, {})

@@ -10,6 +10,7 @@ from kfp.dsl import Dataset, Input, Output
 from pydantic import Field
 
 from selfloop import progress
+from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError
 from selfloop.records import Example, Rollout, Verdict, beside, count, read, schema, whole_groups, writing
 from selfloop.stage import Params, stage
@@ -38,6 +39,8 @@ def filter_rollouts(
     next_kept: Output[Dataset],
 ) -> None:
     """Keep the good rollouts as examples, count the others by reason, and add what is kept to all kept before."""
+    if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
+        raise UserError(f"The verdicts in {verdicts.path} are of other rollouts: verify these rollouts again.")
     full: Counter[int] = Counter()
     new: Counter[int] = Counter()
     rejected: Counter[str] = Counter()

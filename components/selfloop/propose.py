@@ -6,13 +6,14 @@ The curriculum is loop state: the highest level mastered (``frontier``) and the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from kfp.dsl import Artifact, Dataset, Input, Output
 from pydantic import Field
 
 from selfloop.artifacts import read_json, write_json
-from selfloop.environments import find_environment
+from selfloop.environments import Environment, find_environment
+from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
 from selfloop.policy import seed_of
 from selfloop.records import Example, ItemResult, Task, rows, writing
@@ -85,18 +86,25 @@ def propose_tasks(
     environment, state = find_environment(params.environment), read_json(curriculum.path)
     frontier = state["frontier"]
     accuracy = {int(level): value for level, value in state["accuracy"].items()}
+    if environment.levels is not None and frontier + 1 not in environment.levels:
+        raise UserError(f"Environment '{params.environment}' has no level beyond {frontier}: lower the loop's target.")
     ahead = max(params.ahead, int(params.ahead_share * frontier))
     with writing(tasks.path, Task) as table:
-        for level in next_levels(frontier, accuracy, ahead, params.go_on_above):
+        for level in _within(environment, next_levels(frontier, accuracy, ahead, params.go_on_above)):
             attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
             drawn = environment.tasks(level, params.per_level, seed_of(params.seed, "tasks", params.round, level))
             table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
     suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
-    suites |= dict.fromkeys(range(frontier + 1, frontier + ahead + params.look_beyond + 1), "target")
+    beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
+    suites |= dict.fromkeys(_within(environment, beyond), "target")
     with writing(items.path, Task) as table:
         for level, suite in suites.items():
             drawn = environment.tasks(level, params.items_per_level, seed_of(params.seed, "items", level))
             table.write([task._replace(suite=suite) for task in drawn])
+
+
+def _within(environment: Environment, levels: Iterable[int]) -> list[int]:
+    return [level for level in levels if environment.levels is None or level in environment.levels]
 
 
 @stage()

@@ -24,6 +24,7 @@ from selfloop.artifacts import write_json
 from selfloop.bench import machine
 
 RESULTS = Path(__file__).parent / "results"
+TRIED_OUT = Path("runs", "benchmarks")
 SMALL: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))["SMALL"]
 console = Console(highlight=False, width=110)
 
@@ -140,8 +141,8 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 
 def publish(name: str, small: bool, numbers: Mapping[str, Any]) -> None:
-    """Write the numbers, with where, when and with what they were measured."""
+    """Write the numbers, with where, when and with what they were measured; those of small sizes where git ignores them."""
     about = {"command": shlex.join(["python", *sys.argv]), "small": small, **machine(), "load": os.getloadavg()[0]}
-    file = f"{name}-small.json" if small else f"{name}.json"
-    write_json(RESULTS, {**about, **numbers}, file)
-    console.print(f"{RESULTS / file}")
+    place = TRIED_OUT if small else RESULTS
+    write_json(place, {**about, **numbers}, f"{name}.json")
+    console.print(f"{place / name}.json")
