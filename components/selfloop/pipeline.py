@@ -16,10 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-from google.protobuf.json_format import MessageToDict
+from google.protobuf.json_format import MessageToDict, ParseDict
 from kfp import compiler, dsl, local
-from kfp.components import load_component_from_text
 
 from selfloop import __version__
 from selfloop.errors import UserError
@@ -130,8 +128,10 @@ def compile_pipeline(
     if output.suffix not in {".yaml", ".yml", ".json"}:
         raise UserError(f"KFP reads .yaml or .json, not '{output.name}': choose another --output.")
     output.parent.mkdir(parents=True, exist_ok=True)
-    spec = merged(MessageToDict(pipeline(recipe, settings, fused, image_prefix).pipeline_spec))
-    compiler.Compiler().compile(load_component_from_text(yaml.safe_dump(spec)), str(output))
+    traced = pipeline(recipe, settings, fused, image_prefix)
+    spec = ParseDict(merged(MessageToDict(traced.pipeline_spec)), type(traced.pipeline_spec)())
+    traced.component_spec.implementation.graph = spec
+    compiler.Compiler().compile(traced, str(output))
 
 
 def run_locally(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool = False) -> None:

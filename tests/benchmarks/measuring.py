@@ -141,7 +141,7 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
 
 
 def publish(name: str, small: bool, numbers: Mapping[str, Any]) -> None:
-    """Write the numbers, with where, when and with what they were measured; those of small sizes where git ignores them."""
+    """Write the numbers, with where, when and with what they were measured; git ignores those of small sizes."""
     about = {"command": shlex.join(["python", *sys.argv]), "small": small, **machine(), "load": os.getloadavg()[0]}
     place = TRIED_OUT if small else RESULTS
     write_json(place, {**about, **numbers}, f"{name}.json")
