@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 
 class Task(NamedTuple):
-    """One problem. ``attempts`` and ``max_tokens`` are what its proposer allows for it."""
+    """One problem. ``attempts`` and ``max_tokens`` are what its proposer allows for it, ``seed`` is the evaluation seed
+    that a held-out item was drawn with.
+    """
 
     id: str
     level: int
@@ -35,6 +37,7 @@ class Task(NamedTuple):
     attempts: int = 1
     max_tokens: int = 512
     metadata: str = "{}"
+    seed: int = 0
 
 
 class Rollout(NamedTuple):
@@ -75,7 +78,7 @@ class Example(NamedTuple):
 
 
 class ItemResult(NamedTuple):
-    """How one policy (``champion`` or ``candidate``) did on one held-out item."""
+    """How one policy (``champion`` or ``candidate``) did in one sample of one held-out item."""
 
     policy: str
     suite: str
@@ -84,9 +87,10 @@ class ItemResult(NamedTuple):
     attempt: int
     ok: bool
     completion: str
+    seed: int = 0
 
 
-VERSIONS: Mapping[type, int] = {Task: 1, Rollout: 1, Verdict: 1, Example: 1, ItemResult: 1}
+VERSIONS: Mapping[type, int] = {Task: 2, Rollout: 1, Verdict: 1, Example: 1, ItemResult: 2}
 TABLE = "table.json"
 BATCH_ROWS = 65_536
 SHARD_ROWS = 2_000_000
