@@ -54,11 +54,12 @@ def sources(tmp_path: Path) -> dict[str, Dataset]:
 
 
 def finetuned(policy: Path, place: Path, sources: dict[str, Dataset], **params: float) -> Model:
+    """A candidate; without items among the sources, nothing is held out."""
     candidate = Model(uri=str(place))
     finetune_policy(
         FinetuneParams.model_validate({"steps": 3, "batch_size": 8} | params),
         policy=Model(uri=str(policy)),
-        **sources,
+        **({"items": sealed_table(place.with_name(f"{place.name} items"), Task, [])} | sources),
         candidate=candidate,
     )
     return candidate
@@ -154,7 +155,34 @@ def test_the_policy_that_is_finetuned_stays_what_it_was(
     check(trained)
     assert all(torch.equal(before[name], value) for name, value in held.model.state_dict().items())
     assert not torch.equal(before["lm_head.weight"], fresh(candidate.path).model.lm_head.weight)
-    assert candidate.metadata.keys() == {"steps", "loss", "digest"}
+    assert candidate.metadata.keys() == {"steps", "loss", "examples", "contaminated", "digest"}
+
+
+def test_held_out_items_are_not_trained_on_and_counted(
+    trained: Path, tmp_path: Path, sources: dict[str, Dataset]
+) -> None:
+    of_newest, of_base = (sums([1, 2, 3], 5, seed=seed) for seed in (0, 200))
+    items = [*of_newest[:4], of_base[7]._replace(prompt=f" {of_base[7].prompt} ")]
+    without = dict(sources)
+    for number, name in enumerate(sources):
+        kept = [
+            e for e in solutions([1, 2, 3], 5, seed=100 * number) if e.prompt not in {i.prompt.strip() for i in items}
+        ]
+        without[name] = sealed_table(tmp_path / f"clean {name}", Example, kept)
+    made = finetuned(trained, tmp_path / "a", sources | {"items": sealed_table(tmp_path / "items", Task, items)})
+    assert made.metadata["examples"] == {"newest": 15, "kept": 15, "base": 15}
+    assert made.metadata["contaminated"] == {"newest": 4, "kept": 0, "base": 1}
+    assert digest(made) == digest(finetuned(trained, tmp_path / "b", without))
+    assert digest(made) != digest(finetuned(trained, tmp_path / "c", sources))
+
+
+def test_where_every_example_is_a_held_out_item_nothing_is_trained(
+    trained: Path, tmp_path: Path, sources: dict[str, Dataset]
+) -> None:
+    items = [task for seed in (0, 100, 200) for task in sums([1, 2, 3], 5, seed=seed)]
+    with pytest.raises(UserError, match="Every example is a held-out item: propose tasks that"):
+        finetuned(trained, tmp_path / "candidate", sources | {"items": sealed_table(tmp_path / "items", Task, items)})
+    assert not (tmp_path / "candidate" / "manifest.json").exists()
 
 
 def empty(place: Path) -> Dataset:

@@ -1,0 +1,271 @@
+"""Guards: what may go wrong in a loop that trains on its own work, one file each, found by name.
+
+A guard measures one number of a round. Two lines divide it: beyond ``warn`` a round is yellow and asks for a person's
+approval, beyond ``halt`` it is red and refused. A guard is a module of this package that ends with ``guard =
+Guard(...)``, or the user's own as ``module:attribute``. The default lines were laid on length generalization with seeds
+10 to 12, between what healthy loops read and what those of ``tests/guards/planted.py`` do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from selfloop.errors import UserError
+from selfloop.names import imported, unknown
+from selfloop.records import ItemResult, Rollout, Verdict, beside, read, rows, whole_groups
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    import pyarrow as pa
+
+    Column = np.ndarray[Any, Any]
+
+ENOUGH = 30
+"""What a guard needs at least, of tasks or of believed rollouts, before it says anything."""
+
+
+class Sample(NamedTuple):
+    """The sealed audit sample, a row each: what the verifier believed, the score it gave, and the truth."""
+
+    ok: Column
+    score: Column
+    truth: Column
+
+
+class Groups(NamedTuple):
+    """The attempts at each task, a row each, for the tasks with at least two; its right attempts count as one.
+
+    ``attempts`` and ``distinct`` count completions; ``entropy`` is that of the completions, in nats.
+    """
+
+    attempts: Column
+    distinct: Column
+    entropy: Column
+
+
+class Evidence:
+    """What a guard may look at: tables by their directories, and what is read of them, once, when it is asked for.
+
+    ``candidate`` is the metadata of the candidate's manifest, ``past`` the rounds of the report's history, oldest
+    first, ``audit`` the size of the sealed audit sample and ``seed`` its seed.
+    """
+
+    def __init__(
+        self,
+        *,
+        rollouts: str,
+        verdicts: str,
+        examples: str,
+        results: str,
+        candidate: Mapping[str, Any],
+        past: Sequence[Mapping[str, Any]],
+        audit: int,
+        seed: int,
+    ) -> None:
+        self.rollouts, self.verdicts, self.examples, self.results = rollouts, verdicts, examples, results
+        self.candidate, self.past, self.audit, self.seed = candidate, past, audit, seed
+
+    def remembered(self, name: str) -> Any:
+        """What the guard of this name noted last, and ``None`` where it never did."""
+        return next((memory for _, memory in self.memories(name)), None)
+
+    def memories(self, name: str) -> Iterator[tuple[bool, Any]]:
+        """Whether a round's candidate was promoted, and what the guard of this name noted in it; newest round first."""
+        for round in reversed(self.past):
+            memory = round["decision"].get("guards", {}).get(name, {}).get("memory")
+            if memory is not None:
+                yield bool(round["decision"]["promoted"]), memory
+
+    @cached_property
+    def sample(self) -> Sample:
+        """The sealed audit sample: ``audit`` of the verdicts whose truth is known, drawn from the whole table.
+
+        Seed and row numbers alone choose, whatever the verdicts say. Fewer rows where fewer are known.
+        """
+        import numpy as np
+
+        rng = np.random.default_rng(self.seed)
+        held = [np.empty(0), np.empty(0, bool), np.empty(0), np.empty(0, bool)]
+        for batch in read(self.verdicts, Verdict, ["ok", "score", "truth"]):
+            known = batch["truth"].is_valid().to_numpy(zero_copy_only=False)
+            drawn = [rng.random(batch.num_rows), *(c.to_numpy(zero_copy_only=False) for c in batch.columns)]
+            held = [np.concatenate([a, b[known].astype(a.dtype)]) for a, b in zip(held, drawn, strict=True)]
+            lowest = np.argsort(held[0], kind="stable")[: self.audit]
+            held = [column[lowest] for column in held]
+        return Sample(*held[1:])
+
+    @cached_property
+    def groups(self) -> Groups:
+        """What diversity is measured on: attempts at tasks, where the right ones count as one.
+
+        That these agree is what the loop is for: a task that is always solved is mastered, and does not count.
+        """
+        import numpy as np
+
+        found = [
+            counted(attempts["task"], attempts["completion"], verdicts["truth"])
+            for attempts, verdicts in self._whole_groups()
+        ]
+        columns = list(zip(*found, strict=True)) or [(np.empty(0),)] * 3
+        return Groups(*(np.concatenate(column) for column in columns))
+
+    def _whole_groups(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        attempts = whole_groups(read(self.rollouts, Rollout, ["task", "completion"]))
+        verdicts = whole_groups(read(self.verdicts, Verdict, ["task", "truth"]))
+        return beside(attempts, verdicts)  # both are cut where tasks end, so every slice ends with a task
+
+    @cached_property
+    def answers(self) -> list[ItemResult]:
+        """Every held-out answer of champion and candidate."""
+        return list(rows(self.results, ItemResult))
+
+
+def counted(tasks: pa.Array, completions: pa.Array, truth: pa.Array) -> Groups:
+    """Attempts, distinct completions and entropy of each task, where right attempts at a task count as one.
+
+    Tasks that then have one attempt are left out.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    right = pc.fill_null(truth, False)
+    of_right = pa.table({"task": tasks, "row": np.arange(len(tasks))}).filter(right)
+    first = of_right.group_by("task").aggregate([("row", "min")])["row_min"]
+    count = np.logical_not(right.to_numpy(zero_copy_only=False))
+    count[first.to_numpy()] = True
+    said = pa.table({"task": tasks, "said": completions}).filter(pa.array(count))
+    votes = said.group_by(["task", "said"]).aggregate([([], "count_all")])
+    number = votes["count_all"].to_numpy()
+    each = pa.table({"task": votes["task"], "votes": number, "sum": number * np.log(number)})
+    by_task = each.group_by("task").aggregate([("votes", "sum"), ("votes", "count"), ("sum", "sum")])
+    attempts, distinct, sums = (by_task[name].to_numpy() for name in ("votes_sum", "votes_count", "sum_sum"))
+    several = attempts > 1
+    attempts, distinct, sums = attempts[several], distinct[several], sums[several]
+    return Groups(attempts, distinct, np.maximum(np.log(attempts) - sums / attempts, 0.0))
+
+
+class Reading(NamedTuple):
+    """What a guard measured, and the same in words; ``value`` is ``None`` where this round has nothing to measure.
+
+    ``memory`` is JSON that the guard finds again in later rounds.
+    """
+
+    value: float | None
+    says: str
+    memory: Any = None
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One thing to watch. ``bad`` says on which side of its lines trouble is, ``look`` where a person sees more.
+
+    Raises ``UserError`` where the warn line lies beyond the halt line.
+    """
+
+    name: str
+    watches: str
+    measure: Callable[[Evidence], Reading]
+    warn: float
+    halt: float
+    bad: Literal["high", "low"]
+    look: str
+
+    def __post_init__(self) -> None:
+        if not self.reaches(self.halt, self.warn):
+            raise UserError(
+                f"Guard '{self.name}' would halt at {self.halt:g} before it warns at {self.warn:g}: "
+                f"{'raise' if self.bad == 'high' else 'lower'} its halt line, or move its warn line."
+            )
+
+    def reaches(self, value: float, line: float) -> bool:
+        """Whether a value lies on a line, or beyond it on the bad side."""
+        return value >= line if self.bad == "high" else value <= line
+
+    def level(self, value: float | None) -> Literal["green", "yellow", "red"]:
+        """Green, yellow from the warn line on, red from the halt line on; what was not measured is green."""
+        if value is None or not self.reaches(value, self.warn):
+            return "green"
+        return "red" if self.reaches(value, self.halt) else "yellow"
+
+
+class Alarm(NamedTuple):
+    """A guard's reading of a round, its lines, and where a person looks."""
+
+    value: float | None
+    level: Literal["green", "yellow", "red"]
+    says: str
+    warn: float
+    halt: float
+    look: str
+    memory: Any
+
+
+def guards() -> dict[str, Guard]:
+    """Every guard that comes with selfloop, by name."""
+    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
+    return {module.guard.name: module.guard for module in modules}
+
+
+def find_guard(name: str) -> Guard:
+    """The guard of this name. Raises ``UserError`` with the nearest name where there is none."""
+    if ":" not in name:
+        known = guards()
+        if name not in known:
+            raise unknown("guard", name, known)
+        return known[name]
+    found = imported("guard", name)
+    if not isinstance(found, Guard):
+        raise UserError(f"'{name}' is not a guard: make it a selfloop.guards.Guard.")
+    return found
+
+
+def armed(
+    names: Sequence[str], warn: Mapping[str, float] | None = None, halt: Mapping[str, float] | None = None
+) -> list[Guard]:
+    """The guards of these names, with the lines that were set by a guard's name.
+
+    Raises ``UserError`` for a name that is unknown or given twice, and for lines in the wrong order.
+    """
+    chosen: dict[str, Guard] = {}
+    for guard in map(find_guard, names):
+        if guard.name in chosen:
+            raise UserError(f"Two guards are named '{guard.name}': name each once.")
+        chosen[guard.name] = guard
+    warn, halt = warn or {}, halt or {}
+    for name, line in [*warn.items(), *halt.items()]:
+        if name not in chosen:
+            raise unknown("guard in force", name, chosen)
+        if not math.isfinite(line):
+            raise UserError(f"A line of guard '{name}' cannot be {line}: give a number.")
+    return [
+        replace(guard, warn=float(warn.get(name, guard.warn)), halt=float(halt.get(name, guard.halt)))
+        for name, guard in chosen.items()
+    ]
+
+
+def watch(
+    evidence: Evidence,
+    names: Sequence[str],
+    warn: Mapping[str, float] | None = None,
+    halt: Mapping[str, float] | None = None,
+) -> dict[str, Alarm]:
+    """What each of these guards says of a round, by its own name; ``warn`` and ``halt`` are lines set by name.
+
+    Raises ``UserError`` as ``armed`` does, and for a guard that measured what is not a number.
+    """
+    alarms = {}
+    for guard in armed(names, warn, halt):
+        value, says, memory = guard.measure(evidence)
+        if value is not None and not math.isfinite(value):
+            raise UserError(f"Guard '{guard.name}' measured {value}: let it give a number, or None and say why.")
+        alarms[guard.name] = Alarm(value, guard.level(value), says, guard.warn, guard.halt, guard.look, memory)
+    return alarms

@@ -1,0 +1,33 @@
+"""``divergence``: does the score rise while the truth does not?
+
+Mean verifier score minus mean truth (both from 0 to 1) in the sealed audit sample, minus the same in the first round in
+which it could be measured. A verifier that the policy learns to please moves away from the truth while its scores look
+better and better (Gao et al., "Scaling Laws for Reward Model Overoptimization", arXiv:2210.10760).
+"""
+
+from selfloop.guards import ENOUGH, Evidence, Guard, Reading
+
+NAME = "divergence"
+
+
+def measure(evidence: Evidence) -> Reading:
+    """How far score and truth have moved apart since the first round."""
+    _, score, truth = evidence.sample
+    if len(truth) < ENOUGH:
+        return Reading(None, f"the truth of {len(truth)} rollouts is known, fewer than {ENOUGH}")
+    apart = float(score.mean() - truth.mean())
+    before = evidence.remembered(NAME)
+    first = apart if before is None else float(before)
+    says = f"scores are {score.mean():.2f} and truth {truth.mean():.2f} on average, {first:+.2f} apart at first"
+    return Reading(apart - first, says, first)
+
+
+guard = Guard(
+    name=NAME,
+    watches="scores that rise while the truth does not",
+    measure=measure,
+    warn=0.1,
+    halt=0.2,
+    bad="high",
+    look="the samples of this round: what do completions with a high score that are wrong have in common?",
+)

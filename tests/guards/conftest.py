@@ -1,0 +1,68 @@
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from selfloop.guards import Alarm, Evidence, Reading, find_guard, watch
+from selfloop.records import Example, ItemResult, Rollout, Verdict
+
+from ..conftest import sealed_table
+
+settings.register_profile("selfloop", deadline=None)
+settings.load_profile("selfloop")
+
+Said = tuple[str, str, bool, bool | None] | tuple[str, str, bool, bool | None, float]
+"""A task, a completion, what the verifier believes, the truth, and the score where it is not 0 or 1."""
+
+Round = Callable[..., Evidence]
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Round:
+    """A round of which a guard may look at what is given."""
+    made: list[Evidence] = []
+
+    def of(
+        said: Iterable[Said] = (),
+        answers: Iterable[ItemResult] = (),
+        candidate: Mapping[str, Any] | None = None,
+        past: Sequence[Mapping[str, Any]] = (),
+        audit: int = 500,
+        seed: int = 0,
+    ) -> Evidence:
+        place = tmp_path / f"round {len(made)}"
+        rollouts, verdicts, seen = [], [], dict[str, int]()
+        for task, completion, ok, truth, *score in said:
+            attempt = seen[task] = seen.get(task, -1) + 1
+            rollouts.append(Rollout(task, 1, attempt, f"{task}?", completion, True, 1))
+            verdicts.append(Verdict(task, 1, attempt, ok, float(score[0] if score else ok), "", truth))
+        made.append(
+            Evidence(
+                rollouts=sealed_table(place / "rollouts", Rollout, rollouts).path,
+                verdicts=sealed_table(place / "verdicts", Verdict, verdicts).path,
+                examples=sealed_table(place / "examples", Example, []).path,
+                results=sealed_table(place / "results", ItemResult, answers).path,
+                candidate=candidate or {},
+                past=past,
+                audit=audit,
+                seed=seed,
+            )
+        )
+        return made[-1]
+
+    return of
+
+
+def reading(name: str, evidence: Evidence) -> Reading:
+    return find_guard(name).measure(evidence)
+
+
+def alarm(name: str, evidence: Evidence) -> Alarm:
+    return watch(evidence, [name])[name]
+
+
+def told(number: int, promoted: bool, **alarms: Alarm) -> dict[str, Any]:
+    """A round of the history, as the gate and the report leave it."""
+    guards = {name: alarm._asdict() for name, alarm in alarms.items()}
+    return {"round": number, "decision": {"promoted": promoted, "guards": guards}}
