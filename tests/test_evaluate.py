@@ -1,5 +1,8 @@
+import math
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +16,9 @@ from selfloop.evaluate import (
     MeasureParams,
     accuracy_by_level,
     evaluate_policies,
+    maj_at_k,
     measure_policy,
+    pass_at_k,
     solved_levels,
 )
 from selfloop.policy import fresh, save
@@ -25,7 +30,7 @@ answers = st.lists(
     st.builds(
         ItemResult,
         policy=st.sampled_from(["champion", "candidate"]),
-        suite=st.sampled_from(["old", "target"]),
+        suite=st.sampled_from(["old", "target", "carries"]),
         level=st.integers(1, 5),
         task=st.just("t"),
         attempt=st.just(0),
@@ -36,10 +41,10 @@ answers = st.lists(
 )
 
 
-@given(answers, st.sampled_from([None, "old", "target"]))
-def test_accuracy_is_the_mean_of_each_policy_at_each_level(results: list[ItemResult], suite: str | None) -> None:
-    counted = [item for item in results if suite in (None, item.suite)]
-    assert accuracy_by_level(results, suite) == {
+@given(answers, st.sampled_from([(), ("old",), ("carries",)]))
+def test_accuracy_is_the_mean_of_each_policy_at_each_level(results: list[ItemResult], suites: tuple[str, ...]) -> None:
+    counted = [item for item in results if item.suite in (suites or ("target", "old"))]
+    assert (accuracy_by_level(results, suites) if suites else accuracy_by_level(results)) == {
         policy: {
             level: fmean(item.ok for item in counted if (item.policy, item.level) == (policy, level))
             for level in {item.level for item in counted if item.policy == policy}
@@ -69,6 +74,61 @@ def test_a_gap_ends_what_is_solved() -> None:
     assert solved_levels({}, 0.95) == 0
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.data())
+def test_pass_at_k_is_the_share_of_choices_with_a_right_sample(ok: list[bool], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(ok)))
+    assert pass_at_k(sum(ok), len(ok), k) == pytest.approx(fmean(any(chosen) for chosen in combinations(ok, k)))
+
+
+def test_pass_at_k_is_certain_where_every_choice_has_a_right_sample() -> None:
+    assert pass_at_k(1031, 1031, 1031) == pass_at_k(1, 5000, 5000) == pass_at_k(5000, 5000, 1) == 1.0
+
+
+@given(st.integers(1, 5000), st.data())
+def test_pass_at_k_is_exact_for_many_samples_too(samples: int, data: st.DataObject) -> None:
+    correct, k = data.draw(st.integers(0, samples)), data.draw(st.integers(1, samples))
+    exactly = 1 - math.comb(samples - correct, k) / math.comb(samples, k)
+    assert pass_at_k(correct, samples, k) == pytest.approx(exactly, abs=1e-12)
+
+
+def test_pass_at_k_is_right_on_average_of_few_samples() -> None:
+    chance, samples, k = 0.3, 6, 4
+    chances = [math.comb(samples, c) * chance**c * (1 - chance) ** (samples - c) for c in range(samples + 1)]
+    mean = sum(p * pass_at_k(c, samples, k) for c, p in enumerate(chances))
+    assert mean == pytest.approx(1 - (1 - chance) ** k)
+
+
+@pytest.mark.parametrize(("correct", "samples", "k"), [(0, 2, 3), (0, 2, 0), (3, 2, 1), (-1, 2, 1), (0, 0, 1)])
+def test_pass_at_k_of_what_was_not_drawn_is_refused(correct: int, samples: int, k: int) -> None:
+    with pytest.raises(ValueError, match=f"pass@{k} cannot be told from {samples} samples"):
+        pass_at_k(correct, samples, k)
+
+
+@pytest.mark.parametrize(
+    ("completions", "ok", "expected"),
+    [
+        (["7"], [True], 1.0),
+        (["7", "8", "7"], [True, False, True], 1.0),
+        (["7", "8", "8"], [True, False, False], 0.0),
+        (["7", "8"], [True, False], 0.5),
+        (["7", "8", "9"], [True, False, False], 1 / 3),
+        (["7", "8", "8", "7", "9"], [True, False, False, True, False], 0.5),
+        (["7", "7", "8"], [True, False, False], 0.5),  # the same text, once cut off
+    ],
+)
+def test_the_majority_is_right_where_most_samples_say_what_is_right(
+    completions: list[str], ok: list[bool], expected: float
+) -> None:
+    assert maj_at_k(completions, ok) == pytest.approx(expected)
+
+
+def test_a_majority_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="empty"):
+        maj_at_k([], [])
+    with pytest.raises(ValueError, match="shorter"):
+        maj_at_k(["7", "8"], [True])
+
+
 def items(per_level: int, attempts: int = 1) -> list[Task]:
     return [
         task._replace(suite="old" if level < 3 else "target", attempts=attempts)
@@ -77,7 +137,7 @@ def items(per_level: int, attempts: int = 1) -> list[Task]:
     ]
 
 
-def evaluated(place: Path, candidate: Path, champion: Path, asked: list[Task], **params: int) -> list[ItemResult]:
+def evaluated(place: Path, candidate: Path, champion: Path, asked: list[Task], **params: Any) -> list[ItemResult]:
     results = Dataset(uri=str(place / "results"))
     evaluate_policies(
         EvaluateParams(**params),
@@ -93,7 +153,7 @@ def test_a_policy_is_as_good_as_itself(trained: Path, tmp_path: Path) -> None:
     asked, seen = items(16), []
     with progress.watched_by(lambda *moved: seen.append(moved)):
         results = evaluated(tmp_path, trained, trained, asked)
-    assert seen[-1] == (2 * len(asked), 2 * len(asked), "items")
+    assert seen[-1] == (2 * len(asked), 2 * len(asked), "answers")
     champion, candidate = (
         [item._replace(policy="") for item in results if item.policy == policy] for policy in ("champion", "candidate")
     )
@@ -132,6 +192,44 @@ def test_an_answer_that_was_cut_off_is_not_right(trained: Path, tmp_path: Path) 
     assert any(item.ok and len(item.completion) == 2 for item in whole)
     assert [item.completion for item in cut] == [item.completion[:2] for item in whole]
     assert not any(item.ok for item in cut)
+
+
+def test_an_answer_knows_the_evaluation_seed_of_its_item(trained: Path, tmp_path: Path) -> None:
+    asked = [item._replace(seed=number % 3) for number, item in enumerate(items(2))]
+    results = evaluated(tmp_path, trained, trained, asked, samples=2)
+    assert [item.seed for item in results] == 2 * [item.seed for item in asked for _ in range(2)]
+
+
+@pytest.mark.parametrize("batch_size", [5, 512])  # windows of 80 samples, and one of all
+def test_several_samples_are_all_drawn_and_stand_by_item(trained: Path, tmp_path: Path, batch_size: int) -> None:
+    asked, seen = items(8), []
+    with progress.watched_by(lambda *moved: seen.append(moved)):
+        results = evaluated(tmp_path, trained, trained, asked, samples=4, temperature=2.0, batch_size=batch_size)
+    assert seen[-1] == (8 * len(asked), 8 * len(asked), "answers")
+    assert [(item.policy, item.task, item.attempt) for item in results] == [
+        (policy, task.id, sample) for policy in ("champion", "candidate") for task in asked for sample in range(4)
+    ]
+    answer_of = {task.id: task.answer for task in asked}
+    assert all(item.completion == answer_of[item.task] for item in results if item.ok)
+    greedy = {item.task: item.completion for item in evaluated(tmp_path / "greedy", trained, trained, asked)}
+    for sample in range(4):
+        drawn = [item for item in results if item.attempt == sample]
+        assert any(item.completion != greedy[item.task] for item in drawn)
+
+
+def test_samples_can_be_drawn_again_and_differ_by_seed_and_round(trained: Path, tmp_path: Path) -> None:
+    def sampled(name: str, **params: int) -> list[ItemResult]:
+        return evaluated(tmp_path / name, trained, trained, items(4), samples=3, temperature=2.0, **params)
+
+    first = sampled("first", seed=1, round=2)
+    assert sampled("again", seed=1, round=2) == first
+    assert sampled("seed", seed=2, round=2) != first
+    assert sampled("round", seed=1, round=3) != first
+
+
+def test_one_sample_is_greedy_whatever_seed_and_temperature(trained: Path, tmp_path: Path) -> None:
+    hot = evaluated(tmp_path / "hot", trained, trained, items(4), seed=3, round=4, temperature=9.0)
+    assert hot == evaluated(tmp_path / "cold", trained, trained, items(4))
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +272,16 @@ def test_a_measurement_can_be_repeated(measured: Dataset, trained: Path, tmp_pat
         results=again,
     )
     assert again.metadata["digest"] == manifest_of(measured.path).digest
+
+
+def test_a_measurement_may_take_several_samples(trained: Path, tmp_path: Path) -> None:
+    results = Dataset(uri=str(tmp_path / "results"))
+    measure_policy(
+        MeasureParams(per_level=4, beyond=1, samples=3),
+        policy=Model(uri=str(trained)),
+        curriculum=sealed_value(tmp_path / "curriculum", {"frontier": 1, "accuracy": {}}),
+        results=results,
+    )
+    assert [(item.level, item.attempt) for item in rows(results.path, ItemResult)] == [
+        (level, sample) for level in (1, 2) for _ in range(4) for sample in range(3)
+    ]

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def sums(levels: range, count: int, attempts: int = 1) -> list[Task]:
     return [task._replace(attempts=attempts) for task in made]
 
 
-def drawn(policy: Policy, tasks: list[Task], **params: float) -> list[Rollout]:
+def drawn(policy: Policy, tasks: list[Task], **params: Any) -> list[Rollout]:
     return [rollout for window in draw(policy, tasks, GenerateParams(**params)) for rollout in window]
 
 
@@ -109,6 +110,24 @@ def test_the_attempts_at_a_task_are_different_ones(plain: Policy, batch_size: in
 def test_a_cold_policy_samples_its_greedy_attempt(policy: Policy) -> None:
     made = drawn(policy, sums(range(1, 4), count=3, attempts=2), temperature=1e-4)
     assert [r.completion for r in made if r.attempt == 1] == [r.completion for r in made if r.attempt == 0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+def test_every_attempt_is_drawn_where_the_first_is_not_greedy(plain: Policy, batch_size: int) -> None:
+    words = Reverse().tasks(7, 8, seed=0)
+    made = drawn(plain, words, temperature=9.0, greedy_first=False, batch_size=batch_size)
+    greedy = drawn(plain, words)
+    assert [(r.task, r.attempt) for r in made] == [(r.task, r.attempt) for r in greedy]
+    assert all(one.completion != other.completion for one, other in zip(made, greedy, strict=True))
+    several = drawn(plain, [words[0]._replace(attempts=9)], temperature=9.0, greedy_first=False, batch_size=batch_size)
+    assert len({r.completion for r in several}) == 9
+
+
+def test_a_drawn_first_attempt_follows_the_seed(policy: Policy) -> None:
+    tasks = sums(range(3, 5), count=8)
+    first = drawn(policy, tasks, greedy_first=False, seed=1)
+    assert drawn(policy, tasks, greedy_first=False, seed=1) == first
+    assert drawn(policy, tasks, greedy_first=False, seed=2) != first
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])

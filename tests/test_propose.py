@@ -1,6 +1,7 @@
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import assume, given, settings
@@ -10,6 +11,7 @@ from selfloop.artifacts import manifest_of, read_json
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.propose import (
+    RESERVED,
     AdvanceParams,
     BaseParams,
     ProposeParams,
@@ -17,11 +19,13 @@ from selfloop.propose import (
     advanced,
     draw_base,
     expected,
+    held_out,
     next_levels,
     propose_tasks,
     spread,
 )
 from selfloop.records import Example, ItemResult, Task, rows
+from selfloop.stage import validated
 
 from .conftest import sealed_table, sealed_value
 
@@ -102,7 +106,7 @@ def test_the_base_data_covers_its_levels_and_begins_the_loops_state(tmp_path: Pa
     assert not {e.prompt for e in examples if e.level >= 5} & {e.prompt for e in held_out}
 
 
-def proposed(place: Path, frontier: int, accuracy: dict[int, float], **params: float) -> tuple[list[Task], list[Task]]:
+def proposed(place: Path, frontier: int, accuracy: dict[int, float], **params: Any) -> tuple[list[Task], list[Task]]:
     """The tasks and the items of one round."""
     place.mkdir()
     state = {"frontier": frontier, "accuracy": {str(level): value for level, value in accuracy.items()}}
@@ -133,27 +137,111 @@ def test_the_loop_looks_further_ahead_as_it_goes(tmp_path: Path, frontier: int, 
     assert of_suite["old"] == spread(frontier, 3)
 
 
-def test_each_round_has_tasks_of_its_own_and_the_same_held_out_items(tmp_path: Path) -> None:
-    accuracy = dict.fromkeys(range(5, 8), 1.0)
+def test_each_round_has_tasks_and_held_out_items_of_its_own(tmp_path: Path) -> None:
+    accuracy = dict.fromkeys(range(8, 11), 1.0)
     rounds = [
-        proposed(tmp_path / str(round), 5, accuracy, round=round, per_level=30, items_per_level=30)
+        proposed(tmp_path / str(round), 8, accuracy, round=round, per_level=30, items_per_level=30)
         for round in range(1, 4)
     ]
-    prompts = [{task.prompt for task in tasks} for tasks, _ in rounds]
-    assert len(set[str]().union(*prompts)) == sum(map(len, prompts))
-    assert all(items == rounds[0][1] for _, items in rounds)
-    held_out = {item.prompt for item in rounds[0][1] if item.level >= 5}
-    assert held_out
-    assert not held_out & set[str]().union(*prompts)
+    proposals = [{task.prompt for task in tasks} for tasks, _ in rounds]
+    items = [{item.prompt for item in items if item.level >= 8} for _, items in rounds]
+    assert len(set[str]().union(*proposals, *items)) == sum(map(len, [*proposals, *items]))
+    again = proposed(tmp_path / "again", 8, accuracy, round=2, per_level=30, items_per_level=30)
+    assert again == rounds[1]
 
 
-def test_the_items_of_a_level_stay_the_same_while_the_frontier_moves(tmp_path: Path) -> None:
-    (_, before), (_, after) = (proposed(tmp_path / str(f), f, {}, items_per_level=4) for f in (4, 6))
-    both = {item.level for item in before} & {item.level for item in after}
-    assert {5, 6, 7} <= both
-    for level in both:
-        of_level = [[item._replace(suite="") for item in items if item.level == level] for items in (before, after)]
-        assert of_level[0] == of_level[1]
+def test_the_items_of_a_level_do_not_depend_on_the_frontier_nor_on_the_runs_seed(tmp_path: Path) -> None:
+    asked = [(4, 0), (6, 0), (4, 1)]
+    first, *others = (proposed(tmp_path / f"{f}{s}", f, {}, items_per_level=4, seed=s)[1] for f, s in asked)
+    for other in others:
+        both = {item.level for item in first} & {item.level for item in other}
+        assert {5, 6, 7} <= both
+        for level in both:
+            one, two = (
+                [item._replace(suite="") for item in items if item.level == level and item.suite in ("old", "target")]
+                for items in (first, other)
+            )
+            assert one == two
+
+
+@pytest.mark.parametrize(
+    ("per_level", "seeds", "numbers"),
+    [(64, [0, 1, 2], [22, 21, 21]), (6, [5, 3], [3, 3]), (2, [0, 1, 2], [1, 1, 0]), (7, [9], [7])],
+)
+def test_the_items_of_a_level_are_drawn_evenly_under_every_evaluation_seed(
+    tmp_path: Path, per_level: int, seeds: list[int], numbers: list[int]
+) -> None:
+    _, items = proposed(tmp_path / "1", 9, {}, items_per_level=per_level, item_seeds=seeds, old_levels=2)
+    of_level = Counter((item.level, item.seed) for item in items if item.suite == "target")
+    levels = {level for level, _ in of_level}
+    assert of_level == {(level, s): n for level in levels for s, n in zip(seeds, numbers, strict=True) if n}
+    assert len({item.prompt for item in items if item.suite == "target"}) == per_level * len(levels)
+
+
+def test_another_evaluation_seed_draws_other_items(tmp_path: Path) -> None:
+    some, others = (
+        {item.prompt for item in proposed(tmp_path / str(s), 9, {}, item_seeds=[s])[1] if item.level > 8}
+        for s in (0, 1)
+    )
+    assert not some & others
+
+
+@pytest.mark.parametrize(("seeds", "message"), [([], "at least 1 item"), ([1, 1], "stands twice.*name each once")])
+def test_evaluation_seeds_that_draw_nothing_or_the_same_again_are_refused(seeds: list[int], message: str) -> None:
+    with pytest.raises(UserError, match=f"Parameter 'item_seeds' of propose cannot be .*{message}"):
+        validated(ProposeParams, {"item_seeds": seeds}, "propose")
+
+
+def test_a_suite_has_no_prompt_and_no_id_twice(tmp_path: Path) -> None:
+    _, items = proposed(tmp_path / "1", 2, {}, items_per_level=300)
+    assert len({item.id for item in items}) == len(items)
+    assert len({(item.suite, item.prompt) for item in items}) == len(items)
+    assert 80 < sum(item.level == 1 and item.suite == "old" for item in items) <= 100  # sums of one digit each
+
+
+def test_old_levels_add_the_guard_suites_of_the_environment(tmp_path: Path) -> None:
+    _, items = proposed(tmp_path / "1", 20, {}, items_per_level=30, old_levels=4)
+    numbers = Counter((item.suite, item.level) for item in items)
+    assert {level for suite, level in numbers if suite == "carries"} == set(spread(20, 4))
+    assert all(numbers["carries", level] <= 30 == numbers["old", level] for level in spread(20, 4)[1:])
+    assert {item.seed for item in items if item.suite == "carries"} == {0, 1, 2}
+
+
+class Declaring(Addition):
+    """Addition with guard suites of any name."""
+
+    declared: ClassVar[tuple[str, ...]] = ()
+
+    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
+        [tasks] = super().guard_suites(level, count, seed).values()
+        return {name: [task._replace(id=f"{name}-{task.id}") for task in tasks] for name in self.declared}
+
+
+def declaring(*names: str) -> Declaring:
+    environment = Declaring()
+    environment.declared = names  # type: ignore[misc]
+    return environment
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b"), ("a", "b", "c"), ()])
+def test_all_guard_suites_together_have_no_more_items_than_the_old_suite(names: tuple[str, ...]) -> None:
+    suites = dict.fromkeys(range(3, 9), "old") | {9: "target"}
+    numbers = Counter(item.suite for item in held_out(declaring(*names), suites, ProposeParams()))
+    assert numbers.keys() == {"old", "target", *names}
+    assert sum(numbers[name] for name in names) <= numbers["old"]
+    assert all(numbers[name] >= numbers["old"] / len(names) - 3 * 6 for name in names)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_guard_suite_does_not_take_a_name_of_the_loops(name: str) -> None:
+    with pytest.raises(UserError, match=f"'addition' calls a guard suite '{name}', as the loop does.*another name"):
+        list(held_out(declaring("fine", name), {5: "old"}, ProposeParams()))
+
+
+def test_items_of_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Addition, "tasks", lambda *_: [Task("sum", 1, "", "1+1=", "20")])
+    with pytest.raises(UserError, match="'addition' named two held-out items 'sum': make its ids of level, seed"):
+        list(held_out(Addition(), {5: "target"}, ProposeParams()))
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**40))
@@ -196,6 +284,23 @@ RESULTS = {
     ("candidate", 4): [True, True],
     ("candidate", 5): [False, False],
 }
+
+
+def test_the_curriculum_knows_levels_by_their_own_suites_alone(tmp_path: Path) -> None:
+    answered = [
+        ItemResult("champion", suite, 2, f"{suite}-{n}", 0, ok, "")
+        for suite, ok in (("old", True), ("carries", False))
+        for n in range(4)
+    ]
+    curriculum = Artifact(uri=str(tmp_path / "next"))
+    advance_curriculum(
+        AdvanceParams(),
+        curriculum=sealed_value(tmp_path / "curriculum", {"frontier": 2, "accuracy": {}}),
+        results=sealed_table(tmp_path / "results", ItemResult, answered),
+        decision=sealed_value(tmp_path / "decision", {"promoted": False}),
+        next_curriculum=curriculum,
+    )
+    assert read_json(curriculum.path) == {"frontier": 2, "accuracy": {"2": 1.0}}
 
 
 def test_a_promoted_candidate_moves_the_frontier(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 from pydantic import Field
@@ -16,13 +19,20 @@ from selfloop.policy import load, seed_of
 from selfloop.records import ItemResult, Task, count, rows, to_batch, writing
 from selfloop.stage import Params, Resources, stage
 
+LEVEL_SUITES = ("target", "old", "measure")
+"""The suites whose items are drawn as a level is; what an environment declares beside them is harder or otherwise."""
+
 
 class EvaluateParams(Params):
-    """Items are answered greedily, once."""
+    """An item is answered greedily, once; or several times, and then every sample is drawn."""
 
     environment: str = Field("addition", description="The taskset that made the items.")
+    samples: int = Field(1, ge=1, description="Samples of an item: one is greedy, several are all drawn.")
+    temperature: float = Field(1.0, gt=0, description="Temperature at which several samples are drawn.")
     max_tokens: int = Field(512, ge=1, description="Tokens of a completion at most; an item may allow fewer.")
-    batch_size: int = Field(512, ge=1, description="Items answered at once.")
+    batch_size: int = Field(512, ge=1, description="Samples decoded at once.")
+    seed: int = Field(0, ge=0, description="Seed of the samples where there are several.")
+    round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
 
 
 class MeasureParams(EvaluateParams):
@@ -31,7 +41,7 @@ class MeasureParams(EvaluateParams):
     per_level: int = Field(256, ge=1, description="Items of each level.")
     beyond: int = Field(12, ge=0, description="Levels beyond the frontier that are measured too.")
     solved: float = Field(0.95, gt=0, le=1, description="Exact match at which a level counts as solved.")
-    seed: int = Field(0, ge=0, description="Seed of the items.")
+    seed: int = Field(0, ge=0, description="Seed of the items, and of the samples where there are several.")
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
@@ -43,12 +53,12 @@ def evaluate_policies(
     results: Output[Dataset],
 ) -> None:
     """Answer the same held-out items with candidate and champion."""
-    environment, total = find_environment(params.environment), 2 * count(items.path)
+    environment, total = find_environment(params.environment), 2 * count(items.path) * params.samples
     with writing(results.path, ItemResult) as table:
         for name, policy in (("champion", champion), ("candidate", candidate)):
             for answered in _answers(params, environment, policy, list(rows(items.path, Task)), name):
                 table.write(answered)
-                progress.report(table.rows, total, "items")
+                progress.report(table.rows, total, "answers")
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
@@ -66,7 +76,7 @@ def measure_policy(
     with writing(results.path, ItemResult) as table:
         for answered in _answers(params, environment, policy, items, "champion"):
             table.write(answered)
-            progress.report(table.rows, len(items), "items")
+            progress.report(table.rows, len(items) * params.samples, "answers")
     accuracy = accuracy_by_level(rows(results.path, ItemResult))["champion"]
     solved = solved_levels(accuracy, params.solved)
     results.metadata.update(solved=solved, accuracy={str(k): v for k, v in accuracy.items()})
@@ -78,23 +88,65 @@ def _answers(
     import pyarrow as pa
 
     loaded = load(policy.path, policy.metadata["digest"])
-    decoding = GenerateParams(max_tokens=params.max_tokens, batch_size=params.batch_size)
-    first = 0
-    for drawn in draw(loaded, (item._replace(attempts=1) for item in items), decoding):
-        asked = items[first : first + len(drawn)]
-        first += len(drawn)
-        ok, _, _ = environment.check_batch(to_batch(Task, asked), pa.array([r.completion for r in drawn], pa.string()))
+    decoding = GenerateParams(
+        temperature=params.temperature,
+        max_tokens=params.max_tokens,
+        batch_size=params.batch_size,
+        seed=seed_of(params.seed, "evaluate"),
+        round=params.round,
+        greedy_first=params.samples == 1,
+    )
+    asked = (item for item in items for _ in range(params.samples))
+    for drawn in draw(loaded, (item._replace(attempts=params.samples) for item in items), decoding):
+        of_drawn = list(itertools.islice(asked, len(drawn)))
+        completions = pa.array([answer.completion for answer in drawn], pa.string())
+        ok, _, _ = environment.check_batch(to_batch(Task, of_drawn), completions)
         yield [
-            ItemResult(name, item.suite, item.level, item.id, 0, good and answer.finished, answer.completion)
-            for item, answer, good in zip(asked, drawn, ok.to_pylist(), strict=True)
+            ItemResult(
+                name,
+                item.suite,
+                item.level,
+                item.id,
+                answer.attempt,
+                good and answer.finished,
+                answer.completion,
+                item.seed,
+            )
+            for item, answer, good in zip(of_drawn, drawn, ok.to_pylist(), strict=True)
         ]
 
 
-def accuracy_by_level(results: Iterable[ItemResult], suite: str | None = None) -> dict[str, dict[int, float]]:
-    """Mean correctness per policy and level, of one suite or of all."""
+def pass_at_k(correct: int, samples: int, k: int) -> float:
+    """How likely one of ``k`` samples is right, from ``samples`` of which ``correct`` are: the unbiased estimator
+    1 - C(n - c, k) / C(n, k) (Chen et al., arXiv:2107.03374, eq. 1). Raises ``ValueError`` where ``k`` is not in
+    1..``samples``, or ``correct`` not in 0..``samples``.
+    """
+    if not (1 <= k <= samples and 0 <= correct <= samples):
+        raise ValueError(f"pass@{k} cannot be told from {samples} samples with {correct} right.")
+    if samples - correct < k:  # no choice without a right one; the product would overflow
+        return 1.0
+    return 1 - math.prod(1 - k / number for number in range(samples - correct + 1, samples + 1))
+
+
+def maj_at_k(completions: Sequence[str], ok: Sequence[bool]) -> float:
+    """Whether the completion that occurs most often is right: 1 or 0, or the mean of several that occur equally often.
+
+    Raises ``ValueError`` without completions, or where their number is not that of ``ok``.
+    """
+    right: dict[str, list[bool]] = defaultdict(list)
+    for completion, good in zip(completions, ok, strict=True):
+        right[completion].append(good)
+    most = max(map(len, right.values()))
+    return fmean(fmean(votes) for votes in right.values() if len(votes) == most)
+
+
+def accuracy_by_level(
+    results: Iterable[ItemResult], suites: Container[str] = LEVEL_SUITES
+) -> dict[str, dict[int, float]]:
+    """Mean correctness per policy and level, of the suites whose items are a level's ordinary ones, or of others."""
     seen: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for item in results:
-        if suite in (None, item.suite):
+        if item.suite in suites:
             seen[item.policy][item.level].append(item.ok)
     return {
         policy: {level: sum(oks) / len(oks) for level, oks in sorted(levels.items())} for policy, levels in seen.items()

@@ -15,23 +15,25 @@ from selfloop.stage import Params, Resources, stage
 
 
 class GenerateParams(Params):
-    """A task's first attempt is greedy; those that its proposer allows beyond are sampled."""
+    """A task's first attempt is greedy, unless all shall be drawn; those that its proposer allows beyond are drawn."""
 
-    temperature: float = Field(1.0, gt=0, description="Temperature of the attempts after the first, greedy one.")
+    temperature: float = Field(1.0, gt=0, description="Temperature of the attempts that are not greedy.")
     max_tokens: int = Field(512, ge=1, description="Tokens of a completion at most; a task may allow fewer.")
     batch_size: int = Field(512, ge=1, description="Attempts decoded at once.")
     seed: int = Field(0, ge=0, description="Seed of the sampling.")
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
+    greedy_first: bool = Field(True, description="The first attempt is greedy; all are drawn where it is not.")
 
 
 WINDOW_BATCHES = 16
 
 
 class Attempt(NamedTuple):
-    """One completion to draw: the task, which attempt at it, and its prompt's tokens."""
+    """One completion to draw: the task, which attempt at it, whether it is greedy, and its prompt's tokens."""
 
     task: Task
     number: int
+    greedy: bool
     prompt: list[int]
 
 
@@ -50,7 +52,11 @@ def generate_rollouts(
 
 def draw(policy: Policy, tasks: Iterable[Task], params: GenerateParams) -> Iterator[list[Rollout]]:
     """Rollouts in the order of the tasks and their attempts, in windows that fit into memory."""
-    attempts = (Attempt(task, number, []) for task in tasks for number in range(task.attempts))
+    attempts = (
+        Attempt(task, number, params.greedy_first and number == 0, [])
+        for task in tasks
+        for number in range(task.attempts)
+    )
     for index, window in enumerate(batched(attempts, params.batch_size * WINDOW_BATCHES)):
         encoded = policy.tokenizer([a.task.prompt for a in window], add_special_tokens=False)["input_ids"]
         window = [a._replace(prompt=prompt) for a, prompt in zip(window, encoded, strict=True)]
@@ -64,9 +70,9 @@ def draw(policy: Policy, tasks: Iterable[Task], params: GenerateParams) -> Itera
 def _batches(window: Sequence[Attempt], size: int) -> Iterator[list[Attempt]]:
     """Batches of either greedy or sampled attempts, of equal prompt lengths as far as that leaves them well filled."""
     batch: list[Attempt] = []
-    for attempt in sorted(window, key=lambda a: (a.number > 0, len(a.prompt))):
+    for attempt in sorted(window, key=lambda a: (not a.greedy, len(a.prompt))):
         if batch:
-            other_kind = (attempt.number > 0) != (batch[-1].number > 0)
+            other_kind = attempt.greedy != batch[-1].greedy
             longer = len(attempt.prompt) != len(batch[-1].prompt) and len(batch) >= size // 4
             if other_kind or longer or len(batch) == size:
                 yield batch
@@ -85,10 +91,10 @@ def _decode(policy: Policy, batch: list[Attempt], params: GenerateParams, seed: 
     allowed = [min(a.task.max_tokens, params.max_tokens) for a in batch]
     config = GenerationConfig(
         max_new_tokens=max(allowed),
-        do_sample=batch[0].number > 0,
+        do_sample=not batch[0].greedy,
         pad_token_id=policy.tokenizer.pad_token_id,
         eos_token_id=policy.model.generation_config.eos_token_id,
-        **({"temperature": params.temperature, "top_k": 0, "top_p": 1.0} if batch[0].number > 0 else {}),
+        **({} if batch[0].greedy else {"temperature": params.temperature, "top_k": 0, "top_p": 1.0}),
     )
     with torch.inference_mode(), torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -6,10 +6,10 @@ The curriculum is loop state: the highest level mastered (``frontier``) and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from kfp.dsl import Artifact, Dataset, Input, Output
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from selfloop.artifacts import read_json, write_json
 from selfloop.environments import Environment, find_environment
@@ -18,6 +18,9 @@ from selfloop.evaluate import accuracy_by_level
 from selfloop.policy import seed_of
 from selfloop.records import Example, ItemResult, Task, rows, writing
 from selfloop.stage import Params, stage
+
+RESERVED = ("target", "old", "train", "measure")
+"""The suites that the loop itself names."""
 
 
 class BaseParams(Params):
@@ -42,10 +45,22 @@ class ProposeParams(Params):
     retry_below: float = Field(0.3, ge=0, le=1, description="Levels less accurate than this get more attempts.")
     retries: int = Field(4, ge=0, description="How many more attempts those levels get.")
     items_per_level: int = Field(64, ge=1, description="Held-out items of each level that is evaluated.")
+    item_seeds: list[int] = Field(
+        [0, 1, 2],
+        min_length=1,
+        description="Evaluation seeds: the held-out items are drawn under each; tuning used others.",
+    )
     look_beyond: int = Field(3, ge=0, description="Levels beyond those that are in the target suite too.")
     old_levels: int = Field(8, ge=1, description="Levels up to the frontier, spread evenly, that are the old suite.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
-    round: int = Field(0, ge=0, description="The round; each has tasks of its own.")
+    round: int = Field(0, ge=0, description="The round; each has tasks and held-out items of its own.")
+
+    @field_validator("item_seeds")
+    @classmethod
+    def _different(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError("an evaluation seed stands twice, which would draw the same items again: name each once")
+        return seeds
 
 
 class AdvanceParams(Params):
@@ -98,9 +113,51 @@ def propose_tasks(
     beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
     suites |= dict.fromkeys(_within(environment, beyond), "target")
     with writing(items.path, Task) as table:
-        for level, suite in suites.items():
-            drawn = environment.tasks(level, params.items_per_level, seed_of(params.seed, "items", level))
-            table.write([task._replace(suite=suite) for task in drawn])
+        table.write(held_out(environment, suites, params))
+
+
+def held_out(environment: Environment, suites: Mapping[int, str], params: ProposeParams) -> Iterator[Task]:
+    """The items of the levels, each level in its suite, fresh each round and the same whatever the run's seed.
+
+    They are drawn under every evaluation seed, which stands in their ``seed``. A suite has no prompt twice, so that
+    low levels may have fewer items. Old levels add those of the environment's own guard suites, which together have no
+    more than the old suite. Raises ``UserError`` for two items of one id and for a guard suite with a reserved name.
+    """
+    ids, prompts = set[str](), set[tuple[str, str]]()
+    for level, suite in suites.items():
+        for name, task in _drawn(environment, level, suite, params):
+            if task.id in ids:
+                raise UserError(
+                    f"Environment '{params.environment}' named two held-out items '{task.id}': make its ids of level, "
+                    "seed, number and guard suite."
+                )
+            ids.add(task.id)
+            if (name, task.prompt) not in prompts:
+                prompts.add((name, task.prompt))
+                yield task._replace(suite=name)
+
+
+def _drawn(environment: Environment, level: int, suite: str, params: ProposeParams) -> Iterator[tuple[str, Task]]:
+    each, more = divmod(params.items_per_level, len(params.item_seeds))
+    for index, item_seed in enumerate(params.item_seeds):
+        number = each + (index < more)
+        drawn = {suite: environment.tasks(level, number, seed_of(item_seed, "items", params.round, level))}
+        if suite == "old":
+            drawn |= _guard_suites(environment, level, number, seed_of(item_seed, "guards", params.round, level))
+        for name, tasks in drawn.items():
+            yield from ((name, task._replace(seed=item_seed)) for task in tasks)
+
+
+def _guard_suites(environment: Environment, level: int, number: int, seed: int) -> dict[str, list[Task]]:
+    """What the environment declares of this level, cut to ``number`` items in all."""
+    declared = environment.guard_suites(level, number, seed)
+    for name in RESERVED:
+        if name in declared:
+            raise UserError(
+                f"Environment '{environment.name}' calls a guard suite '{name}', as the loop does one of its "
+                "own: give it another name."
+            )
+    return {name: tasks[: number // len(declared)] for name, tasks in declared.items()}
 
 
 def _within(environment: Environment, levels: Iterable[int]) -> list[int]:

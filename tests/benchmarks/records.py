@@ -61,7 +61,9 @@ def block(index: int, level: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     names = pa.array([f"addition-{level}-{0x1F2E3D4C5B6A7988:x}-{first + n}" for n in range(BLOCK_TASKS)])
     whole = partial(np.full, BLOCK_TASKS)
     columns = [names, whole(level), whole("train"), text(prompts), text(answers), whole(ATTEMPTS), whole(level + 2)]
-    tasks = pa.RecordBatch.from_arrays([*map(pa.array, columns), pa.array(whole("{}"))], schema=schema(Task))
+    tasks = pa.RecordBatch.from_arrays(
+        [*map(pa.array, columns), pa.array(whole("{}")), pa.array(whole(0))], schema=schema(Task)
+    )
 
     row = np.repeat(np.arange(BLOCK_TASKS), ATTEMPTS)
     said = answers[row]

@@ -56,6 +56,38 @@ def test_different_seeds_give_different_tasks(level: int, seed: int, other: int)
     assert prompts[0] != prompts[1]
 
 
+def carries(level: int, count: int, seed: int) -> list[Task]:
+    [(name, tasks)] = Addition().guard_suites(level, count, seed).items()
+    assert name == "carries"
+    return tasks
+
+
+@given(LEVELS, SEEDS)
+def test_in_a_guard_suites_sum_a_carry_runs_through_all_digits(level: int, seed: int) -> None:
+    for task in carries(level, 3, seed):
+        left, right = task.prompt.removesuffix("=").split("+")
+        assert len(left) == len(right) == level == len(task.answer) - 1
+        assert level == 1 or not (left.endswith("0") or right.endswith("0"))
+        assert int(task.answer[::-1]) == int(left[::-1]) + int(right[::-1])
+        carried = 0
+        for a, b in zip(left, right, strict=True):
+            carried = (int(a) + int(b) + carried) // 10
+            assert carried == 1
+        assert task.max_tokens == level + 2
+
+
+@given(LEVELS, st.integers(0, 20), SEEDS)
+def test_the_same_seed_gives_the_same_guard_suite_with_ids_of_its_own(level: int, count: int, seed: int) -> None:
+    made = carries(level, count, seed)
+    assert made == carries(level, count, seed)
+    assert len({task.id for task in made + Addition().tasks(level, count, seed)}) == 2 * count
+
+
+def test_every_pair_of_digits_that_carries_occurs() -> None:
+    seen = {tuple(task.prompt[:-1].split("+")) for task in carries(1, 2000, seed=1)}
+    assert seen == {(str(a), str(b)) for a in range(1, 10) for b in range(10 - a, 10)}
+
+
 @given(LEVELS, SEEDS, st.text("0123456789+= x", max_size=62))
 def test_the_check_accepts_the_answer_and_nothing_else(level: int, seed: int, text: str) -> None:
     task = one(level, seed)

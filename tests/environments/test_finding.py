@@ -64,6 +64,10 @@ def test_check_and_check_batch_agree_for_an_environment_of_ones_own(own: Environ
     assert columns[1].to_pylist() == [1.0, 0.5, 0.0]
 
 
+def test_an_environment_of_ones_own_needs_no_guard_suites(own: Environment) -> None:
+    assert own.guard_suites(1, 3, seed=1) == {}
+
+
 def test_an_empty_batch_has_columns_of_the_right_types(own: Environment) -> None:
     columns = own.check_batch(to_batch(Task, []), pa.array([], pa.string()))
     assert [str(column.type) for column in columns] == ["bool", "double", "string"]

@@ -41,6 +41,18 @@ def test_different_seeds_give_different_tasks(level: int, seed: int, other: int)
     assert prompts[0] != prompts[1]
 
 
+@given(LEVELS, st.integers(0, 20), SEEDS)
+def test_a_guard_suites_number_repeats_at_most_two_digits(level: int, count: int, seed: int) -> None:
+    [(name, made)] = Reverse().guard_suites(level, count, seed).items()
+    assert name == "repeats"
+    assert Reverse().guard_suites(level, count, seed) == {name: made}
+    assert len({task.id for task in made + Reverse().tasks(level, count, seed)}) == 2 * count
+    for task in made:
+        assert task.prompt == task.answer[::-1] + "="
+        assert len(task.answer) == level == task.level == task.max_tokens - 1
+        assert len(set(task.answer)) <= 2
+
+
 @given(LEVELS, SEEDS, st.text(max_size=61))
 def test_the_check_accepts_the_answer_and_nothing_else(level: int, seed: int, text: str) -> None:
     task = one(level, seed)

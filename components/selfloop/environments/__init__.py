@@ -55,6 +55,12 @@ class Environment(ABC):
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """``count`` tasks of one level, the same for the same seed."""
 
+    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
+        """Held-out tasks of further suites that a candidate must not lose, by name: out-of-distribution problems of a
+        level that is mastered. ``count`` of each suite, the same for the same seed, with ids of their own.
+        """
+        return {}
+
     @abstractmethod
     def check(self, task: Task, completion: str) -> Grade:
         """Grade one completion that the policy ended by itself."""

@@ -5,6 +5,7 @@ depends on (after Cho et al., position coupling, arXiv:2405.20671): both numbers
 """
 
 import random
+from functools import cache
 
 from selfloop.environments import ExactAnswer, Restarts
 from selfloop.records import Task
@@ -26,9 +27,28 @@ class Addition(ExactAnswer):
         made = []
         for number in range(count):
             a, b = rng.randrange(low, 10**level), rng.randrange(low, 10**level)
-            prompt, answer = f"{str(a)[::-1]}+{str(b)[::-1]}=", f"{a + b:0{level + 1}}"[::-1]
-            made.append(Task(f"addition-{level}-{seed:x}-{number}", level, "", prompt, answer, max_tokens=level + 2))
+            made.append(_task(f"addition-{level}-{seed:x}-{number}", level, a, b))
         return made
+
+    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
+        """``carries``: sums in which every digit carries; random sums of 20 digits hardly ever do."""
+        rng = random.Random(seed)
+        made = []
+        for number in range(count):
+            pairs = [rng.choice(_pairs(first=n == 0, last=n == level - 1)) for n in range(level)]
+            a, b = (sum(pair[side] * 10**n for n, pair in enumerate(pairs)) for side in (0, 1))
+            made.append(_task(f"addition-carries-{level}-{seed:x}-{number}", level, a, b))
+        return {"carries": made}
+
+
+def _task(id: str, level: int, a: int, b: int) -> Task:
+    return Task(id, level, "", f"{str(a)[::-1]}+{str(b)[::-1]}=", f"{a + b:0{level + 1}}"[::-1], max_tokens=level + 2)
+
+
+@cache
+def _pairs(first: bool, last: bool) -> list[tuple[int, int]]:
+    """Pairs of digits that carry: the first of a sum by themselves, others with what is carried; the last, no zeros."""
+    return [(a, b) for a in range(last, 10) for b in range(last, 10) if a + b >= 9 + first]
 
 
 environment = Addition

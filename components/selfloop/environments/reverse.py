@@ -23,12 +23,22 @@ class Reverse(ExactAnswer):
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Numbers of ``level`` random digits each, which may begin with zeros."""
         rng = random.Random(seed)
+        return [
+            _task(f"reverse-{level}-{seed:x}-{number}", level, rng.choices(digits, k=level)) for number in range(count)
+        ]
+
+    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
+        """``repeats``: numbers of two different digits at most, in which a place is not told by its digit."""
+        rng = random.Random(seed)
         made = []
         for number in range(count):
-            given = "".join(rng.choices(digits, k=level))
-            prompt, answer = f"{given}=", given[::-1]
-            made.append(Task(f"reverse-{level}-{seed:x}-{number}", level, "", prompt, answer, max_tokens=level + 1))
-        return made
+            given = rng.choices(rng.sample(digits, 2), k=level)
+            made.append(_task(f"reverse-repeats-{level}-{seed:x}-{number}", level, given))
+        return {"repeats": made}
+
+
+def _task(id: str, level: int, given: list[str]) -> Task:
+    return Task(id, level, "", f"{''.join(given)}=", "".join(reversed(given)), max_tokens=level + 1)
 
 
 environment = Reverse
