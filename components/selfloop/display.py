@@ -16,6 +16,8 @@ from selfloop.artifacts import read_json
 from selfloop.stage import Outputs, Stage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+COLOURS = {"promoted": "green", "rejected": "dim", "pending": "yellow", "halted": "red"}
+"""Of the gate's verdicts."""
 
 
 class Terminal:
@@ -57,11 +59,7 @@ class Terminal:
 
     def _tell(self, told: Mapping[str, Any]) -> None:
         self._accuracy |= accuracy_in_force(told)
-        decision, kept = told["decision"], sum(told["kept"].values())
-        mark = "[green]promoted[/]" if decision["promoted"] else "[yellow]rejected[/]"
-        self._console.print(
-            f"round {told['round']:>2} {mark}  {decision['reason']}; kept {kept:,} of {told['rollouts']:,} rollouts"
-        )
+        self._console.print(round_line(told), soft_wrap=True)
 
     def _draw(self) -> Group:
         elapsed = time.monotonic() - self._began
@@ -74,6 +72,35 @@ class Terminal:
             counted = f"{self._done:,}/{self._total:,} {self._unit}  {rate:,.0f} {self._unit}/s"
             bar.add_row(ProgressBar(self._total, self._done, width=40), counted)
         return Group(head, bar, skyline(self._accuracy))
+
+
+def round_line(told: Mapping[str, Any]) -> Text:
+    """A round in a line: its verdict, the gain on the target suite, why it is not promoted, and what was kept."""
+    decision, kept = told["decision"], sum(told["kept"].values())
+    said = [f"target {_gain(decision['suites']['target'])}", *_why(decision)]
+    return Text.assemble(
+        f"round {told['round']:>2} ",
+        (decision["verdict"].ljust(8), COLOURS[decision["verdict"]]),
+        f"  {'; '.join(said)}; kept {kept:,} of {told['rollouts']:,} rollouts",
+    )
+
+
+def _why(decision: Mapping[str, Any]) -> list[str]:
+    """What a person must know of a candidate that was not promoted: the guards, or the suites that it did not pass."""
+    verdict = decision["verdict"]
+    if verdict in ("pending", "halted"):
+        level, does = {"pending": ("yellow", "warns"), "halted": ("red", "halts the loop")}[verdict]
+        return [f"guard '{name}' {does}" for name, alarm in decision["guards"].items() if alarm["level"] == level]
+    failed = {name: suite for name, suite in decision["suites"].items() if not suite["passed"]}
+    if verdict == "promoted" or not failed:
+        return []
+    if "target" in failed:
+        return ["not shown to be better" if failed["target"]["bar"] >= 0 else "not shown to be no worse"]
+    return [f"{name} {_gain(suite)}, bar {suite['bar']:+zg}" for name, suite in failed.items()]
+
+
+def _gain(suite: Mapping[str, Any]) -> str:
+    return f"{suite['gain']:+z.3f} [{suite['lower']:+z.3f}, {suite['upper']:+z.3f}]"
 
 
 def accuracy_in_force(told: Mapping[str, Any]) -> dict[int, float]:
@@ -109,11 +136,12 @@ def rounds_table(history: Mapping[str, Any], width: int) -> Table:
     table.add_column("round", justify="right")
     for level in levels:
         table.add_column(str(level), justify="right", no_wrap=True)
-    verdicts = {told["round"]: "promoted" if told["decision"]["promoted"] else "rejected" for told in rounds}
+    verdicts = {told["round"]: told["decision"]["verdict"] for told in rounds}
     table.add_column("gate")
     for number, accuracy in known:
         cells = [Text(_number(accuracy[n]), style=_colour(accuracy[n])) if n in accuracy else "" for n in levels]
-        table.add_row("base" if number == 0 else str(number), *cells, verdicts.get(number, ""))
+        verdict = verdicts.get(number, "")
+        table.add_row("base" if number == 0 else str(number), *cells, Text(verdict, COLOURS.get(verdict, "")))
     return table
 
 

@@ -1,5 +1,6 @@
 """The report, from histories made by hand, in Python and in a real browser."""
 
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -12,19 +13,29 @@ from selfloop.report.render import (
     DISTINCT_ATTEMPTS,
     TEXT_HEAD,
     TEXT_TAIL,
+    Axis,
+    asked,
+    axis,
+    by_test,
     clipped,
     duration,
     facts,
     frontiers,
     funnels,
     heatmap,
+    interval,
     percent,
+    reading,
     reasons,
     render,
     sample,
     samples,
+    scores,
     short,
+    target_first,
     times,
+    warned,
+    watched,
 )
 
 STAGES = ["propose_tasks", "generate_rollouts", "finetune_policy", "evaluate_policies"]
@@ -38,7 +49,55 @@ def a_task(*attempts: dict[str, Any], prompt: str = "12+34=") -> dict[str, Any]:
     return {"level": 2, "prompt": prompt, "answer": "460", "attempts": list(attempts or [attempt("460")])}
 
 
-def a_round(number: int, promoted: bool = True, **given: Any) -> dict[str, Any]:
+def a_suite(gain: float = 0.052, bar: float = 0.0, passed: bool = True, **given: Any) -> dict[str, Any]:
+    """The gate's numbers of a suite in which the champion solves half of the items."""
+    return {
+        "items": 600,
+        "samples": 1,
+        "champion": {"pass@1": 0.5},
+        "candidate": {"pass@1": 0.5 + gain},
+        "gain": gain,
+        "lower": gain - 0.021,
+        "upper": gain + 0.021,
+        "p_value": None if bar else 0.00213,
+        "test": "bootstrap" if bar else "mcnemar",
+        "bar": bar,
+        "passed": passed,
+        "by_seed": {"7": gain},
+    } | given
+
+
+def an_alarm(value: float | None, level: str = "green", says: str = "9 of 10 are true", **given: Any) -> dict[str, Any]:
+    lines = {"warn": 0.9, "halt": 0.7}
+    return {"value": value, "level": level, "says": says, **lines, "look": "the samples", "memory": None} | given
+
+
+def a_decision(verdict: str = "promoted", **given: Any) -> dict[str, Any]:
+    suites = {
+        "target": a_suite(passed=verdict != "rejected"),
+        "old": a_suite(-0.004, bar=-0.03),
+        "far": a_suite(0.01, -0.03, samples=4, champion=SCORES, candidate={k: v + 0.01 for k, v in SCORES.items()}),
+    }
+    return {
+        "promoted": verdict == "promoted",
+        "verdict": verdict,
+        "reason": "target +0.052 [+0.031, +0.073], p = 0.0021 (McNemar, 600 items)",
+        "confidence": 0.95,
+        "suites": suites,
+        "guards": {
+            "precision": an_alarm({"pending": 0.85, "halted": 0.6}.get(verdict, 0.99), LEVELS.get(verdict, "green")),
+            "length": an_alarm(0.02, warn=0.58, halt=1.0),
+            "gap": an_alarm(None, says="no truth is known"),
+        },
+        "accuracy": {},
+    } | given
+
+
+SCORES = {"pass@1": 0.5, "pass@2": 0.6, "pass@4": 0.7, "maj@4": 0.65}
+LEVELS = {"pending": "yellow", "halted": "red"}
+
+
+def a_round(number: int, verdict: str = "promoted", **given: Any) -> dict[str, Any]:
     """A round at the frontier ``number + 1``: old levels up to there, two target levels beyond."""
     frontier = number + 1
     old, target = list(range(1, frontier + 1)), [frontier + 1, frontier + 2]
@@ -52,14 +111,18 @@ def a_round(number: int, promoted: bool = True, **given: Any) -> dict[str, Any]:
         "kept": {str(target[0]): 400, str(target[1]): 100},
         "rejected": {"wrong answer": 450, "duplicate": 50},
         "audit": {"true_positive": 495, "false_positive": 5, "false_negative": 50, "true_negative": 450},
-        "decision": {"promoted": promoted, "reason": "target levels moved by +0.250", "target": {}, "old": {}},
-        "state": {"frontier": frontier + promoted},
+        "contaminated": {"newest": 0, "kept": 0, "base": 0},
+        "decision": a_decision(verdict),
+        "state": {"frontier": frontier + (verdict == "promoted")},
         "samples": [a_task(attempt("460"), attempt("461", False, False, "wrong answer"))],
     } | given
 
 
 def a_history(*rounds: dict[str, Any]) -> dict[str, Any]:
-    return {"title": "A <run>", "stages": {"generate_rollouts": {"temperature": 1.0}}, "rounds": list(rounds)}
+    """As it is read: JSON has its keys in order."""
+    told = {"title": "A <run>", "stages": {"generate_rollouts": {"temperature": 1.0}}, "rounds": list(rounds)}
+    read: dict[str, Any] = json.loads(json.dumps(told, sort_keys=True))
+    return read
 
 
 def a_moment(number: int) -> dict[str, Any]:
@@ -81,6 +144,7 @@ def a_large_run(rounds: int = 40, levels: int = 100) -> tuple[dict[str, Any], li
             suites={"old": list(range(1, 50)), "target": list(range(50, levels + 1))},
             kept=dict.fromkeys(accuracy, 1234),
             state={"frontier": 49},
+            decision=a_decision(guards={f"guard {i}": an_alarm(0.5, "yellow", "x" * 80) for i in range(9)}),
             samples=[a_task(*(attempt('<"&' * 1000 + str(i)) for i in range(5)), prompt="<" * 3000) for _ in range(6)],
         )
         for number in range(1, rounds + 1)
@@ -101,7 +165,7 @@ class Tags(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.seen.add(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in ("meta", "wbr"):
+        if tag not in ("meta", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -111,14 +175,18 @@ class Tags(HTMLParser):
 def test_completions_are_escaped() -> None:
     evil = '</code><script>alert("now")</script><img src=x onerror=alert(1)>'
     task = a_task(attempt(evil, reason=evil), prompt=evil) | {"answer": evil}
-    text = render(a_history(a_round(1, samples=[task], rejected={evil: 1})), [])
+    alarm = an_alarm(0.5, "red", evil, look=evil)
+    decision = a_decision("halted", reason=evil, suites={"target": a_suite(), evil: a_suite()}, guards={evil: alarm})
+    told = a_round(1, samples=[task], rejected={evil: 1}, contaminated={evil: 1}, decision=decision)
+    text = render(a_history(told), [])
     assert not Tags(text).seen & {"script", "img"}
-    assert text.count("&lt;script&gt;alert(&#34;now&#34;)&lt;/script&gt;") >= 4
+    assert text.count("&lt;script&gt;alert(&#34;now&#34;)&lt;/script&gt;") >= 11
     assert "A &lt;run&gt;" in text
 
 
 def test_markup_is_balanced_and_holds_nothing_from_elsewhere() -> None:
-    for history, moments in [(a_history(a_round(1), a_round(2)), [a_moment(1), a_moment(2)]), (a_history(), [])]:
+    some = a_history(a_round(1), a_round(2, "halted"), a_round(3, decision=a_decision(guards={})))
+    for history, moments in [(some, [a_moment(1), a_moment(2)]), (a_history(), [])]:
         text = render(history, moments)
         tags = Tags(text)
         assert tags.open == []
@@ -138,7 +206,7 @@ def test_a_run_without_rounds_says_so() -> None:
 
 
 def test_a_rejected_candidate_leaves_the_champion_s_accuracy() -> None:
-    told = heatmap([a_round(1), a_round(2, promoted=False)])
+    told = heatmap([a_round(1), a_round(2, verdict="rejected")])
     assert told.levels == [1, 2, 3, 4, 5]
     assert [line.name for line in told.lines] == ["base", "1", "2"]
     assert [[cell.accuracy for cell in line.cells] for line in told.lines] == [
@@ -164,7 +232,7 @@ def test_a_loop_without_a_frontier_has_no_frontier_in_its_report() -> None:
 
 def test_precision_of_what_was_kept_is_over_all_rounds() -> None:
     nothing = {"true_positive": 0, "false_positive": 0, "false_negative": 3, "true_negative": 7}
-    rounds = [a_round(1), a_round(2, promoted=False, audit=nothing)]
+    rounds = [a_round(1), a_round(2, verdict="rejected", audit=nothing)]
     told = {fact.name: (fact.value, fact.note) for fact in facts(rounds, [a_moment(1), a_moment(2)])}
     assert told == {
         "Rounds": ("2", "200 tasks"),
@@ -175,6 +243,70 @@ def test_precision_of_what_was_kept_is_over_all_rounds() -> None:
         "Precision of kept": ("99.0%", "of 500 believed"),
         "Time": ("5 min 0 s", "in all stages"),
     }
+
+
+def test_candidates_that_were_not_promoted_are_counted_by_verdict() -> None:
+    rounds = [
+        a_round(number, verdict) for number, verdict in enumerate(["promoted", "rejected", "pending", "halted"], 1)
+    ]
+    for some, note in [(rounds, "1 rejected, 1 pending, 1 halted"), (rounds[:1], "none rejected")]:
+        assert next(fact for fact in facts(some, []) if fact.name == "Promoted")[1:] == ("1", note)
+
+
+def test_an_axis_holds_every_interval_and_bar_and_zero() -> None:
+    gains = axis([a_suite(0.052, bar=0.0), a_suite(-0.1, bar=-0.03)])
+    assert gains.low < -0.121
+    assert gains.high > 0.073
+    assert axis([a_suite(0.5)]).low < 0
+    assert axis([]) == Axis(-1, 1)
+    assert Axis(-1, 1).at(0) == 50
+    assert Axis(-0.1, 0.1).place(a_suite(0.029, bar=-0.05)) == {"l": 54, "w": 21, "g": 64.5, "b": 25}
+
+
+def test_a_suite_is_told_with_its_interval_its_test_and_what_was_asked() -> None:
+    exact, guard = a_suite(0.052), a_suite(-0.004, bar=-0.03)
+    assert interval(exact) == "+0.052 [+0.031, +0.073]"
+    assert interval(guard) == "−0.004 [−0.025, +0.017]"
+    assert interval(a_suite(-1e-9))[:6] == "+0.000"
+    assert (by_test(exact), asked(exact, 0.95)) == ("McNemar, p = 0.0021", "p ≤ 0.05")
+    assert by_test(a_suite(p_value=1e-9)) == "McNemar, p < 0.0001"
+    assert (by_test(guard), asked(guard, 0.95)) == ("bootstrap", "≥ −0.030")
+
+
+def test_suites_and_scores_are_not_in_the_order_of_their_names() -> None:
+    assert [name for name, _ in target_first({"far": {}, "old": {}, "target": {}})] == ["target", "far", "old"]
+    found = dict.fromkeys(["maj@16", "pass@1", "pass@16", "pass@2"], 0.5)
+    told = scores(a_suite(champion=found, candidate=found | {"maj@16": 0.75}))
+    assert told == [("pass@1", (0.5, 0.5)), ("pass@2", (0.5, 0.5)), ("pass@16", (0.5, 0.5)), ("maj@16", (0.5, 0.75))]
+
+
+def test_a_guard_is_watched_over_all_rounds_with_the_lines_it_had_last() -> None:
+    first = a_decision(guards={"a": an_alarm(0.95), "b": an_alarm(None)})
+    second = a_decision(guards={"a": an_alarm(0.75, "yellow", warn=0.8), "c": an_alarm(-0.1, warn=0.1, halt=0.5)})
+    told = watched([a_round(1, decision=first), a_round(2, decision=second)])
+    assert [(guard.name, guard.warn, guard.halt) for guard in told] == [
+        ("a", "≤ 0.8", "≤ 0.7"), ("b", "≤ 0.9", "≤ 0.7"), ("c", "≥ 0.1", "≥ 0.5")
+    ]  # fmt: skip
+    assert [[alarm and reading(alarm["value"]) for alarm in guard.alarms] for guard in told] == [
+        ["0.950", "0.750"], ["–", None], [None, "−0.100"]
+    ]  # fmt: skip
+    assert reading(12345.6) == "12,346"
+
+
+def test_readings_beyond_a_line_are_told_by_guard() -> None:
+    assert warned([a_round(1), a_round(2, "rejected")]) == []
+    rounds = [a_round(1, "pending"), a_round(2), a_round(3, "halted")]
+    (guard,) = warned(rounds)
+    assert (guard.guard, guard.look) == ("precision", "the samples")
+    assert {number: alarm["level"] for number, alarm in guard.alarms.items()} == {1: "yellow", 3: "red"}
+
+
+def test_contaminated_examples_are_told_by_their_source() -> None:
+    rounds = [a_round(1, contaminated={"newest": 1200, "kept": 3, "base": 0}), a_round(2, contaminated={})]
+    assert [funnel.contaminated.get("newest") for funnel in funnels(rounds)] == [1200, None]
+    text = render(a_history(*rounds), [])
+    assert text.count(" contaminated</b>") == 1
+    assert "<b>1,203 contaminated</b><span>kept <b>3</b></span><span>newest <b>1,200</b></span></p>" in text
 
 
 def test_reasons_of_rejection_keep_their_colour_over_the_rounds() -> None:
@@ -290,8 +422,14 @@ def small() -> str:
     """Three rounds; the last one's champion has every shade of accuracy, and its samples every kind of verdict."""
     shades = {str(level): level / 10 for level in range(11)}
     wrong = a_task(attempt("4\u202e60", truth=False), attempt("", False, True, "no end token"), *[attempt("7")] * 4)
-    third = a_round(3, promoted=False, accuracy={"candidate": {}, "champion": shades}, samples=[wrong])
+    third = a_round(3, "rejected", accuracy={"candidate": {}, "champion": shades}, samples=[wrong])
     return render(a_history(a_round(1), a_round(2), third), [a_moment(number) for number in (1, 2, 3)])
+
+
+@pytest.fixture(scope="module")
+def every_verdict() -> str:
+    verdicts = ["promoted", "rejected", "pending", "halted"]
+    return render(a_history(*(a_round(number, verdict) for number, verdict in enumerate(verdicts, 1))), [])
 
 
 @pytest.mark.debian("chromium")
@@ -308,6 +446,8 @@ def test_the_heatmap_has_a_row_a_round_and_a_cell_a_level(browser: Browser, tmp_
         ["3", "0", ".10", ".20", ".30", ".40", ".50", ".60", ".70", ".80", ".90", "1"],
     ]
     assert table.get_by_title("round 2, level 4: 0.75").inner_text() == ".75"
+    left = [each.evaluate("(e) => e.getBoundingClientRect().left") for each in (table, table.locator("tbody th").first)]
+    assert left[1] - left[0] < 8  # nothing stretches the first column
     page.close()
 
 
@@ -318,12 +458,17 @@ def test_every_section_is_there_and_the_last_round_s_samples_are_open(
     page = opened(browser, tmp_path, small)
     headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
     assert headings == [
-        "Accuracy by length over rounds", "Rounds", "Kept and rejected", "Samples", "Time by stage", "Parameters"
+        "Accuracy by length over rounds", "Rounds", "The gate", "Guards", "Kept and rejected", "Samples",
+        "Time by stage", "Parameters",
     ]  # fmt: skip
+    links = page.get_by_role("navigation").get_by_role("link").all()
+    assert len(links) == len(headings)
+    assert all(page.locator(f"h2{link.get_attribute('href')}").count() == 1 for link in links)
     gates = page.get_by_role("table", name="What the gate decided").locator("tbody tr")
     assert [row.locator(".badge").inner_text() for row in gates.all()] == ["promoted", "promoted", "rejected"]
-    assert page.locator("details[open] summary").all_inner_texts() == ["Round 31 tasks 2 judged against the truth"]
-    attempts = page.locator("details[open] li")
+    samples = page.locator("section", has=page.locator("#samples"))
+    assert samples.locator("details[open] summary").all_inner_texts() == ["Round 31 tasks 2 judged against the truth"]
+    attempts = samples.locator("details[open] li")
     assert [re.sub(r"\s+", " ", text) for text in attempts.all_inner_texts()] == [
         "1× 4\u202e60 ✓ correct but wrong in truth",
         "1× (nothing) ✗ no end token but right in truth",
@@ -333,9 +478,71 @@ def test_every_section_is_there_and_the_last_round_s_samples_are_open(
 
 
 @pytest.mark.debian("chromium")
-@pytest.mark.parametrize("width", [400, 1280])
-def test_the_page_is_never_wider_than_the_window(browser: Browser, tmp_path: Path, small: str, width: int) -> None:
-    for text in (small, render(*a_large_run(rounds=3)), render(a_history(), [])):
+def test_the_gate_tells_every_suite_of_the_newest_round(browser: Browser, tmp_path: Path, every_verdict: str) -> None:
+    page = opened(browser, tmp_path, every_verdict)
+    gate = page.locator("section", has=page.locator("#gate"))
+    assert [badge.inner_text() for badge in gate.locator("summary .badge").all()] == [
+        "promoted", "rejected", "pending", "halted"
+    ]  # fmt: skip
+    assert gate.locator("details[open] summary b").all_inner_texts() == ["Round 4"]
+    gate.locator("summary").nth(1).click()
+    table = gate.get_by_role("table").first
+    told = table.evaluate("(table) => [...table.tBodies[0].rows].map((row) => [...row.cells].map((c) => c.innerText))")
+    all_scores = "0.500 → 0.510\npass@2 0.600 → 0.610\npass@4 0.700 → 0.710\nmaj@4 0.650 → 0.660"
+    assert told == [
+        ["target", "✗ not passed", "", "+0.052 [+0.031, +0.073]", "p ≤ 0.05", "McNemar, p = 0.0021",
+         "0.500 → 0.552", "600 × 1"],
+        ["far", "✓ passed", "", "+0.010 [−0.011, +0.031]", "≥ −0.030", "bootstrap", all_scores, "600 × 4"],
+        ["old", "✓ passed", "", "−0.004 [−0.025, +0.017]", "≥ −0.030", "bootstrap", "0.500 → 0.496", "600 × 1"],
+    ]  # fmt: skip
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+def test_an_interval_is_drawn_where_its_numbers_are(browser: Browser, tmp_path: Path, every_verdict: str) -> None:
+    page = opened(browser, tmp_path, every_verdict)
+    places = page.locator("section", has=page.locator("#gate")).locator("details[open] .plot").evaluate_all(
+        "(all) => all.map((plot) => [plot, ...plot.children].map((e) => e.getBoundingClientRect()))"
+    )  # fmt: skip
+    lows, highs, dots = [], [], []
+    for plot, bar, dot in places:
+        assert plot["left"] < bar["left"] < bar["right"] < plot["right"]
+        assert (bar["left"] + bar["right"]) / 2 == pytest.approx((dot["left"] + dot["right"]) / 2, abs=1)
+        lows.append(bar["left"])
+        highs.append(bar["right"])
+        dots.append(dot["left"])
+    assert dots[0] > dots[1] > dots[2]
+    assert lows[0] == pytest.approx(highs[1], abs=1)  # both are +0.031
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+def test_a_guard_that_warns_is_told_in_signs_and_words(browser: Browser, tmp_path: Path, every_verdict: str) -> None:
+    page = opened(browser, tmp_path, every_verdict)
+    table = page.get_by_role("table", name="What each guard measured")
+    told = table.evaluate("(table) => [...table.rows].map((row) => [...row.cells].map((cell) => cell.innerText))")
+    assert told == [
+        ["Round", "gap\n⚠ ≤ 0.9\n✗ ≤ 0.7", "length\n⚠ ≥ 0.58\n✗ ≥ 1", "precision\n⚠ ≤ 0.9\n✗ ≤ 0.7"],
+        ["1", "–", "0.020", "0.990"],
+        ["2", "–", "0.020", "0.990"],
+        ["3", "–", "0.020", "⚠ 0.850"],
+        ["4", "–", "0.020", "✗ 0.600"],
+    ]
+    assert table.get_by_title("no truth is known").count() == 4
+    beyond = page.locator(".alarms article")
+    assert [text.split("\n") for text in beyond.all_inner_texts()] == [
+        ["precision", "Look at the samples", "", "Round 3", "⚠ 0.850", "9 of 10 are true",
+         "Round 4", "✗ 0.600", "9 of 10 are true"]
+    ]  # fmt: skip
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_is_never_wider_than_the_window(
+    browser: Browser, tmp_path: Path, every_verdict: str, width: int
+) -> None:
+    for text in (every_verdict, render(*a_large_run(rounds=3)), render(a_history(), [])):
         page = opened(browser, tmp_path, text, width)
         page.locator("details").evaluate_all("(all) => all.forEach((details) => details.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -355,9 +562,23 @@ def test_many_levels_scroll_beside_a_column_that_stays(browser: Browser, tmp_pat
 
 @pytest.mark.debian("chromium")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground(browser: Browser, tmp_path: Path, small: str, scheme: str) -> None:
+def test_text_stands_out_from_its_ground(
+    browser: Browser, tmp_path: Path, small: str, every_verdict: str, scheme: str
+) -> None:
     page = opened(browser, tmp_path, small, scheme=scheme)
     for selector in (".heat td[title]", ".badge", ".quiet", "caption", "dt", "th", "a", ".parts", ".verdict span"):
+        assert min(contrasts(page, selector)) >= 4.5, selector
+    page.close()
+    page = opened(browser, tmp_path, every_verdict, scheme=scheme)
+    for selector in (
+        ".badge",
+        ".met",
+        ".scores",
+        ".guards td",
+        ".guards span",
+        ".alarms p, .alarms li *",
+        ".legend li",
+    ):
         assert min(contrasts(page, selector)) >= 4.5, selector
     page.close()
 

@@ -70,6 +70,7 @@ def report_round(
             "suites": {suite: sorted(levels) for suite, levels in sorted(levels_of_suite.items())},
             "kept": examples.metadata["kept"],
             "rejected": examples.metadata["rejected"],
+            "contaminated": candidate.metadata.get("contaminated", {}),
             "audit": audit(verdicts.path),
             "decision": read_json(decision.path),
             "state": read_json(curriculum.path),

@@ -1,22 +1,22 @@
-"""A run's history as one HTML document: pure functions shape the rows, ``report.html.j2`` holds the markup.
-
-Completions are text that a model wrote: the template escapes everything, and the document's own policy forbids scripts
-and whatever is not in the file.
-"""
+"""A run's history as one HTML document: pure functions shape the rows, ``report.html.j2`` holds the markup."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import escape
 
+from selfloop import document
+from selfloop.document import Fact, moment, number
+
 Round = Mapping[str, Any]
+Compared = Mapping[str, Any]
+"""The gate's numbers of a suite: the fields of ``selfloop.gate.Comparison``."""
 
 NUMBERED_LEVELS = 40
 """With more levels than these, the heatmap's cells are too thin for a number."""
@@ -45,6 +45,10 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
             *(Fact(name.capitalize(), str(value), "measured at the end") for name, value in measured.items()),
         ],
         heatmap=heatmap(rounds),
+        target=axis(round["decision"]["suites"]["target"] for round in rounds),
+        suites=axis(suite for round in rounds for suite in round["decision"]["suites"].values()),
+        guards=watched(rounds),
+        warned=warned(rounds),
         funnels=funnels(rounds),
         reasons=reasons(rounds),
         samples=samples(rounds),
@@ -57,32 +61,18 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
 @cache
 def template() -> Template:
     """The template beside this module, with the formats that it uses as filters."""
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {
-        "clipped": clipped,
-        "decile": decile,
-        "duration": duration,
-        "number": number,
-        "percent": percent,
-        "precision": precision,
-        "recall": recall,
-        "short": short,
-        "size": size,
-    }
-    return environment.from_string(files(__package__).joinpath("report.html.j2").read_text(encoding="utf-8"))
-
-
-class Fact(NamedTuple):
-    """One number of the headline."""
-
-    name: str
-    value: str
-    note: str
+    formats = (
+        asked, clipped, decile, duration, interval, percent, precision, reading, recall, scores, short, signed, size,
+        by_test, target_first,
+    )  # fmt: skip
+    return document.template("report/report.html.j2", {each.__name__: each for each in formats})
 
 
 def facts(rounds: Sequence[Round], moments: Sequence[Mapping[str, Any]]) -> list[Fact]:
     """The run in a few numbers; the frontier only where the loop has one."""
-    promoted = sum(round["decision"]["promoted"] for round in rounds)
+    verdicts = Counter(round["decision"]["verdict"] for round in rounds)
+    promoted = verdicts.pop("promoted", 0)
+    others = ", ".join(f"{number(count)} {verdict}" for verdict, count in verdicts.items())
     rollouts = sum(round["rollouts"] for round in rounds)
     kept = sum(sum(round["kept"].values()) for round in rounds)
     audit = Counter[str]()
@@ -95,7 +85,7 @@ def facts(rounds: Sequence[Round], moments: Sequence[Mapping[str, Any]]) -> list
     return [
         Fact("Rounds", number(len(rounds)), f"{number(sum(round['tasks'] for round in rounds))} tasks"),
         *moved,
-        Fact("Promoted", number(promoted), f"{number(len(rounds) - promoted)} rejected"),
+        Fact("Promoted", number(promoted), others or "none rejected"),
         Fact("Rollouts", number(rollouts), "drawn"),
         Fact("Kept", number(kept), f"{percent(kept / rollouts if rollouts else None)} of rollouts"),
         Fact("Precision of kept", percent(precision(audit)), f"of {number(believed)} believed"),
@@ -122,10 +112,10 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The policy in force after a round, or the one that the run started from."""
+    """The policy in force after a round, or the one that the run started from, and what became of the candidate."""
 
     name: str
-    promoted: bool
+    verdict: str
     cells: list[Cell]
 
 
@@ -143,17 +133,16 @@ class Heatmap(NamedTuple):
 
 def heatmap(rounds: Sequence[Round]) -> Heatmap:
     """The base policy, then after each round the candidate where it was promoted, else the champion."""
-    found: list[tuple[str, bool, dict[int, float]]] = []
+    found: list[tuple[str, str, dict[int, float]]] = []
     if rounds:
-        found.append(("base", True, by_level(rounds[0]["accuracy"]["champion"])))
+        found.append(("base", "start", by_level(rounds[0]["accuracy"]["champion"])))
     for round in rounds:
-        promoted = round["decision"]["promoted"]
-        accuracy = round["accuracy"]["candidate" if promoted else "champion"]
-        found.append((str(round["round"]), promoted, by_level(accuracy)))
+        accuracy = round["accuracy"]["candidate" if round["decision"]["promoted"] else "champion"]
+        found.append((str(round["round"]), round["decision"]["verdict"], by_level(accuracy)))
     levels = sorted({level for _, _, accuracy in found for level in accuracy})
     lines = [
-        Line(name, promoted, [Cell(level, accuracy.get(level), level == frontier) for level in levels])
-        for (name, promoted, accuracy), frontier in zip(found, frontiers(rounds), strict=False)
+        Line(name, verdict, [Cell(level, accuracy.get(level), level == frontier) for level in levels])
+        for (name, verdict, accuracy), frontier in zip(found, frontiers(rounds), strict=False)
     ]
     return Heatmap(levels, lines)
 
@@ -161,6 +150,89 @@ def heatmap(rounds: Sequence[Round]) -> Heatmap:
 def by_level(values: Mapping[str, Any]) -> dict[int, Any]:
     """A mapping with the levels as the numbers that they are, in order: JSON has them as text."""
     return dict(sorted((int(level), value) for level, value in values.items()))
+
+
+class Axis(NamedTuple):
+    """The gains that an interval plot spans."""
+
+    low: float
+    high: float
+
+    def at(self, gain: float) -> float:
+        """Where a gain lies, in percent of the axis."""
+        return round(100 * (gain - self.low) / (self.high - self.low), 1)
+
+    def place(self, compared: Compared) -> dict[str, float]:
+        """Where an interval begins and how wide it is, in percent of the axis, as are the gain and the bar."""
+        begins = self.at(compared["lower"])
+        return {
+            "l": begins,
+            "w": round(self.at(compared["upper"]) - begins, 1),
+            "g": self.at(compared["gain"]),
+            "b": self.at(compared["bar"]),
+        }
+
+
+def axis(compared: Iterable[Compared]) -> Axis:
+    """The axis on which these intervals, their bars and zero lie, with some room on both sides."""
+    ends = [0.0, *(suite[end] for suite in compared for end in ("lower", "upper", "bar"))]
+    room = 0.04 * (max(ends) - min(ends)) or 1.0
+    return Axis(min(ends) - room, max(ends) + room)
+
+
+def target_first(suites: Mapping[str, Compared]) -> list[tuple[str, Compared]]:
+    """The suites, the target before those that only must not get worse: JSON has them in the order of their names."""
+    return sorted(suites.items(), key=lambda named: named[0] != "target")
+
+
+def scores(compared: Compared) -> list[tuple[str, tuple[float, float]]]:
+    """Champion's and candidate's pass@1, pass@2, ..., then maj@k."""
+    names = sorted(compared["champion"], key=lambda name: (name.startswith("maj"), int(name.rpartition("@")[2])))
+    return [(name, (compared["champion"][name], compared["candidate"][name])) for name in names]
+
+
+class Watched(NamedTuple):
+    """A guard over the run: its lines as it had them last, and its alarm of each round, none where it did not watch."""
+
+    name: str
+    warn: str
+    halt: str
+    alarms: list[Mapping[str, Any] | None]
+
+
+def watched(rounds: Sequence[Round]) -> list[Watched]:
+    """Every guard that watched in some round, in the order in which they came."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for round in rounds:
+        found.update(round["decision"]["guards"])
+    return [
+        Watched(name, line(alarm, "warn"), line(alarm, "halt"), [r["decision"]["guards"].get(name) for r in rounds])
+        for name, alarm in found.items()
+    ]
+
+
+def line(alarm: Mapping[str, Any], name: str) -> str:
+    """A guard's line, with the side of it that is bad; where both lines are the same it cannot be told."""
+    side = "≥ " if alarm["halt"] > alarm["warn"] else "≤ " if alarm["halt"] < alarm["warn"] else ""
+    return f"{side}{alarm[name]:g}".replace("-", "−")
+
+
+class Warned(NamedTuple):
+    """A guard's readings that were yellow or red, by round, and where a person sees more."""
+
+    guard: str
+    look: str
+    alarms: dict[int, Mapping[str, Any]]
+
+
+def warned(rounds: Sequence[Round]) -> list[Warned]:
+    """The guards with a reading beyond a line, in the order in which they first warned."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for round in rounds:
+        for name, alarm in round["decision"]["guards"].items():
+            if alarm["level"] != "green":
+                found.setdefault(name, {})[round["round"]] = alarm
+    return [Warned(name, next(reversed(alarms.values()))["look"], alarms) for name, alarms in found.items()]
 
 
 class Part(NamedTuple):
@@ -172,12 +244,13 @@ class Part(NamedTuple):
 
 
 class Funnel(NamedTuple):
-    """What became of a round's rollouts."""
+    """What became of a round's rollouts, and of the examples that were found to be held-out items, by their source."""
 
     round: int
     rollouts: int
     kept: list[Part]
     rejected: list[Part]
+    contaminated: dict[str, int]
 
 
 def funnels(rounds: Sequence[Round]) -> list[Funnel]:
@@ -189,6 +262,7 @@ def funnels(rounds: Sequence[Round]) -> list[Funnel]:
             round["rollouts"],
             [Part(f"level {level}", kept, 0) for level, kept in by_level(round["kept"]).items()],
             [Part(name, round["rejected"][name], tone) for name, tone in tones.items() if name in round["rejected"]],
+            round["contaminated"],
         )
         for round in rounds
     ]
@@ -305,7 +379,7 @@ def entries(moments: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]
 def began(moments: Sequence[Mapping[str, Any]]) -> datetime | None:
     """When the first stage began."""
     first = min((entry["began"] for entry in entries(moments)), default=None)
-    return None if first is None else datetime.fromtimestamp(first, UTC)
+    return None if first is None else moment(first)
 
 
 def precision(audit: Mapping[str, int]) -> float | None:
@@ -320,9 +394,36 @@ def recall(audit: Mapping[str, int]) -> float | None:
     return audit["true_positive"] / true if true else None
 
 
-def number(value: int) -> str:
-    """A count with its thousands apart."""
-    return f"{value:,}"
+def signed(gain: float) -> str:
+    """A gain with its sign."""
+    return f"{gain:+z.3f}".replace("-", "−")
+
+
+def interval(compared: Compared) -> str:
+    """A gain with the bounds of its interval."""
+    return f"{signed(compared['gain'])} [{signed(compared['lower'])}, {signed(compared['upper'])}]"
+
+
+def by_test(compared: Compared) -> str:
+    """The test that a suite was put to, with its p-value where it has one."""
+    p = compared["p_value"]
+    if p is None:
+        return "bootstrap"
+    return f"McNemar, p = {p:.2g}" if p >= 0.0001 else "McNemar, p < 0.0001"
+
+
+def asked(compared: Compared, confidence: float) -> str:
+    """What the test had to come to."""
+    if compared["p_value"] is not None:
+        return f"p ≤ {1 - confidence:.2g}"
+    return f"≥ {signed(compared['bar'])}"
+
+
+def reading(value: float | None) -> str:
+    """What a guard measured."""
+    if value is None:
+        return "–"
+    return f"{value:z.3f}".replace("-", "−") if abs(value) < 100 else f"{value:,.0f}".replace("-", "−")
 
 
 def percent(share: float | None) -> str:
