@@ -13,7 +13,13 @@ import pytest
 if TYPE_CHECKING:
     from kfp.dsl import Artifact, Dataset
 
-PROGRAMS = {"chromium": "chromium"}
+PROGRAMS = {
+    "ceph-mon": "ceph-mon",
+    "ceph-osd": "ceph-osd",
+    "chromium": "chromium",
+    "postgresql": "pg_ctlcluster",
+    "radosgw": "radosgw",
+}
 
 SMALL: dict[str, Any] = {
     "rounds": 2,
@@ -46,7 +52,7 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def small_toml(tmp_path: Path) -> Path:
-    from selfloop.cli import as_toml
+    from selfloop.cli.run import as_toml
     from selfloop.recipe import find_recipe
 
     path = tmp_path / "small.toml"

@@ -7,6 +7,10 @@ class UserError(Exception):
     """What went wrong and how to mend it, in one sentence. The CLI prints it without a traceback."""
 
 
+class HaltedError(UserError):
+    """A guard stopped the loop: which, where to look, and that the champion stays in force."""
+
+
 def disk_is_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, is that of a full disk; libraries say it in their own ways."""
     while error is not None:

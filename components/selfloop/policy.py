@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 POLICY_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+REMOTE = ("s3://", "models:/")
 KEPT_LOADED = 2
 SMALL = 5_000_000
 
@@ -33,19 +34,20 @@ SMALL = 5_000_000
 class FetchParams(Params):
     """Where a policy comes from."""
 
-    source: str = Field(description="A directory, or a model id of the Hugging Face Hub.")
+    source: str = Field(description="A directory, a model id of the Hugging Face Hub, s3://..., or models:/NAME@ALIAS.")
 
 
 @stage()
 def fetch_policy(params: FetchParams, policy: Output[Model]) -> None:
-    """Copy a policy from a directory or the Hub: weights as safetensors, configuration and tokenizer."""
+    """Copy a policy from a directory, the Hub, a store or the registry: safetensors, configuration and tokenizer."""
     from huggingface_hub import snapshot_download
 
     check_source(params.source)
     not_its_own = [MANIFEST, SIDECAR]  # what was fetched is sealed here: it may have changed since it was sealed there
-    if Path(params.source).is_dir():
+    place = _place_of(params.source)
+    if place is not None:
         leave = shutil.ignore_patterns(*PICKLES, *not_its_own, ".*")
-        shutil.copytree(params.source, policy.path, dirs_exist_ok=True, ignore=leave)
+        shutil.copytree(place, policy.path, dirs_exist_ok=True, ignore=leave)
     else:
         wanted = list(POLICY_FILES)
         snapshot_download(params.source, local_dir=policy.path, allow_patterns=wanted, ignore_patterns=not_its_own)
@@ -55,12 +57,26 @@ def fetch_policy(params: FetchParams, policy: Output[Model]) -> None:
 
 def check_source(source: str) -> None:
     """Refuse what cannot be the source of a policy, before anything starts."""
-    if source.startswith(("s3://", "models:/")):
-        raise UserError(f"Policies cannot be read from {source} yet: give a directory or a model id of the Hub.")
+    if source.startswith(REMOTE):
+        return  # whether it is there, is seen when it is fetched
     if Path(source).is_dir():
         check_policy(source)
     elif source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise UserError(f"There is no policy at {source}: give a directory, or a model id of the Hub (owner/name).")
+
+
+def _place_of(source: str) -> Path | None:
+    """The directory on this machine that a source names; none of the Hub's."""
+    if source.startswith("models:/"):
+        from selfloop.lineage import policy_of
+
+        return policy_of(source)
+    if source.startswith("s3://"):
+        from selfloop.store import open_store
+
+        bucket, _, key = source.rstrip("/").rpartition("/")
+        return open_store(bucket).get(key)
+    return Path(source) if Path(source).is_dir() else None
 
 
 class Policy(NamedTuple):

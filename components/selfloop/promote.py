@@ -1,87 +1,88 @@
-"""``promote_candidate``: the gate. What is in force changes only when the candidate was shown to be no worse."""
+"""``promote``: the end of a round. Its candidates come in force, or the last policies stay, as the gate decided; the
+lineage remembers either. ``restore``: the beginning of a loop that goes on from a version.
+
+Both are read off a recipe, because the artifacts that go from round to round are the recipe's own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+import typing
+from pathlib import Path
+from typing import Any
 
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact
 from pydantic import Field
 
-from selfloop import lineage
-from selfloop.artifacts import hand_on, manifest_of, write_json
-from selfloop.errors import UserError
-from selfloop.evaluate import accuracy_by_level
-from selfloop.records import ItemResult, rows
-from selfloop.stage import Params, stage
+from selfloop.artifacts import hand_on, read_json
+from selfloop.errors import HaltedError
+from selfloop.stage import Params, Stage, is_file
 
-ROUNDING = 1e-9
-"""What floats may be off by: 1 - 0.97 is more than 0.03 in them."""
+if typing.TYPE_CHECKING:
+    from selfloop.recipe import Recipe
 
 
-class PromoteParams(Params):
-    """The bar: at least as good on the target suite, hardly worse on the old one."""
+class RestoreParams(Params):
+    """Where a loop goes on from."""
 
-    margin: float = Field(0.0, ge=-1, le=1, description="How much better the candidate must be on the target suite.")
-    tolerance: float = Field(0.03, ge=0, le=1, description="How much worse it may be on the old suite.")
-    model: str = Field("selfloop", min_length=1, description="The registered model that candidates are versions of.")
-    round: int = Field(0, ge=0, description="The round, noted in the lineage.")
-
-
-class Decision(NamedTuple):
-    """What the gate decided, the accuracies it looked at, and why in words."""
-
-    promoted: bool
-    reason: str
-    target: dict[str, float]
-    old: dict[str, float]
+    origin: str = Field(
+        description="A version as NAME/VERSION, or NAME/VERSION+LATER to take the loop's state from a later one."
+    )
 
 
-@stage()
-def promote_candidate(
-    params: PromoteParams,
-    candidate: Input[Model],
-    champion: Input[Model],
-    results: Input[Dataset],
-    examples: Input[Dataset],
-    next_champion: Output[Model],
-    decision: Output[Artifact],
-) -> None:
-    """Decide between candidate and champion, register the candidate, and hand on whichever is in force."""
-    answered = list(rows(results.path, ItemResult))
-    decided = decide(answered, params.margin, params.tolerance)
-    hand_on(candidate if decided.promoted else champion, next_champion)
-    write_json(decision.path, decided._asdict())
-    if lineage.is_on():
-        of_champion, of_candidate = manifest_of(champion.path), manifest_of(candidate.path)
-        lineage.record_round(
-            params.model,
-            params.round,
-            lineage.Candidate(candidate.uri, of_candidate, of_champion.digest),
-            lineage.Candidate(champion.uri, of_champion, of_champion.inputs.get("policy", "")),
-            decided._asdict(),
-            accuracy_by_level(answered),
-            {"examples": manifest_of(examples.path).digest, "results": manifest_of(results.path).digest},
-        )
+def promote_stage(recipe: Recipe[Any]) -> Stage:
+    """The stage that ends a round of a recipe; it fails where a guard halted the loop, after this was recorded."""
+
+    def function(params: Any, **given: Artifact) -> None:
+        from selfloop import lineage
+
+        decision = read_json(given["decision"].path)
+        in_force = {role: given[f"next_{role}" if decision["promoted"] else role] for role in recipe.roles}
+        if lineage.is_on():
+            in_force |= lineage.record_round(recipe, recipe.settings_of(params), given, decision)
+        if decision.get("verdict") == "halted":
+            raise HaltedError(f"{decision['reason']}. The champion stays in force.")
+        for role, policy in in_force.items():
+            hand_on(policy, given[f"new_{role}"])
+
+    function.__doc__ = "Put the candidates in force or keep the last policies, as decided; the lineage remembers both."
+    carried = {name: kind for prefix in ("", "next_") for name, kind in _prefixed(prefix, recipe.state).items()}
+    return Stage(
+        name=f"promote_{_identifier(recipe)}",
+        target=f"{recipe.target}.promote",
+        function=function,
+        params=recipe.run_params_type,
+        inputs={"decision": Artifact} | carried,
+        outputs={f"new_{role}": recipe.state[role] for role in recipe.roles},
+    )
 
 
-def decide(results: Iterable[ItemResult], margin: float, tolerance: float) -> Decision:
-    """Promote when the candidate's mean accuracy on the target suite is not below the champion's plus the margin, and
-    on the old suite within the tolerance. Both answered the same items. Raises ``UserError`` for an empty suite.
-    """
-    seen: dict[str, dict[str, list[bool]]] = {"target": {}, "old": {}}
-    for item in results:
-        seen[item.suite].setdefault(item.policy, []).append(item.ok)
-    for suite, policies in seen.items():
-        if policies.keys() != {"candidate", "champion"}:
-            raise UserError(f"The {suite} suite was not answered by both policies: evaluate both on the same items.")
-    means = {s: {p: sum(oks) / len(oks) for p, oks in policies.items()} for s, policies in seen.items()}
-    gain = means["target"]["candidate"] - means["target"]["champion"]
-    loss = means["old"]["champion"] - means["old"]["candidate"]
-    if loss - tolerance > ROUNDING:
-        promoted, reason = False, f"old levels fell by {loss:.3f}, more than the {tolerance} allowed"
-    elif margin - gain > ROUNDING:
-        promoted, reason = False, f"target levels moved by {gain:+z.3f}, less than the {margin:+} asked for"
-    else:
-        promoted, reason = True, f"target levels moved by {gain:+z.3f}, old levels by {-loss:+z.3f}"
-    return Decision(promoted, reason, means["target"], means["old"])
+def restore_stage(recipe: Recipe[Any]) -> Stage:
+    """The stage that a loop begins with when it goes on from a version: what was carried then."""
+
+    def function(params: RestoreParams, **given: Artifact) -> None:
+        from selfloop import lineage
+
+        for name, artifact in lineage.carried_from(recipe, params.origin).items():
+            hand_on(artifact, given[f"next_{name}"])
+        for name, kind in recipe.carried.items():
+            if is_file(kind):
+                page = f"<!doctype html><title>{recipe.name}</title><p>This run goes on from {params.origin}."
+                Path(given[f"next_{name}"].path).write_text(page)
+
+    function.__doc__ = "Begin with the policies and the state that a version of the registry left."
+    return Stage(
+        name=f"restore_{_identifier(recipe)}",
+        target=f"{recipe.target}.restore",
+        function=function,
+        params=RestoreParams,
+        inputs={},
+        outputs=_prefixed("next_", recipe.carried),
+    )
+
+
+def _prefixed(prefix: str, kinds: dict[str, type[Artifact]]) -> dict[str, type[Artifact]]:
+    return {f"{prefix}{name}": kind for name, kind in kinds.items()}
+
+
+def _identifier(recipe: Recipe[Any]) -> str:
+    return recipe.name.replace("-", "_")

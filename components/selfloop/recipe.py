@@ -1,14 +1,16 @@
 """A recipe: a loop, written once, run in three modes.
 
-A recipe has two functions over stage calls. ``start`` makes what the first round needs, ``round`` turns what one round
-left into what the next begins with. The machinery owns the rounds: it runs them at once, unrolls them into a pipeline,
-or puts a whole round into one component (fused).
+A recipe has two functions over stage calls. ``start`` makes what the first round needs. ``round`` turns what one round
+left into what the next would begin with, its policies trained, and a decision about them. The machinery owns the rest:
+it puts the trained policies in force or keeps the last ones, as the decision says, and records both in the lineage; it
+runs the rounds at once, unrolls them into a pipeline, or puts a whole round into one component (fused).
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import pkgutil
 import sys
 import typing
@@ -18,12 +20,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from kfp.dsl import Artifact
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from kfp.dsl import Artifact, Model
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
 
 from selfloop.errors import UserError
 from selfloop.names import imported, unknown
-from selfloop.stage import Executor, Params, Stage, executed_by, validated
+from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_file, validated
+
+START = "start"
+"""A loop that goes on from nowhere."""
 
 
 def structural(default: Any, **about: Any) -> Any:
@@ -44,8 +49,15 @@ class Settings(BaseModel):
     rounds: int = structural(10, ge=1, le=1000, description="Rounds at most.")
     environment: str = structural("addition", description="The taskset with its protocol and verifier.")
     policy: str = structural(
-        "scratch", description="Where the loop starts: 'scratch', a directory, or a model id of the Hub."
+        "scratch",
+        description="The policy that it starts with: 'scratch', a directory, a model id of the Hub, s3://..., "
+        "models:/NAME@ALIAS.",
     )
+    model: str = structural("selfloop", min_length=1, description="Name of the loop in MLflow's registry.")
+    origin: str = structural(
+        "start", description="Where the loop goes on from: its own 'start', or a version as NAME/VERSION."
+    )
+    first: int = structural(1, ge=1, description="Number of the first round; a loop that goes on counts on.")
 
     _number: int = PrivateAttr(0)
     _unbound: Any = PrivateAttr(None)
@@ -107,15 +119,17 @@ class Driver(Executor, Protocol):
 class Recipe(typing.Generic[S]):
     """A loop.
 
-    ``turn`` is a ``NamedTuple``: the artifacts that go from round to round, the bool ``goes_on`` among them. ``finish``
-    measures what the loop came to, where it runs in process. ``needs`` says which features of an environment the loop
-    asks for; ``control`` are the settings of its control arm.
+    ``turn`` is a ``NamedTuple``: the artifacts that go from round to round, the bool ``goes_on`` among them. Its models
+    are the loop's roles. ``round`` gives the next turn, with the candidate of each role, and the gate's decision: an
+    artifact with ``promoted``, ``verdict`` and ``reason``. ``finish`` measures what the loop came to, where it runs in
+    process. ``needs`` says which features of an environment the loop asks for; ``control`` are the settings of its
+    control arm.
     """
 
     name: str
     settings: type[S]
     start: Callable[[S], Any]
-    round: Callable[[S, Any], Any]
+    round: Callable[[S, Any], tuple[Any, Any]]
     turn: type[Any]
     finish: Callable[[S, Any], Mapping[str, Any]] | None = None
     paper: str = ""
@@ -153,13 +167,31 @@ class Recipe(typing.Generic[S]):
     def drive(self, settings: S, driver: Driver) -> Any:
         """Run or trace the loop: the same in every mode. Returns what the last round left."""
         with executed_by(driver):
-            driver.begins(0, True)
-            turn = self.start(settings.bound(0))
-            for number in range(1, settings.rounds + 1):
+            driver.begins(settings.first - 1, True)
+            turn = self.begin(settings.bound(settings.first - 1))
+            for number in range(settings.first, settings.first + settings.rounds):
                 if not driver.begins(number, turn.goes_on):
                     break
-                turn = self.round(settings.bound(number), turn)
+                turn = self.take_turn(settings.bound(number), turn)
         return turn
+
+    def begin(self, settings: S) -> Any:
+        """What the first round begins with: made by ``start``, or restored from a version of the registry."""
+        if settings.origin == START:
+            return self.start(settings)
+        return self.turned(self.restore(self.restore.params.model_validate({"origin": settings.origin})), goes_on=True)
+
+    def take_turn(self, settings: S, last: Any) -> Any:
+        """One round: its stages, then the promotion of its candidates, or of none."""
+        made, decision = self.round(settings, last)
+        given = {name: getattr(last, name) for name in self.state}
+        given |= {f"next_{name}": getattr(made, name) for name in self.state}
+        in_force = self.promote(self.run_params(settings), decision=decision, **given)
+        return made._replace(**{role: in_force.named[f"new_{role}"] for role in self.roles})
+
+    def turned(self, outputs: Outputs, goes_on: Any) -> Any:
+        """The turn whose artifacts are a stage's outputs, ``next_`` before their names."""
+        return self.turn(**{name: outputs.named[f"next_{name}"] for name in self.carried}, goes_on=goes_on)
 
     @property
     def target(self) -> str:
@@ -171,6 +203,55 @@ class Recipe(typing.Generic[S]):
         """The artifacts that go from round to round, by name."""
         hints = typing.get_type_hints(self.turn)
         return {name: kind for name, kind in hints.items() if name != "goes_on"}
+
+    @cached_property
+    def state(self) -> dict[str, type[Artifact]]:
+        """What a round takes from the last one: all that is carried but the pages for people."""
+        return {name: kind for name, kind in self.carried.items() if not is_file(kind)}
+
+    @cached_property
+    def roles(self) -> list[str]:
+        """The policies of the loop: those that are carried."""
+        return [name for name, kind in self.carried.items() if issubclass(kind, Model)]
+
+    @cached_property
+    def run_params_type(self) -> type[Params]:
+        """The parameters of a stage that needs all settings: those of the run's form, the others as JSON."""
+        fields: dict[str, Any] = {
+            name: (info.annotation, info)
+            for name, info in self.settings.model_fields.items()
+            if name in self.settings.form()
+        }
+        fields["settings"] = (str, Field("{}", description="The recipe's other settings, as JSON."))
+        fields["round"] = (int, Field(0, ge=0, description="The number of the round; 0 is the start."))
+        return create_model(f"Run{self.settings.__name__}", __base__=Params, **fields)
+
+    def run_params(self, settings: Settings) -> Params:
+        """The settings as the parameters of such a stage."""
+        form = {name: getattr(settings, name) for name in settings.form()}
+        fixed = {name: value for name, value in settings.unbound.chosen().items() if name not in form}
+        values = form | {"settings": json.dumps(fixed), "round": settings.number}
+        # unvalidated: while tracing, the form's values are channels
+        return self.run_params_type.model_construct(**values)
+
+    def settings_of(self, params: Any) -> S:
+        """The settings that such parameters hold, bound to their round."""
+        form = {name: getattr(params, name) for name in self.settings.form()}
+        return self.resolve(json.loads(params.settings), form).bound(params.round)
+
+    @cached_property
+    def promote(self) -> Stage:
+        """The stage that ends a round."""
+        from selfloop.promote import promote_stage
+
+        return promote_stage(self)
+
+    @cached_property
+    def restore(self) -> Stage:
+        """The stage that a loop begins with when it goes on from a version."""
+        from selfloop.promote import restore_stage
+
+        return restore_stage(self)
 
     @cached_property
     def fused_start(self) -> Stage:

@@ -5,7 +5,7 @@ import importlib
 from selfloop.names import unknown
 from selfloop.stage import Stage, load
 
-MODULES = ("policy", "propose", "finetune", "generate", "verify", "filter", "evaluate", "promote", "report")
+MODULES = ("policy", "propose", "finetune", "generate", "verify", "filter", "evaluate", "gate", "report")
 
 
 def stages() -> dict[str, Stage]:

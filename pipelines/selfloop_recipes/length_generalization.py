@@ -12,9 +12,9 @@ from pydantic import Field
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
+from selfloop.gate import GateParams, gate_candidate
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.policy import FetchParams, fetch_policy
-from selfloop.promote import PromoteParams, promote_candidate
 from selfloop.propose import AdvanceParams, BaseParams, ProposeParams, advance_curriculum, draw_base, propose_tasks
 from selfloop.recipe import Recipe, Settings, structural
 from selfloop.report import BeginParams, ReportParams, begin_report, report_round
@@ -24,7 +24,7 @@ from selfloop.verify import VerifyParams, verify_rollouts
 class LengthGeneralization(Settings):
     rounds: int = structural(40, ge=1, le=1000, description="Rounds at most.")
     target: int = Field(30, ge=1, description="The loop ends when the champion has mastered this level.")
-    model: str = structural("length-generalization", description="Name of the registered model in MLflow.")
+    model: str = structural("length-generalization", description="Name of the loop in MLflow's registry.")
     base: BaseParams = BaseParams()
     pretrain: PretrainParams = PretrainParams()
     propose: ProposeParams = ProposeParams()
@@ -33,7 +33,7 @@ class LengthGeneralization(Settings):
     filter: FilterParams = FilterParams()
     finetune: FinetuneParams = FinetuneParams()
     evaluate: EvaluateParams = EvaluateParams()
-    promote: PromoteParams = PromoteParams()
+    gate: GateParams = GateParams()
     advance: AdvanceParams = AdvanceParams()
     begin: BeginParams = BeginParams(title="Length generalization by self-training")
     report: ReportParams = ReportParams()
@@ -60,19 +60,30 @@ def start(s: LengthGeneralization) -> Turn:
     return Turn(champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
 
 
-def round(s: LengthGeneralization, last: Turn) -> Turn:
+def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
     proposed = propose_tasks(s.propose, curriculum=last.curriculum)
     rollouts = generate_rollouts(s.generate, policy=last.champion, tasks=proposed.tasks).rollouts
     verdicts = verify_rollouts(s.verify, tasks=proposed.tasks, rollouts=rollouts).verdicts
     new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verdicts, kept=last.kept)
     candidate = finetune_policy(
-        s.finetune, policy=last.champion, newest=new.examples, kept=new.next_kept, base=last.base
+        s.finetune,
+        policy=last.champion,
+        newest=new.examples,
+        kept=new.next_kept,
+        base=last.base,
+        items=proposed.items,
     ).candidate
     results = evaluate_policies(s.evaluate, candidate=candidate, champion=last.champion, items=proposed.items).results
-    gate = promote_candidate(
-        s.promote, candidate=candidate, champion=last.champion, results=results, examples=new.examples
-    )
-    state = advance_curriculum(s.advance, curriculum=last.curriculum, results=results, decision=gate.decision)
+    decision = gate_candidate(
+        s.gate,
+        rollouts=rollouts,
+        verdicts=verdicts,
+        examples=new.examples,
+        candidate=candidate,
+        results=results,
+        history=last.history,
+    ).decision
+    state = advance_curriculum(s.advance, curriculum=last.curriculum, results=results, decision=decision)
     told = report_round(
         s.report,
         history=last.history,
@@ -82,18 +93,19 @@ def round(s: LengthGeneralization, last: Turn) -> Turn:
         examples=new.examples,
         candidate=candidate,
         results=results,
-        decision=gate.decision,
+        decision=decision,
         curriculum=state.next_curriculum,
     )
-    return Turn(
-        gate.next_champion,
-        state.next_curriculum,
-        last.base,
-        new.next_kept,
-        told.next_history,
-        told.report,
+    next = Turn(
+        champion=candidate,
+        curriculum=state.next_curriculum,
+        base=last.base,
+        kept=new.next_kept,
+        history=told.next_history,
+        report=told.report,
         goes_on=state.returned,
     )
+    return next, decision
 
 
 def finish(s: LengthGeneralization, last: Turn) -> dict[str, int]:

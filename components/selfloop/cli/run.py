@@ -1,4 +1,4 @@
-"""The command ``selfloop``."""
+"""Running, compiling and measuring loops."""
 
 from __future__ import annotations
 
@@ -17,21 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from selfloop.errors import UserError, disk_is_full
-from selfloop.recipe import Recipe, Settings, find_recipe, recipes
-
-app = typer.Typer(
-    name="selfloop",
-    help="Loops in which a language model improves itself, run as Kubeflow pipelines.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-console = Console(highlight=False)
+from selfloop.cli.app import StoppedError, app, console
+from selfloop.errors import HaltedError, UserError
+from selfloop.recipe import Recipe, Settings, find_recipe
 
 
 class Mode(StrEnum):
@@ -42,6 +32,7 @@ class Mode(StrEnum):
     fused = "fused"
 
 
+RUNS = Path("runs")
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
@@ -50,7 +41,21 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A TOML 
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds at most.")]
 EnvironmentName = Annotated[str | None, typer.Option("--environment", help="The taskset; see 'selfloop environments'.")]
-PolicyName = Annotated[str | None, typer.Option("--policy", help="'scratch', a directory, or a model id of the Hub.")]
+PolicyName = Annotated[
+    str | None,
+    typer.Option("--policy", help="'scratch', a directory, a model id of the Hub, models:/NAME@ALIAS, s3://..."),
+]
+TrackingUri = Annotated[
+    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: the file runs/mlflow.db.")
+]
+StoreUri = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="SELFLOOP_STORE",
+        help="Where policies are kept: a folder or s3://...; default: beside MLflow.",
+    ),
+]
 Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
 
 
@@ -68,25 +73,40 @@ def run(
         Path | None, typer.Option("--output", "-o", help="The run's folder; resumed if it is there.")
     ] = None,
     mode: Annotated[Mode, typer.Option(help="process: in this process; kfp, fused: by kfp.local.")] = Mode.process,
-    tracking_uri: Annotated[
-        str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: a sqlite file beside the run.")
+    origin: Annotated[
+        str | None,
+        typer.Option("--from", help="Go on from NAME@champion, @previous or NAME/VERSION, with its state."),
     ] = None,
+    tracking_uri: TrackingUri = None,
+    store: StoreUri = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
     found = find_recipe(recipe)
-    given = {"seed": seed, "rounds": rounds, "environment": environment, "policy": policy}
+    given: dict[str, Any] = {"seed": seed, "rounds": rounds, "environment": environment, "policy": policy}
+    use_registry(tracking_uri, store, (output.parent if output else RUNS))
+    if origin:
+        from selfloop.lineage.rounds import find_origin
+
+        name, given["origin"], given["first"] = find_origin(origin)
+        sets = [f"model={json.dumps(name)}", *sets]
     settings = resolved(found, config, sets, given, control)
     found.check(settings)
     if dry_run:
         sys.stdout.write(as_toml(settings))
         return
-    root = output or Path("runs") / f"{found.name}-{fingerprint(settings)}"
-    uri = tracking_uri or f"sqlite:///{root.parent.resolve()}/mlflow.db"
+    root = output or RUNS / f"{found.name}-{fingerprint(settings)}"
     if mode is Mode.process:
-        run_here(found, settings, root, uri)
+        run_here(found, settings, root)
     else:
-        run_by_kfp(found, settings, root, uri, fused=mode is Mode.fused)
+        run_by_kfp(found, settings, root, fused=mode is Mode.fused)
+
+
+def use_registry(tracking_uri: str | None, store: str | None, runs: Path) -> None:
+    """Let this process, and those that it starts, use these; where none is given, a file and a folder in ``runs``."""
+    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri or f"sqlite:///{runs.resolve()}/mlflow.db"
+    if store:
+        os.environ["SELFLOOP_STORE"] = store
 
 
 @app.command("compile")
@@ -113,64 +133,6 @@ def compile_(
     console.print(f"{output}: {settings.rounds} rounds, {output.stat().st_size / 1000:.0f} kB. Form: {form}.")
 
 
-@app.command("recipes")
-def recipes_() -> None:
-    """List the loops."""
-    table = Table("recipe", "what it does", "paper", box=None)
-    for name, recipe in recipes().items():
-        table.add_row(name, recipe.summary, recipe.paper)
-    console.print(table)
-
-
-@app.command("stages")
-def stages_(
-    name: Annotated[str | None, typer.Argument(help="A stage, for its inputs, outputs and parameters.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As the README has them.")] = False,
-) -> None:
-    """List the stages, or describe one."""
-    from selfloop.stages import as_markdown, find_stage, stages
-
-    if markdown:
-        sys.stdout.write(as_markdown())
-        return
-    if name is None:
-        table = Table("stage", "what it does", "image", box=None)
-        for stage in stages().values():
-            table.add_row(stage.name, stage.summary, stage.image)
-        console.print(table)
-        return
-    stage = find_stage(name)
-    console.print(f"[bold]{stage.name}[/]  {stage.summary}\n")
-    for title, kinds in (("inputs", stage.inputs), ("outputs", stage.outputs)):
-        console.print(f"{title}: " + (", ".join(f"{n} ({kind.__name__})" for n, kind in kinds.items()) or "none"))
-    table = Table("parameter", "type", "default", "what it is", box=None)
-    for row in stage.rows():
-        table.add_row(*row)
-    console.print(table)
-
-
-@app.command("environments")
-def environments_(
-    name: Annotated[str | None, typer.Argument(help="An environment, for three of its tasks.")] = None,
-) -> None:
-    """List the tasksets, or show tasks of one."""
-    from selfloop.environments import environments, find_environment
-
-    if name is None:
-        table = Table("environment", "what it is", box=None)
-        for known, kind in environments().items():
-            table.add_row(known, kind.summary)
-        console.print(table)
-        return
-    environment = find_environment(name)
-    table = Table("level", "prompt", "answer", box=None)
-    levels = [1] if environment.levels is None else environment.levels[: min(3, len(environment.levels))]
-    for level in levels:
-        for task in environment.tasks(level, 1, seed=0):
-            table.add_row(str(level), task.prompt, task.answer)
-    console.print(table)
-
-
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="A run's folder.")],
@@ -181,8 +143,8 @@ def report(
 
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no run of selfloop (it has no {RUN}): give the folder that 'selfloop run' named.")
-    pages = [run / "report.html", *sorted(run.rglob("*report*/report"), key=lambda page: -page.stat().st_mtime)]
-    finished = next((page for page in pages if page.is_file()), None)
+    whole = run / "report.html"
+    finished = whole if whole.is_file() else newest_report(run)
     if finished is None:
         raise UserError(f"{run} has no report yet: no stage of it that reports has ended.")
     shutil.copyfile(finished, output)
@@ -274,21 +236,22 @@ def fingerprint(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(settings.chosen(), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def run_here(recipe: Recipe[Any], settings: Settings, root: Path, uri: str) -> None:
+def run_here(recipe: Recipe[Any], settings: Settings, root: Path) -> None:
     """Run a recipe in this process, with the display, MLflow, and the summary at the end."""
     from selfloop import inprocess, lineage
     from selfloop.artifacts import manifest_of, read_json, sidecar_of
+    from selfloop.cli.lineage import show
     from selfloop.display import Terminal, rounds_table
     from selfloop.report.render import render
 
     console.print(f"[bold]{recipe.name}[/] on {settings.environment}, seed {settings.seed}, in {root}", soft_wrap=True)
-    os.environ["MLFLOW_TRACKING_URI"] = uri
     page = root / "report.html"
     with (
         inprocess.claimed(root, recipe, settings),
         _resumable(root),
         lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow") as run_id,
-        Terminal(console, settings.rounds) as terminal,
+        _reported(root, page),
+        Terminal(console, settings.first + settings.rounds - 1) as terminal,
     ):
         turn, measured = inprocess.complete(recipe, settings, root, terminal)
         if "history" in recipe.carried:
@@ -298,13 +261,35 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, uri: str) -> N
     console.print()
     if "history" in recipe.carried:
         console.print(rounds_table(read_json(turn.history.path), console.width))
+        console.print()
+    show(settings.model, run=run_id)
+    console.print()
     for name, value in measured.items():
         console.print(f"Measured: {name} {value}")
     champion = Path(turn.champion.path)
     console.print(f"Champion: {_near(champion)} ({manifest_of(champion).digest[:12]})", soft_wrap=True)
     console.print(f"Report:   {_near(page)}", soft_wrap=True)
-    command = _near(Path(sys.prefix, "bin", "mlflow"))
+    command, uri = _near(Path(sys.prefix, "bin", "mlflow")), os.environ["MLFLOW_TRACKING_URI"]
     console.print(f"MLflow:   {command} ui --backend-store-uri {uri}  (run {run_id})", soft_wrap=True)
+
+
+@contextmanager
+def _reported(root: Path, page: Path) -> Iterator[None]:
+    """Leave the report where a person finds it also when a guard halted the loop."""
+    try:
+        yield
+    except HaltedError as error:
+        last = newest_report(root)
+        if last is None:
+            raise
+        shutil.copyfile(last, page)
+        raise HaltedError(f"{error} The report is {_near(page)}.") from None
+
+
+def newest_report(root: Path) -> Path | None:
+    """The report that the last stage of a run wrote."""
+    pages = sorted(root.rglob("*report*/report"), key=lambda page: -page.stat().st_mtime)
+    return next((page for page in pages if page.is_file()), None)
 
 
 def _near(path: Path) -> Path:
@@ -313,12 +298,11 @@ def _near(path: Path) -> Path:
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
-def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, uri: str, fused: bool) -> None:
+def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool) -> None:
     """Run a recipe's pipeline by ``kfp.local``, in the folder ``root``."""
     from selfloop import inprocess, lineage
     from selfloop.pipeline import run_locally
 
-    os.environ["MLFLOW_TRACKING_URI"] = uri
     with (
         inprocess.claimed(root, recipe, settings),
         lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow"),
@@ -339,26 +323,3 @@ def _resumable(root: Path) -> Iterator[None]:
         ) from None
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-class StoppedError(UserError):
-    """A person stopped the run."""
-
-
-def main() -> None:
-    """Run the command; a mistake that a person can mend is one sentence and a non-zero exit."""
-    sys.path.insert(0, os.getcwd())  # so that module:name finds what lies beside the user
-    try:
-        app()
-    except UserError as error:
-        _complain(str(error))
-        sys.exit(130 if isinstance(error, StoppedError) else 1)
-    except Exception as error:
-        if not disk_is_full(error):
-            raise
-        _complain("The disk is full: free some space and run the same command again, finished stages are kept.")
-        sys.exit(1)
-
-
-def _complain(sentence: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {sentence}", markup=False)

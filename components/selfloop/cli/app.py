@@ -1,0 +1,52 @@
+"""The command ``selfloop``: its application, and how it ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import typer
+from rich.console import Console
+
+from selfloop.errors import HaltedError, UserError, disk_is_full
+
+app = typer.Typer(
+    name="selfloop",
+    help="Loops in which a language model improves itself, run as Kubeflow pipelines.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+console = Console(highlight=False)
+
+
+class StoppedError(UserError):
+    """A person stopped the run."""
+
+
+EXITS: dict[type, int] = {StoppedError: 130, HaltedError: 3}
+"""Exit codes of their own: a person's stop, and a guard's."""
+
+
+def main() -> None:
+    """Run the command; a mistake that a person can mend is one sentence and a non-zero exit."""
+    sys.path.insert(0, os.getcwd())  # so that module:name finds what lies beside the user
+    told = logging.StreamHandler()
+    told.setFormatter(logging.Formatter("selfloop: %(message)s"))
+    logging.getLogger("selfloop").addHandler(told)
+    try:
+        app()
+    except UserError as error:
+        _complain(str(error))
+        sys.exit(EXITS.get(type(error), 1))
+    except Exception as error:
+        if not disk_is_full(error):
+            raise
+        _complain("The disk is full: free some space and run the same command again, finished stages are kept.")
+        sys.exit(1)
+
+
+def _complain(sentence: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {sentence}", markup=False)

@@ -1,0 +1,189 @@
+"""Looking at a loop's lineage, and deciding about its champion."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from selfloop.cli.app import app, console
+from selfloop.cli.run import RUNS, StoreUri, TrackingUri, use_registry
+from selfloop.errors import UserError
+
+if TYPE_CHECKING:
+    from selfloop.lineage.tree import Row
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A loop in MLflow's registry.")]
+Reference = Annotated[str, typer.Argument(metavar="VERSION", help="The number of a version, or an alias.")]
+Optional = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="The number of a version, or an alias.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it stays in the registry.")]
+STYLES = {
+    "promoted": ("●", "green"),
+    "approved": ("●", "green"),
+    "start": ("●", "green"),
+    "rejected": ("○", "dim"),
+    "pending": ("◌", "yellow"),
+    "halted": ("✗", "red"),
+}
+
+
+@app.command("lineage")
+def lineage_(
+    name: Name,
+    html: Annotated[Path | None, typer.Option("--html", help="Write the tree as one HTML file.")] = None,
+    tracking_uri: TrackingUri = None,
+) -> None:
+    """Draw the tree of a loop's versions: what came from what, what is in force, what was rejected and why."""
+    use_registry(tracking_uri, None, RUNS)
+    if html is None:
+        show(name)
+        return
+    from selfloop.lineage.page import page
+    from selfloop.lineage.registry import Registry
+    from selfloop.lineage.tree import tree
+
+    html.write_text(page(tree(Registry(name))), encoding="utf-8")
+    console.print(f"Lineage: {html.resolve()}", soft_wrap=True)
+
+
+def show(name: str, run: str | None = None) -> None:
+    """Print the tree of a loop, or of one of its runs."""
+    from selfloop.lineage.registry import Registry
+    from selfloop.lineage.tree import tree
+
+    drawn = tree(Registry(name), run)
+    console.print(Text.assemble("Lineage of ", (drawn.name, "bold")))
+    parents = {row.version.parent for row in drawn.rows}
+    graph = max((len(row.branch) for row in drawn.rows), default=0) + 1
+    for row in drawn.rows:
+        _print(_version_line(row, graph))
+        below = row.branch.replace("├─", "│ ").replace("└─", "  ") + "│" * (row.version.number in parents)
+        for move in row.by_people:
+            said = (f"{move.kind} by {move.by}: ", "bold"), _on_one_line(move.reason)
+            _print(Text.assemble((below.ljust(graph + 5), "dim"), *said))
+
+
+def _version_line(row: Row, graph: int) -> Text:
+    mark, style = STYLES.get(row.verdict, ("?", "dim"))
+    version = row.version
+    return Text.assemble(
+        (row.branch, "dim"),
+        (mark, style),
+        f"{version.number:>{graph - len(row.branch) + 3}} ",
+        (f"round {version.tag('round')}".ljust(9), "dim"),
+        (row.verdict.ljust(9), style),
+        *((f"{alias} ", "bold cyan") for alias in row.aliases),
+        (_on_one_line(version.tag("reason")), "dim"),
+    )
+
+
+def _on_one_line(reason: str) -> str:
+    return " ".join(reason.split())
+
+
+def _print(line: Text) -> None:
+    """Cut at the edge of a terminal; whole elsewhere."""
+    if console.is_terminal:
+        console.print(line, no_wrap=True, overflow="ellipsis")
+    else:
+        console.print(line, soft_wrap=True)
+
+
+@app.command()
+def promote(
+    name: Name, version: Reference, reason: Reason, tracking_uri: TrackingUri = None, store: StoreUri = None
+) -> None:
+    """Put a version in force, whatever the gate said of it, unless a guard refused it."""
+    from selfloop.lineage import decisions
+
+    use_registry(tracking_uri, store, RUNS)
+    _say(name, decisions.promote(name, version, reason).version)
+
+
+@app.command()
+def approve(
+    name: Name, reason: Reason, version: Optional = None, tracking_uri: TrackingUri = None, store: StoreUri = None
+) -> None:
+    """Put a version in force that passed the gate and waits for a person, because a guard warned."""
+    from selfloop.lineage import decisions
+
+    use_registry(tracking_uri, store, RUNS)
+    _say(name, decisions.approve(name, version, reason).version)
+
+
+@app.command()
+def rollback(
+    name: Name, reason: Reason, version: Optional = None, tracking_uri: TrackingUri = None, store: StoreUri = None
+) -> None:
+    """Put back in force what was before the champion, or an older version that was once in force."""
+    from selfloop.lineage import decisions
+
+    use_registry(tracking_uri, store, RUNS)
+    _say(name, decisions.rollback(name, version, reason).version)
+
+
+def _say(name: str, version: int) -> None:
+    console.print(f"Version {version} of {name} is the champion. Go on from it: --from {name}@champion")
+
+
+@app.command()
+def reproduce(
+    name: Name,
+    version: Reference,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep what is made in this folder.")] = None,
+    tracking_uri: TrackingUri = None,
+    store: StoreUri = None,
+) -> None:
+    """Make a version again from what the registry holds, and say whether it is the same."""
+    from selfloop.display import Terminal
+    from selfloop.lineage.reproduce import reproduce as again
+
+    use_registry(tracking_uri, store, RUNS)
+    with tempfile.TemporaryDirectory() as place, Terminal(console, 0) as terminal:
+        made = again(name, version, output or Path(place), terminal)
+    for role, (then, now) in made.digests.items():
+        console.print(f"{role}: {then[:12]} then, {now[:12]} now", soft_wrap=True)
+    for what, (then, now) in made.changed.items():
+        console.print(f"  {what} was {then or 'none'}, is {now or 'none'}", soft_wrap=True)
+    if made.same:
+        console.print(f"[green]Version {made.version} of {name} was reproduced: the digests match.[/]")
+        return
+    if made.gain is None or made.interval is None:
+        raise UserError(f"Version {made.version} of {name} was not reproduced: the digests differ.")
+    (then_gain, now_gain), (low, high) = made.gain, made.interval
+    measured = f"target {now_gain:+.3f}, then {then_gain:+.3f}, the gate's interval is [{low:+.3f}, {high:+.3f}]"
+    if not made.agrees:
+        raise UserError(f"Version {made.version} of {name} was not reproduced: digests differ, and so does {measured}.")
+    console.print(f"[yellow]The digests differ, but it measures the same: {measured}.[/]", soft_wrap=True)
+
+
+@app.command()
+def gc(
+    name: Name,
+    keep: Annotated[int, typer.Option("--keep", help="The newest versions, which stay whatever they are.")] = 5,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list.")] = False,
+    tracking_uri: TrackingUri = None,
+    store: StoreUri = None,
+) -> None:
+    """List, then delete, the files of versions that neither were in force nor led to one that was."""
+    from selfloop.lineage import retention
+
+    use_registry(tracking_uri, store, RUNS)
+    planned = retention.plan(name, keep)
+    table = Table("version", "round", "verdict", "reason", box=None)
+    for version in planned.versions:
+        table.add_row(str(version.number), version.tag("round"), version.tag("verdict"), version.tag("reason")[:60])
+    if planned.versions:
+        console.print(table)
+    console.print(f"{len(planned.versions)} versions, {len(planned.keys)} artifacts, {planned.bytes / 1e6:.1f} MB.")
+    if not planned.keys:
+        return
+    if yes:
+        retention.collect(name, planned)
+        console.print("Deleted. The registry still knows the versions; their files are gone.")
+    else:
+        console.print("Nothing was deleted: add --yes.")

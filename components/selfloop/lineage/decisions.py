@@ -1,0 +1,76 @@
+"""What a person decides about a champion: promote, approve, roll back. Each is one move, with a reason."""
+
+from __future__ import annotations
+
+from selfloop.errors import UserError
+from selfloop.lineage import record
+from selfloop.lineage.registry import Move, Registry, Version, previous
+
+
+def promote(name: str, reference: str, reason: str) -> Move:
+    """Put a version in force, whatever the gate said, unless a guard refused it."""
+    registry = Registry(name)
+    version = registry.find(reference)
+    if version.tag("verdict") == "halted":
+        raise UserError(
+            f"Version {version.number} of {name} was refused ({version.tag('reason')}): what a guard refused is not "
+            "promoted; run the loop again from the champion."
+        )
+    return _moved(registry, version, "promote", reason)
+
+
+def approve(name: str, reference: str | None, reason: str) -> Move:
+    """Put a version in force that passed the gate but waits for a person, because a guard warned."""
+    registry = Registry(name)
+    head = registry.settle()
+    if reference is None:
+        waiting = [each for each in registry.known().values() if each.tag("verdict") == "pending"]
+        waiting = [each for each in waiting if head is None or each.number > head.version]
+        if not waiting:
+            raise UserError(f"No version of {name} waits for approval: look at 'selfloop lineage {name}'.")
+        version = waiting[-1]
+    else:
+        version = registry.find(reference)
+    if version.tag("verdict") != "pending":
+        raise UserError(
+            f"Version {version.number} of {name} does not wait for approval (it is {version.tag('verdict')}): "
+            f"'selfloop promote {name} {version.number}' puts it in force all the same."
+        )
+    if head is not None and version.parent != head.version:
+        raise UserError(
+            f"Version {version.number} of {name} was compared with version {version.parent}, but version "
+            f"{head.version} is in force now: run the loop again, or 'selfloop promote {name} {version.number}'."
+        )
+    return _moved(registry, version, "approve", reason)
+
+
+def rollback(name: str, reference: str | None, reason: str) -> Move:
+    """Put back in force what was before the champion, or an older version that was once in force."""
+    registry = Registry(name)
+    registry.settle()
+    moves = registry.moves()
+    target = previous(moves)
+    if reference is not None:
+        target = registry.find(reference).number
+        if target not in [move.version for move in moves]:
+            raise UserError(
+                f"Version {target} of {name} was never in force: 'selfloop promote {name} {target}' would put it there."
+            )
+    if target is None:
+        raise UserError(f"There is nothing to roll {name} back to: look at 'selfloop lineage {name}'.")
+    return _moved(registry, registry.find(str(target)), "rollback", reason)
+
+
+def _moved(registry: Registry, version: Version, kind: str, reason: str) -> Move:
+    """The move, once every policy of the version was found to be what the registry says."""
+    if not reason.strip():
+        raise UserError("A move of the champion needs a reason: give --reason.")
+    head = registry.settle()
+    if head is not None and head.version == version.number:
+        raise UserError(f"Version {version.number} of {registry.name} is the champion already: nothing was changed.")
+    if version.tag("collected"):
+        raise UserError(f"The files of version {version.number} of {registry.name} were collected: choose another.")
+    if version.tag("record"):
+        for reference in record.read(version.tag("record")).roles.values():
+            record.fetched(reference)
+    return registry.move(version.number, kind, reason, head)

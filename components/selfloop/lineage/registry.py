@@ -1,0 +1,310 @@
+"""A loop in MLflow's registry: a version for each candidate, and a log of moves that says which is in force.
+
+The registered model ``NAME`` has a version for each candidate, promoted or not; its aliases are ``champion``,
+``previous`` and ``candidate``. The registered model ``NAME.moves`` is the truth: each of its versions is a move, which
+says what it puts in force and which move it follows. A move counts if what it follows is the move that was last to
+count before it. MLflow numbers versions one after the other, so that of two moves that follow the same one the first
+counts and the other does not: appending is a conditional write, on sqlite, PostgreSQL or a server alike.
+
+The aliases follow the log. Who finds them behind (a process was killed in between) mends them; who finds the alias
+``champion`` elsewhere although it had been set takes it for the work of a person, and appends it to the log.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from selfloop.errors import UserError
+from selfloop.lineage import tracking
+from selfloop.names import unknown
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
+TAG = "selfloop."
+TAG_CHARACTERS = 5000
+"""The most that MLflow keeps in a tag of a version."""
+
+
+class MovedError(UserError):
+    """Somebody else moved the champion in the meantime; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version: a candidate, or the policy that a loop began with. ``created`` is in seconds since 1970."""
+
+    number: int
+    source: str
+    run_id: str
+    created: float
+    tags: Mapping[str, str]
+
+    def tag(self, name: str) -> str:
+        """One of selfloop's tags; empty where it is not set."""
+        return self.tags.get(TAG + name, "")
+
+    @property
+    def parent(self) -> int | None:
+        """The version that was in force when this one was trained."""
+        return int(self.tag("parent")) if self.tag("parent") else None
+
+
+@dataclass(frozen=True)
+class Move:
+    """What put a version in force: by ``kind`` (start, promote, approve, rollback, by hand), by whom, and why."""
+
+    number: int
+    version: int
+    base: int
+    kind: str
+    reason: str
+    by: str
+    created: float
+    applied: bool
+
+
+class Registry:
+    """One loop's versions and moves. Raises ``UserError`` where MLflow cannot be used or the name is none."""
+
+    def __init__(self, name: str) -> None:
+        if not re.fullmatch(r"[\w.\- ]+", name) or name.endswith(".moves"):
+            raise UserError(
+                f"'{name}' cannot be the name of a loop in the registry: use letters, digits, '-', '_' and '.', and "
+                "no '.moves' at its end."
+            )
+        self.name, self.log = name, f"{name}.moves"
+
+    @cached_property
+    def client(self) -> MlflowClient:
+        """MLflow."""
+        return tracking.client()
+
+    def versions(self) -> dict[int, Version]:
+        """All versions, by number."""
+        return {int(each.version): _version(each) for each in self._all(self.name)}
+
+    def known(self) -> dict[int, Version]:
+        """All versions. Raises ``UserError`` where there is none."""
+        versions = self.versions()
+        if not versions:
+            loops = sorted(each.removesuffix(".moves") for each in self.names() if each.endswith(".moves"))
+            raise (
+                unknown("loop in the registry", self.name, loops)
+                if loops
+                else UserError(
+                    f"There is no loop '{self.name}' in the registry: run one first, or give another --tracking-uri."
+                )
+            )
+        return versions
+
+    def names(self) -> list[str]:
+        """The names of all registered models."""
+        with tracking.reachable():
+            return [each.name for each in self.client.search_registered_models(max_results=1000)]
+
+    def _all(self, model: str) -> list[Any]:
+        found: list[Any] = []
+        token = None
+        with tracking.reachable():
+            while True:
+                page = self.client.search_model_versions(f"name = '{model}'", max_results=200, page_token=token)
+                found += page
+                token = page.token
+                if not token:
+                    return sorted(found, key=lambda each: int(each.version))
+
+    def aliases(self) -> dict[str, int]:
+        """The versions that the aliases name."""
+        from mlflow.exceptions import MlflowException
+
+        with tracking.reachable():
+            try:
+                found = self.client.get_registered_model(self.name).aliases
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return {}
+                raise
+        return {alias: int(version) for alias, version in found.items()}
+
+    def find(self, reference: str) -> Version:
+        """The version that an alias or a number names."""
+        versions = self.known()
+        if reference.isdigit():
+            if int(reference) not in versions:
+                raise UserError(f"{self.name} has no version {reference}: its versions end at {max(versions)}.")
+            return versions[int(reference)]
+        head = self.settle()
+        aliases = self.aliases() | ({CHAMPION: head.version} if head else {})
+        if reference not in aliases:
+            raise UserError(
+                f"{self.name} has no alias '{reference}': it has {', '.join(sorted(aliases)) or 'none'}; "
+                "give one of them or the number of a version."
+            )
+        return versions[aliases[reference]]
+
+    def register(self, key: str, source: str, run_id: str, tags: Mapping[str, str], words: str) -> Version:
+        """A new version, or the one that was registered with this key before."""
+        for version in self.versions().values():
+            if version.tag("key") == key:
+                return version
+        return _version(self._append(self.name, source, {"key": key, **tags}, run_id, words))
+
+    def _append(self, model: str, source: str, tags: Mapping[str, str], run_id: str | None, words: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        with tracking.reachable():
+            try:
+                self.client.create_registered_model(model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            try:
+                return self.client.create_model_version(
+                    model,
+                    source=source,
+                    run_id=run_id,
+                    tags={TAG + name: value[:TAG_CHARACTERS] for name, value in tags.items()},
+                    description=words[:TAG_CHARACTERS],
+                )
+            except MlflowException as error:
+                if "local" in str(error) and "source" in str(error):
+                    raise UserError(
+                        f"MLflow's server takes no version whose files lie in a folder ({source}): set --store to "
+                        "s3://bucket/prefix."
+                    ) from error
+                raise
+
+    def tag(self, version: int, tags: Mapping[str, str]) -> None:
+        """Set tags of a version."""
+        with tracking.reachable():
+            for name, value in tags.items():
+                self.client.set_model_version_tag(self.name, str(version), TAG + name, value[:TAG_CHARACTERS])
+
+    def name_candidate(self, version: int) -> None:
+        """Let the alias ``candidate`` name a version."""
+        with tracking.reachable():
+            self.client.set_registered_model_alias(self.name, CANDIDATE, str(version))
+
+    def moves(self) -> list[Move]:
+        """The moves that count, in their order."""
+        return counted(_move(each) for each in self._all(self.log))
+
+    def move(self, version: int, kind: str, reason: str, base: Move | None) -> Move:
+        """Put a version in force in the place of ``base``.
+
+        Raises ``MovedError``, and changes nothing, where ``base`` is no longer the last move.
+        """
+        target = self.find(str(version))
+        tags = {
+            "version": str(version),
+            "base": str(base.number if base else 0),
+            "kind": kind,
+            "reason": reason,
+            "by": whoever(),
+        }
+        made = self._append(self.log, target.source, tags, None, f"{kind}: version {version}. {reason}")
+        moves = self.moves()
+        mine = next((move for move in moves if move.number == int(made.version)), None)
+        if mine is None:
+            other = moves[-1]
+            raise MovedError(
+                f"The champion of {self.name} was moved to version {other.version} in the meantime ({other.kind} by "
+                f"{other.by}): nothing was changed; look at 'selfloop lineage {self.name}' and decide anew."
+            )
+        self._apply(moves)
+        return mine
+
+    def settle(self) -> Move | None:
+        """The last move that counts, after the aliases were brought in line with the log, or the log with a person."""
+        moves = self.moves()
+        named = self.aliases().get(CHAMPION)
+        if not moves:
+            return self._by_hand(named, None) if named else None
+        head = moves[-1]
+        if named == head.version:
+            if not head.applied:
+                self._apply(moves)
+            return head
+        before = moves[-2].version if len(moves) > 1 else None
+        if named is None or (not head.applied and named == before):
+            self._apply(moves)
+            return head
+        return self._by_hand(named, head)
+
+    def _by_hand(self, version: int, base: Move | None) -> Move:
+        try:
+            return self.move(version, "by hand", "the alias was moved in MLflow's registry", base)
+        except MovedError:
+            return self.moves()[-1]
+
+    def _apply(self, moves: list[Move]) -> None:
+        head = moves[-1]
+        with tracking.reachable():
+            before = previous(moves)
+            if before is not None:
+                self.client.set_registered_model_alias(self.name, PREVIOUS, str(before))
+            elif PREVIOUS in self.aliases():
+                self.client.delete_registered_model_alias(self.name, PREVIOUS)
+            self.client.set_registered_model_alias(self.name, CHAMPION, str(head.version))
+            for role, version in json.loads(self.find(str(head.version)).tag("roles") or "{}").items():
+                self.client.set_registered_model_alias(f"{self.name}.{role}", CHAMPION, str(version))
+            self.client.set_model_version_tag(self.log, str(head.number), TAG + "applied", "true")
+
+
+def counted(moves: Iterable[Move]) -> list[Move]:
+    """The moves that count, of all that were appended, in the order of their numbers."""
+    chain: list[Move] = []
+    for move in sorted(moves, key=lambda move: move.number):
+        if move.base == (chain[-1].number if chain else 0):
+            chain.append(move)
+    return chain
+
+
+def previous(moves: list[Move]) -> int | None:
+    """What a rollback goes back to: the version that was in force before the champion first was."""
+    versions = [move.version for move in moves]
+    first = versions.index(versions[-1]) if versions else 0
+    return versions[first - 1] if first else None
+
+
+def whoever() -> str:
+    """Who moves a champion: a person at a machine, or a pod."""
+    try:
+        person = getpass.getuser()
+    except (KeyError, OSError):
+        person = str(os.getuid())
+    return f"{person}@{socket.gethostname()}"
+
+
+def _version(found: Any) -> Version:
+    return Version(
+        number=int(found.version),
+        source=found.source,
+        run_id=found.run_id or "",
+        created=found.creation_timestamp / 1000,
+        tags=dict(found.tags),
+    )
+
+
+def _move(found: Any) -> Move:
+    tags = {name.removeprefix(TAG): value for name, value in found.tags.items()}
+    return Move(
+        number=int(found.version),
+        version=int(tags.get("version", 0)),
+        base=int(tags.get("base", -1)),
+        kind=tags.get("kind", ""),
+        reason=tags.get("reason", ""),
+        by=tags.get("by", ""),
+        created=found.creation_timestamp / 1000,
+        applied=tags.get("applied") == "true",
+    )

@@ -1,0 +1,81 @@
+"""What the store may forget: the files of versions that nothing in force came from. The registry forgets nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from selfloop.errors import UserError
+from selfloop.lineage import record
+from selfloop.lineage.record import Record
+from selfloop.lineage.registry import Registry, Version
+from selfloop.lineage.tree import ancestors
+
+
+class Plan(NamedTuple):
+    """Versions whose files go, with the bytes that they free, and the keys of the artifacts that go with them."""
+
+    versions: list[Version]
+    keys: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        """What the store gets back."""
+        return sum(self.keys.values())
+
+
+def plan(name: str, last: int) -> Plan:
+    """What may go: all but the champions of any time, their ancestors, what waits or is named, and the ``last`` ones.
+
+    Nothing goes that a version that stays is made of, in this loop or in another of the same registry.
+    """
+    if last < 0:
+        raise UserError(f"--keep cannot be {last}: give the number of versions to keep, 0 or more.")
+    registry = Registry(name)
+    versions = registry.known()
+    registry.settle()
+    stays = {move.version for move in registry.moves()} | set(registry.aliases().values())
+    stays |= {number for number, version in versions.items() if version.tag("verdict") in ("pending", "start")}
+    stays |= set(sorted(versions)[len(versions) - last :] if last else [])
+    for number in sorted(stays):
+        stays |= set(ancestors(versions, number))
+    goes = [version for number, version in versions.items() if number not in stays]
+    used = set(_used(registry, {version.number for version in goes}))
+    keys = {key for version in goes for key in _keys(version)} - used
+    store = record.store()
+    sizes = {key: store.size(key) for key in sorted(keys) if store.has(key)}
+    return Plan([version for version in goes if not version.tag("collected") or _keys(version) & sizes.keys()], sizes)
+
+
+def collect(name: str, planned: Plan) -> None:
+    """Carry out a plan: a version is marked first, so that nobody promotes what is going."""
+    registry = Registry(name)
+    for version in planned.versions:
+        registry.tag(version.number, {"collected": "true"})
+    for key in planned.keys:
+        record.store().delete(key)
+
+
+def _used(registry: Registry, goes: set[int]) -> Iterator[str]:
+    for other in registry.names():
+        if other.endswith(".moves"):
+            continue
+        each = Registry(other)
+        for version in each.versions().values():
+            if not (other == registry.name and version.number in goes) and not version.tag("collected"):
+                yield from _keys(version)
+            elif version.tag("record"):
+                yield _key(version.tag("record"))
+
+
+def _keys(version: Version) -> set[str]:
+    """The keys of all that a version is made of: its record, policies and state, and those of its round's beginning."""
+    if not version.tag("record"):
+        return set()
+    made: Record = record.read(version.tag("record"))
+    parts = [made.roles, made.champions, made.before, made.after]
+    return {_key(version.tag("record")), *(_key(each.uri) for part in parts for each in part.values())}
+
+
+def _key(uri: str) -> str:
+    return uri.rstrip("/").rpartition("/")[2]

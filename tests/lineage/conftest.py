@@ -1,0 +1,29 @@
+"""A registry on a sqlite file of its own, with a store beside it."""
+
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from selfloop.lineage.registry import Registry
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return MlflowClient()
+
+
+@pytest.fixture
+def registry(client: MlflowClient) -> Registry:
+    """A loop with five versions, the third of which came in force after the first."""
+    made = Registry("adder")
+    for number in range(1, 6):
+        tags = {"digests": f"d{number}", "verdict": "start" if number == 1 else "rejected", "round": str(number - 1)}
+        made.register(f"run:{number}", f"/nowhere/{number}", "", tags, "")
+    made.move(1, "start", "the loop began", None)
+    made.move(3, "promote", "better", made.settle())
+    return made

@@ -1,0 +1,54 @@
+"""Promotion is one write: killed at any step, the old champion or the new one is in force; of two, one wins."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selfloop.lineage.registry import Registry
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+@pytest.fixture
+def prepared(registry: Registry, tmp_path: Path) -> Path:
+    place = tmp_path / "prepared"
+    place.mkdir()
+    shutil.copy(tmp_path / "mlflow.db", place)
+    return place
+
+
+def _worker(*words: str) -> list[dict[str, Any]]:
+    command = [sys.executable, str(WORKER), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return list(json.loads(done.stdout))
+
+
+def test_killed_at_any_step_a_promotion_happened_or_did_not(prepared: Path) -> None:
+    found = _worker("kills", str(prepared))
+    assert found[-1]["status"] == 0, "the last attempt was let through"
+    killed = [each for each in found if each["status"] == -9]
+    assert len(killed) == len(found) - 1
+    assert len(killed) >= 8, "a promotion has at least four writes"
+    for each in killed:
+        first = each["seen"]
+        in_force = first["moves"][-1]
+        assert in_force in (3, 4)
+        assert first["alias"] in (3, in_force), "the alias follows the log, never the other way round"
+        assert first["head"] == first["settled"] == in_force, "who looks next mends what was left behind"
+        assert each["then"]["moves"] == [1, 3, 4], "done again, it is done once"
+        assert each["then"]["alias"] == each["then"]["head"] == 4
+    assert {each["seen"]["moves"][-1] for each in killed} == {3, 4}
+
+
+def test_of_two_promotions_at_once_one_wins(prepared: Path) -> None:
+    for each in _worker("races", str(prepared), "6"):
+        won = [told["won"] for told in each["told"] if "won" in told]
+        lost = [told["lost"] for told in each["told"] if "lost" in told]
+        assert len(won) == len(lost) == 1
+        assert "in the meantime" in lost[0]
+        assert each["head"] == each["settled"] == won[0]

@@ -1,0 +1,127 @@
+"""The log of moves, and the aliases that follow it, on a real sqlite file."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow import MlflowClient
+from selfloop.errors import UserError
+from selfloop.lineage.registry import CHAMPION, PREVIOUS, Move, MovedError, Registry, counted, previous
+
+
+def appended(bases: list[int]) -> list[Move]:
+    return [Move(n, n, base, "promote", "", "", 0.0, False) for n, base in enumerate(bases, 1)]
+
+
+def test_of_two_moves_that_follow_the_same_one_the_first_counts() -> None:
+    assert [move.number for move in counted(appended([0, 1, 1, 2, 3]))] == [1, 2, 4]
+
+
+@given(st.lists(st.integers(0, 12), max_size=12))
+def test_the_moves_that_count_are_a_chain_and_more_moves_never_change_it(bases: list[int]) -> None:
+    moves = appended(bases)
+    chain = counted(moves)
+    assert [move.base for move in chain] == [0, *(move.number for move in chain)][: len(chain)]
+    for length in range(len(moves)):
+        before = counted(moves[:length])
+        assert chain[: len(before)] == before
+
+
+def test_a_rollback_goes_back_step_by_step() -> None:
+    def in_force(*versions: int) -> int | None:
+        return previous([Move(n, v, n - 1, "", "", "", 0.0, True) for n, v in enumerate(versions, 1)])
+
+    assert in_force() is None
+    assert in_force(1) is None
+    assert in_force(1, 3, 5) == 3
+    assert in_force(1, 3, 5, 3) == 1
+    assert in_force(1, 3, 5, 3, 1) is None
+    assert in_force(1, 3, 5, 3, 7) == 3
+
+
+def test_a_move_takes_the_aliases_with_it(registry: Registry) -> None:
+    assert registry.aliases() == {CHAMPION: 3, PREVIOUS: 1}
+    head = registry.settle()
+    assert head is not None
+    assert (head.version, head.kind, head.applied) == (3, "promote", True)
+    registry.move(1, "rollback", "worse on carries", head)
+    assert registry.aliases() == {CHAMPION: 1}
+
+
+def test_a_move_from_a_champion_that_is_no_longer_in_force_changes_nothing(registry: Registry) -> None:
+    stale = registry.moves()[0]
+    with pytest.raises(MovedError, match="moved to version 3 in the meantime"):
+        registry.move(2, "promote", "late", stale)
+    assert registry.aliases()[CHAMPION] == 3
+    assert [move.version for move in registry.moves()] == [1, 3]
+
+
+def test_a_version_is_registered_once(registry: Registry) -> None:
+    again = registry.register("run:2", "/elsewhere", "", {}, "")
+    assert (again.number, again.source) == (2, "/nowhere/2")
+
+
+def test_an_alias_moved_by_hand_is_honoured_and_recorded(registry: Registry, client: MlflowClient) -> None:
+    client.set_registered_model_alias("adder", CHAMPION, "2")
+    head = registry.settle()
+    assert head is not None
+    assert (head.version, head.kind) == (2, "by hand")
+    assert registry.aliases() == {CHAMPION: 2, PREVIOUS: 3}
+    assert registry.settle() == registry.moves()[-1]
+    assert len(registry.moves()) == 3
+
+
+def test_an_alias_set_by_hand_before_any_move_is_the_first(client: MlflowClient) -> None:
+    registry = Registry("fresh")
+    registry.register("run:1", "/nowhere", "", {}, "")
+    assert registry.settle() is None
+    client.set_registered_model_alias("fresh", CHAMPION, "1")
+    head = registry.settle()
+    assert head is not None
+    assert (head.version, head.kind) == (1, "by hand")
+
+
+def test_an_alias_that_was_deleted_is_put_back(registry: Registry, client: MlflowClient) -> None:
+    client.delete_registered_model_alias("adder", CHAMPION)
+    registry.settle()
+    assert registry.aliases()[CHAMPION] == 3
+
+
+@pytest.mark.parametrize(
+    ("reference", "sentence"),
+    [
+        ("9", "adder has no version 9: its versions end at 5"),
+        ("best", "adder has no alias 'best': it has champion, previous"),
+    ],
+)
+def test_what_is_not_there_is_named(registry: Registry, reference: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        registry.find(reference)
+
+
+def test_a_loop_that_is_not_there_is_named_with_the_nearest(registry: Registry) -> None:
+    with pytest.raises(UserError, match="There is no loop in the registry 'ader': did you mean 'adder'"):
+        Registry("ader").find("1")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a:b", "a'b", 'a"b', "a\nb", "adder.moves", "a;drop"])
+def test_a_name_with_odd_characters_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="cannot be the name of a loop"):
+        Registry(name)
+
+
+def test_a_registry_that_is_not_there_is_said_in_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, client: MlflowClient
+) -> None:
+    import mlflow
+
+    uri = "http://somebody:secret@127.0.0.1:9"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    with pytest.raises(UserError, match=r"MLflow at http://127.0.0.1:9 cannot be used") as caught:
+        Registry("adder").versions()
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,81 @@
+"""A loop with two policies, as small as it can be: both are trained in a round, and promoted together or not at all."""
+
+from typing import NamedTuple
+
+from kfp.dsl import HTML, Artifact, Dataset, Model
+from selfloop.evaluate import EvaluateParams, evaluate_policies
+from selfloop.filter import FilterParams, filter_rollouts
+from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
+from selfloop.gate import GateParams, gate_candidate
+from selfloop.generate import GenerateParams, generate_rollouts
+from selfloop.propose import BaseParams, ProposeParams, draw_base, propose_tasks
+from selfloop.recipe import Recipe, Settings, structural
+from selfloop.report import BeginParams, begin_report
+from selfloop.verify import VerifyParams, verify_rollouts
+
+
+class TwoRoles(Settings):
+    """Two roles."""
+
+    model: str = structural("pair", description="Name of the loop in MLflow's registry.")
+    base: BaseParams = BaseParams()
+    pretrain: PretrainParams = PretrainParams()
+    other: PretrainParams = PretrainParams()
+    propose: ProposeParams = ProposeParams()
+    generate: GenerateParams = GenerateParams()
+    verify: VerifyParams = VerifyParams()
+    filter: FilterParams = FilterParams()
+    finetune: FinetuneParams = FinetuneParams()
+    evaluate: EvaluateParams = EvaluateParams()
+    gate: GateParams = GateParams(require="nothing", guards=[])
+    begin: BeginParams = BeginParams()
+
+
+class Turn(NamedTuple):
+    """What goes from round to round."""
+
+    solver: Model
+    proposer: Model
+    curriculum: Artifact
+    base: Dataset
+    kept: Dataset
+    history: Artifact
+    report: HTML
+    goes_on: bool
+
+
+def start(s: TwoRoles) -> Turn:
+    """Two policies from scratch."""
+    base = draw_base(s.base)
+    solver, proposer = (
+        pretrain_policy(params, examples=base.examples, held_out=base.held_out).policy
+        for params in (s.pretrain, s.other)
+    )
+    begun = begin_report(s.begin, champion=solver)
+    return Turn(solver, proposer, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
+
+
+def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:
+    """Train both on what the solver got right."""
+    proposed = propose_tasks(s.propose, curriculum=last.curriculum)
+    rollouts = generate_rollouts(s.generate, policy=last.solver, tasks=proposed.tasks).rollouts
+    verdicts = verify_rollouts(s.verify, tasks=proposed.tasks, rollouts=rollouts).verdicts
+    new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verdicts, kept=last.kept)
+    data = {"newest": new.examples, "kept": new.next_kept, "base": last.base, "items": proposed.items}
+    solver, proposer = (
+        finetune_policy(s.finetune, policy=policy, **data).candidate for policy in (last.solver, last.proposer)
+    )
+    results = evaluate_policies(s.evaluate, candidate=solver, champion=last.solver, items=proposed.items).results
+    decision = gate_candidate(
+        s.gate,
+        rollouts=rollouts,
+        verdicts=verdicts,
+        examples=new.examples,
+        candidate=solver,
+        results=results,
+        history=last.history,
+    ).decision
+    return last._replace(solver=solver, proposer=proposer, kept=new.next_kept), decision
+
+
+recipe = Recipe("two-roles", TwoRoles, start, round, Turn)

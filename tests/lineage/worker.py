@@ -1,0 +1,179 @@
+"""Processes that promote, are killed at a step of it, or race. Run as a program: it prints what it saw as JSON.
+
+Each attempt is a child of its own, forked before MLflow was used, so that a kill takes nothing else with it.
+"""
+
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow import MlflowClient
+from selfloop.errors import UserError
+from selfloop.lineage import decisions
+from selfloop.lineage.registry import Registry
+
+NAME = os.environ.get("SELFLOOP_RACE_NAME", "adder")
+WRITES = [
+    "create_registered_model",
+    "create_model_version",
+    "set_model_version_tag",
+    "set_registered_model_alias",
+    "delete_registered_model_alias",
+    "create_run",
+    "log_batch",
+    "set_tag",
+    "set_terminated",
+]
+
+
+def started(work: Callable[[], Any]) -> tuple[int, int]:
+    """A forked process that does some work, and where it tells what it returned."""
+    receiver, sender = os.pipe()
+    process = os.fork()
+    if process == 0:
+        os.close(receiver)
+        status = 1
+        try:
+            os.write(sender, json.dumps(work()).encode())
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(sender)
+    return process, receiver
+
+
+def ended(process: int, receiver: int) -> tuple[int, Any]:
+    """The exit status of such a process, and what it returned."""
+    with os.fdopen(receiver, "rb") as told:
+        said = told.read()
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), json.loads(said) if said else None
+
+
+def child(work: Callable[[], Any]) -> tuple[int, Any]:
+    """Do some work in a forked process: its exit status, and what it returned."""
+    return ended(*started(work))
+
+
+def killed_at(step: int, before: bool) -> None:
+    """From now on, die at the n-th write to MLflow: before it, or after it was done."""
+    done = 0
+
+    def dying(original: Callable[..., Any]) -> Callable[..., Any]:
+        def write(*words: Any, **named: Any) -> Any:
+            nonlocal done
+            done += 1
+            if done == step and before:
+                os.kill(os.getpid(), signal.SIGKILL)
+            try:
+                return original(*words, **named)
+            finally:
+                if done == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return write
+
+    for name in WRITES:
+        setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
+
+
+def use(place: Path) -> None:
+    """Use the registry in a folder."""
+    uri = os.environ.get("SELFLOOP_RACE_URI") or f"sqlite:///{place}/mlflow.db"
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+
+
+def seen(place: Path) -> dict[str, Any]:
+    """What a reader of the registry finds, before and after it is settled."""
+    use(place)
+    registry = Registry(NAME)
+    alias = registry.aliases().get("champion")
+    moves = [move.version for move in registry.moves()]
+    head = registry.settle()
+    return {"alias": alias, "moves": moves, "head": head and head.version, "settled": registry.aliases()["champion"]}
+
+
+def kills(prepared: Path, work: Callable[[], Any], look: Callable[[Path], Any]) -> list[dict[str, Any]]:
+    """Kill the work at each of its writes, in a fresh copy of a registry, and look; then let it be done."""
+    found: list[dict[str, Any]] = []
+    for step in range(1, 60):
+        for before in (True, False):
+            place = prepared.parent / f"killed-{step}-{before}"
+            shutil.copytree(prepared, place)
+
+            def dies(place: Path = place, step: int = step, before: bool = before) -> Any:
+                use(place)
+                os.chdir(place)
+                killed_at(step, before)
+                return work()
+
+            status, _ = child(dies)
+            first = child(partial(look, place))[1]
+
+            def again(place: Path = place) -> Any:
+                use(place)
+                os.chdir(place)
+                try:
+                    return work()
+                except UserError as error:
+                    return str(error)
+
+            said = child(again)
+            found.append({"status": status, "seen": first, "again": said, "then": child(partial(look, place))[1]})
+            if status == 0:
+                return found
+    return found
+
+
+def promotes() -> int:
+    """A person's promotion of version 4."""
+    return decisions.promote(NAME, "4", "better").version
+
+
+def races(place: Path, number: int) -> list[Any]:
+    """Two people promote different versions at the same moment, over and over; what each was told, and who won."""
+    rounds = []
+    for _ in range(number):
+        (ready, go), (looked, look) = os.pipe(), os.pipe()
+
+        def contends(version: int, ready: int = ready, look: int = look) -> Any:
+            use(place)
+            registry = Registry(NAME)
+            head = registry.settle()
+            os.write(look, b".")
+            os.read(ready, 1)  # both have seen the same champion, and now go
+            try:
+                return {"won": registry.move(version, "promote", "a race", head).version}
+            except UserError as error:
+                return {"lost": str(error)}
+
+        both = [started(partial(contends, version)) for version in child(partial(next_two, place))[1]]
+        for _ in both:
+            os.read(looked, 1)
+        os.write(go, b"go")
+        told = [ended(*each)[1] for each in both]
+        rounds.append({"told": told, **child(partial(seen, place))[1]})
+    return rounds
+
+
+def next_two(place: Path) -> list[int]:
+    """Two versions that are not in force."""
+    use(place)
+    registry = Registry(NAME)
+    head = registry.settle()
+    assert head is not None
+    return [number for number in registry.versions() if number != head.version][:2]
+
+
+if __name__ == "__main__":
+    what, folder = sys.argv[1], Path(sys.argv[2])
+    result = kills(folder, promotes, seen) if what == "kills" else races(folder, int(sys.argv[3]))
+    print(json.dumps(result))
