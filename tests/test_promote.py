@@ -26,7 +26,7 @@ def _never(*_: Any) -> Any:
     raise AssertionError
 
 
-RECIPE: Recipe[Settings] = Recipe("two-roles", Settings, _never, _never, Turn)
+RECIPE: Recipe[Settings] = Recipe("two-roles", Settings, _never, _never, Turn, roles=("solver", "proposer"))
 
 
 @pytest.fixture
@@ -55,9 +55,11 @@ def _promoted(tmp_path: Path, last: Path, candidate: Path, decision: dict[str, A
     return new
 
 
-def test_the_roles_of_a_recipe_are_the_policies_that_go_from_round_to_round() -> None:
-    assert RECIPE.roles == ["solver", "proposer"]
+def test_a_role_is_a_policy_that_goes_from_round_to_round() -> None:
     assert list(RECIPE.state) == ["solver", "proposer", "memory"]
+    for role in ("memory", "judge"):
+        with pytest.raises(TypeError, match=f"Role '{role}' of recipe 'two-roles' is no Model in Turn"):
+            Recipe("two-roles", Settings, _never, _never, Turn, roles=(role,))
 
 
 @pytest.mark.parametrize(("verdict", "promoted"), [("promoted", True), ("rejected", False), ("pending", False)])

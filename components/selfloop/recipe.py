@@ -119,11 +119,11 @@ class Driver(Executor, Protocol):
 class Recipe(typing.Generic[S]):
     """A loop.
 
-    ``turn`` is a ``NamedTuple``: the artifacts that go from round to round, the bool ``goes_on`` among them. Its models
-    are the loop's roles. ``round`` gives the next turn, with the candidate of each role, and the gate's decision: an
-    artifact with ``promoted``, ``verdict`` and ``reason``. ``finish`` measures what the loop came to, where it runs in
-    process. ``needs`` says which features of an environment the loop asks for; ``control`` are the settings of its
-    control arm.
+    ``turn`` is a ``NamedTuple``: the artifacts that go from round to round, the bool ``goes_on`` among them; ``roles``
+    names the policies among them that the loop improves. ``round`` gives the next turn, with the candidate of each
+    role, and the gate's decision: an artifact with ``promoted``, ``verdict`` and ``reason``. ``finish`` measures what
+    the loop came to, where it runs in process. ``needs`` says which features of an environment the loop asks for;
+    ``control`` are the settings of its control arm.
     """
 
     name: str
@@ -131,10 +131,16 @@ class Recipe(typing.Generic[S]):
     start: Callable[[S], Any]
     round: Callable[[S, Any], tuple[Any, Any]]
     turn: type[Any]
+    roles: tuple[str, ...] = ("champion",)
     finish: Callable[[S, Any], Mapping[str, Any]] | None = None
     paper: str = ""
     needs: Callable[[S], set[str]] = lambda settings: set()
     control: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for role in self.roles:
+            if self.carried.get(role) is not Model:
+                raise TypeError(f"Role '{role}' of recipe '{self.name}' is no Model in {self.turn.__name__}.")
 
     @property
     def summary(self) -> str:
@@ -208,11 +214,6 @@ class Recipe(typing.Generic[S]):
     def state(self) -> dict[str, type[Artifact]]:
         """What a round takes from the last one: all that is carried but the pages for people."""
         return {name: kind for name, kind in self.carried.items() if not is_file(kind)}
-
-    @cached_property
-    def roles(self) -> list[str]:
-        """The policies of the loop: those that are carried."""
-        return [name for name, kind in self.carried.items() if issubclass(kind, Model)]
 
     @cached_property
     def run_params_type(self) -> type[Params]:

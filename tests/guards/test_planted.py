@@ -2,18 +2,48 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp.dsl import Artifact, Dataset, Model
+from selfloop.artifacts import read_json
+from selfloop.errors import HaltedError
 from selfloop.finetune import PretrainParams, pretrain_policy
+from selfloop.guards import find_guard, guards
+from selfloop.inprocess import run
 from selfloop.propose import BaseParams, draw_base
+from selfloop.recipe import find_recipe
 
 from . import planted
-from .planted import COLLAPSING, DRIFTING, HACKED, HEALTHY, Round, rounds
+from .planted import COLLAPSING, DRIFTING, HACKED, HEALTHY
+
+Rounds = list[dict[str, Any]]
 
 
-def levels(told: list[Round], name: str) -> set[str]:
-    return {round.alarms[name].level for round in told}
+@pytest.fixture(autouse=True)
+def _found_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "planted", planted)
+
+
+def ran(policy: Path, root: Path, rounds: int, seed: int, *more: dict[str, Any]) -> Rounds:
+    """What a loop's report tells of its rounds."""
+    recipe = find_recipe("length-generalization")
+    settings = recipe.resolve(
+        {"policy": str(policy), "rounds": rounds, "seed": seed, "measure": {"per_level": 1}}, *more
+    )
+    turn, _ = run(recipe, settings, root)
+    return list(read_json(turn.history.path)["rounds"])
+
+
+def unheeded() -> dict[str, Any]:
+    """Whatever the guards measure, the loop goes on, and promotes every candidate."""
+    beyond = {name: 1e9 if guard.bad == "high" else -1e9 for name, guard in guards().items()}
+    return {"gate": {"require": "nothing", "warn": beyond, "halt": beyond}}
+
+
+def levels(rounds: Rounds, name: str) -> list[str]:
+    """What the guard would have said, round by round."""
+    return [find_guard(name).level(round["decision"]["guards"][name]["value"]) for round in rounds]
 
 
 @pytest.fixture(scope="session")
@@ -32,35 +62,65 @@ def able(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_majority_vote_that_collapses_trips(trained: Path, tmp_path: Path) -> None:
-    told = list(rounds(trained, tmp_path, 5, COLLAPSING, seed=10, gated=False))
+    told = ran(trained, tmp_path, 5, 10, COLLAPSING, unheeded())
     for name in ("distinct", "entropy"):
-        assert told[0].alarms[name].level == "green"
-        assert told[-1].alarms[name].level != "green"
+        assert levels(told, name)[0] == "green"
+        assert levels(told, name)[-1] != "green"
     for name in ("precision", "divergence"):
         assert "red" in levels(told, name)
-    assert "green" not in {round.alarms["gap"].level for round in told[-2:]}
+    assert "green" not in levels(told, "gap")[-2:]
 
 
 def test_a_majority_vote_that_drifts_from_the_truth_trips(able: Path, tmp_path: Path) -> None:
-    told = list(rounds(able, tmp_path, 5, DRIFTING, seed=10, gated=False))
-    first, last = (round.alarms["precision"] for round in (told[0], told[-1]))
-    assert first.level != "red"
-    assert last.level == "red"
+    told = ran(able, tmp_path, 5, 10, DRIFTING, unheeded())
+    assert levels(told, "precision")[0] != "red"
+    assert levels(told, "precision")[-1] == "red"
 
 
-def test_a_judge_that_is_hacked_trips(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "planted", planted)
-    told = list(rounds(trained, tmp_path, 4, HACKED, seed=10, gated=False))
-    assert told[-1].score > told[0].score
-    assert told[-1].truth < told[0].truth
-    assert told[0].alarms["divergence"].level == "green"
-    assert told[-1].alarms["divergence"].level == "red"
+def test_a_judge_that_is_hacked_trips(trained: Path, tmp_path: Path) -> None:
+    told = ran(trained, tmp_path, 4, 10, HACKED, unheeded())
+    assert levels(told, "divergence")[0] == "green"
+    assert levels(told, "divergence")[-1] == "red"
     assert "red" in levels(told, "precision")
+    truth = [round["audit"]["true_positive"] + round["audit"]["false_negative"] for round in told]
+    assert truth[-1] < truth[0], "what the judge likes is trained for, at the price of the truth"
+
+
+@pytest.mark.parametrize(
+    ("loop", "guard"),
+    [(COLLAPSING, "precision"), (COLLAPSING, "divergence"), (HACKED, "precision"), (HACKED, "divergence")],
+    ids=["collapse: precision", "collapse: divergence", "hacked: precision", "hacked: divergence"],
+)
+def test_a_guard_halts_such_a_loop_and_the_champion_stays(
+    trained: Path, tmp_path: Path, loop: dict[str, Any], guard: str
+) -> None:
+    with pytest.raises(HaltedError, match=rf"guard '{guard}' halted the loop: .* look at .* The champion stays"):
+        ran(
+            trained,
+            tmp_path,
+            6,
+            10,
+            loop,
+            {"gate": {"require": "nothing", "guards": [guard], "warn": {guard: find_guard(guard).halt}}},
+        )
+    last = max(tmp_path.glob("round-*"))
+    assert not list(last.glob("promote_*/new_champion/manifest.json"))
+    assert list(last.glob("report_round-*/report")), "the report tells of the round that was halted"
 
 
 def test_a_healthy_loop_is_green_all_the_way(able: Path, tmp_path: Path) -> None:
-    told = list(rounds(able, tmp_path, 5, HEALTHY, seed=13))
-    assert told[-1].told["state"]["frontier"] > 3
-    seen = {name for round in told for name, alarm in round.alarms.items() if alarm.value is not None}
-    assert seen >= {"distinct", "entropy", "precision", "gap", "length", "forgetting", "contamination", "divergence"}
-    assert {alarm.level for round in told for alarm in round.alarms.values()} == {"green"}
+    told = ran(able, tmp_path, 5, 13, HEALTHY, {"gate": {"require": "nothing"}})
+    assert told[-1]["state"]["frontier"] > 3
+    seen = [(name, alarm) for round in told for name, alarm in round["decision"]["guards"].items()]
+    measured = {name for name, alarm in seen if alarm["value"] is not None}
+    assert measured >= {
+        "distinct",
+        "entropy",
+        "precision",
+        "gap",
+        "length",
+        "forgetting",
+        "contamination",
+        "divergence",
+    }
+    assert {alarm["level"] for _, alarm in seen} == {"green"}

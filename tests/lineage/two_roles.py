@@ -78,4 +78,4 @@ def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:
     return last._replace(solver=solver, proposer=proposer, kept=new.next_kept), decision
 
 
-recipe = Recipe("two-roles", TwoRoles, start, round, Turn)
+recipe = Recipe("two-roles", TwoRoles, start, round, Turn, roles=("solver", "proposer"))

@@ -93,6 +93,21 @@ def _print(line: Text) -> None:
         console.print(line, soft_wrap=True)
 
 
+def say_what_is_in_force(name: str, run: str) -> None:
+    """Say it where a run came to a policy that is not the champion, because another run's is."""
+    from selfloop.lineage.registry import Registry
+
+    registry = Registry(name)
+    head, versions = registry.settle(), registry.versions()
+    promoted = [v.number for v in versions.values() if (v.tag("run"), v.tag("verdict")) == (run, "promoted")]
+    if head and promoted and versions[head.version].tag("run") != run:
+        console.print(
+            f"The champion stays version {head.version}, which another run made: this one began elsewhere. To put its "
+            f"own in force: selfloop promote {name} {promoted[-1]} --reason ...",
+            soft_wrap=True,
+        )
+
+
 @app.command()
 def promote(
     name: Name, version: Reference, reason: Reason, tracking_uri: TrackingUri = None, store: StoreUri = None

@@ -240,7 +240,7 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path) -> None:
     """Run a recipe in this process, with the display, MLflow, and the summary at the end."""
     from selfloop import inprocess, lineage
     from selfloop.artifacts import manifest_of, read_json, sidecar_of
-    from selfloop.cli.lineage import show
+    from selfloop.cli.lineage import say_what_is_in_force, show
     from selfloop.display import Terminal, rounds_table
     from selfloop.report.render import render
 
@@ -263,6 +263,7 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path) -> None:
         console.print(rounds_table(read_json(turn.history.path), console.width))
         console.print()
     show(settings.model, run=run_id)
+    say_what_is_in_force(settings.model, run_id)
     console.print()
     for name, value in measured.items():
         console.print(f"Measured: {name} {value}")

@@ -94,7 +94,7 @@ def kept(artifacts: Mapping[str, Artifact]) -> dict[str, Reference]:
 
 def fetched(reference: Reference) -> Path:
     """The artifact on this machine. Raises ``UserError`` where its object is gone or is not what it was."""
-    place = store().get(reference.uri)
+    place = _placed(reference.uri)
     found = manifest_of(place).digest
     if found != reference.digest:
         raise UserError(
@@ -114,7 +114,15 @@ def write(record: Record) -> str:
 
 def read(uri: str) -> Record:
     """The record at a URI. Raises ``UserError`` where there is none."""
-    return Record.model_validate(read_json(store().get(uri)))
+    return Record.model_validate(read_json(_placed(uri)))
+
+
+def _placed(uri: str) -> Path:
+    """Where an artifact lies on this machine, found by its key in this process's store, which may have moved, or at its
+    URI.
+    """
+    place, _, key = uri.rstrip("/").rpartition("/")
+    return (store() if store().has(key) else _opened(place)).get(key)
 
 
 def software() -> dict[str, str]:

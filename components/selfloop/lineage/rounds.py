@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -110,7 +110,7 @@ class _Round(NamedTuple):
     given: Mapping[str, Artifact]
     decision: Mapping[str, Any]
 
-    def _pick(self, names: list[str], prefix: str = "") -> dict[str, Artifact]:
+    def _pick(self, names: Iterable[str], prefix: str = "") -> dict[str, Artifact]:
         return {name: self.given[prefix + name] for name in names}
 
     @property
