@@ -104,7 +104,7 @@ def test_a_run_ends_with_its_table_champion_report_and_mlflow(
     # a table altered behind the manifest's back, and the stages that read it lost
     results = next((tmp_path / "run" / "round-02").glob("evaluate_policies-*/results/shard-00000.parquet"))
     results.write_bytes(results.read_bytes()[:-1])
-    for lost in (tmp_path / "run" / "round-02").glob("promote_candidate-*"):
+    for lost in (tmp_path / "run" / "round-02").glob("gate_candidate-*"):
         shutil.rmtree(lost)
     _refused(selfloop(*tiny), f"{results} was altered after it was sealed: remove")
     shutil.rmtree(results.parents[1])

@@ -31,6 +31,23 @@ def test_every_table_and_policy_is_the_same_in_every_mode(
     assert {digest for values in made.values() for digest in values} == {d for v in in_process.values() for d in v}
 
 
+def test_policies_go_through_the_store_where_there_is_one(
+    tmp_path: Path,
+    small: dict[str, Any],
+    in_process: dict[tuple[str, str], list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SELFLOOP_STORE", str(tmp_path / "store"))
+    recipe = find_recipe("length-generalization")
+    run_locally(recipe, recipe.resolve(small), tmp_path / "kfp")
+    assert not list((tmp_path / "kfp").rglob("*.safetensors")), "KFP carried references only"
+    policies = [key for key in in_process if key[0] in ("pretrain_policy", "finetune_policy")]
+    sent = {digest for values in digests(tmp_path / "store").values() for digest in values}
+    assert sent == {digest for key in policies for digest in in_process[key]}
+    tables = {key: value for key, value in in_process.items() if key not in policies}
+    assert {key: digests(tmp_path / "kfp").get(key) for key in tables} == tables
+
+
 @pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
 def test_rounds_stop_when_the_stop_rule_says_so(tmp_path: Path, small: dict[str, Any], fused: bool) -> None:
     recipe = find_recipe("length-generalization")

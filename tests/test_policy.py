@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kfp.dsl import Model
-from selfloop.artifacts import manifest_of, seal
+from selfloop.artifacts import check, manifest_of, seal
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.policy import (
@@ -26,6 +26,7 @@ from selfloop.policy import (
     scratch_tokenizer,
     seed_of,
 )
+from selfloop.store import open_store
 
 
 @pytest.fixture
@@ -137,10 +138,16 @@ def test_a_source_that_is_not_there_is_refused(source: str) -> None:
         check_source(source)
 
 
-@pytest.mark.parametrize("source", ["s3://bucket/policy", "models:/policy/1"])
-def test_a_source_that_cannot_be_read_yet_is_refused(source: str) -> None:
-    with pytest.raises(UserError, match=f"cannot be read from {source} yet"):
-        check_source(source)
+def test_a_policy_in_a_store_is_fetched_from_there(trained: Path, tmp_path: Path) -> None:
+    kept = open_store(str(tmp_path / "store")).put(trained)
+    fetch_policy(FetchParams(source=kept), policy=Model(uri=str(tmp_path / "fetched")))
+    assert check(tmp_path / "fetched").digest == check(trained).digest
+
+
+@pytest.mark.parametrize("source", ["models:/policy", "models:/a/b/c", "models:/@champion"])
+def test_a_source_in_the_registry_that_names_no_version_is_refused(source: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"'{source}' names no version: write models:/NAME@champion"):
+        fetch_policy(FetchParams(source=source), policy=Model(uri=str(tmp_path / "fetched")))
 
 
 def test_a_directory_that_is_no_policy_is_refused_as_a_source(tmp_path: Path) -> None:

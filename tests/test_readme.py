@@ -44,5 +44,11 @@ def test_the_readme_names_only_commands_that_exist() -> None:
     assert named <= known
 
 
+def test_the_readme_lists_the_stages_that_there_are() -> None:
+    from selfloop.stages import as_markdown
+
+    assert as_markdown() in README
+
+
 def test_no_place_of_the_readme_waits_to_be_filled() -> None:
     assert "<!--" not in README

@@ -29,13 +29,13 @@ class Fused(Recipe[S]):
 
     def begin(self, settings: S) -> Any:
         """The start in one component."""
-        outputs = self.whole.fused_start(self.run_params(settings))
+        outputs = self.whole.fused_start(self.whole.run_params(settings))
         return self.turned(outputs, outputs.returned)
 
     def take_turn(self, settings: S, last: Any) -> Any:
         """A round in one component."""
         given = {name: getattr(last, name) for name in self.state}
-        outputs = self.whole.fused_round(self.run_params(settings), **given)
+        outputs = self.whole.fused_round(self.whole.run_params(settings), **given)
         return self.turned(outputs, outputs.returned)
 
 

@@ -296,11 +296,20 @@ def kfp_type(annotation: Any, what: str) -> str:
 
 
 def enter(target: str, given: Mapping[str, Any]) -> bool | None:
-    """Run the stage at ``target`` from a flat mapping of parameters and artifacts, as a container does."""
+    """Run the stage at ``target`` from a flat mapping of parameters and artifacts, as a container does.
+
+    Where ``SELFLOOP_STORE`` is set, policies go from pod to pod through the store, and KFP carries references to them.
+    """
+    from selfloop import references
+
     found = load(target)
     values = {name: value for name, value in given.items() if name in found.params.model_fields}
-    artifacts_given = {name: given[name] for name in (*found.inputs, *found.outputs)}
-    return found.run(validated(found.params, values, found.name), artifacts_given)
+    inputs = {name: references.followed(given[name]) for name in found.inputs}
+    outputs = {name: given[name] for name in found.outputs}
+    returned = found.run(validated(found.params, values, found.name), inputs | outputs)
+    for output in outputs.values():
+        references.left(output)
+    return returned
 
 
 def load(target: str) -> Stage:

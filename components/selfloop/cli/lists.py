@@ -48,6 +48,18 @@ def stages_(
     console.print(table)
 
 
+@app.command("guards")
+def guards_() -> None:
+    """List what is watched each round, with the lines beyond which a person must approve and the loop halts."""
+    from selfloop.guards import guards
+
+    table = Table("guard", "what it watches", "warns", "halts", box=None)
+    for guard in guards().values():
+        side = "from" if guard.bad == "high" else "down to"
+        table.add_row(guard.name, guard.watches, f"{side} {guard.warn:g}", f"{side} {guard.halt:g}")
+    console.print(table)
+
+
 @app.command("environments")
 def environments_(
     name: Annotated[str | None, typer.Argument(help="An environment, for three of its tasks.")] = None,
