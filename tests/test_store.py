@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selfloop import store as module
 from selfloop.artifacts import manifest_of, seal
 from selfloop.errors import UserError
-from selfloop.store import Cache, DirectoryStore, S3Store, Store, key_of, open_store
+from selfloop.store import INDEXED_BYTES, Store, key_of, open_store
+from selfloop.store.cache import Cache
+from selfloop.store.directory import DirectoryStore
+from selfloop.store.s3 import S3Store
 
-WEIGHTS = os.urandom(module.INDEXED_BYTES + 1)
+WEIGHTS = os.urandom(INDEXED_BYTES + 1)
 
 segments = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), max_size=12)
 names = st.lists(segments.filter(lambda name: name not in ("", ".", "..")), min_size=1, max_size=3).map("/".join)
@@ -326,7 +328,7 @@ def test_the_cache_never_drops_what_is_held(three: dict[str, Path], tmp_path: Pa
 HOLD = """
 import sys
 from pathlib import Path
-from selfloop.store import Cache
+from selfloop.store.cache import Cache
 Cache(Path(sys.argv[1]), 1).get(sys.argv[2], lambda place: None)
 print("held", flush=True)
 sys.stdin.read()

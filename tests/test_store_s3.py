@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from selfloop import store as module
 from selfloop.artifacts import Manifest, file_digest, manifest_of
 from selfloop.errors import UserError
-from selfloop.store import key_of, open_store
+from selfloop.store import connection, key_of, open_store, refusals, transfers
 
 from . import s3
 from .faults import ALWAYS, Fault, Proxy, proxied
@@ -31,11 +30,12 @@ PART = 128 * 1024
 SHARD = 16 * PART
 PROGRAM = f"""
 import sys
-import selfloop.store as module
-module.PART_BYTES, module.INDEXED_BYTES = {PART}, {PART}
+from selfloop.errors import UserError
+from selfloop.store import open_store, transfers
+transfers.PART_BYTES, transfers.INDEXED_BYTES = {PART}, {PART}
 try:
-    print(getattr(module.open_store(sys.argv[1]), sys.argv[2])(sys.argv[3]))
-except module.UserError as error:
+    print(getattr(open_store(sys.argv[1]), sys.argv[2])(sys.argv[3]))
+except UserError as error:
     sys.exit(str(error))
 """
 
@@ -74,10 +74,10 @@ def proxy(server: s3.Server) -> Iterator[Proxy]:
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PART_BYTES", PART)
-    monkeypatch.setattr(module, "INDEXED_BYTES", PART)
-    monkeypatch.setattr(module, "PAUSES_S", (0.01, 0.05))
-    monkeypatch.setattr(module, "BACKOFF_S", 0.001)
+    monkeypatch.setattr(transfers, "PART_BYTES", PART)
+    monkeypatch.setattr(transfers, "INDEXED_BYTES", PART)
+    monkeypatch.setattr(refusals, "PAUSES_S", (0.01, 0.05))
+    monkeypatch.setattr(connection, "BACKOFF_S", 0.001)
 
 
 @pytest.fixture
