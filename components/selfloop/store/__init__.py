@@ -1,0 +1,127 @@
+"""Artifacts by digest, in a directory or on any S3: sent and fetched in parallel, resumed, verified, whole or absent.
+
+A store holds a folder for each artifact, under the digest of its files, and beside these folders the names of files by
+their own digest::
+
+    <store>/<key>/config.json
+    <store>/<key>/model-00001-of-00002.safetensors
+    <store>/<key>/manifest.json                        written last, once: from then on the artifact is there
+    <store>/files/<sha256>                             names a <key>/<file> with these bytes: they are not sent again
+
+The sidecar, which no digest covers, goes along where there is one. ``delete`` is for artifacts that nobody is putting.
+
+On S3, files go in parts, and an upload that broke off goes on from the parts that the server has. Credentials come from
+the environment, ``~/.aws/credentials`` or the machine's role, the server's address from ``AWS_ENDPOINT_URL_S3``,
+``AWS_ENDPOINT_URL`` or ``MLFLOW_S3_ENDPOINT_URL``. What is fetched lies in a cache that all processes of a machine
+share: ``SELFLOOP_CACHE`` (``~/.cache/selfloop``), at most ``SELFLOOP_CACHE_BYTES`` (50 GB) and what is in use.
+
+Reading order: ``directory`` and ``folders``; then ``s3``, which stands on ``transfers`` (files in parallel parts),
+``objects`` (single requests), ``connection``, ``refusals`` (what a server says) and ``cache``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from selfloop.artifacts import Manifest
+from selfloop.errors import UserError
+
+INDEX = "files"
+INDEXED_BYTES = 1024**2
+KEY = re.compile(r"[0-9a-f]{64}")
+AGAIN = "run the same command again, what was sent is kept"
+
+
+def key_of(manifest: Manifest) -> str:
+    """The key of an artifact: SHA-256 over the names and digests of its files. A policy's digest is the same."""
+    names = sorted(manifest.files, key=lambda name: PurePosixPath(name).parts)
+    return hashlib.sha256("".join(f"{name}\0{manifest.files[name]}\n" for name in names).encode()).hexdigest()
+
+
+def open_store(uri: str) -> Store:
+    """The store at ``s3://bucket/prefix``, at a ``file://`` URI or in a directory, which is made when it is used.
+
+    Raises ``UserError`` for other places. Nothing is contacted before the store is used.
+    """
+    from selfloop.store.directory import DirectoryStore
+
+    scheme, _, rest = uri.partition("://")
+    if not rest:
+        return DirectoryStore(Path(uri).expanduser())
+    if scheme == "file":
+        return DirectoryStore(Path(unquote(urlsplit(uri).path)))
+    if scheme == "s3":
+        from selfloop.store.s3 import S3Store
+
+        return S3Store(uri)
+    raise UserError(f"{uri} is no place for artifacts: give a directory or s3://bucket/prefix.")
+
+
+class Store(ABC):
+    """Artifacts by key. Every method raises ``UserError``, one sentence, for what a person can mend."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    @abstractmethod
+    def put(self, directory: str | Path) -> str:
+        """Store a sealed artifact, where it is not stored already. Returns its URI, ``<store's URI>/<key>``.
+
+        Raises ``UserError`` where a file is missing or is not what was sealed. After any error or kill the artifact
+        is absent, and the next ``put`` goes on with what has arrived.
+        """
+
+    @abstractmethod
+    def get(self, uri_or_key: str) -> Path:
+        """The artifact's directory on this machine, whole and verified; it is only to be read.
+
+        Raises ``UserError`` where the artifact is not in the store, or a file of it is not what was put.
+        """
+
+    @abstractmethod
+    def has(self, key: str) -> bool:
+        """Whether the artifact is in the store."""
+
+    @abstractmethod
+    def keys(self) -> Iterator[str]:
+        """The keys of all artifacts in the store, in order."""
+
+    @abstractmethod
+    def size(self, key: str) -> int:
+        """The bytes of all files of an artifact. Raises ``UserError`` where it is not in the store."""
+
+    @abstractmethod
+    def delete(self, key: str) -> None:
+        """Remove an artifact, or what is left of one. From the first moment on it is not there any more."""
+
+    def close(self) -> None:  # noqa: B027 (a directory holds nothing)
+        """Let go of what is in use: the directories that ``get`` returned may go from now on."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def key(self, uri_or_key: str) -> str:
+        """The key in a URI of this store. Raises ``UserError`` for anything else."""
+        given = uri_or_key.removeprefix("file://").removesuffix("/")
+        key = given.removeprefix(f"{self.uri}/")
+        if not KEY.fullmatch(key):
+            raise UserError(f"{uri_or_key} is not an artifact of {self.uri}: give a key, or {self.uri}/<key>.")
+        return key
+
+    def _absent(self, key: str) -> UserError:
+        return UserError(f"There is no artifact {self.uri}/{key}: it was not put there, or it was deleted.")
+
+    def _altered(self, key: str, name: str) -> UserError:
+        return UserError(
+            f"{self.uri}/{key}/{name} is not what was put there (its digest differs): "
+            f"delete {self.uri}/{key} and put the artifact again."
+        )

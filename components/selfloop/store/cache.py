@@ -1,0 +1,111 @@
+"""Artifacts on this machine that came from elsewhere."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from selfloop.artifacts import check
+from selfloop.errors import UserError
+from selfloop.store import KEY, folders
+
+CACHE_BYTES = 50 * 10**9
+
+
+class Cache:
+    """Artifacts that were fetched, for all processes of a machine, up to a number of bytes.
+
+    What a process has got it holds until it ends or closes the cache, and what is held is never removed, even where
+    that is more than the limit. Otherwise the artifacts go first that were last got longest ago.
+    """
+
+    def __init__(self, place: Path, limit_bytes: int = CACHE_BYTES) -> None:
+        self.place, self.limit_bytes = place, limit_bytes
+        self._held: dict[str, int] = {}
+
+    @classmethod
+    def of_machine(cls) -> Self:
+        """The cache that the environment names: ``SELFLOOP_CACHE`` and ``SELFLOOP_CACHE_BYTES``."""
+        home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        place = Path(os.environ.get("SELFLOOP_CACHE") or Path(home, "selfloop")).expanduser()
+        limit = os.environ.get("SELFLOOP_CACHE_BYTES") or str(CACHE_BYTES)
+        if not limit.isdecimal():
+            raise UserError(f"SELFLOOP_CACHE_BYTES is '{limit}': give a whole number of bytes.")
+        return cls(place.absolute(), int(limit))
+
+    def get(self, key: str, fetch: Callable[[Path], None]) -> Path:
+        """An artifact's directory, held from now on; ``fetch`` fills it, or goes on with it, and verifies."""
+        self.place.mkdir(parents=True, exist_ok=True)
+        fetched = False
+        while not (key in self._held or self._hold(key, verified=fetched)):
+            self._fill(key, fetch)
+            fetched = True
+        os.utime(self.place / key)
+        return self.place / key
+
+    def make_room(self, needed_bytes: int, key: str) -> None:
+        """Remove what was last got longest ago, until there is room for an artifact."""
+        sizes: dict[str, int] = {}
+        used: dict[str, float] = {}
+        for path in self.place.iterdir():
+            name = path.name.removeprefix(".").removesuffix(".partial")
+            if KEY.fullmatch(name) and name != key and path.is_dir():
+                sizes[name] = sizes.get(name, 0) + folders.bytes_in(path)
+                with suppress(FileNotFoundError):
+                    used[name] = max(used.get(name, 0.0), path.stat().st_mtime)
+        excess = sum(sizes.values()) + needed_bytes - self.limit_bytes
+        for name in sorted(used, key=used.__getitem__):
+            if excess <= 0:
+                break
+            if self.remove(name):
+                excess -= sizes[name]
+
+    def remove(self, key: str) -> bool:
+        """Remove an artifact that nobody holds. Returns whether nobody did."""
+        path = folders.lock_of(self.place, key)
+        try:
+            lock = folders.lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        try:
+            folders.remove(self.place, key)
+            path.unlink()
+        finally:
+            os.close(lock)
+        return True
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        while self._held:
+            os.close(self._held.popitem()[1])
+
+    def _hold(self, key: str, verified: bool) -> bool:
+        """Hold an artifact that is here and is what was fetched. What is not goes, unless somebody else holds it."""
+        lock = folders.lock(folders.lock_of(self.place, key), fcntl.LOCK_SH)
+        try:
+            if not folders.is_whole(self.place, key):
+                os.close(lock)
+                return False
+            if not verified:
+                check(self.place / key)
+        except UserError:
+            os.close(lock)
+            if not self.remove(key):
+                raise
+            return False
+        self._held[key] = lock
+        return True
+
+    def _fill(self, key: str, fetch: Callable[[Path], None]) -> None:
+        with folders.locked(folders.lock_of(self.place, key)):
+            if folders.is_whole(self.place, key):
+                return
+            unfinished = folders.unfinished(self.place, key)
+            unfinished.mkdir(exist_ok=True)
+            fetch(unfinished)
+            folders.finish(self.place, key)
+        self.make_room(folders.bytes_in(self.place / key), key)
