@@ -40,9 +40,9 @@ def other(trained: Path, tmp_path: Path) -> Path:
     return place
 
 
-def _promoted(tmp_path: Path, last: Path, candidate: Path, decision: dict[str, Any]) -> dict[str, Model]:
+def _promoted(tmp_path: Path, last: Path, candidate: Path, decision: dict[str, Any]) -> dict[str, Artifact]:
     memory = sealed_value(tmp_path / "memory", {"frontier": 1})
-    new = {role: Model(uri=str(tmp_path / "new" / role)) for role in RECIPE.roles}
+    new = {name: kind(uri=str(tmp_path / "new" / name)) for name, kind in RECIPE.state.items()}
     RECIPE.promote(
         RECIPE.run_params(RECIPE.resolve().bound(1)),
         decision=sealed_value(tmp_path / "decision", decision),
@@ -50,9 +50,10 @@ def _promoted(tmp_path: Path, last: Path, candidate: Path, decision: dict[str, A
         next_memory=memory,
         **{role: Model(uri=str(last)) for role in RECIPE.roles},
         **{f"next_{role}": Model(uri=str(candidate)) for role in RECIPE.roles},
-        **{f"new_{role}": model for role, model in new.items()},
+        **{f"new_{name}": artifact for name, artifact in new.items()},
     )
-    return new
+    assert manifest_of(new["memory"].path) == manifest_of(memory.path), "the state goes on in any case"
+    return {role: new[role] for role in RECIPE.roles}
 
 
 def test_a_role_is_a_policy_that_goes_from_round_to_round() -> None:

@@ -27,6 +27,7 @@ class RestoreParams(Params):
     origin: str = Field(
         description="A version as NAME/VERSION, or NAME/VERSION+LATER to take the loop's state from a later one."
     )
+    environment: str = Field(description="The taskset; the version must have been trained on it.")
 
 
 def promote_stage(recipe: Recipe[Any]) -> Stage:
@@ -36,23 +37,24 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         from selfloop import lineage
 
         decision = read_json(given["decision"].path)
-        in_force = {role: given[f"next_{role}" if decision["promoted"] else role] for role in recipe.roles}
         if lineage.is_on():
-            in_force |= lineage.record_round(recipe, recipe.settings_of(params), given, decision)
+            carried = lineage.record_round(recipe, recipe.settings_of(params), given, decision)
+        else:
+            carried = lineage.as_decided(recipe, given, decision["promoted"])
         if decision.get("verdict") == "halted":
             raise HaltedError(f"{decision['reason']}. The champion stays in force.")
-        for role, policy in in_force.items():
-            hand_on(policy, given[f"new_{role}"])
+        for name, artifact in carried.items():
+            hand_on(artifact, given[f"new_{name}"])
 
     function.__doc__ = "Put the candidates in force or keep the last policies, as decided; the lineage remembers both."
-    carried = {name: kind for prefix in ("", "next_") for name, kind in _prefixed(prefix, recipe.state).items()}
+    both = _prefixed("", recipe.state) | _prefixed("next_", recipe.state)
     return Stage(
         name=f"promote_{_identifier(recipe)}",
         target=f"{recipe.target}.promote",
         function=function,
         params=recipe.run_params_type,
-        inputs={"decision": Artifact} | carried,
-        outputs={f"new_{role}": recipe.state[role] for role in recipe.roles},
+        inputs={"decision": Artifact} | both,
+        outputs=_prefixed("new_", recipe.state),
     )
 
 
@@ -62,7 +64,7 @@ def restore_stage(recipe: Recipe[Any]) -> Stage:
     def function(params: RestoreParams, **given: Artifact) -> None:
         from selfloop import lineage
 
-        for name, artifact in lineage.carried_from(recipe, params.origin).items():
+        for name, artifact in lineage.carried_from(recipe, params.origin, params.environment).items():
             hand_on(artifact, given[f"next_{name}"])
         for name, kind in recipe.carried.items():
             if is_file(kind):

@@ -29,15 +29,19 @@ def test_the_moves_that_count_are_a_chain_and_more_moves_never_change_it(bases: 
 
 
 def test_a_rollback_goes_back_step_by_step() -> None:
-    def in_force(*versions: int) -> int | None:
-        return previous([Move(n, v, n - 1, "", "", "", 0.0, True) for n, v in enumerate(versions, 1)])
+    def before(*steps: int) -> int | None:
+        """What is before the champion after promotions, and rollbacks, which are negative."""
+        kinds = ["rollback" if step < 0 else "promote" for step in steps]
+        moves = zip(steps, kinds, strict=True)
+        return previous([Move(n, abs(v), n - 1, kind, "", "", 0.0, True) for n, (v, kind) in enumerate(moves, 1)])
 
-    assert in_force() is None
-    assert in_force(1) is None
-    assert in_force(1, 3, 5) == 3
-    assert in_force(1, 3, 5, 3) == 1
-    assert in_force(1, 3, 5, 3, 1) is None
-    assert in_force(1, 3, 5, 3, 7) == 3
+    assert before() is None
+    assert before(1) is None
+    assert before(1, 3, 5) == 3
+    assert before(1, 3, 5, -3) == 1
+    assert before(1, 3, 5, -3, -1) is None
+    assert before(1, 3, 5, -3, 7) == 3
+    assert before(1, 3, 5, 1) == 5, "a promotion of an old version is one step, too"
 
 
 def test_a_move_takes_the_aliases_with_it(registry: Registry) -> None:
@@ -80,6 +84,38 @@ def test_an_alias_set_by_hand_before_any_move_is_the_first(client: MlflowClient)
     head = registry.settle()
     assert head is not None
     assert (head.version, head.kind) == (1, "by hand")
+
+
+def test_a_model_that_is_somebody_elses_is_left_as_it_is(client: MlflowClient) -> None:
+    client.create_registered_model("theirs")
+    for number in range(1, 3):
+        client.create_model_version("theirs", source=f"s3://theirs/{number}")
+    for alias, version in (("champion", "2"), ("previous", "1")):
+        client.set_registered_model_alias("theirs", alias, version)
+    theirs = Registry("theirs")
+    assert theirs.find("champion").number == 2
+    assert theirs.settle() is None
+    assert theirs.aliases() == {"champion": 2, "previous": 1}
+    assert "theirs.moves" not in theirs.names()
+
+
+def test_a_champion_that_was_deleted_makes_way_for_the_one_before(registry: Registry, client: MlflowClient) -> None:
+    client.delete_model_version("adder", "3")
+    head = registry.settle()
+    assert head is not None
+    assert (head.version, head.kind) == (1, "repair")
+    assert registry.aliases() == {CHAMPION: 1}
+    client.delete_model_version("adder", "1")
+    assert registry.settle() is None
+
+
+def test_a_late_alias_is_overtaken_by_the_log(registry: Registry) -> None:
+    """As where a process that had moved the champion wakes only after somebody moved on."""
+    stale = registry.moves()
+    registry.move(4, "promote", "better", registry.settle())
+    registry._apply(stale)
+    assert registry.aliases()[CHAMPION] == 4
+    assert len(registry.moves()) == 3
 
 
 def test_an_alias_that_was_deleted_is_put_back(registry: Registry, client: MlflowClient) -> None:

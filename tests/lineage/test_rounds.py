@@ -11,6 +11,7 @@ from selfloop.artifacts import check, manifest_of
 from selfloop.errors import UserError
 from selfloop.inprocess import run
 from selfloop.lineage import record
+from selfloop.lineage.decisions import rollback
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
 from selfloop.recipe import find_recipe
@@ -131,6 +132,46 @@ def test_a_champion_moved_by_hand_during_a_run_is_honoured_and_recorded(
     assert turn.champion.metadata["digest"] == registry.versions()[1].tag("digest")
     assert [move.kind for move in registry.moves()] == ["start", "promote", "promote", "by hand", "promote", "by hand"]
     assert in_force(registry) == 1
+
+
+def test_a_rejected_twin_of_the_champion_does_not_take_its_place(small: dict[str, Any], tmp_path: Path) -> None:
+    """A round that changes nothing makes a candidate with the champion's own digest."""
+    ran(small, tmp_path / "a", {"rounds": 1, **ALWAYS})
+    registry = Registry(NAME)
+    twin = registry.register("twin", "/x", "", registry.versions()[2].tags | {}, "")
+    for name, value in registry.versions()[2].tags.items():
+        if name != "selfloop.key":
+            registry.tag(twin.number, {name.removeprefix("selfloop."): value})
+    registry.tag(twin.number, {"verdict": "rejected"})
+    again = ran(small, tmp_path / "a", {"rounds": 1, **ALWAYS})
+    _, origin, first = find_origin(f"{NAME}@champion")
+    ran(small, tmp_path / "b", ALWAYS, {"rounds": 1, "origin": origin, "first": first})
+    assert again.champion.metadata["digest"] == registry.versions()[2].tag("digest")
+    assert registry.versions()[4].parent == 2
+    assert in_force(registry) == 4
+
+
+def test_a_rollback_while_a_round_was_ending_is_not_undone_when_it_ends_again(
+    small: dict[str, Any], tmp_path: Path
+) -> None:
+    ran(small, tmp_path / "a", ALWAYS)
+    for place in (tmp_path / "a" / "run" / "round-02").glob("promote_*"):
+        place.rename(tmp_path / "lost")
+    rollback(NAME, None, "its examples were bad")
+    turn = ran(small, tmp_path / "a", ALWAYS)
+    registry = Registry(NAME)
+    assert [move.kind for move in registry.moves()] == ["start", "promote", "promote", "rollback"]
+    assert turn.champion.metadata["digest"] == registry.versions()[2].tag("digest")
+    before = record.read(registry.versions()[2].tag("record")).after
+    assert turn.kept.metadata["digest"] == before["kept"].digest, "the state is that version's, too"
+
+
+def test_another_environment_is_refused_before_anything_is_trained(small: dict[str, Any], tmp_path: Path) -> None:
+    ran(small, tmp_path / "a", ALWAYS, {"rounds": 1})
+    _, origin, first = find_origin(f"{NAME}@champion")
+    with pytest.raises(UserError, match="was trained on environment 'addition', not 'reverse'"):
+        ran(small, tmp_path / "b", {"origin": origin, "first": first, "environment": "reverse"})
+    assert not list((tmp_path / "b").rglob("*.safetensors"))
 
 
 def test_a_round_that_ran_twice_is_there_once(small: dict[str, Any], tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ class Registry:
     def find(self, reference: str) -> Version:
         """The version that an alias or a number names."""
         versions = self.known()
-        if reference.isdigit():
+        if reference.isdecimal() and reference.isascii():
             if int(reference) not in versions:
                 raise UserError(f"{self.name} has no version {reference}: its versions end at {max(versions)}.")
             return versions[int(reference)]
@@ -205,6 +205,10 @@ class Registry:
         Raises ``MovedError``, and changes nothing, where ``base`` is no longer the last move.
         """
         target = self.find(str(version))
+        if target.tag("bundle"):
+            raise UserError(
+                f"{self.name} is one role of {target.tag('bundle')}, whose roles go together: move the champion there."
+            )
         tags = {
             "version": str(version),
             "base": str(base.number if base else 0),
@@ -225,12 +229,18 @@ class Registry:
         return mine
 
     def settle(self) -> Move | None:
-        """The last move that counts, after the aliases were brought in line with the log, or the log with a person."""
-        moves = self.moves()
+        """The last move that counts, after the aliases were brought in line with the log, or the log with a person.
+
+        None where nothing of a loop is in force: nothing was moved, or all that was in force is deleted.
+        """
+        moves, versions = self.moves(), self.versions()
         named = self.aliases().get(CHAMPION)
         if not moves:
-            return self._by_hand(named, None) if named else None
+            ours = named is not None and versions[named].tag("key") and not versions[named].tag("bundle")
+            return self._by_hand(named, None) if named is not None and ours else None
         head = moves[-1]
+        if head.version not in versions:
+            return self._repaired(moves, versions)
         if named == head.version:
             if not head.applied:
                 self._apply(moves)
@@ -241,6 +251,17 @@ class Registry:
             return head
         return self._by_hand(named, head)
 
+    def _repaired(self, moves: list[Move], versions: Mapping[int, Version]) -> Move | None:
+        """A move back to the last that was in force and is still there, because the champion was deleted."""
+        left = [move.version for move in moves if move.version in versions]
+        if not left:
+            return None
+        reason = f"version {moves[-1].version} was deleted in MLflow's registry"
+        try:
+            return self.move(left[-1], "repair", reason, moves[-1])
+        except MovedError:
+            return self.moves()[-1]
+
     def _by_hand(self, version: int, base: Move | None) -> Move:
         try:
             return self.move(version, "by hand", "the alias was moved in MLflow's registry", base)
@@ -248,17 +269,24 @@ class Registry:
             return self.moves()[-1]
 
     def _apply(self, moves: list[Move]) -> None:
-        head = moves[-1]
+        """Bring the aliases in line with the log, again where it went on meanwhile."""
+        self._set_aliases(moves)
+        while (now := self.moves())[-1].number != moves[-1].number:
+            moves = now
+            self._set_aliases(moves)
         with tracking.reachable():
-            before = previous(moves)
-            if before is not None:
+            self.client.set_model_version_tag(self.log, str(moves[-1].number), TAG + "applied", "true")
+
+    def _set_aliases(self, moves: list[Move]) -> None:
+        head, before = moves[-1], previous(moves)
+        with tracking.reachable():
+            if before is not None and before in self.versions():
                 self.client.set_registered_model_alias(self.name, PREVIOUS, str(before))
             elif PREVIOUS in self.aliases():
                 self.client.delete_registered_model_alias(self.name, PREVIOUS)
             self.client.set_registered_model_alias(self.name, CHAMPION, str(head.version))
             for role, version in json.loads(self.find(str(head.version)).tag("roles") or "{}").items():
                 self.client.set_registered_model_alias(f"{self.name}.{role}", CHAMPION, str(version))
-            self.client.set_model_version_tag(self.log, str(head.number), TAG + "applied", "true")
 
 
 def counted(moves: Iterable[Move]) -> list[Move]:
@@ -270,11 +298,15 @@ def counted(moves: Iterable[Move]) -> list[Move]:
     return chain
 
 
-def previous(moves: list[Move]) -> int | None:
-    """What a rollback goes back to: the version that was in force before the champion first was."""
-    versions = [move.version for move in moves]
-    first = versions.index(versions[-1]) if versions else 0
-    return versions[first - 1] if first else None
+def previous(moves: Iterable[Move]) -> int | None:
+    """What a rollback goes back to: the version that the champion replaced, step by step for several in a row."""
+    stack: list[int] = []
+    for move in moves:
+        if move.kind in ("rollback", "repair") and move.version in stack:
+            del stack[stack.index(move.version) + 1 :]
+        elif stack[-1:] != [move.version]:
+            stack.append(move.version)
+    return stack[-2] if len(stack) > 1 else None
 
 
 def whoever() -> str:

@@ -6,6 +6,7 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,7 +31,8 @@ def record_round(
     """Register the candidates of a round, log it, and move the champion where they were promoted.
 
     ``given`` holds the artifacts that the round began with by name, and those that it left with ``next_`` before it.
-    Returns the policies to go on with where they are others than decided: somebody moved the champion meanwhile.
+    Returns the policies and the state to go on with: as decided, unless somebody moved the champion meanwhile, in which
+    case the loop goes on from there. Done again after a crash, it changes nothing that was done.
     """
     registry = Registry(settings.model)
     with tracking.reachable():
@@ -41,19 +43,25 @@ def record_round(
     champion = round.champion(line)
     candidate = round.candidate(line, champion)
     registry.name_candidate(candidate.number)
-    head = _moved(line, champion, candidate, decision)
-    registry.tag(candidate.number, {"in_force": str(head.version if head else champion.number)})
-    if head is None or head.version in (champion.number, candidate.number):
-        return {}
+    moved = _in_force(line, champion, candidate, decision)
+    decided = candidate.number if decision["promoted"] else champion.number
+    in_force = decided if moved is None else moved.version
+    registry.tag(candidate.number, {"in_force": str(in_force)})
+    if moved is None or in_force == decided:
+        return as_decided(recipe, given, decision["promoted"])
     log.warning(
-        "The champion of %s was moved to version %d (%s by %s): the loop goes on from it.",
+        "The champion of %s was moved to version %d (%s by %s): the loop goes on from it, with its state.",
         registry.name,
-        head.version,
-        head.kind,
-        head.by,
+        moved.version,
+        moved.kind,
+        moved.by,
     )
-    roles = record.read(registry.find(str(head.version)).tag("record")).roles
-    return {role: artifact(reference) for role, reference in roles.items()}
+    return _carried(recipe, registry, in_force, in_force)
+
+
+def as_decided(recipe: Recipe[Any], given: Mapping[str, Artifact], promoted: bool) -> dict[str, Artifact]:
+    """What a loop goes on with: the state always advances, the policies only where their candidates are promoted."""
+    return {name: given[name if name in recipe.roles and not promoted else f"next_{name}"] for name in recipe.state}
 
 
 def artifact(reference: Reference) -> Artifact:
@@ -66,37 +74,44 @@ def artifact(reference: Reference) -> Artifact:
     return kind(name=place.name, uri=str(place), metadata=manifest.metadata | {"digest": manifest.digest})
 
 
+def note_beginning(model: str) -> None:
+    """Note in this process's run which move of the champion was the last when it began."""
+    registry = Registry(model)
+    with tracking.reachable():
+        run = tracking.whole_run(registry.client)
+    if run is not None and HEAD not in run.data.tags:
+        head = registry.settle()
+        with tracking.reachable():
+            registry.client.set_tag(run.info.run_id, HEAD, str(head.number if head else 0))
+
+
 class Line:
     """A run's place in the registry: which moves it knew when it began, and so which version it may replace."""
 
     def __init__(self, registry: Registry, run_id: str) -> None:
         self.registry, self.run_id = registry, run_id
-        head = registry.settle()
+        note_beginning(registry.name)
         with tracking.reachable():
             run = tracking.whole_run(registry.client)
-            self.key = run.info.run_id if run else run_id
-            self.kfp_run = tracking.kfp_run(run)
-            began = run.data.tags.get(HEAD) if run else None
-            if began is None:
-                began = str(head.number if head else 0)
-                if run:
-                    registry.client.set_tag(run.info.run_id, HEAD, began)
-        self.began = int(began)
+        self.key, self.kfp_run = run.info.run_id if run else run_id, tracking.kfp_run(run)
+        head = registry.settle()
+        self.known = int(run.data.tags[HEAD]) if run else (head.number if head else 0)
 
     def holds(self, version: int) -> bool:
         """Whether a version is, or was since this run began, the one in force: only then does the run replace it."""
         moves = self.registry.moves()
-        before = [move.version for move in moves if move.number <= self.began]
-        since = [move.version for move in moves if move.number > self.began]
+        before = [move.version for move in moves if move.number <= self.known]
+        since = [move.version for move in moves if move.number > self.known]
         return version in before[-1:] + since
 
 
-def _moved(line: Line, champion: Version, candidate: Version, decision: Mapping[str, Any]) -> Move | None:
+def _in_force(line: Line, champion: Version, candidate: Version, decision: Mapping[str, Any]) -> Move | None:
     """The move that is in force after the round; none where this run only tries, beside the line in force."""
     head = line.registry.settle()
     if head is None or not line.holds(champion.number):
         return None
-    if not decision["promoted"] or head.version != champion.number:
+    done = candidate.number in [move.version for move in line.registry.moves() if move.number > line.known]
+    if done or not decision["promoted"] or head.version != champion.number:
         return head
     try:
         return line.registry.move(candidate.number, "promote", decision["reason"], head)
@@ -122,13 +137,23 @@ class _Round(NamedTuple):
         nothing is.
         """
         roles = record.kept(self._pick(self.recipe.roles))
+        return self._known(line, _digests(roles)) or self._first(line, roles)
+
+    def _known(self, line: Line, digests: str) -> Version | None:
+        """The version of these policies: the one in force, else one of this run, rather one that was not rejected."""
+        head, (origin, _) = line.registry.settle(), split_origin(self.settings.origin)
+        in_force = head.version if head else None
+        found = [
+            version
+            for version in line.registry.versions().values()
+            if version.tag("digests") == digests
+            and (version.number in (in_force, origin) or version.tag("run") == line.key)
+        ]
+        best = ("promoted", "start")
+        return max(found, key=lambda v: (v.number == in_force, v.tag("verdict") in best, v.number), default=None)
+
+    def _first(self, line: Line, roles: dict[str, Reference]) -> Version:
         digests = _digests(roles)
-        origin, _ = split_origin(self.settings.origin)
-        for version in reversed(list(line.registry.versions().values())):
-            of_this_run = version.tag("run") == line.key or version.number == origin
-            in_force = version.number in [move.version for move in line.registry.moves()[-1:]]
-            if (of_this_run or in_force) and version.tag("digests") == digests:
-                return version
         made = Record(
             roles=roles,
             after=record.kept(self._pick(self._others)),
@@ -138,8 +163,10 @@ class _Round(NamedTuple):
             **self._of_run(line),
         )
         version = self._registered(line, made, {"verdict": "start", "digests": digests}, "what the loop began with")
-        if not line.registry.moves():
-            line.registry.move(version.number, "start", "the loop began", None)
+        if line.registry.settle() is None:
+            before = line.registry.moves()  # of versions that are all deleted
+            with suppress(MovedError):
+                line.registry.move(version.number, "start", "the loop began", before[-1] if before else None)
         return version
 
     def candidate(self, line: Line, champion: Version) -> Version:
@@ -200,7 +227,8 @@ class _Round(NamedTuple):
 
     def _role(self, line: Line, role: str, key: str, policy: Reference, tags: Mapping[str, str]) -> int:
         """The version of one of several policies, in a registered model of its own."""
-        own = {name: tags[name] for name in ("run", "round", "record") if name in tags} | {"digest": policy.digest}
+        own = {name: tags[name] for name in ("run", "round", "record") if name in tags}
+        own |= {"digest": policy.digest, "bundle": line.registry.name}
         registry = Registry(f"{line.registry.name}.{role}")
         return registry.register(key, policy.uri, line.run_id, own, f"{role} of {line.registry.name}").number
 
@@ -217,19 +245,28 @@ def split_origin(origin: str) -> tuple[int | None, int | None]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def carried_from(recipe: Recipe[Any], origin: str) -> dict[str, Artifact]:
+def carried_from(recipe: Recipe[Any], origin: str, environment: str) -> dict[str, Artifact]:
     """What a loop goes on with from ``NAME/VERSION``, or ``NAME/VERSION+LATER`` for the state of a later version."""
     name = origin.rpartition("/")[0]
     version, later = split_origin(origin)
     if version is None:
         raise UserError(f"'{origin}' is no version of a loop: give NAME@champion, NAME@previous or NAME/VERSION.")
     registry = Registry(name)
+    was = record.read(_record_of(registry, version)).settings.get("environment", environment)
+    if was != environment:
+        raise UserError(f"{origin} was trained on environment '{was}', not '{environment}': give --environment {was}.")
+    note_beginning(name)
+    return _carried(recipe, registry, version, later or version)
+
+
+def _carried(recipe: Recipe[Any], registry: Registry, version: int, later: int) -> dict[str, Artifact]:
     roles = record.read(_record_of(registry, version)).roles
-    state = record.read(_record_of(registry, later or version)).after
+    state = record.read(_record_of(registry, later)).after
     lacking = sorted(recipe.state.keys() - roles.keys() - state.keys())
     if lacking:
         raise UserError(
-            f"{origin} was made by another recipe: it has no {', '.join(lacking)}, which '{recipe.name}' goes on with."
+            f"Version {version} of {registry.name} was made by another recipe: it has no {', '.join(lacking)}, which "
+            f"'{recipe.name}' goes on with."
         )
     return {name: artifact((roles | state)[name]) for name in recipe.state}
 
@@ -277,7 +314,11 @@ def find_origin(text: str) -> Origin:
     version = registry.find(found[2])
     later = version
     if found[2] == "champion":
-        left = [each for each in registry.versions().values() if each.tag("in_force") == str(version.number)]
+        left = [
+            each
+            for each in registry.versions().values()
+            if each.tag("in_force") == str(version.number) and each.tag("verdict") != "promoted"
+        ]
         later = max([version, *left], key=lambda each: each.number)
     state = record.read(_record_of(registry, later.number))
     suffix = "" if later == version else f"+{later.number}"
