@@ -42,7 +42,8 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         else:
             carried = lineage.as_decided(recipe, given, decision["promoted"])
         if decision.get("verdict") == "halted":
-            raise HaltedError(f"{decision['reason']}. The champion stays in force.")
+            reason = decision["reason"]
+            raise HaltedError(f"{reason}{'' if reason.endswith('?') else '.'} The champion stays in force.")
         for name, artifact in carried.items():
             hand_on(artifact, given[f"new_{name}"])
 
