@@ -59,6 +59,13 @@ def test_what_cannot_be_is_refused_and_nothing_is_changed(
     assert len(waiting.moves()) == 2
 
 
+def test_a_version_that_no_loop_made_is_refused(registry: Registry, client: MlflowClient) -> None:
+    theirs = client.create_model_version("adder", source="s3://theirs/1").version
+    with pytest.raises(UserError, match=f"Version {theirs} of adder holds no state of a loop"):
+        promote("adder", str(theirs), "x")
+    assert registry.aliases()["champion"] == 3
+
+
 def test_nothing_waits_for_approval(registry: Registry) -> None:
     with pytest.raises(UserError, match="No version of adder waits"):
         approve("adder", None, "x")

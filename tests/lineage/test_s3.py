@@ -72,7 +72,7 @@ def test_a_loop_lives_on_s3_and_a_server_alone(
     assert registry.find("champion").tag("digest") == champion
     planned = plan(NAME, 1)
     assert [version.number for version in planned.versions] == [4]
-    collect(NAME, planned)
+    collect(NAME, planned, 1)
     assert plan(NAME, 1) == ([], {})
     assert rollback(NAME, None, "for the test").version == 2
 

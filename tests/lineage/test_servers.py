@@ -13,7 +13,6 @@ import pytest
 from selfloop import lineage
 from selfloop.errors import UserError
 from selfloop.inprocess import run
-from selfloop.lineage.decisions import promote, rollback
 from selfloop.lineage.registry import Registry
 from selfloop.recipe import find_recipe
 
@@ -51,8 +50,8 @@ def test_moves_work_as_they_do_on_a_file(uri: str) -> None:
     for number in range(1, 5):
         registry.register(f"run:{number}", "s3://nowhere/1", "", {"digests": str(number)}, "")
     registry.move(1, "start", "the loop began", None)
-    assert promote(registry.name, "3", "better").version == 3
-    assert rollback(registry.name, None, "worse").version == 1
+    registry.move(3, "promote", "better", registry.settle())
+    registry.move(1, "rollback", "worse", registry.settle())
     registry.client.set_registered_model_alias(registry.name, "champion", "4")
     head = registry.settle()
     assert head is not None

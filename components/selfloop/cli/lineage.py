@@ -46,7 +46,11 @@ def lineage_(
     from selfloop.lineage.registry import Registry
     from selfloop.lineage.tree import tree
 
-    html.write_text(page(tree(Registry(name))), encoding="utf-8")
+    drawn = page(tree(Registry(name)))
+    try:
+        html.write_text(drawn, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"The lineage cannot be written to {html}: {error.strerror}.") from None
     console.print(f"Lineage: {html.resolve()}", soft_wrap=True)
 
 
@@ -158,6 +162,10 @@ def reproduce(
     from selfloop.lineage.reproduce import reproduce as again
 
     use_registry(tracking_uri, store, RUNS)
+    if output is not None and output.is_dir() and any(output.iterdir()):
+        raise UserError(
+            f"{output} is not empty, and what is in it would be taken for the result: give another --output."
+        )
     with tempfile.TemporaryDirectory() as place, Terminal(console, 0) as terminal:
         made = again(name, version, output or Path(place), terminal)
     for role, (then, now) in made.digests.items():
@@ -191,14 +199,15 @@ def gc(
     planned = retention.plan(name, keep)
     table = Table("version", "round", "verdict", "reason", box=None)
     for version in planned.versions:
-        table.add_row(str(version.number), version.tag("round"), version.tag("verdict"), version.tag("reason")[:60])
+        reason = Text(_on_one_line(version.tag("reason"))[:60])
+        table.add_row(str(version.number), version.tag("round"), version.tag("verdict"), reason)
     if planned.versions:
         console.print(table)
     console.print(f"{len(planned.versions)} versions, {len(planned.keys)} artifacts, {planned.bytes / 1e6:.1f} MB.")
     if not planned.keys:
         return
     if yes:
-        retention.collect(name, planned)
+        retention.collect(name, planned, keep)
         console.print("Deleted. The registry still knows the versions; their files are gone.")
     else:
         console.print("Nothing was deleted: add --yes.")

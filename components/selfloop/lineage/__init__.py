@@ -7,4 +7,13 @@ they are made of (``record``). Tracking is on where ``MLFLOW_TRACKING_URI`` is s
 from selfloop.lineage.rounds import as_decided, carried_from, note_beginning, policy_of, record_round
 from selfloop.lineage.tracking import finish, is_on, tracked_run
 
-__all__ = ["as_decided", "carried_from", "finish", "is_on", "note_beginning", "policy_of", "record_round", "tracked_run"]
+__all__ = [
+    "as_decided",
+    "carried_from",
+    "finish",
+    "is_on",
+    "note_beginning",
+    "policy_of",
+    "record_round",
+    "tracked_run",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from selfloop.errors import UserError
 from selfloop.lineage import record
 from selfloop.lineage.registry import Move, Registry, Version, previous
+from selfloop.lineage.rounds import record_of
 
 
 def promote(name: str, reference: str, reason: str) -> Move:
@@ -70,7 +71,6 @@ def _moved(registry: Registry, version: Version, kind: str, reason: str) -> Move
         raise UserError(f"Version {version.number} of {registry.name} is the champion already: nothing was changed.")
     if version.tag("collected"):
         raise UserError(f"The files of version {version.number} of {registry.name} were collected: choose another.")
-    if version.tag("record"):
-        for reference in record.read(version.tag("record")).roles.values():
-            record.fetched(reference)
+    for reference in record.read(record_of(registry, version.number)).roles.values():
+        record.fetched(reference)
     return registry.move(version.number, kind, reason, head)

@@ -114,7 +114,11 @@ def write(record: Record) -> str:
 
 def read(uri: str) -> Record:
     """The record at a URI. Raises ``UserError`` where there is none."""
-    return Record.model_validate(read_json(_placed(uri)))
+    place = _placed(uri)
+    try:
+        return Record.model_validate(read_json(place))
+    except (OSError, ValueError):
+        raise UserError(f"{uri} is no record of a version: restore it, or choose another version.") from None
 
 
 def _placed(uri: str) -> Path:

@@ -77,12 +77,17 @@ class Registry:
     """One loop's versions and moves. Raises ``UserError`` where MLflow cannot be used or the name is none."""
 
     def __init__(self, name: str) -> None:
-        if not re.fullmatch(r"[\w.\- ]+", name) or name.endswith(".moves"):
+        if not self.is_name(name):
             raise UserError(
                 f"'{name}' cannot be the name of a loop in the registry: use letters, digits, '-', '_' and '.', and "
                 "no '.moves' at its end."
             )
         self.name, self.log = name, f"{name}.moves"
+
+    @staticmethod
+    def is_name(name: str) -> bool:
+        """Whether a loop may be called so."""
+        return re.fullmatch(r"[\w.\- ]+", name) is not None and not name.endswith(".moves")
 
     @cached_property
     def client(self) -> MlflowClient:

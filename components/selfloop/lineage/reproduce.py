@@ -12,7 +12,7 @@ from selfloop.inprocess import InProcess, Listener
 from selfloop.lineage import record
 from selfloop.lineage.record import Record
 from selfloop.lineage.registry import Registry
-from selfloop.lineage.rounds import artifact
+from selfloop.lineage.rounds import artifact, record_of
 from selfloop.recipe import load_recipe
 from selfloop.stage import executed_by, is_file
 
@@ -47,7 +47,7 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
     """Make a version again in the folder ``root``. Raises ``UserError`` where what it was made of is gone."""
     registry = Registry(name)
     version = registry.find(reference)
-    was = record.read(version.tag("record"))
+    was = record.read(record_of(registry, version.number))
     recipe = load_recipe(was.recipe)
     settings = recipe.resolve(was.settings).bound(was.round)
     with executed_by(InProcess(root, listener, was.round)):

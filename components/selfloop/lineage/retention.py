@@ -36,36 +36,45 @@ def plan(name: str, last: int) -> Plan:
     registry.settle()
     stays = {move.version for move in registry.moves()} | set(registry.aliases().values())
     stays |= {number for number, version in versions.items() if version.tag("verdict") in ("pending", "start")}
-    stays |= set(sorted(versions)[len(versions) - last :] if last else [])
-    for number in sorted(stays):
+    stays |= set(sorted(versions, reverse=True)[:last])
+    for number in sorted(stays & versions.keys()):
         stays |= set(ancestors(versions, number))
     goes = [version for number, version in versions.items() if number not in stays]
-    used = set(_used(registry, {version.number for version in goes}))
+    used = set(_used(registry, {version.tag("record") for version in goes}))
     keys = {key for version in goes for key in _keys(version)} - used
     store = record.store()
     sizes = {key: store.size(key) for key in sorted(keys) if store.has(key)}
     return Plan([version for version in goes if not version.tag("collected") or _keys(version) & sizes.keys()], sizes)
 
 
-def collect(name: str, planned: Plan) -> None:
-    """Carry out a plan: a version is marked first, so that nobody promotes what is going."""
+def collect(name: str, planned: Plan, last: int) -> None:
+    """Carry out a plan, but for what has come into use since it was made.
+
+    A version is marked first, so that nobody promotes what is going; what was promoted before it was marked stays.
+    """
     registry = Registry(name)
     for version in planned.versions:
         registry.tag(version.number, {"collected": "true"})
-    for key in planned.keys:
+    still = plan(name, last)
+    going = {version.number for version in still.versions}
+    for version in planned.versions:
+        if version.number not in going:
+            registry.tag(version.number, {"collected": ""})
+    for key in planned.keys.keys() & still.keys.keys():
         record.store().delete(key)
 
 
-def _used(registry: Registry, goes: set[int]) -> Iterator[str]:
+def _used(registry: Registry, goes: set[str]) -> Iterator[str]:
+    """The keys that stay: of every version of every loop whose record does not go, and all records."""
+    seen: set[str] = set()
     for other in registry.names():
-        if other.endswith(".moves"):
-            continue
-        each = Registry(other)
-        for version in each.versions().values():
-            if not (other == registry.name and version.number in goes) and not version.tag("collected"):
-                yield from _keys(version)
-            elif version.tag("record"):
-                yield _key(version.tag("record"))
+        if not registry.is_name(other):
+            continue  # somebody else's model, or a log
+        for version in Registry(other).versions().values():
+            made = version.tag("record")
+            if made and made not in seen:  # the roles of a bundle share its record
+                seen.add(made)
+                yield from _keys(version) if made not in goes and not version.tag("collected") else {_key(made)}
 
 
 def _keys(version: Version) -> set[str]:

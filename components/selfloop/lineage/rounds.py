@@ -252,7 +252,7 @@ def carried_from(recipe: Recipe[Any], origin: str, environment: str) -> dict[str
     if version is None:
         raise UserError(f"'{origin}' is no version of a loop: give NAME@champion, NAME@previous or NAME/VERSION.")
     registry = Registry(name)
-    was = record.read(_record_of(registry, version)).settings.get("environment", environment)
+    was = record.read(record_of(registry, version)).settings.get("environment", environment)
     if was != environment:
         raise UserError(f"{origin} was trained on environment '{was}', not '{environment}': give --environment {was}.")
     note_beginning(name)
@@ -260,8 +260,8 @@ def carried_from(recipe: Recipe[Any], origin: str, environment: str) -> dict[str
 
 
 def _carried(recipe: Recipe[Any], registry: Registry, version: int, later: int) -> dict[str, Artifact]:
-    roles = record.read(_record_of(registry, version)).roles
-    state = record.read(_record_of(registry, later)).after
+    roles = record.read(record_of(registry, version)).roles
+    state = record.read(record_of(registry, later)).after
     lacking = sorted(recipe.state.keys() - roles.keys() - state.keys())
     if lacking:
         raise UserError(
@@ -286,7 +286,8 @@ def policy_of(source: str) -> Path:
     return record.fetched(Reference(uri=version.source, digest=digest, kind="Model"))
 
 
-def _record_of(registry: Registry, version: int) -> str:
+def record_of(registry: Registry, version: int) -> str:
+    """Where the record of a version lies. Raises ``UserError`` for a version that is not of a loop of selfloop."""
     found = registry.find(str(version)).tag("record")
     if not found:
         raise UserError(f"Version {version} of {registry.name} holds no state of a loop: choose another version.")
@@ -320,6 +321,6 @@ def find_origin(text: str) -> Origin:
             if each.tag("in_force") == str(version.number) and each.tag("verdict") != "promoted"
         ]
         later = max([version, *left], key=lambda each: each.number)
-    state = record.read(_record_of(registry, later.number))
+    state = record.read(record_of(registry, later.number))
     suffix = "" if later == version else f"+{later.number}"
     return Origin(registry.name, f"{registry.name}/{version.number}{suffix}", state.round + 1)
