@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selfloop.artifacts import write_json
+from selfloop.cli.run import as_toml, run_by_kfp
+from selfloop.errors import HaltedError, UserError
+from selfloop.recipe import find_recipe
 
 from .conftest import digests
 
@@ -45,6 +49,15 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
         (["environments", "revers"], "did you mean 'reverse'?"),
         (["compile", "length-generalization", "-o", "p.txt"], "KFP reads .yaml or .json"),
         (["report", "."], "is no run of selfloop"),
+        (["run", "length-generalization", "--set", "model=team/adder"], "cannot be 'team/adder'"),
+        (["compile", "length-generalization", "-o", "p.yaml", "--set", "origin=x@champion"], "NAME/VERSION"),
+        (["run", "length-generalization", "--set", 'gate.guards=["lenght"]'], "did you mean 'length'?"),
+        (
+            ["run", "length-generalization", "--tracking-uri", "http://127.0.0.1:1", "--store", "s"],
+            "takes no version whose files lie in a folder (s)",
+        ),
+        (["run", "length-generalization", "--tracking-uri", "postgresql://u:p@127.0.0.1:1/x"], "set SELFLOOP_STORE to"),
+        (["run", "length-generalization", "--store", "ftp://x"], "ftp://x is no place for artifacts"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_leaves_nothing(
@@ -110,6 +123,106 @@ def test_a_run_ends_with_its_table_champion_report_and_mlflow(
     shutil.rmtree(results.parents[1])
     assert selfloop(*tiny).returncode == 0
     assert digests(tmp_path / "run") == digests(finished_run)
+
+
+def test_a_run_that_another_version_of_the_code_began_is_not_resumed(
+    selfloop: Command, tmp_path: Path, tiny: list[str], finished_run: Path
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    settings = find_recipe("length-generalization").resolve(tomllib.loads(Path(tiny[3]).read_text())).chosen()
+    begun = json.loads((tmp_path / "run" / "run.json").read_text()) | {"settings": settings}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(begun | {"code": "0" * 64}))
+    _refused(
+        selfloop(*tiny),
+        "run holds a run that was begun by another version of selfloop's code: finish it with that version, or go on "
+        "from its champion with --from length-generalization@champion and another --output.",
+    )
+    for mode in ("kfp", "fused"):
+        _refused(selfloop(*tiny, "--mode", mode), "run holds a run, and a run by KFP does not resume")
+    assert digests(tmp_path / "run") == digests(finished_run)
+
+
+def test_a_run_that_goes_on_from_an_alias_is_resumed_and_then_followed_by_the_same_command(
+    selfloop: Command, tmp_path: Path, small_toml: Path
+) -> None:
+    always = ["--set", "gate.require=nothing", "--set", "gate.guards=[]", "--rounds", "1", "-c", str(small_toml)]
+    begun = ["run", "length-generalization", *always]
+    words = [*begun, "--from", "length-generalization@champion"]
+
+    def ran(*more: str, words: list[str] = words) -> dict[str, tuple[str, int]]:
+        done = selfloop(*words, *more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = sorted(tmp_path.glob("runs/*/run.json"), key=lambda path: path.stat().st_mtime)
+        settings = {path.parent.name: json.loads(path.read_text())["settings"] for path in found}
+        return {name: (each["origin"], each["first"]) for name, each in settings.items()}
+
+    ran(words=begun)
+    *_, (name, pinned) = ran().items()
+    assert pinned == ("length-generalization/2", 2)
+    (tmp_path / "runs" / name / "finished").unlink()  # stopped after its promotion: the alias names its own candidate
+    shutil.rmtree(next((tmp_path / "runs" / name).glob("round-02/measure_policy-*")))
+    assert len(ran()) == 2, "the same run"
+    *_, last = ran().items()
+    assert last == (f"{name}-2", ("length-generalization/3", 3))
+    fixed = [*begun, "--from", "length-generalization/2"]
+    assert len(ran(words=fixed)) == len(ran(words=fixed)) == 4, "a version is the same today and tomorrow"
+
+    (tmp_path / "runs" / name).rename(tmp_path / "runs" / "mine")
+    _refused(
+        selfloop(*words, "-o", "runs/mine"),
+        "runs/mine holds a finished run, which went on from length-generalization/2: choose another --output",
+    )
+
+
+def test_each_role_of_a_run_is_named_at_its_end(selfloop: Command, tmp_path: Path, small: dict[str, Any]) -> None:
+    recipe = str(Path(__file__).with_name("lineage") / "two_roles.py")
+    without = {name: value for name, value in small.items() if name != "measure"}
+    (tmp_path / "pair.toml").write_text(as_toml(find_recipe(recipe).resolve(without, {"rounds": 1})))
+    done = selfloop("run", recipe, "-c", "pair.toml", "-o", "x[/i]y")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Solver:   x[/i]y/round-01/" in done.stdout
+    assert "Proposer: x[/i]y/round-01/" in done.stdout
+
+
+HALTS = ["--set", 'gate.guards=["length"]', "--set", "gate.warn={length=0.0}", "--set", "gate.halt={length=0.0}"]
+"""A line that every round is beyond."""
+
+
+def test_a_guard_halts_a_run_by_kfp_with_one_sentence_and_its_own_exit_code(
+    selfloop: Command, tmp_path: Path, tiny: list[str]
+) -> None:
+    done = selfloop(*tiny, *HALTS, "--mode", "fused", "--rounds", "1")
+    assert done.returncode == 3, done.stdout + done.stderr
+    said = done.stderr.strip().splitlines()[-1]
+    assert said.startswith("selfloop: guard 'length' halted the loop")
+    assert said.endswith("The champion stays in force.")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "said"),
+    [
+        ("promoted", UserError, "Stage promote-2 failed, its log is above"),
+        ("halted", HaltedError, r"^because of this\. The champion stays in force\.$"),
+    ],
+)
+def test_a_stage_that_failed_by_kfp_is_named(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small: dict[str, Any],
+    verdict: str,
+    kind: type[UserError],
+    said: str,
+) -> None:
+    def fails(recipe: object, settings: object, place: Path, fused: bool) -> None:
+        write_json(place / "decision", {"verdict": verdict, "reason": "because of this"})
+        raise RuntimeError("Pipeline 'x' failed. Inner task failed: \033[96m'promote-2'\033[0m.")
+
+    monkeypatch.setattr("selfloop.pipeline.run_locally", fails)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    recipe = find_recipe("length-generalization")
+    with pytest.raises(kind, match=said) as raised:
+        run_by_kfp(recipe, recipe.resolve(small), tmp_path / "run", fused=False)
+    assert type(raised.value) is kind
 
 
 def test_a_folder_with_other_files_is_not_written_to(selfloop: Command, tmp_path: Path, tiny: list[str]) -> None:

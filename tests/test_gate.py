@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from selfloop.errors import UserError
-from selfloop.gate import Comparison, bounds, decide, mcnemar
+from selfloop.gate import Comparison, GateParams, bounds, decide, mcnemar
 from selfloop.records import ItemResult
 
 Samples = Sequence[bool]
@@ -312,13 +312,42 @@ def test_the_order_of_the_results_does_not_count(items: Items, random: Any) -> N
         ({"tolerances": {"old": 3}}, r"The tolerance of the suite 'old' is 3: give a share"),
         ({"tolerances": {"odl": 0.1}}, r"There is no suite with a tolerance 'odl': did you mean 'old'\?"),
         ({"tolerances": {"target": 0.1}}, r"There is no suite with a tolerance 'target': known are: old."),
-        ({"resamples": 10}, r"resamples is 10, too few for a confidence of 0.95: take 9999."),
+        ({"resamples": 10}, r"A confidence of 0.95 needs 20 resamples, and there are 10: lower the confidence"),
+        ({"confidence": 0.9999, "resamples": 9999}, r"A confidence of 0.9999 needs 10000 resamples"),
         ({"margin": 0.1, "require": "no-worse"}, r"leave margin at 0 and set tolerance instead"),
     ],
 )
 def test_a_number_out_of_its_range_is_refused_in_one_sentence(params: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         decide(answered({"target": counted(9, 1), "old": counted(1, 1)}), **params)
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.95, 0.99, 0.999])
+def test_the_number_of_resamples_that_is_named_is_enough(confidence: float) -> None:
+    results = answered({"target": counted(9, 1)})
+    with pytest.raises(UserError, match="needs") as refused:
+        decide(results, confidence=confidence, resamples=1)
+    decide(results, confidence=confidence, resamples=int(str(refused.value).split("needs ")[1].split()[0]))
+
+
+@pytest.mark.parametrize(
+    ("params", "sentence"),
+    [
+        ({"guards": ["lenght"]}, "There is no guard 'lenght': did you mean 'length'?"),
+        ({"guards": ["length", "length"]}, "Two guards are named 'length'"),
+        ({"guards": ["nowhere:guard"]}, "No guard at 'nowhere:guard'"),
+        ({"warn": {"lenght": 0.5}}, "There is no guard in force 'lenght': did you mean 'length'?"),
+        ({"guards": [], "halt": {"length": 0.5}}, "There is no guard in force 'length'"),
+        ({"warn": {"precision": 0.5}, "halt": {"precision": 0.9}}, "would halt at 0.9 before it warns at 0.5"),
+        ({"require": "no-worse", "margin": 0.1}, "leave margin at 0 and set tolerance instead"),
+        ({"confidence": 0.999999}, "A confidence of 0.999999 needs 1000000 resamples, and there are 99999"),
+        ({"tolerances": {"old": 3.0}}, "The tolerance of the suite 'old' is 3.0"),
+    ],
+)
+def test_a_gate_that_could_not_decide_is_refused_when_it_is_set(params: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError) as refused:
+        GateParams(**params)
+    assert sentence in str(refused.value)
 
 
 def test_a_tolerance_where_there_is_no_guard_suite_is_refused() -> None:

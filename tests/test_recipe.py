@@ -38,6 +38,12 @@ def test_a_stage_takes_a_setting_of_the_same_name_unless_it_has_its_own(recipe: 
             "Parameter 'finetune.lr' of length-generalization cannot be -1: Input should be",
         ),
         ({"filter": {"select": "best"}}, "Input should be 'good' or 'nothing'"),
+        ({"model": ""}, "Parameter 'model' of length-generalization cannot be '': Use letters"),
+        ({"model": "team/adder"}, "Parameter 'model' of length-generalization cannot be 'team/adder': Use letters"),
+        ({"model": "adder.moves"}, "no '.moves' at the end."),
+        ({"origin": "adder@champion"}, "cannot be 'adder@champion': Give 'start' or a version as NAME/VERSION"),
+        ({"origin": "adder/3+"}, "Give 'start' or a version as NAME/VERSION"),
+        ({"gate": {"guards": ["lenght"]}}, "There is no guard 'lenght': did you mean 'length'?"),
     ],
 )
 def test_what_is_unknown_or_out_of_range_is_refused_in_a_sentence(
@@ -46,6 +52,11 @@ def test_what_is_unknown_or_out_of_range_is_refused_in_a_sentence(
     with pytest.raises(UserError) as refused:
         recipe.resolve(override)
     assert sentence in str(refused.value)
+
+
+@pytest.mark.parametrize("origin", ["start", "adder/3", "adder/3+12", "my adder.v2/1"])
+def test_a_loop_goes_on_from_a_version(recipe: Recipe[Any], origin: str) -> None:
+    assert recipe.resolve({"origin": origin}).origin == origin
 
 
 def test_an_environment_that_lacks_what_the_loop_asks_for_is_refused(recipe: Recipe[Any]) -> None:

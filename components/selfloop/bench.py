@@ -6,19 +6,21 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from selfloop.artifacts import read_json, write_json
+from selfloop.errors import HaltedError, UserError
 from selfloop.inprocess import InProcess, Listener, claimed, complete
-from selfloop.recipe import Recipe, Settings
+from selfloop.recipe import START, Recipe, Settings
 from selfloop.stage import executed_by
 
 
 class Row(NamedTuple):
-    """One run: what was measured of the base and of the champion, and what it took."""
+    """One run: what was measured of the base and of the champion, and what it took; or why a guard halted it."""
 
     arm: str
     seed: int
@@ -29,43 +31,77 @@ class Row(NamedTuple):
     kept: int
     precision: float
     seconds: float
+    halted: str = ""
 
 
 def run_arms(
     recipe: Recipe[Any], arms: Mapping[str, Sequence[Settings]], root: Path, listener: Listener | None = None
 ) -> Iterator[Row]:
-    """Run each arm with each of its settings, one run after the other; finished runs are found and not run again."""
+    """Run each arm with each of its settings, one run after the other; finished runs are found and not run again.
+
+    They are kept out of MLflow, also where the environment names one: a bench moves no champion.
+    """
     for arm, settings in arms.items():
         for each in settings:
             yield _run(recipe, each, root / f"{arm}-{each.seed}", arm, listener)
 
 
 def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener: Listener | None) -> Row:
+    if settings.origin != START:
+        raise UserError(f"A bench begins at the start, not at {settings.origin}: leave origin out.")
     recipe.check(settings)
-    note = "bench.json"
-    with claimed(root, recipe, settings):
-        began = time.perf_counter()
-        turn, champion = complete(recipe, settings, root, listener)
+    settings, note = _on_this_machine(settings), "bench.json"
+    with claimed(root, recipe, settings), _untracked():
+        began, champion, halted = time.perf_counter(), dict[str, Any](), ""
+        try:
+            turn, measured = complete(recipe, settings, root, listener)
+            champion, history = dict(measured), turn.history.path
+        except HaltedError as error:
+            halted, history = str(error), _newest_history(root)
         seconds = time.perf_counter() - began
         if (root / note).exists():  # a run that was found finished took no time now
             seconds = read_json(root, note)["seconds"]
         else:
             write_json(root, {"seconds": seconds}, note)
         base = _measure_base(recipe, settings, root)
-    rounds = read_json(turn.history.path)["rounds"]
+    rounds = read_json(history)["rounds"]
     audits = [told["audit"] for told in rounds]
     right, wrong = (sum(a[name] for a in audits) for name in ("true_positive", "false_positive"))
     return Row(
         arm=arm,
         seed=settings.seed,
         base=base,
-        champion=dict(champion),
+        champion=champion,
         rounds=len(rounds),
         promoted=sum(told["decision"]["promoted"] for told in rounds),
         kept=sum(sum(told["kept"].values()) for told in rounds),
         precision=right / max(right + wrong, 1),
         seconds=seconds,
+        halted=halted,
     )
+
+
+@contextmanager
+def _untracked() -> Iterator[None]:
+    names = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID")
+    before = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
+
+
+def _on_this_machine(settings: Settings) -> Settings:
+    """The settings with a policy of the registry, which these runs do not know, as the folder that it lies in."""
+    if not settings.policy.startswith("models:/"):
+        return settings
+    from selfloop import lineage
+
+    return settings.model_copy(update={"policy": str(lineage.policy_of(settings.policy))})
+
+
+def _newest_history(root: Path) -> Path:
+    return max(root.glob("round-*/*/next_history"), key=lambda path: path.stat().st_mtime)
 
 
 def _measure_base(recipe: Recipe[Any], settings: Settings, root: Path) -> dict[str, Any]:

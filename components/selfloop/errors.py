@@ -10,6 +10,11 @@ class UserError(Exception):
 class HaltedError(UserError):
     """A guard stopped the loop: which, where to look, and that the champion stays in force."""
 
+    @classmethod
+    def because(cls, reason: str) -> "HaltedError":
+        """The error for a decision's reason."""
+        return cls(f"{reason}{'' if reason.endswith('?') else '.'} The champion stays in force.")
+
 
 def disk_is_full(error: BaseException | None) -> bool:
     """Whether an error, or what it came from, is that of a full disk; libraries say it in their own ways."""

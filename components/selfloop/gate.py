@@ -5,18 +5,19 @@ Items are the unit: both policies answer the same ones, and what is tested is th
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
-from selfloop.guards import Alarm, Evidence, watch
+from selfloop.guards import Alarm, Evidence, armed, watch
 from selfloop.names import unknown
 from selfloop.policy import seed_of
 from selfloop.records import ItemResult, rows
@@ -26,6 +27,7 @@ TARGET = "target"
 POLICIES = ("champion", "candidate")
 ROUNDING = 1e-9
 """What floats may be off by: 1 - 0.97 is more than 0.03 in them."""
+RESAMPLES = 99_999
 
 GUARDS = ["distinct", "entropy", "coverage", "precision", "gap", "length", "forgetting", "contamination", "divergence"]
 """What is watched unless it is said otherwise: every guard that comes with selfloop."""
@@ -73,7 +75,7 @@ def decide(
     tolerance: float = 0.03,
     tolerances: Mapping[str, float] | None = None,
     require: Requirement = "better",
-    resamples: int = 99_999,
+    resamples: int = RESAMPLES,
 ) -> Decision:
     """Promote when the candidate was shown to be better on the suite ``target`` and no worse on every other suite.
 
@@ -88,9 +90,7 @@ def decide(
     not answer the same items equally often.
     """
     given = dict(tolerances or {})
-    _check_numbers(margin, confidence, {"tolerance": tolerance} | given, resamples)
-    if require == "no-worse" and margin:
-        raise UserError(f"margin is {margin}, but require is 'no-worse': leave margin at 0 and set tolerance instead.")
+    _check_numbers(margin, confidence, {"tolerance": tolerance} | given, require, resamples)
     suites = _answered(results)
     held_to_a_tolerance = suites.keys() - (set() if require == "no-worse" else {TARGET})
     for name in given:
@@ -119,7 +119,7 @@ def mcnemar(won: int, lost: int) -> float:
     return float(stats.binomtest(won, won + lost, alternative="greater").pvalue) if won + lost else 1.0
 
 
-def bounds(differences: Sequence[float], confidence: float, resamples: int = 99_999) -> tuple[float, float]:
+def bounds(differences: Sequence[float], confidence: float, resamples: int = RESAMPLES) -> tuple[float, float]:
     """One-sided lower and upper bounds of the mean of differences in [-1, 1], each at ``confidence``.
 
     A Bayesian bootstrap over the items (Rubin 1981, doi:10.1214/aos/1176345338): instead of being drawn 0, 1, 2, ...
@@ -186,7 +186,9 @@ def _check_same_items(suite: str, answers: Answers) -> None:
             )
 
 
-def _check_numbers(margin: float, confidence: float, tolerances: Mapping[str, float], resamples: int) -> None:
+def _check_numbers(
+    margin: float, confidence: float, tolerances: Mapping[str, float], require: Requirement, resamples: int
+) -> None:
     if not -1 <= margin <= 1:
         raise UserError(f"margin is {margin}: give a share of the items from -1 to 1, such as 0.01.")
     if not 0.5 <= confidence < 1:
@@ -195,8 +197,14 @@ def _check_numbers(margin: float, confidence: float, tolerances: Mapping[str, fl
         what = name if name == "tolerance" else f"The tolerance of the suite '{name}'"
         if not 0 <= tolerance <= 1:
             raise UserError(f"{what} is {tolerance}: give a share of the items from 0 to 1, such as 0.03.")
-    if resamples * (1 - confidence) < 1:
-        raise UserError(f"resamples is {resamples}, too few for a confidence of {confidence}: take 9999.")
+    if require == "no-worse" and margin:
+        raise UserError(f"margin is {margin}, but require is 'no-worse': leave margin at 0 and set tolerance instead.")
+    needed = math.ceil((1 - ROUNDING) / (1 - confidence))
+    if resamples < needed:
+        raise UserError(
+            f"A confidence of {confidence} needs {needed} resamples, and there are {resamples}: lower the confidence, "
+            "or take more where decide() is called."
+        )
 
 
 def _compare(answers: Answers, bar: float, confidence: float, resamples: int, exact: bool) -> Comparison:
@@ -274,6 +282,13 @@ class GateParams(Params):
     audit: int = Field(2000, ge=1, description="Verdicts in the sealed sample that is held against the truth.")
     seed: int = Field(0, ge=0, description="Seed of the sealed sample.")
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
+
+    @model_validator(mode="after")
+    def _refuse_what_a_round_would_trip_over(self) -> Self:
+        tolerances = {"tolerance": self.tolerance} | self.tolerances
+        _check_numbers(self.margin, self.confidence, tolerances, self.require, RESAMPLES)
+        armed(self.guards, self.warn, self.halt)
+        return self
 
 
 @stage()

@@ -135,8 +135,11 @@ def complete(
 
 
 @contextmanager
-def claimed(root: Path, recipe: Recipe[Any], settings: Settings) -> Iterator[None]:
-    """Hold a run's folder: one run at a time, and of one configuration only."""
+def claimed(root: Path, recipe: Recipe[Any], settings: Settings, reference: str | None = None) -> Iterator[None]:
+    """Hold a run's folder: one run at a time, of one configuration and of one version of the code only.
+
+    ``reference`` is what a person typed for the origin, such as NAME@champion; the folder remembers what it was then.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with (root / "run.lock").open("w") as lock:
         try:
@@ -147,13 +150,24 @@ def claimed(root: Path, recipe: Recipe[Any], settings: Settings) -> Iterator[Non
         if not (root / RUN).exists():
             if any(path.name != "run.lock" for path in root.iterdir()):
                 raise UserError(f"{root} holds files that are no run of selfloop: choose another --output.")
-            artifacts.write_json(root, about, RUN)
-        elif (before := artifacts.read_json(root, RUN)) != about:
-            raise UserError(
-                f"{root} holds a run of another configuration ({_first_difference(before, about)}): choose another "
-                "--output, or give the same settings to resume it."
-            )
+            artifacts.write_json(root, about | {"code": artifacts.code_digest(), "reference": reference}, RUN)
+        _check_same(root, about, settings.model)
         yield
+
+
+def _check_same(root: Path, about: Mapping[str, Any], model: str) -> None:
+    before = artifacts.read_json(root, RUN)
+    begun = {name: before.get(name) for name in about}
+    if begun != about:
+        raise UserError(
+            f"{root} holds a run of another configuration ({_first_difference(begun, about)}): choose another "
+            "--output, or give the same settings to resume it."
+        )
+    if before.get("code") != artifacts.code_digest():
+        raise UserError(
+            f"{root} holds a run that was begun by another version of selfloop's code: finish it with that version, or "
+            f"go on from its champion with --from {model}@champion and another --output."
+        )
 
 
 def _first_difference(before: Any, now: Any, path: str = "") -> str:

@@ -42,8 +42,7 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         else:
             carried = lineage.as_decided(recipe, given, decision["promoted"])
         if decision.get("verdict") == "halted":
-            reason = decision["reason"]
-            raise HaltedError(f"{reason}{'' if reason.endswith('?') else '.'} The champion stays in force.")
+            raise HaltedError.because(decision["reason"])
         for name, artifact in carried.items():
             hand_on(artifact, given[f"new_{name}"])
 

@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -21,7 +22,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kfp.dsl import Artifact, Model
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, field_validator
+from pydantic_core import PydanticCustomError
 
 from selfloop.errors import UserError
 from selfloop.names import imported, unknown
@@ -29,6 +31,8 @@ from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_fil
 
 START = "start"
 """A loop that goes on from nowhere."""
+NAME = r"[\w.\- ]+"
+"""What the name of a loop is made of."""
 
 
 def structural(default: Any, **about: Any) -> Any:
@@ -53,7 +57,7 @@ class Settings(BaseModel):
         description="The policy that it starts with: 'scratch', a directory, a model id of the Hub, s3://..., "
         "models:/NAME@ALIAS.",
     )
-    model: str = structural("selfloop", min_length=1, description="Name of the loop in MLflow's registry.")
+    model: str = structural("selfloop", description="Name of the loop in MLflow's registry.")
     origin: str = structural(
         "start", description="Where the loop goes on from: its own 'start', or a version as NAME/VERSION."
     )
@@ -61,6 +65,23 @@ class Settings(BaseModel):
 
     _number: int = PrivateAttr(0)
     _unbound: Any = PrivateAttr(None)
+
+    @field_validator("model")
+    @classmethod
+    def _names_a_loop(cls, model: str) -> str:
+        if not re.fullmatch(NAME, model) or model.endswith(".moves"):
+            raise PydanticCustomError("name", "Use letters, digits, '-', '_' and '.', and no '.moves' at the end")
+        return model
+
+    @field_validator("origin")
+    @classmethod
+    def _is_pinned(cls, origin: str) -> str:
+        if origin != START and not re.fullmatch(rf"{NAME}/\d+(\+\d+)?", origin):
+            raise PydanticCustomError(
+                "origin",
+                "Give 'start' or a version as NAME/VERSION; an alias is for the option --from of 'selfloop run'",
+            )
+        return origin
 
     @property
     def number(self) -> int:
@@ -185,15 +206,16 @@ class Recipe(typing.Generic[S]):
         """What the first round begins with: made by ``start``, or restored from a version of the registry."""
         if settings.origin == START:
             return self.start(settings)
-        return self.turned(self.restore(self.restore.params.model_validate({"origin": settings.origin})), goes_on=True)
+        origin = {"origin": settings.origin, "environment": settings.environment}
+        return self.turned(self.restore(self.restore.params.model_validate(origin)), goes_on=True)
 
     def take_turn(self, settings: S, last: Any) -> Any:
         """One round: its stages, then the promotion of its candidates, or of none."""
         made, decision = self.round(settings, last)
         given = {name: getattr(last, name) for name in self.state}
         given |= {f"next_{name}": getattr(made, name) for name in self.state}
-        in_force = self.promote(self.run_params(settings), decision=decision, **given)
-        return made._replace(**{role: in_force.named[f"new_{role}"] for role in self.roles})
+        after = self.promote(self.run_params(settings), decision=decision, **given)
+        return made._replace(**{name: after.named[f"new_{name}"] for name in self.state})
 
     def turned(self, outputs: Outputs, goes_on: Any) -> Any:
         """The turn whose artifacts are a stage's outputs, ``next_`` before their names."""

@@ -1,5 +1,8 @@
 """Runs in MLflow: ours, somebody else's, and those that KFP's plugin opens."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from selfloop import lineage
 from selfloop.artifacts import check
 from selfloop.errors import UserError
 from selfloop.inprocess import Silent, run
+from selfloop.lineage import tracking
 from selfloop.lineage.registry import Registry
 from selfloop.recipe import find_recipe
 from selfloop.stage import Stage
@@ -89,6 +93,133 @@ def test_a_tracking_uri_that_is_none_is_said_in_a_sentence(tmp_path: Path, monke
         lineage.tracked_run("r", {}, tmp_path / "note", tmp_path / "mlflow"),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("sqlite:///{}/notes.txt", "file is not a database"),
+        ("postgresql+pg8000://me:secret@127.0.0.1/x", "No module named 'pg8000'"),
+        ("postgresql+nothing://me:s@cret@127.0.0.1/x", "nothing"),
+    ],
+)
+def test_a_database_that_is_none_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, said: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("no database " * 20)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(tmp_path))
+    mlflow.set_tracking_uri(uri.format(tmp_path))
+    with pytest.raises(UserError, match="cannot be used") as refused:
+        tracking.client()
+    assert said in str(refused.value)
+    assert refused.value.__suppress_context__
+    assert "cret" not in str(refused.value)
+
+
+def test_two_first_runs_at_once_on_a_new_file_both_open_it(tmp_path: Path) -> None:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new/mlflow.db"}
+    program = "from selfloop.lineage import tracking; tracking.client().search_experiments()"
+    opened = [
+        subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [each.communicate(timeout=120)[1] for each in opened]
+    assert [each.returncode for each in opened] == [0, 0, 0], said
+
+
+def test_a_run_of_ours_that_is_nested_in_anothers_is_the_whole_run(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = client.create_run("0", run_name="sweep").info.run_id
+    theirs = client.create_run("0", run_name="trial", tags={"mlflow.parentRunId": sweep}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", theirs)
+    with lineage.tracked_run("r", {}, tmp_path / "note", tmp_path / "mlflow"):
+        whole = tracking.whole_run(client)
+    assert whole is not None
+    assert whole.info.run_id == theirs
+
+
+def test_a_note_that_names_no_run_is_said_with_the_file_to_remove(client: MlflowClient, tmp_path: Path) -> None:
+    note = tmp_path / "note"
+
+    def refused(sentence: str) -> None:
+        with pytest.raises(UserError, match=sentence) as said, lineage.tracked_run("r", {}, note, tmp_path):
+            pass
+        assert f"remove {note}" in str(said.value)
+
+    note.write_text("")
+    refused("it is empty")
+    note.write_text("0" * 32)
+    refused(f"MLflow has no run {'0' * 32}")
+    note.unlink()
+    with lineage.tracked_run("r", {}, note, tmp_path) as run_id:
+        pass
+    client.delete_run(run_id)
+    refused(f"MLflow has no run {run_id}")
+
+
+def test_a_note_is_whole_or_absent(client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced = []
+
+    def fails(source: Path, target: Path) -> None:
+        replaced.append((source, target))
+        raise OSError("killed")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(OSError, match="killed"), lineage.tracked_run("r", {}, tmp_path / "note", tmp_path):
+        pass
+    assert replaced == [(tmp_path / "note.partial", tmp_path / "note")]
+    assert not (tmp_path / "note").exists()
+
+
+def test_the_artifacts_of_runs_lie_beside_the_file_and_not_in_the_first_run(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    with lineage.tracked_run("r", {}, tmp_path / "note", tmp_path / "run" / "mlflow") as run_id:
+        (tmp_path / "report.html").write_text("<p>")
+        lineage.finish(run_id, tmp_path / "report.html", {"solved": 3})
+    assert list((tmp_path / "mlflow-artifacts").rglob("report.html"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_server_that_went_away_at_the_end_is_said_in_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    monkeypatch.setenv(tracking.RETRIES, "0")
+    mlflow.set_tracking_uri("http://127.0.0.1:1")
+    with pytest.raises(UserError, match=r"MLflow at http://127\.0\.0\.1:1 cannot be used"):
+        lineage.finish("0", tmp_path / "none", {"solved": 3})
+
+
+@pytest.mark.parametrize(("given", "seen"), [(None, ["4", "8", "4"]), ("2", ["2", "2", "2"])])
+def test_a_run_bears_with_a_server_for_longer_than_a_command(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, seen: list[str]
+) -> None:
+    if given is None:
+        monkeypatch.delenv(tracking.RETRIES, raising=False)
+    else:
+        monkeypatch.setenv(tracking.RETRIES, given)
+    tracking._retries_are_given.cache_clear()
+    tracking.client()
+    found = [os.environ[tracking.RETRIES]]
+    with lineage.tracked_run("r", {}, tmp_path / "note", tmp_path):
+        found.append(os.environ[tracking.RETRIES])
+    assert [*found, os.environ[tracking.RETRIES]] == seen
+    tracking._retries_are_given.cache_clear()
+    os.environ.pop(tracking.RETRIES)
+
+
+def test_a_place_that_a_run_cannot_use_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="takes no version whose files lie in a folder"):
+        tracking.check_place("http://127.0.0.1:1", str(tmp_path))
+    monkeypatch.delenv("SELFLOOP_STORE", raising=False)
+    with pytest.raises(UserError, match="There is no place for policies"):
+        tracking.check_place("postgresql+psycopg2://127.0.0.1/x", None)
+    with pytest.raises(UserError, match="is no place for artifacts"):
+        tracking.check_place(f"sqlite:///{tmp_path}/mlflow.db", "ftp://x/y")
+    tracking.check_place(f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "store"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_tracking_uri_nothing_is_tracked(finished_run: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from selfloop.cli.app import StoppedError, app, console
@@ -33,6 +35,8 @@ class Mode(StrEnum):
 
 
 RUNS = Path("runs")
+FINISHED = "finished"
+"""A file in the folder of a run that came to its end."""
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
@@ -85,26 +89,65 @@ def run(
     found = find_recipe(recipe)
     given: dict[str, Any] = {"seed": seed, "rounds": rounds, "environment": environment, "policy": policy}
     use_registry(tracking_uri, store, (output.parent if output else RUNS))
-    if origin:
-        from selfloop.lineage.rounds import find_origin
-
-        name, given["origin"], given["first"] = find_origin(origin)
-        sets = [f"model={json.dumps(name)}", *sets]
     settings = resolved(found, config, sets, given, control)
+    root = output or RUNS / f"{found.name}-{fingerprint(settings, origin)}"
+    if origin:
+        root, given["origin"], given["first"] = place_from(origin, root, output is not None)
+        name = json.dumps(given["origin"].rpartition("/")[0])
+        settings = resolved(found, config, [f"model={name}", *sets], given, control)
     found.check(settings)
     if dry_run:
         sys.stdout.write(as_toml(settings))
         return
-    root = output or RUNS / f"{found.name}-{fingerprint(settings)}"
+    from selfloop.lineage.tracking import check_place
+
+    check_place(os.environ["MLFLOW_TRACKING_URI"], os.environ.get("SELFLOOP_STORE"))
     if mode is Mode.process:
-        run_here(found, settings, root)
+        run_here(found, settings, root, origin)
     else:
-        run_by_kfp(found, settings, root, fused=mode is Mode.fused)
+        run_by_kfp(found, settings, root, mode is Mode.fused, origin)
+
+
+def place_from(reference: str, root: Path, is_chosen: bool) -> tuple[Path, str, int]:
+    """The folder of a run that goes on from ``reference``, with the origin, pinned, and the number of its first round.
+
+    What an alias named when a run began is kept in its folder, so that the same command resumes it. After a run that is
+    finished the same command begins the next one, from what the alias names then, in a folder of its own.
+    """
+    from selfloop.lineage.rounds import find_origin
+
+    is_fixed = re.fullmatch(r".+[@/]\d+", reference) is not None
+    place, number = root, 1
+    while kept := _kept_origin(place, reference):
+        if is_fixed or not (place / FINISHED).exists():
+            return place, *kept
+        if is_chosen:
+            raise UserError(
+                f"{root} holds a finished run, which went on from {kept[0]}: choose another --output to go on from "
+                f"what {reference} is now."
+            )
+        number += 1
+        place = root.with_name(f"{root.name}-{number}")
+    found = find_origin(reference)
+    return place, found.pinned, found.first
+
+
+def _kept_origin(root: Path, reference: str) -> tuple[str, int] | None:
+    """What a reference named when the run in this folder began; none where there is no run that began so."""
+    from selfloop.artifacts import read_json
+    from selfloop.inprocess import RUN
+
+    begun = read_json(root, RUN) if (root / RUN).is_file() else {}
+    if begun.get("reference") != reference:
+        return None
+    return begun["settings"]["origin"], begun["settings"]["first"]
 
 
 def use_registry(tracking_uri: str | None, store: str | None, runs: Path) -> None:
     """Let this process, and those that it starts, use these; where none is given, a file and a folder in ``runs``."""
-    os.environ["MLFLOW_TRACKING_URI"] = tracking_uri or f"sqlite:///{runs.resolve()}/mlflow.db"
+    given = tracking_uri or f"sqlite:///{runs.resolve()}/mlflow.db"
+    # SQLAlchemy takes psycopg 3 where no driver is named
+    os.environ["MLFLOW_TRACKING_URI"] = re.sub("^postgresql://", "postgresql+psycopg2://", given)
     if store:
         os.environ["SELFLOOP_STORE"] = store
 
@@ -130,7 +173,7 @@ def compile_(
     settings = resolved(found, config, sets, given, control)
     compile_pipeline(found, settings, output, fused, image_prefix)
     form = ", ".join(settings.form())
-    console.print(f"{output}: {settings.rounds} rounds, {output.stat().st_size / 1000:.0f} kB. Form: {form}.")
+    _say(f"{output}: {settings.rounds} rounds, {output.stat().st_size / 1000:.0f} kB. Form: {form}.")
 
 
 @app.command()
@@ -148,7 +191,7 @@ def report(
     if finished is None:
         raise UserError(f"{run} has no report yet: no stage of it that reports has ended.")
     shutil.copyfile(finished, output)
-    console.print(f"Report: {output.resolve()}")
+    _say(f"Report: {output.resolve()}")
 
 
 @app.command()
@@ -176,13 +219,14 @@ def bench(
     for row in bench_.run_arms(found, arms, output):
         rows.append(row._asdict())
         base, champion = (", ".join(f"{k} {v}" for k, v in part.items()) for part in (row.base, row.champion))
+        champion = champion or row.halted
         cells = (row.rounds, row.promoted, f"{row.kept:,}", f"{row.precision:.3f}", f"{row.seconds / 60:.1f}")
         console.print(f"{row.arm} {row.seed}: base {base}; champion {champion}", *cells)
         table.add_row(row.arm, str(row.seed), base, champion, *map(str, cells))
     command = shlex.join(["selfloop", *sys.argv[1:]])
     write_json(output, {"command": command, "recipe": found.name, **bench_.machine(), "rows": rows}, "results.json")
     console.print(table)
-    console.print(f"{output / 'results.json'}")
+    _say(f"{output / 'results.json'}")
 
 
 def resolved(
@@ -231,12 +275,18 @@ def as_toml(settings: Settings) -> str:
     return "\n".join(lines) + "\n"
 
 
-def fingerprint(settings: Settings) -> str:
-    """Eight hex digits that name a configuration."""
-    return hashlib.sha256(json.dumps(settings.chosen(), sort_keys=True).encode()).hexdigest()[:8]
+def fingerprint(settings: Settings, reference: str | None = None) -> str:
+    """Eight hex digits that name a configuration, and what a person typed for its origin."""
+    whole = json.dumps(settings.chosen(), sort_keys=True) + (reference or "")
+    return hashlib.sha256(whole.encode()).hexdigest()[:8]
 
 
-def run_here(recipe: Recipe[Any], settings: Settings, root: Path) -> None:
+def _say(line: str) -> None:
+    """Print a line as it is, whole."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str | None = None) -> None:
     """Run a recipe in this process, with the display, MLflow, and the summary at the end."""
     from selfloop import inprocess, lineage
     from selfloop.artifacts import manifest_of, read_json, sidecar_of
@@ -244,20 +294,23 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path) -> None:
     from selfloop.display import Terminal, rounds_table
     from selfloop.report.render import render
 
-    console.print(f"[bold]{recipe.name}[/] on {settings.environment}, seed {settings.seed}, in {root}", soft_wrap=True)
+    where = escape(f"on {settings.environment}, seed {settings.seed}, in {root}")
+    console.print(f"[bold]{escape(recipe.name)}[/] {where}", soft_wrap=True)
     page = root / "report.html"
     with (
-        inprocess.claimed(root, recipe, settings),
+        inprocess.claimed(root, recipe, settings, reference),
         _resumable(root),
         lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow") as run_id,
         _reported(root, page),
         Terminal(console, settings.first + settings.rounds - 1) as terminal,
     ):
+        lineage.note_beginning(settings.model)
         turn, measured = inprocess.complete(recipe, settings, root, terminal)
         if "history" in recipe.carried:
             moments = sidecar_of(turn.history.path).get("rounds", [])
             page.write_text(render(read_json(turn.history.path), moments, measured), encoding="utf-8")
         lineage.finish(run_id, page, measured)
+        (root / FINISHED).touch()
     console.print()
     if "history" in recipe.carried:
         console.print(rounds_table(read_json(turn.history.path), console.width))
@@ -266,12 +319,23 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path) -> None:
     say_what_is_in_force(settings.model, run_id)
     console.print()
     for name, value in measured.items():
-        console.print(f"Measured: {name} {value}")
-    champion = Path(turn.champion.path)
-    console.print(f"Champion: {_near(champion)} ({manifest_of(champion).digest[:12]})", soft_wrap=True)
-    console.print(f"Report:   {_near(page)}", soft_wrap=True)
-    command, uri = _near(Path(sys.prefix, "bin", "mlflow")), os.environ["MLFLOW_TRACKING_URI"]
-    console.print(f"MLflow:   {command} ui --backend-store-uri {uri}  (run {run_id})", soft_wrap=True)
+        _say(f"Measured: {name} {value}")
+    for role in recipe.roles:
+        policy = Path(getattr(turn, role).path)
+        _say(f"{role.capitalize() + ':':9} {_near(policy)} ({manifest_of(policy).digest[:12]})")
+    if page.exists():
+        _say(f"Report:   {_near(page)}")
+    _say(f"MLflow:   {_mlflow_address()}  (run {run_id})")
+
+
+def _mlflow_address() -> str:
+    """Where a person looks at MLflow: the server, or the command that starts one; no password in either."""
+    from selfloop.lineage.tracking import without_password
+
+    uri = without_password(os.environ["MLFLOW_TRACKING_URI"])
+    if uri.startswith(("http://", "https://")):
+        return uri
+    return f"{_near(Path(sys.prefix, 'bin', 'mlflow'))} ui --backend-store-uri {shlex.quote(uri)}"
 
 
 @contextmanager
@@ -299,17 +363,37 @@ def _near(path: Path) -> Path:
     return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
 
 
-def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool) -> None:
-    """Run a recipe's pipeline by ``kfp.local``, in the folder ``root``."""
+def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool, reference: str | None = None) -> None:
+    """Run a recipe's pipeline by ``kfp.local``, in the folder ``root``, which holds no run yet."""
     from selfloop import inprocess, lineage
     from selfloop.pipeline import run_locally
 
+    if (root / inprocess.RUN).exists():
+        raise UserError(f"{root} holds a run, and a run by KFP does not resume: choose another --output.")
     with (
-        inprocess.claimed(root, recipe, settings),
+        inprocess.claimed(root, recipe, settings, reference),
         lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow"),
     ):
-        run_locally(recipe, settings, root / "kfp", fused)
-    console.print(f"Artifacts: {root / 'kfp'}")
+        lineage.note_beginning(settings.model)
+        try:
+            run_locally(recipe, settings, root / "kfp", fused)
+        except RuntimeError as error:  # what kfp.local raises for a task that failed, and for much else
+            failed = re.search(r"Inner task failed: [^']*'([^']+)'", str(error))  # the name is coloured
+            if failed is None:
+                raise
+            raise _why_it_failed(root, failed[1]) from None
+        (root / FINISHED).touch()
+    _say(f"Artifacts: {root / 'kfp'}")
+
+
+def _why_it_failed(root: Path, stage: str) -> UserError:
+    from selfloop.artifacts import read_json
+
+    decisions = sorted(root.glob("kfp/**/decision/value.json"), key=lambda path: path.stat().st_mtime)
+    last = read_json(decisions[-1].parent) if decisions else {}
+    if last.get("verdict") == "halted":
+        return HaltedError.because(last["reason"])
+    return UserError(f"Stage {stage} failed, its log is above: mend the cause and run again in another --output.")
 
 
 @contextmanager

@@ -7,11 +7,13 @@ finds what it had written.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from time import time
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 EXPERIMENT = "selfloop"
 OURS = "selfloop.run"
 PARENT = "mlflow.parentRunId"
+RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+SQLITE = "sqlite:///"
 
 
 def is_on() -> bool:
@@ -36,26 +40,93 @@ def is_on() -> bool:
 def client() -> MlflowClient:
     """MLflow, without its telemetry and the log of its migrations."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "4")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    if not _retries_are_given():
+        os.environ.setdefault(RETRIES, "4")  # half a minute: a wrong address is said soon
     from mlflow import MlflowClient
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with reachable():
+    with _opening(), reachable():
         return MlflowClient()
+
+
+@cache
+def _retries_are_given() -> bool:
+    return RETRIES in os.environ
+
+
+@contextmanager
+def _patient() -> Iterator[None]:
+    """Bear with a server that is away for some minutes, as when it starts anew, unless it is said otherwise."""
+    if _retries_are_given():
+        yield
+        return
+    before = os.environ.get(RETRIES, "4")
+    os.environ[RETRIES] = "8"
+    try:
+        yield
+    finally:
+        os.environ[RETRIES] = before
+
+
+def _file() -> Path | None:
+    """The file that MLflow is; none where it is a server."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").partition("?")[0]
+    named = uri.startswith(SQLITE) and not uri.endswith(":memory:")
+    return Path(uri.removeprefix(SQLITE)).absolute() if named else None
+
+
+@contextmanager
+def _opening() -> Iterator[None]:
+    """One process at a time makes the tables of a file, which two would make at once and both fail."""
+    file = _file()
+    if file is None:
+        yield
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = file.with_name(f"{file.name}.lock").open("w")
+    except OSError as error:
+        raise UserError(
+            f"MLflow's file {file} cannot be used ({error.strerror}): give another --tracking-uri."
+        ) from None
+    with lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Say in one sentence what MLflow complains of."""
+    """Say in one sentence what MLflow, its database or the lack of a driver for it complains of."""
     from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     try:
         yield
-    except MlflowException as error:
-        uri = re.sub(r"//[^/@]*@", "//", os.environ.get("MLFLOW_TRACKING_URI", ""))  # no password in a message
-        said = re.sub(r"//[^/@\s]*@", "//", str(error)).strip().split("\n")[0][:300]
-        raise UserError(f"MLflow at {uri} cannot be used ({said}): mend it, or give another --tracking-uri.") from error
+    except (MlflowException, SQLAlchemyError, ImportError) as error:
+        uri = without_password(os.environ.get("MLFLOW_TRACKING_URI", ""))
+        said = without_password(str(error)).strip().split("\n")[0][:300]
+        raise UserError(f"MLflow at {uri} cannot be used ({said}): mend it, or give another --tracking-uri.") from None
+
+
+def without_password(text: str) -> str:
+    """Text whose addresses name no user and no password."""
+    return re.sub(r"//[^/\s]*@", "//", text)
+
+
+def check_place(tracking_uri: str, store: str | None) -> None:
+    """Refuse, before anything starts, a store that is none, that cannot be reached or that MLflow's server refuses."""
+    from selfloop.lineage import record
+    from selfloop.store import open_store
+
+    place = store or record.store_uri()
+    if tracking_uri.startswith(("http://", "https://")) and not place.startswith("s3://"):
+        raise UserError(
+            f"MLflow's server takes no version whose files lie in a folder ({place}): set --store to s3://bucket/prefix."
+        )
+    with open_store(place) as opened:
+        opened.has("0" * 64)
 
 
 @contextmanager
@@ -63,17 +134,19 @@ def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: P
     """Open the run that the rounds join, or go on with the one whose id is in the file ``note``. Yields its id."""
     made, given = client(), os.environ.get("MLFLOW_RUN_ID")
     with reachable():
-        run_id = _open_run(made, name, settings, note, artifacts, given)
+        run_id = _open_run(made, name, settings, note, given)
     os.environ["MLFLOW_RUN_ID"] = run_id
     try:
-        yield run_id
+        with _patient():
+            yield run_id
     except BaseException as error:
         with suppress(Exception):  # what went wrong first is what counts
             made.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     else:
         if run_id != given:
-            made.set_terminated(run_id)
+            with _patient(), reachable():
+                made.set_terminated(run_id)
     finally:
         if given is None:
             del os.environ["MLFLOW_RUN_ID"]
@@ -81,38 +154,62 @@ def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: P
             os.environ["MLFLOW_RUN_ID"] = given
 
 
-def _open_run(
-    made: MlflowClient, name: str, settings: Mapping[str, Any], note: Path, artifacts: Path, given: str | None
-) -> str:
+def _open_run(made: MlflowClient, name: str, settings: Mapping[str, Any], note: Path, given: str | None) -> str:
     from mlflow.entities import Param
 
     if note.exists():
-        run_id = note.read_text().strip()
-        made.update_run(run_id, status="RUNNING")
-        return run_id
-    run_id = given or made.create_run(_experiment(made, artifacts), run_name=name).info.run_id
+        return _go_on(made, note)
+    run_id = given or made.create_run(_experiment(made), run_name=name).info.run_id
     made.log_batch(run_id, params=[Param(key, str(value)) for key, value in _flat(settings).items()])
     for key, value in {OURS: name, "selfloop.version": __version__}.items():
         made.set_tag(run_id, key, value)
-    note.write_text(run_id)
+    partial = note.with_name(f"{note.name}.partial")
+    partial.write_text(run_id)
+    os.replace(partial, note)
     return str(run_id)
 
 
-def _experiment(made: MlflowClient, artifacts: Path | None = None) -> str:
+def _go_on(made: MlflowClient, note: Path) -> str:
+    """Open the run again that a note names."""
+    from mlflow.exceptions import MlflowException
+
+    remedy = f"remove {note} to go on in a new run of MLflow"
+    run_id = note.read_text().strip()
+    if not run_id:
+        raise UserError(f"{note} names no run of MLflow, it is empty: {remedy}.")
+    try:
+        gone = made.get_run(run_id).info.lifecycle_stage == "deleted"
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        gone = True
+    if gone:
+        raise UserError(
+            f"MLflow has no run {run_id} (any more), which {note} names: give the --tracking-uri that this run began "
+            f"with, or {remedy}."
+        )
+    made.update_run(run_id, status="RUNNING")
+    return run_id
+
+
+def _experiment(made: MlflowClient) -> str:
+    """The experiment; its artifacts lie beside MLflow's file, and where a server says, if there is one."""
     known = made.get_experiment_by_name(EXPERIMENT)
     if known:
         return str(known.experiment_id)
-    return str(made.create_experiment(EXPERIMENT, str(artifacts.resolve()) if artifacts else None))
+    file = _file()
+    return str(made.create_experiment(EXPERIMENT, str(file.with_name("mlflow-artifacts")) if file else None))
 
 
 def finish(run_id: str, report: Path, measured: Mapping[str, Any]) -> None:
     """Add the report, where there is one, and the last measurements to a run."""
     made = client()
-    if report.exists():
-        made.log_artifact(run_id, str(report), "report")
-    for name, value in measured.items():
-        if isinstance(value, int | float):
-            made.log_metric(run_id, name, value)
+    with reachable():
+        if report.exists():
+            made.log_artifact(run_id, str(report), "report")
+        for name, value in measured.items():
+            if isinstance(value, int | float):
+                made.log_metric(run_id, name, value)
 
 
 def whole_run(made: MlflowClient) -> Run | None:
@@ -121,8 +218,8 @@ def whole_run(made: MlflowClient) -> Run | None:
     if not run_id:
         return None
     run = made.get_run(run_id)
-    parent = run.data.tags.get(PARENT)
-    return made.get_run(parent) if parent else run
+    parent = run.data.tags.get(PARENT)  # of a run that KFP gave its task; ours may be nested in anything
+    return made.get_run(parent) if parent and OURS not in run.data.tags else run
 
 
 def kfp_run(run: Run | None) -> str:
