@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from selfloop import lineage
+from selfloop.errors import UserError
 from selfloop.inprocess import run
-from selfloop.lineage.decisions import rollback
+from selfloop.lineage.decisions import promote, rollback
 from selfloop.lineage.registry import Registry
+from selfloop.lineage.retention import plan
 from selfloop.lineage.rounds import find_origin
 from selfloop.recipe import find_recipe
 
@@ -37,6 +39,9 @@ def test_the_versions_of_a_bundle_move_together(
     assert last.tag("digests").split(",") == digests
     assert [each.find("champion").tag("digest") for each in (solver, proposer)] == digests
 
+    for command in (lambda: promote("pair.solver", "1", "x"), lambda: plan("pair.solver", 0)):
+        with pytest.raises(UserError, match=r"pair\.solver is one role of pair, whose roles go together"):
+            command()
     rollback("pair", None, "for the test")
     assert [each.aliases()["champion"] for each in (pair, solver, proposer)] == [2, 2, 2]
 

@@ -73,4 +73,10 @@ def _moved(registry: Registry, version: Version, kind: str, reason: str) -> Move
         raise UserError(f"The files of version {version.number} of {registry.name} were collected: choose another.")
     for reference in record.read(record_of(registry, version.number)).roles.values():
         record.fetched(reference)
-    return registry.move(version.number, kind, reason, head)
+    made = registry.move(version.number, kind, reason, head)
+    if head is not None and registry.find(str(version.number)).tag("collected"):
+        registry.move(head.version, "rollback", f"version {version.number} was collected meanwhile", made)
+        raise UserError(
+            f"The files of version {version.number} of {registry.name} were collected meanwhile: choose another."
+        )
+    return made

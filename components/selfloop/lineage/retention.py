@@ -32,19 +32,26 @@ def plan(name: str, last: int) -> Plan:
     if last < 0:
         raise UserError(f"--keep cannot be {last}: give the number of versions to keep, 0 or more.")
     registry = Registry(name)
+    goes = _going(registry, last)
+    used = set(_used(registry, {version.tag("record") for version in goes}))
+    keys = {key for version in goes for key in _keys(version)} - used
+    store = record.store()
+    sizes = {key: store.size(key) for key in sorted(keys) if store.has(key)}
+    return Plan([version for version in goes if not version.tag("collected") or _keys(version) & sizes.keys()], sizes)
+
+
+def _going(registry: Registry, last: int) -> list[Version]:
     versions = registry.known()
+    bundle = next((version.tag("bundle") for version in versions.values() if version.tag("bundle")), "")
+    if bundle:
+        raise UserError(f"{registry.name} is one role of {bundle}, whose roles go together: collect {bundle}.")
     registry.settle()
     stays = {move.version for move in registry.moves()} | set(registry.aliases().values())
     stays |= {number for number, version in versions.items() if version.tag("verdict") in ("pending", "start")}
     stays |= set(sorted(versions, reverse=True)[:last])
     for number in sorted(stays & versions.keys()):
         stays |= set(ancestors(versions, number))
-    goes = [version for number, version in versions.items() if number not in stays]
-    used = set(_used(registry, {version.tag("record") for version in goes}))
-    keys = {key for version in goes for key in _keys(version)} - used
-    store = record.store()
-    sizes = {key: store.size(key) for key in sorted(keys) if store.has(key)}
-    return Plan([version for version in goes if not version.tag("collected") or _keys(version) & sizes.keys()], sizes)
+    return [version for number, version in versions.items() if number not in stays]
 
 
 def collect(name: str, planned: Plan, last: int) -> None:
@@ -55,12 +62,12 @@ def collect(name: str, planned: Plan, last: int) -> None:
     registry = Registry(name)
     for version in planned.versions:
         registry.tag(version.number, {"collected": "true"})
-    still = plan(name, last)
-    going = {version.number for version in still.versions}
-    for version in planned.versions:
-        if version.number not in going:
-            registry.tag(version.number, {"collected": ""})
-    for key in planned.keys.keys() & still.keys.keys():
+    marked = {version.number for version in planned.versions}
+    going = {version.number: version for version in _going(registry, last)}
+    for number in marked - going.keys():
+        registry.tag(number, {"collected": ""})
+    since = {key for number in going.keys() - marked for key in _keys(going[number])}
+    for key in (planned.keys.keys() & plan(name, last).keys.keys()) - since:
         record.store().delete(key)
 
 
