@@ -38,7 +38,8 @@ def measure(evidence: Evidence) -> Reading:
 def at_least(right: int, number: int) -> float:
     """Wilson's lower bound of a share, one standard error down."""
     share = right / number
-    return max((share + 0.5 / number - sqrt(share * (1 - share) / number + 0.25 / number**2)) / (1 + 1 / number), 0.0)
+    bound = (share + 0.5 / number - sqrt(share * (1 - share) / number + 0.25 / number**2)) / (1 + 1 / number)
+    return min(max(bound, 0.0), share)
 
 
 guard = Guard(
