@@ -125,7 +125,12 @@ def test_gc_lists_before_it_deletes(selfloop: Command, here: Path) -> None:
         ([*LOOP, "--set", "gate.confidence=1.5"], "Parameter 'gate.confidence' of length-generalization cannot be 1.5"),
         ([*LOOP, "--set", "gate.margin=3"], "Parameter 'gate.margin' of length-generalization cannot be 3"),
         ([*LOOP, "--set", 'gate.guards=["lenght"]'], "did you mean 'length'"),
-        ([*LOOP, "--tracking-uri", "http://127.0.0.1:9"], "MLflow at http://127.0.0.1:9 cannot be used"),
+        ([*LOOP, "--tracking-uri", "http://127.0.0.1:9"], "There is no place for policies"),
+        (
+            [*LOOP, "--tracking-uri", "http://127.0.0.1:9", "--store", "x"],
+            "MLflow's server takes no version whose files",
+        ),
+        (["lineage", "length-generalization", "--tracking-uri", "http://127.0.0.1:9"], "MLflow at http://127.0.0.1:9"),
         ([*LOOP, "--seed", "3", "--store", "ftp://x"], "ftp://x"),
         (["gc", "length-generalization", "--keep", "-2"], "--keep cannot be -2"),
     ],
