@@ -116,8 +116,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests track in MLflow only where they say so."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID"):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "SELFLOOP_STORE"):
         monkeypatch.delenv(name, raising=False)
+    for module, name in (("_tracking_service", "_tracking_uri"), ("_model_registry", "_registry_uri")):
+        used = sys.modules.get(f"mlflow.tracking.{module}.utils")
+        if used is not None:  # what an earlier test told MLflow stays in its memory
+            monkeypatch.setattr(used, name, None)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from selfloop.guards.contamination import clean, contaminated, hashes, held_out, listed
 from selfloop.records import BATCH_ROWS, Example, Task
@@ -68,6 +68,7 @@ words = st.lists(st.sampled_from("abcd"), max_size=8)
 texts = st.tuples(words, words)
 
 
+@example([(["a"], ["a", "a", "a"])], [([], list("aaaa")), ([], list("abba")), ([], list("abab"))], 4)
 @given(st.lists(texts, min_size=1, max_size=6), st.lists(texts, min_size=1, max_size=4), st.integers(2, 4))
 def test_the_mask_agrees_with_a_plain_reading(
     examples: list[tuple[list[str], list[str]]], items: list[tuple[list[str], list[str]]], n: int

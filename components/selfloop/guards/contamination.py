@@ -53,7 +53,7 @@ def listed(prompts: pa.Array, answers: pa.Array, n: int = 13) -> HeldOut:
     words = pc.unique(split.flatten())
     text, numbers = _numbered(split, words)
     half = n // 2
-    halves = [_shared_by_none(text, hashes(numbers, size)) for size in (half, n - half)]
+    halves = [_shared_by_none(text, hashes(numbers, size), size) for size in (half, n - half)]
     whole = hashes(numbers, n)
     starts = np.arange(len(whole))
     single = halves[0][starts] & halves[1][starts + half] & (text[starts] == text[starts + n - 1])
@@ -140,14 +140,15 @@ def _numbered(split: pa.Array, words: pa.Array) -> tuple[Column, Column]:
     return text, numbers.to_numpy().astype(np.int64)
 
 
-def _shared_by_none(text: Column, grams: Column) -> Column:
-    """Whether each gram stands in one text alone; a gram that runs over the end of a text counts as its first's."""
+def _shared_by_none(text: Column, grams: Column, size: int) -> Column:
+    """Whether each gram of ``size`` words stands in one text alone; one that runs over the end of a text is none."""
     import numpy as np
 
     _, which = np.unique(grams, return_inverse=True)
     first, last = np.full(len(grams), len(text)), np.full(len(grams), -1)
-    np.minimum.at(first, which, text[: len(grams)])
-    np.maximum.at(last, which, text[: len(grams)])
+    inside = text[: len(grams)] == text[size - 1 : size - 1 + len(grams)]
+    np.minimum.at(first, which[inside], text[: len(grams)][inside])
+    np.maximum.at(last, which[inside], text[: len(grams)][inside])
     return (first == last)[which]  # type: ignore[no-any-return]
 
 
