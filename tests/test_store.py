@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from selfloop.artifacts import manifest_of, seal
 from selfloop.errors import UserError
 from selfloop.store import INDEXED_BYTES, Store, key_of, open_store
+from selfloop.store import folders as store_folders
 from selfloop.store.cache import Cache
 from selfloop.store.directory import DirectoryStore
 from selfloop.store.s3 import S3Store
@@ -385,6 +386,24 @@ def test_an_artifact_is_fetched_once_by_many(three: dict[str, Path], tmp_path: P
         places = {future.result() for future in [pool.submit(get) for _ in range(6)]}
     assert len(fetched) == len(places) == 1
     assert contents(places.pop()) == contents(three[a])
+
+
+def test_who_comes_to_fetch_what_another_has_just_got_does_not_wait_for_it(
+    three: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = next(iter(three))
+    holding = Cache(tmp_path / "cache")
+    place = holding.get(a, fetching(three[a]))
+    looks = iter([False])  # it was not there yet when the other one looked
+    is_whole = store_folders.is_whole
+    monkeypatch.setattr(store_folders, "is_whole", lambda root, key: next(looks, True) and is_whole(root, key))
+    got: list[Path] = []
+    other = threading.Thread(
+        target=lambda: got.append(Cache(tmp_path / "cache").get(a, fetching(three[a]))), daemon=True
+    )
+    other.start()
+    other.join(timeout=60)
+    assert got == [place]
 
 
 def test_a_fetch_that_failed_leaves_nothing_visible_and_can_go_on(three: dict[str, Path], tmp_path: Path) -> None:

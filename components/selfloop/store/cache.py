@@ -66,16 +66,12 @@ class Cache:
 
     def remove(self, key: str) -> bool:
         """Remove an artifact that nobody holds. Returns whether nobody did."""
-        path = folders.lock_of(self.place, key)
+        held, filling = folders.lock_of(self.place, key), self._filling(key)
         try:
-            lock = folders.lock(path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with folders.locked(held, wait=False), folders.locked(filling, wait=False):
+                folders.remove(self.place, key)
         except BlockingIOError:
             return False
-        try:
-            folders.remove(self.place, key)
-            path.unlink()
-        finally:
-            os.close(lock)
         return True
 
     def close(self) -> None:
@@ -101,7 +97,7 @@ class Cache:
         return True
 
     def _fill(self, key: str, fetch: Callable[[Path], None]) -> None:
-        with folders.locked(folders.lock_of(self.place, key)):
+        with folders.locked(self._filling(key)):
             if folders.is_whole(self.place, key):
                 return
             unfinished = folders.unfinished(self.place, key)
@@ -109,3 +105,7 @@ class Cache:
             fetch(unfinished)
             folders.finish(self.place, key)
         self.make_room(folders.bytes_in(self.place / key), key)
+
+    def _filling(self, key: str) -> Path:
+        """The lock of whoever fetches an artifact: who waits for it must not wait for those who hold the artifact."""
+        return folders.lock_of(self.place, f"{key}.filling")

@@ -65,9 +65,12 @@ def lock(path: Path, how: int) -> int:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Be the only one in this block, among all processes; the lock file goes at its end."""
-    descriptor = lock(path, fcntl.LOCK_EX)
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Be the only one in this block, among all processes; the lock file goes at its end.
+
+    Raises ``BlockingIOError`` at once where somebody else has the lock and this one does not wait.
+    """
+    descriptor = lock(path, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
         yield
     finally:
