@@ -99,9 +99,9 @@ def test_a_value_of_the_wrong_type_is_refused_with_row_and_field(tmp_path: Path)
 
 
 def test_a_missing_value_is_refused_with_file_row_and_field(tmp_path: Path) -> None:
-    columns = {"task": ["a", "b"], "level": [1, None], "prompt": ["p", "p"], "completion": ["c", "c"], "round": [0, 0]}
-    types = [pa.field(field.name, field.type) for field in schema(Example)]
-    pq.write_table(pa.table(columns, schema=pa.schema(types)), tmp_path / "shard-00000.parquet")
+    rows = pa.Table.from_batches([to_batch(Example, [Example("a", 1, "p", "c", 0)] * 2)]).replace_schema_metadata()
+    rows = rows.set_column(1, "level", pa.array([1, None], pa.int64()))
+    pq.write_table(rows, tmp_path / "shard-00000.parquet")
     with pytest.raises(UserError, match=r"shard-00000.parquet: row 1, field 'level' of a Example is missing"):
         list(read(tmp_path, Example))
 

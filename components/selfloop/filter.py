@@ -12,7 +12,7 @@ from pydantic import Field
 from selfloop import progress
 from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError
-from selfloop.records import Example, Rollout, Verdict, beside, count, read, schema, whole_groups, writing
+from selfloop.records import Example, Rollout, Verdict, batch_of, beside, count, read, whole_groups, writing
 from selfloop.stage import Params, stage
 
 if TYPE_CHECKING:
@@ -78,9 +78,8 @@ def _good(params: FilterParams, rollouts: str, verdicts: str, rejected: Counter[
             rejected[reason["values"]] += reason["counts"]
         single = good.take(_first_of_each(good))
         rejected["duplicate"] += good.num_rows - single.num_rows
-        round = pa.array([params.round] * single.num_rows, pa.int64())
-        columns = [single[name] for name in ("task", "level", "prompt", "completion")]
-        yield pa.RecordBatch.from_arrays([*columns, round], schema=schema(Example))
+        columns = {name: single[name] for name in ("task", "level", "prompt", "completion")}
+        yield batch_of(Example, columns | {"round": pa.repeat(params.round, single.num_rows)})
 
 
 def _joined(rollouts: str, verdicts: str) -> Iterator[pa.RecordBatch]:

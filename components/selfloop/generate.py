@@ -58,7 +58,7 @@ def draw(policy: Policy, tasks: Iterable[Task], params: GenerateParams) -> Itera
         for number in range(task.attempts)
     )
     for index, window in enumerate(batched(attempts, params.batch_size * WINDOW_BATCHES)):
-        encoded = policy.tokenizer([a.task.prompt for a in window], add_special_tokens=False)["input_ids"]
+        encoded = policy.encode([a.task.prompt for a in window])
         window = [a._replace(prompt=prompt) for a, prompt in zip(window, encoded, strict=True)]
         done: dict[tuple[str, int], Rollout] = {}
         for number, batch in enumerate(_batches(window, params.batch_size)):
@@ -87,6 +87,7 @@ def _decode(policy: Policy, batch: list[Attempt], params: GenerateParams, seed: 
     from transformers import GenerationConfig
 
     prompts = policy.tokenizer.pad({"input_ids": [a.prompt for a in batch]}, padding_side="left", return_tensors="pt")
+    prompts = prompts.to(policy.model.device)
     positions = position_ids(policy, prompts["input_ids"], prompts["attention_mask"])
     allowed = [min(a.task.max_tokens, params.max_tokens) for a in batch]
     config = GenerationConfig(
@@ -101,7 +102,7 @@ def _decode(policy: Policy, batch: list[Attempt], params: GenerateParams, seed: 
         extra = {} if positions is None else {"position_ids": positions}
         drawn = policy.model.generate(**prompts, **extra, generation_config=config)
     ends = torch.as_tensor(config.eos_token_id)
-    tokens = drawn[:, prompts["input_ids"].shape[1] :]
+    tokens = drawn[:, prompts["input_ids"].shape[1] :].cpu()
     ended = torch.isin(tokens, ends)
     lengths = torch.where(ended.any(1), ended.int().argmax(1), tokens.shape[1]).minimum(torch.tensor(allowed))
     texts = policy.tokenizer.batch_decode([row[:n] for row, n in zip(tokens.tolist(), lengths.tolist(), strict=True)])

@@ -85,6 +85,21 @@ class Policy(NamedTuple):
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
 
+    def encode(self, prompts: Sequence[str]) -> list[list[int]]:
+        """The tokens of prompts as this policy is asked: each as a user's message where it has a chat template."""
+        return encode(self.tokenizer, prompts)
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
+    """The tokens of prompts, in the tokenizer's chat template where it has one, up to where the answer begins."""
+    if not prompts:
+        return []
+    if tokenizer.chat_template is not None:
+        chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+        prompts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
+    encoded: list[list[int]] = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
+    return encoded
+
 
 _loaded: OrderedDict[str, Policy] = OrderedDict()
 
@@ -135,12 +150,19 @@ def load(directory: str | Path, digest: str | None = None) -> Policy:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     settle_threads(model)
-    policy = Policy(model.eval(), tokenizer)
+    policy = Policy(model.eval().to(device()), tokenizer)
     if digest is not None:
         _loaded[digest] = policy
         while len(_loaded) > KEPT_LOADED:
             _loaded.popitem(last=False)
     return policy
+
+
+def device() -> str:
+    """Where policies compute: the first GPU, where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def settle_threads(model: PreTrainedModel) -> None:

@@ -41,7 +41,13 @@ class Task(NamedTuple):
 
 
 class Rollout(NamedTuple):
-    """One attempt at a task. ``finished`` says that the policy ended it by itself, with its end token."""
+    """One attempt at a task. ``finished`` says that the policy ended it by itself, with its end token.
+
+    ``tokens`` counts what the policy wrote, ``logprob`` is the sum of the log-probabilities of these tokens under the
+    policy (nats, before temperature), ``self_certainty`` the mean KL divergence from the uniform distribution to the
+    policy's own over them (Kang et al., arXiv:2502.18581). ``observed`` lists the ranges of characters in
+    ``completion`` that a tool or the protocol wrote, as JSON pairs: they never train.
+    """
 
     task: str
     level: int
@@ -50,6 +56,10 @@ class Rollout(NamedTuple):
     completion: str
     finished: bool
     tokens: int
+    logprob: float | None = None
+    self_certainty: float | None = None
+    observed: str = "[]"
+    turns: int = 1
 
 
 class Verdict(NamedTuple):
@@ -68,13 +78,23 @@ class Verdict(NamedTuple):
 
 
 class Example(NamedTuple):
-    """One text to train on. ``round`` is the round that made it, 0 for the data of the base policy."""
+    """One text to train on. ``round`` is the round that made it, 0 for the data of the base policy.
+
+    ``weight`` multiplies its loss. ``good`` is false for a text to train away from, ``rate`` is the share of good
+    rollouts in its group. ``rejected`` is the worse completion where the example is a pair. ``observed`` lists the
+    ranges of characters in ``completion`` that the policy did not write, as JSON pairs: they carry no loss.
+    """
 
     task: str
     level: int
     prompt: str
     completion: str
     round: int
+    weight: float = 1.0
+    good: bool = True
+    rate: float = 1.0
+    rejected: str = ""
+    observed: str = "[]"
 
 
 class ItemResult(NamedTuple):
@@ -90,7 +110,7 @@ class ItemResult(NamedTuple):
     seed: int = 0
 
 
-VERSIONS: Mapping[type, int] = {Task: 2, Rollout: 1, Verdict: 1, Example: 1, ItemResult: 2}
+VERSIONS: Mapping[type, int] = {Task: 2, Rollout: 2, Verdict: 1, Example: 2, ItemResult: 2}
 TABLE = "table.json"
 BATCH_ROWS = 65_536
 SHARD_ROWS = 2_000_000
@@ -130,6 +150,19 @@ def to_batch(record: type[R], rows: Iterable[R]) -> pa.RecordBatch:
             if not _fits(value, field)
         )
         raise UserError(f"Row {row}, field '{field.name}' of a {record.__name__} must be {field.type}.") from None
+
+
+def batch_of(record: type[tuple[Any, ...]], columns: Mapping[str, Any]) -> pa.RecordBatch:
+    """One Arrow batch from the columns of a record; those that are not given hold the record's defaults."""
+    import pyarrow as pa
+
+    defaults: Mapping[str, Any] = record._field_defaults  # type: ignore[attr-defined]
+    length = len(next(iter(columns.values())))
+    arrays = [
+        columns[field.name] if field.name in columns else pa.repeat(pa.scalar(defaults[field.name], field.type), length)
+        for field in schema(record)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema(record))
 
 
 def _fits(value: object, field: pa.Field) -> bool:

@@ -24,7 +24,7 @@ from kfp.dsl import Dataset
 from measuring import Spread, console, in_child, publish, seconds, show, spread, wants_small
 from selfloop.artifacts import seal
 from selfloop.filter import FilterParams, filter_rollouts
-from selfloop.records import Example, Rollout, Task, Verdict, read, rows, schema, writing
+from selfloop.records import Example, Rollout, Task, Verdict, batch_of, read, rows, schema, writing
 from selfloop.verify import VerifyParams, judged, verify_rollouts
 
 ATTEMPTS = 2
@@ -72,8 +72,16 @@ def block(index: int, level: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     attempt = np.tile(np.arange(ATTEMPTS), BLOCK_TASKS)
     finished = rng.random(len(row)) >= ENDLESS
     given = tasks.take(pa.array(row))
-    columns = [given["id"], given["level"], attempt, given["prompt"], text(said), finished, level + 1 + finished]
-    return tasks, pa.RecordBatch.from_arrays([*map(pa.array, columns)], schema=schema(Rollout))
+    columns = {
+        "task": given["id"],
+        "level": given["level"],
+        "attempt": pa.array(attempt),
+        "prompt": given["prompt"],
+        "completion": pa.array(text(said)),
+        "finished": pa.array(finished),
+        "tokens": pa.array(level + 1 + finished),
+    }
+    return tasks, batch_of(Rollout, columns)
 
 
 def blocks(rollouts: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:

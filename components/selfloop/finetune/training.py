@@ -27,8 +27,9 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
         self, policy: Policy, examples: Sequence[Example], order: Sequence[int] | np.ndarray[Any, Any]
     ) -> None:
         tokenizer, eos = policy.tokenizer, policy.tokenizer.eos_token or ""
-        whole = tokenizer([e.prompt + e.completion + eos for e in examples], add_special_tokens=False)["input_ids"]
-        prompts = tokenizer([e.prompt for e in examples], add_special_tokens=False)["input_ids"]
+        prompts = policy.encode([e.prompt for e in examples])
+        answers = tokenizer([e.completion + eos for e in examples], add_special_tokens=False)["input_ids"]
+        whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
         self._policy, self._order = policy, np.asarray(order)
         self._lengths = np.array([len(row) for row in whole])
         self._prompts = np.array([len(row) for row in prompts])
