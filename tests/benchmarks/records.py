@@ -72,7 +72,7 @@ def block(index: int, level: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     attempt = np.tile(np.arange(ATTEMPTS), BLOCK_TASKS)
     finished = rng.random(len(row)) >= ENDLESS
     given = tasks.take(pa.array(row))
-    columns = {
+    made = {
         "task": given["id"],
         "level": given["level"],
         "attempt": pa.array(attempt),
@@ -81,7 +81,7 @@ def block(index: int, level: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
         "finished": pa.array(finished),
         "tokens": pa.array(level + 1 + finished),
     }
-    return tasks, batch_of(Rollout, columns)
+    return tasks, batch_of(Rollout, made)
 
 
 def blocks(rollouts: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
