@@ -21,6 +21,10 @@ CPU_GIB = "1"
 """The room for keys and values on a CPU, where nobody set ``VLLM_CPU_KVCACHE_SPACE``."""
 
 
+TOKENS_A_STEP = 4096
+"""Tokens of prompts that are read at once on a CPU."""
+
+
 class Shape(NamedTuple):
     """What an engine is made for; policies that agree in it share one."""
 
@@ -51,15 +55,14 @@ class Core:
             EngineArgs(
                 model=str(base),
                 tokenizer=str(base),
-                dtype="bfloat16" if has_gpu() else "float32",
-                enforce_eager=not has_gpu(),
-                max_model_len=min(shape.context, _positions(json.loads(shape.config))),
+                max_model_len=_length(shape),
                 max_num_seqs=shape.rows,
                 max_logprobs=-1,
                 tensor_parallel_size=shape.parallel,
                 gpu_memory_utilization=shape.memory,
                 generation_config="vllm",
                 disable_log_stats=True,
+                **_on_this_device(shape),
                 **lora,
             )
         )
@@ -227,8 +230,16 @@ def shape_of(params: DecodingParams, base: Path, adapter: Path | None) -> Shape:
     )
 
 
-def _positions(config: dict[str, Any]) -> int:
-    return int(config.get("max_position_embeddings") or 2**31)
+def _length(shape: Shape) -> int:
+    return min(shape.context, json.loads(shape.config).get("max_position_embeddings") or shape.context)
+
+
+def _on_this_device(shape: Shape) -> dict[str, Any]:
+    if has_gpu():
+        return {"dtype": "bfloat16"}
+    # a prompt in pieces makes vLLM turn a request's generator back, which those of a CPU cannot
+    whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_length(shape), TOKENS_A_STEP)}
+    return {"dtype": "float32", "enforce_eager": True, **whole}
 
 
 def end_tokens(base: Path, tokenizer: Any) -> list[int]:
