@@ -94,7 +94,7 @@ def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
         candidate=candidate,
         results=results,
         decision=decision,
-        curriculum=state.next_curriculum,
+        state=state.next_curriculum,
     )
     next = Turn(
         champion=candidate,
