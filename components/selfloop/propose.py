@@ -80,13 +80,13 @@ def draw_base(
 ) -> None:
     """Draw the labelled data of the base levels, and begin the loop's state: nothing kept, these levels mastered."""
     environment, levels = find_environment(params.environment), range(1, params.levels + 1)
-    for output, purpose, number in (
-        (examples, "base", params.per_level),
-        (held_out, "base held out", params.held_out_per_level),
+    for output, draw, purpose, number in (
+        (examples, environment.tasks, "base", params.per_level),
+        (held_out, environment.held_out, "base held out", params.held_out_per_level),
     ):
         with writing(output.path, Example) as table:
             for level in levels:
-                tasks = environment.tasks(level, number, seed_of(params.seed, purpose, level))
+                tasks = draw(level, number, seed_of(params.seed, purpose, level))
                 table.write([Example(task.id, level, task.prompt, task.answer, 0) for task in tasks])
     with writing(kept.path, Example):
         pass
@@ -141,7 +141,7 @@ def _drawn(environment: Environment, level: int, suite: str, params: ProposePara
     each, more = divmod(params.items_per_level, len(params.item_seeds))
     for index, item_seed in enumerate(params.item_seeds):
         number = each + (index < more)
-        drawn = {suite: environment.tasks(level, number, seed_of(item_seed, "items", params.round, level))}
+        drawn = {suite: environment.held_out(level, number, seed_of(item_seed, "items", params.round, level))}
         if suite == "old":
             drawn |= _guard_suites(environment, level, number, seed_of(item_seed, "guards", params.round, level))
         for name, tasks in drawn.items():
