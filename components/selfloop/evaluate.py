@@ -72,7 +72,8 @@ def measure_policy(
     items = [
         task._replace(suite="measure")
         for level in levels
-        for task in environment.tasks(level, params.per_level, seed_of(params.seed, "measure", level))
+        if environment.levels is None or level in environment.levels
+        for task in environment.held_out(level, params.per_level, seed_of(params.seed, "measure", level))
     ]
     with writing(results.path, ItemResult) as table:
         for answered in _answers(params, environment, policy, items, "champion"):

@@ -30,13 +30,13 @@ def draw_base(
 ) -> None:
     """Draw the labelled data of the base levels, and begin the loop's state: nothing kept, these levels mastered."""
     environment, levels = find_environment(params.environment), range(1, params.levels + 1)
-    for output, purpose, number in (
-        (examples, "base", params.per_level),
-        (held_out, "base held out", params.held_out_per_level),
+    for output, draw, purpose, number in (
+        (examples, environment.tasks, "base", params.per_level),
+        (held_out, environment.held_out, "base held out", params.held_out_per_level),
     ):
         with writing(output.path, Example) as table:
             for level in levels:
-                tasks = environment.tasks(level, number, seed_of(params.seed, purpose, level))
+                tasks = draw(level, number, seed_of(params.seed, purpose, level))
                 table.write([Example(task.id, level, task.prompt, task.answer, 0) for task in tasks])
     with writing(kept.path, Example):
         pass

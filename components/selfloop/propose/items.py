@@ -65,7 +65,7 @@ def _drawn(
     each, more = divmod(params.items_per_level, len(params.item_seeds))
     for index, item_seed in enumerate(params.item_seeds):
         number = each + (index < more)
-        drawn = {suite: environment.tasks(level, number, seed_of(item_seed, "items", params.round, level))}
+        drawn = {suite: environment.held_out(level, number, seed_of(item_seed, "items", params.round, level))}
         if is_guarded:
             drawn |= _guard_suites(environment, level, number, seed_of(item_seed, "guards", params.round, level))
         for name, tasks in drawn.items():
