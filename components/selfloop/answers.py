@@ -19,7 +19,7 @@ LONGEST = 400
 SECONDS = 5
 GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 DRESS = re.compile(r"\\(?:text|mathrm|textbf)\{[^{}]*\}|\\[$%,!; ]|[$€£%\s]|\{,\}(?=\d{3})")
-NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})(?:/\d{1,300})?")
+NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})(?:/\d{1,300})?", re.ASCII)
 
 
 def boxed(text: str) -> str | None:

@@ -67,13 +67,13 @@ class Environment(ABC):
         """
         return {}
 
-    @abstractmethod
-    def check(self, task: Task, completion: str) -> Grade:
-        """Grade one completion that the policy ended by itself."""
-
     def written(self, task: Task) -> str:
         """A completion that is right, as the policy should write it: what it is shown to begin with."""
         return task.answer
+
+    @abstractmethod
+    def check(self, task: Task, completion: str) -> Grade:
+        """Grade one completion that the policy ended by itself."""
 
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""

@@ -265,6 +265,7 @@ def _reading(place: str) -> Iterator[Any]:
         yield datasets
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        said = "it holds no rows" if "corresponds to no data" in said else said
         raise UserError(_unreadable(place) or f"{place} cannot be read as a data set: {said}.") from None
     finally:
         datasets.logging.set_verbosity(before)
