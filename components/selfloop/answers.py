@@ -78,20 +78,23 @@ def same_mathematics(answer: str, completion: str) -> Grade:
         return graded(True)
     if not said or len(said) > LONGEST:
         return graded(False, "no final answer")
+    if boxed(f"\\boxed{{{said}}}") != said:  # it would not stay within the box that it is read in
+        return graded(False, "unreadable answer")
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("math-verify keeps its time limit by a signal, which only the main thread can take.")
     try:
-        return graded(_equal(answer, said))
+        return graded(equal(answer, said))
     except TimeoutError:
         return graded(False, "timeout")
     except UserError:
         raise
     except Exception as error:
-        _equal(answer, answer)  # raises if the fault is not in the completion
+        equal(answer, answer)  # raises if the fault is not in the completion
         return graded(False, f"unreadable answer ({type(error).__name__})")
 
 
-def _equal(answer: str, said: str) -> bool:
+def equal(answer: str, said: str) -> bool:
+    """Whether two LaTeX expressions are worth the same. Raises ``TimeoutError`` where that takes too long to tell."""
     try:
         from math_verify import LatexExtractionConfig, parse, verify
         from math_verify.errors import TimeoutException

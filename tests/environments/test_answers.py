@@ -107,10 +107,14 @@ def test_mathematics_is_right_however_it_is_written(answer: str, completion: str
         (r"\boxed{}", "no final answer"),
         ("", "no final answer"),
         ("1" * 401, "no final answer"),
-        (r"\boxed{\frac{}{}{}{", "wrong answer"),
+        (r"\boxed{\frac{}{}}", "wrong answer"),
+        (r"\boxed{\frac{", "unreadable answer"),
+        (r"#### 3} or \frac{1}{2", "unreadable answer"),
+        (r"\boxed{9^{9^{9^9}}}", "timeout"),
     ],
 )
-def test_other_mathematics_is_wrong(completion: str, reason: str) -> None:
+def test_other_mathematics_is_wrong(completion: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("selfloop.answers.SECONDS", 1)
     assert same_mathematics(r"\frac{1}{2}", completion) == (False, 0.0, reason)
 
 
