@@ -28,7 +28,7 @@ class Judged(NamedTuple):
 
     @property
     def verdict(self) -> Verdict:
-        said = {"task": self.rollout.task, "level": self.rollout.level, "attempt": self.rollout.attempt}
+        said: dict[str, Any] = {"task": self.rollout.task, "level": self.rollout.level, "attempt": self.rollout.attempt}
         said |= {"ok": self.ok, "score": self.score, "reason": self.reason, "truth": None}
         return Verdict(**{name: said[name] for name in Verdict._fields})
 
@@ -43,7 +43,7 @@ def judged(
     score: float | None = None,
     **rollout: Any,
 ) -> Judged:
-    given = {"prompt": f"{task}?", "finished": True, "tokens": len(completion)} | rollout
+    given: dict[str, Any] = {"prompt": f"{task}?", "finished": True, "tokens": len(completion)} | rollout
     made = Rollout(task=task, level=level, attempt=attempt, completion=completion, **given)
     return Judged(made, ok, float(ok or 0) if score is None else score, "correct" if ok else reason)
 
