@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import pytest
 from kfp.dsl import Dataset
 from selfloop.filter import FilterParams, filter_rollouts
-from selfloop.filter.filter import Step, grouped, selected
+from selfloop.filter.filter import Step, selected
 from selfloop.filter.selecting import Context
 from selfloop.records import Example, Rollout, Verdict, rows, to_batch
 
@@ -77,26 +78,16 @@ class Selected:
         steps = [Step(name) for name in params.select]
         kept = list(selected(iter(batches), steps, Context(params, before or Counter()), place))
         self.rows = [row for batch in kept for row in batch.drop_columns(["group"]).to_pylist()]
-        self.names = [(row["task"], row["attempt"]) for row in self.rows]
         self.texts = [row["completion"] for row in self.rows]
         self.funnel = [step.told() for step in steps]
-
-    @property
-    def rejected(self) -> dict[str, int]:
-        """What the last selector rejected."""
-        told: dict[str, int] = self.funnel[-1]["rejected"]
-        return told
-
-
-def chosen(place: Path, given: Iterable[Judged], *select: str, **params: Any) -> Selected:
-    """What these selectors keep, where all rollouts are in one batch."""
-    return Selected(place, FilterParams(select=list(select), **params), [grouped(joined(given))])
 
 
 class Filtered:
     """What the stage made of judged rollouts."""
 
-    def __init__(self, place: Path, params: FilterParams, given: list[Judged], kept: list[Example]) -> None:
+    def __init__(
+        self, place: Path, params: FilterParams, given: Sequence[Judged], kept: Sequence[Example] = ()
+    ) -> None:
         examples, pool = (Dataset(uri=str(place / name)) for name in ("examples", "next_kept"))
         filter_rollouts(
             params,
@@ -110,4 +101,19 @@ class Filtered:
         self.metadata = json.loads(json.dumps(dict(examples.metadata)))
         self.kept, self.rejected = self.metadata["kept"], self.metadata["rejected"]
         self.funnel = self.metadata["funnel"]
+        self.texts = [example.completion for example in self.examples]
         self.files = sorted(path.name for path in Path(examples.path).iterdir())
+
+
+Keep = Callable[..., Filtered]
+
+
+@pytest.fixture
+def keep(tmp_path: Path) -> Keep:
+    """``keep(rollouts, "correct", "rate", min_rate=0.5)`` runs the stage with these selectors."""
+
+    def run(given: Sequence[Judged], *select: str, kept: Sequence[Example] = (), **params: Any) -> Filtered:
+        place = tmp_path / str(len(list(tmp_path.iterdir())))
+        return Filtered(place, FilterParams(select=list(select), **params), given, kept)
+
+    return run

@@ -34,9 +34,12 @@ class FilterParams(Params):
         "completion", description="minhash: the text that is compared, over all tasks of the round."
     )
     similarity: float = Field(
-        0.8, gt=0, lt=1, description="minhash: Jaccard similarity of n-grams from which on two are near duplicates."
+        0.8,
+        ge=0.05,
+        le=0.95,
+        description="minhash: Jaccard similarity of n-grams from which on two are near duplicates.",
     )
-    permutations: int = Field(128, ge=16, le=1024, description="minhash: hash functions; more estimate better.")
+    permutations: int = Field(128, ge=64, le=1024, description="minhash: hash functions; more estimate better.")
     overlap: float = Field(
         0.5, ge=0, le=1, description="diverse: greatest share of n-grams that are in kept rollouts of the task."
     )
