@@ -122,5 +122,5 @@ recipe = Recipe(
     turn=Turn,
     paper="arXiv:2502.01612",
     needs=lambda s: {"levels", "alphabet"} if s.policy == "scratch" else {"levels"},
-    control={"filter": {"select": "nothing"}},
+    control={"filter": {"select": ["nothing"]}},
 )
