@@ -71,6 +71,10 @@ class Environment(ABC):
     def check(self, task: Task, completion: str) -> Grade:
         """Grade one completion that the policy ended by itself."""
 
+    def written(self, task: Task) -> str:
+        """A completion that is right, as the policy should write it: what it is shown to begin with."""
+        return task.answer
+
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
         import pyarrow as pa

@@ -37,7 +37,8 @@ def draw_base(
         with writing(output.path, Example) as table:
             for level in levels:
                 tasks = draw(level, number, seed_of(params.seed, purpose, level))
-                table.write([Example(task.id, level, task.prompt, task.answer, 0) for task in tasks])
+                written = ((task, environment.written(task)) for task in tasks)
+                table.write([Example(task.id, level, task.prompt, text, 0) for task, text in written])
     with writing(kept.path, Example):
         pass
     write_json(curriculum.path, {"frontier": params.levels, "accuracy": {}})
