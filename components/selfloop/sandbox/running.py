@@ -17,9 +17,9 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from selfloop.sandbox.isolation import Way, is_unsafe, probe, unprotected
-from selfloop.sandbox.zygote import OUT_OF_MEMORY, pack, unpack
+from selfloop.sandbox.zygote import NOT_PYTHON, OUT_OF_MEMORY, pack, unpack
 
-Status = Literal["ok", "error", "timeout", "memory", "output"]
+Status = Literal["ok", "error", "timeout", "memory", "output", "syntax"]
 AHEAD = 8
 """Programs that wait for each worker while the outcome of the first is not taken yet."""
 GRACE_SECONDS = 5.0
@@ -37,7 +37,8 @@ class Limits(BaseModel):
     memory_bytes: int = Field(512 * 2**20, ge=64 * 2**20, description="Address space of a process.")
     disk_bytes: int = Field(16 * 2**20, ge=4096, description="What its private /tmp holds, and each of its files.")
     files: int = Field(1000, ge=8, description="Files and folders in its private /tmp.")
-    output_bytes: int = Field(2**20, ge=1, description="Standard output, standard error and answers, each.")
+    output_bytes: int = Field(2**20, ge=1, description="Standard output, and standard error.")
+    answer_bytes: int = Field(2**17, ge=1, description="What all its calls return, written down.")
     processes: int = Field(1, ge=1, description="Processes and threads at one time.")
 
 
@@ -86,7 +87,8 @@ class Sandbox:
         """Raises ``UserError`` where programs cannot be kept apart, unless that was asked for."""
         self.limits = limits or Limits()
         way = unprotected() if is_unsafe() else probe()
-        count = workers or len(os.sched_getaffinity(0))
+        # one more than cores: the kernel takes a while to take a namespace down
+        count = workers or len(os.sched_getaffinity(0)) + 1
         self._workers = [_Worker(way) for _ in range(count)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
@@ -167,7 +169,7 @@ class _Worker:
     def _collect(self, fds: list[int], limits: Limits) -> tuple[dict[str, Any], list[bytes], bool]:
         """Read what the program writes until it has ended; one that writes too much is killed."""
         kept: dict[int, list[bytes]] = {fd: [] for fd in fds}
-        room = dict.fromkeys(fds, limits.output_bytes)
+        room = dict(zip(fds, (limits.output_bytes, limits.output_bytes, limits.answer_bytes), strict=True))
         ending: dict[str, Any] | None = None
         poll, open_ = select.poll(), set(fds)
         for fd in (*fds, self._control.fileno()):
@@ -198,7 +200,10 @@ class _Worker:
 
 def _descriptors(program: Program) -> tuple[list[int], list[int]]:
     """The program's descriptors (input, output, error, request, answers), and the ends of them that are read here."""
-    calls = [(name, list(map(pack, args)), {k: pack(v) for k, v in kwargs.items()}) for name, args, kwargs in program.calls]
+    calls = [
+        (name, list(map(pack, args)), {key: pack(value) for key, value in kwargs.items()})
+        for name, args, kwargs in program.calls
+    ]
     request = json.dumps({"source": program.source, "calls": calls}).encode()
     stdin, asked = _file(program.stdin.encode("utf-8", "surrogatepass")), _file(request)
     pipes = [os.pipe() for _ in range(3)]
@@ -219,9 +224,8 @@ def _status(ending: Mapping[str, Any], is_cut: bool, limits: Limits) -> Status:
         return "output"
     if ending["late"] or ending["code"] == -signal.SIGXCPU or (ending["code"] < 0 and ending["cpu_s"] >= limits.cpu_s):
         return "timeout"
-    if ending["code"] == OUT_OF_MEMORY:
-        return "memory"
-    return "error" if ending["code"] else "ok"
+    named: dict[int, Status] = {0: "ok", OUT_OF_MEMORY: "memory", NOT_PYTHON: "syntax"}
+    return named.get(ending["code"], "error")
 
 
 def _answers(written: bytes, expected: int) -> tuple[Answer, ...]:

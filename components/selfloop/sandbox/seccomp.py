@@ -61,9 +61,7 @@ def filter() -> bytes:
         library.seccomp_release(context)
 
 
-def _refuse(
-    library: ctypes.CDLL, context: ctypes.c_void_p, name: str, code: int, *comparisons: _Comparison
-) -> None:
+def _refuse(library: ctypes.CDLL, context: ctypes.c_void_p, name: str, code: int, *comparisons: _Comparison) -> None:
     number = library.seccomp_syscall_resolve_name(name.encode())
     if number < 0:
         return  # not on this architecture, or newer than the library

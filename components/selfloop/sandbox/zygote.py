@@ -36,8 +36,8 @@ READ_ONLY, NO_SUID, NO_DEVICES, NO_EXECUTION, BIND = 1, 2, 4, 8, 4096
 SET_DUMPABLE, SET_SECCOMP, SET_NO_NEW_PRIVILEGES, FILTER = 4, 22, 38, 2
 CAPABILITIES_VERSION = 0x20080522
 NOBODY = 65534
-OUT_OF_MEMORY = 77
-"""The exit status of a program that ended with a ``MemoryError``."""
+OUT_OF_MEMORY, NOT_PYTHON = 77, 78
+"""The exit status of a program that ended with a ``MemoryError``, and of one that cannot be compiled."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -57,7 +57,9 @@ def _unshare(flags: int) -> None:
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
-    _check(libc.mount(source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), options.encode()))
+    _check(
+        libc.mount(source.encode(), target.encode(), kind and kind.encode(), ctypes.c_ulong(flags), options.encode())
+    )
 
 
 def enter_namespaces() -> None:
@@ -199,7 +201,14 @@ def run(request: dict[str, Any]) -> int:
     sys.modules[module.__name__] = module
     sys.argv = ["program.py"]
     try:
-        exec(compile(request["source"], "program.py", "exec"), module.__dict__)
+        code = compile(request["source"], "program.py", "exec")
+    except MemoryError:
+        return OUT_OF_MEMORY
+    except (SyntaxError, ValueError, RecursionError) as error:
+        traceback.print_exception(error, limit=0)
+        return NOT_PYTHON
+    try:
+        exec(code, module.__dict__)
         for number, (name, args, kwargs) in enumerate(calls):
             _answer(number, module, name, args, kwargs)
         _flush()
@@ -222,7 +231,7 @@ def _answer(number: int, module: types.ModuleType, name: str, args: list[Any], k
         try:
             given = {key: unpack(value) for key, value in kwargs.items()}
             answer = {"call": number, "value": pack(vars(module)[name](*map(unpack, args), **given))}
-            line = json.dumps(answer)
+            json.dumps(answer)
         except MemoryError:
             raise
         except Exception as error:
