@@ -5,9 +5,9 @@ comparison with 4, which stays. What the program says that the call returned com
 lists, ...), and the comparison is made on these, with nothing of the program in the process that makes it. A program
 that knows nothing of the expected value can do no better than to return it.
 
-Tests are ``assert`` statements, also in ``def check(candidate):``, in ``for`` loops over plain values, and on names that
-were assigned before. A test that does more than to compute with plain values, such as one that defines a function or
-expects an exception, cannot be taken apart, and is refused.
+Tests are ``assert`` statements, also in ``def check(candidate):``, in ``for`` loops over plain values, and on names
+that were assigned before. A test that does more than to compute with plain values, such as one that defines a function
+or expects an exception, cannot be taken apart, and is refused.
 """
 
 from __future__ import annotations
@@ -117,7 +117,10 @@ class _Answered(ast.expr):
     """Stands for the answer to a call, by its number."""
 
     _fields = ("number",)
-    number: int
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class Suite:
@@ -211,7 +214,7 @@ class _Planner(ast.NodeTransformer):
             raise _RefusedError("it calls with **")
         kwargs = {str(keyword.arg): _value(self.visit(keyword.value), ()) for keyword in node.keywords}
         self._calls.append(Call(self._function, args, kwargs))
-        return _Answered(number=len(self._calls) - 1)
+        return _Answered(len(self._calls) - 1)
 
 
 def _turns(iterable: ast.expr) -> list[Any]:

@@ -9,16 +9,15 @@ import socket
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from functools import cache
 from pathlib import Path
 
 from selfloop.errors import UserError
 from selfloop.sandbox import seccomp
+from selfloop.sandbox.zygote import NOBODY, PRIVATE, SHARED_MEMORY
 
 UNSAFE = "SELFLOOP_UNSAFE_NO_SANDBOX"
 """The environment variable that lets generated code run unprotected; ``--unsafe-no-sandbox`` sets it."""
-NOBODY = 65534
 START_SECONDS = 20.0
 
 log = logging.getLogger("selfloop")
@@ -46,10 +45,10 @@ class Way:
         with theirs:
             process = subprocess.Popen(
                 self.command,
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env={},
+                env=dict[str, str](),
                 cwd="/",
                 user=self.user,
                 group=self.user,
@@ -74,8 +73,8 @@ def probe() -> Way:
 
     Raises ``UserError`` where there is none. Without libseccomp there is no filter of system calls, which is said once.
     """
-    if not sys.platform.startswith("linux") or shutil.which("bwrap") is None:
-        raise _refusal("bubblewrap is not installed", "install it (apt-get install bubblewrap, on Linux)")
+    if shutil.which("bwrap") is None:
+        raise _refusal("bubblewrap is not installed", "install it (apt-get install bubblewrap)")
     reasons = []
     for way in _ways():
         try:
@@ -102,12 +101,12 @@ def _ways() -> list[Way]:
     """Root mounts as root and becomes nobody inside; anybody else, and a root without the right to, has a user
     namespace for it.
     """
-    inside = _bubblewrap() + _interpreter() + ["isolated"]
+    bwrap, inside = str(shutil.which("bwrap")), [*_bubblewrap(), *_interpreter(), "isolated"]
     plain = ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
     if os.geteuid():
-        return [Way(["bwrap", *plain, *inside])]
+        return [Way([bwrap, *plain, *inside])]
     as_root = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    return [Way(["bwrap", *as_root, *inside]), Way(["bwrap", *plain, *inside], user=NOBODY)]
+    return [Way([bwrap, *as_root, *inside]), Way([bwrap, *plain, *inside], user=NOBODY)]
 
 
 @cache
@@ -121,7 +120,7 @@ def unprotected() -> Way:
 
 def _interpreter() -> list[str]:
     source = Path(__file__).with_name("zygote.py").read_text(encoding="utf-8")
-    return [_executable(), "-I", "-S", "-B", "-X", "utf8", "-c", source]
+    return [_executable(), "-P", "-s", "-S", "-B", "-X", "utf8", "-c", source]
 
 
 def _executable() -> str:
@@ -134,7 +133,7 @@ def _bubblewrap() -> list[str]:
     """
     words = "--unshare-pid --unshare-ipc --unshare-net --unshare-uts --unshare-cgroup-try --die-with-parent"
     command = f"{words} --new-session --clearenv --hostname sandbox --proc /proc".split()
-    for variable, value in (("LC_ALL", "C.UTF-8"), ("HOME", "/tmp"), ("PYTHONHASHSEED", "0")):
+    for variable, value in (("LC_ALL", "C.UTF-8"), ("HOME", PRIVATE), ("PYTHONHASHSEED", "0")):
         command += ["--setenv", variable, value]
     for place in _readable():
         command += ["--ro-bind", place, place]
@@ -143,10 +142,10 @@ def _bubblewrap() -> list[str]:
             command += ["--symlink", os.readlink(folder), folder]
         elif os.path.isdir(folder):
             command += ["--ro-bind", folder, folder]
-    command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--dir", "/tmp", "--tmpfs", "/dev"]
+    command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--dir", PRIVATE, "--tmpfs", "/dev"]
     for device in ("null", "zero", "full", "random", "urandom"):
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    command += ["--dir", "/dev/shm"]
+    command += ["--dir", SHARED_MEMORY]
     for folder in _installed():
         command += ["--tmpfs", folder, "--remount-ro", folder]
     return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--"]

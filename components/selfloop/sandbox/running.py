@@ -163,8 +163,8 @@ class _Worker:
                 os.close(fd)
         stdout, stderr, answers = outputs
         status = _status(ending, is_cut, limits)
-        texts = (text.decode("utf-8", "replace") for text in (stdout, stderr))
-        return Outcome(status, *texts, ending["seconds"], _answers(answers, len(program.calls)))
+        said, complained = (text.decode("utf-8", "replace") for text in (stdout, stderr))
+        return Outcome(status, said, complained, ending["seconds"], _answers(answers, len(program.calls)))
 
     def _collect(self, fds: list[int], limits: Limits) -> tuple[dict[str, Any], list[bytes], bool]:
         """Read what the program writes until it has ended; one that writes too much is killed."""

@@ -1,12 +1,13 @@
 """What runs inside bubblewrap: an interpreter that is ready, and forks a child into fresh namespaces for every program.
 
-It is handed to ``python -I -S -c`` as text and imports only the standard library. The programs never pass through its
+It is handed to ``python -S -c`` as text and imports only the standard library. The programs never pass through its
 memory: a child reads its own from a descriptor that the parent made, and answers on others, so that what a child
 inherits holds nothing of the programs before it. A message on the control socket is a JSON line with the limits and the
 descriptors of a program; any other message while one runs kills it. The answer says how it ended.
 """
 
 import array
+import contextlib
 import ctypes
 import json
 import math
@@ -36,6 +37,7 @@ READ_ONLY, NO_SUID, NO_DEVICES, NO_EXECUTION, BIND = 1, 2, 4, 8, 4096
 SET_DUMPABLE, SET_SECCOMP, SET_NO_NEW_PRIVILEGES, FILTER = 4, 22, 38, 2
 CAPABILITIES_VERSION = 0x20080522
 NOBODY = 65534
+PRIVATE, SHARED_MEMORY = "/tmp", "/dev/shm"  # noqa: S108 (a program's own)
 OUT_OF_MEMORY, NOT_PYTHON = 77, 78
 """The exit status of a program that ended with a ``MemoryError``, and of one that cannot be compiled."""
 
@@ -89,7 +91,7 @@ def serve(control: socket.socket, isolated: bool, filter: bytes) -> None:
         if not fds:
             continue  # it was to kill a program that had ended meanwhile
         limits = json.loads(message)
-        folder = "/tmp" if isolated else tempfile.mkdtemp()
+        folder = PRIVATE if isolated else tempfile.mkdtemp()
         if isolated:
             _check(libc.setns(own, NEWPID))
             _unshare(NEWPID)
@@ -122,10 +124,8 @@ def _wait(child: int, control: socket.socket, deadline: float, isolated: bool) -
 
 
 def _kill_group(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def _become(limits: dict[str, Any], fds: list[int], folder: str, isolated: bool, filter: bytes) -> None:
@@ -156,8 +156,8 @@ def _enter_own(limits: dict[str, Any]) -> None:
     """Namespaces of its own for this process, with a private ``/tmp`` and no ``/proc``."""
     _unshare(NEWNS | NEWIPC | NEWNET | NEWUTS)
     files = f"size={limits['disk_bytes']},nr_inodes={limits['files']},mode=0700"
-    _mount("tmpfs", "/tmp", "tmpfs", NO_SUID | NO_DEVICES | NO_EXECUTION, files)
-    _mount("/tmp", "/dev/shm", None, BIND)
+    _mount("tmpfs", PRIVATE, "tmpfs", NO_SUID | NO_DEVICES | NO_EXECUTION, files)
+    _mount(PRIVATE, SHARED_MEMORY, None, BIND)
     _mount("tmpfs", "/proc", "tmpfs", READ_ONLY | NO_SUID | NO_DEVICES | NO_EXECUTION, "size=4096")
 
 
@@ -246,23 +246,23 @@ def pack(value: Any) -> Any:
     """A value as JSON: lists, strings, numbers under 2**53, truth values and None as they are, the rest with a tag."""
     if value is None or isinstance(value, bool):
         return value
-    if isinstance(value, int):
-        whole = int(value)
-        return whole if abs(whole) < 2**53 else {"int": hex(whole)}
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, list):
-        return [pack(item) for item in value]
-    if isinstance(value, dict):
-        return {"dict": [[pack(key), pack(item)] for key, item in value.items()]}
-    if isinstance(value, bytes):
-        return {"bytes": value.hex()}
-    if isinstance(value, complex):
-        return {"complex": [value.real, value.imag]}
-    for kind in (tuple, set, frozenset):
-        if isinstance(value, kind):
+    match value:
+        case int():
+            return int(value) if abs(value) < 2**53 else {"int": hex(value)}
+        case float():
+            return float(value)
+        case str():
+            return str.__str__(value)
+        case list():
+            return [pack(item) for item in value]
+        case dict():
+            return {"dict": [[pack(key), pack(item)] for key, item in value.items()]}
+        case bytes():
+            return {"bytes": value.hex()}
+        case complex():
+            return {"complex": [value.real, value.imag]}
+        case tuple() | set() | frozenset():
+            kind = next(kind for kind in (tuple, set, frozenset) if isinstance(value, kind))
             return {kind.__name__: [pack(item) for item in value]}
     raise TypeError(f"a {type(value).__name__} is no plain value")
 
@@ -287,10 +287,8 @@ def unpack(value: Any) -> Any:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with contextlib.suppress(Exception):  # it may be anything by now
             stream.flush()
-        except (OSError, ValueError, AttributeError):
-            pass
 
 
 def main() -> None:
