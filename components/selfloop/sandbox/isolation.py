@@ -135,13 +135,13 @@ def _bubblewrap() -> list[str]:
     command = f"{words} --new-session --clearenv --hostname sandbox --proc /proc".split()
     for variable, value in (("LC_ALL", "C.UTF-8"), ("HOME", PRIVATE), ("PYTHONHASHSEED", "0")):
         command += ["--setenv", variable, value]
-    for place in _readable():
+    places = _readable()
+    for folder in sorted({str(above) for place in places for above in list(Path(place).parents)[:-1]}):
+        command += ["--perms", "0755", "--dir", folder]
+    for place in places:
         command += ["--ro-bind", place, place]
-    for folder in ("/lib", "/lib64"):
-        if os.path.islink(folder):
-            command += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            command += ["--ro-bind", folder, folder]
+    for folder in filter(os.path.islink, ("/lib", "/lib64")):
+        command += ["--symlink", os.readlink(folder), folder]
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--dir", PRIVATE, "--tmpfs", "/dev"]
     for device in ("null", "zero", "full", "random", "urandom"):
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
@@ -154,11 +154,14 @@ def _bubblewrap() -> list[str]:
 def _readable() -> list[str]:
     """The interpreter, its standard library, and the libraries that these are linked with."""
     paths = _paths()
-    places = {_executable(), paths["stdlib"], paths["platstdlib"], *filter(os.path.isdir, ("/usr/lib", "/usr/lib64"))}
-    library = Path(str(sysconfig.get_config_var("LIBDIR")))
-    places |= {str(file) for file in library.glob("libpython*.so*")}
-    real = {place for place in places if os.path.exists(place) and not place.startswith(("/lib/", "/lib64/"))}
-    return sorted(real)  # a folder before what lies in it
+    multiarch = str(sysconfig.get_config_var("MULTIARCH"))
+    folders = [f"/usr/lib/{multiarch}", f"/lib/{multiarch}", "/usr/lib64", "/lib64"]
+    libraries = [place for place in folders if os.path.isdir(place)] or ["/usr/lib", "/lib"]
+    own = Path(str(sysconfig.get_config_var("LIBDIR"))).glob("libpython*.so*")
+    places = {_executable(), paths["stdlib"], paths["platstdlib"], *libraries, *map(str, own)}
+    is_link = {folder: os.path.islink(folder) for folder in ("/lib", "/lib64")}
+    merged = tuple(f"{folder}/" for folder, linked in is_link.items() if linked)
+    return sorted(p for p in places if os.path.exists(p) and not is_link.get(p) and not p.startswith(merged))
 
 
 def _paths() -> dict[str, str]:

@@ -172,8 +172,8 @@ def _limit(limits: dict[str, Any], isolated: bool) -> None:
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_NOFILE: 64,
     }
-    if isolated:  # elsewhere the limit would count every process of the user; one is this one's parent
-        bounds[resource.RLIMIT_NPROC] = 1 + limits["processes"]
+    if isolated:  # elsewhere the limit would count every process of the user; two are those that wait for this one
+        bounds[resource.RLIMIT_NPROC] = 2 + limits["processes"]
     for kind, most in bounds.items():
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, (most, most) if hard == resource.RLIM_INFINITY else (min(most, hard),) * 2)
