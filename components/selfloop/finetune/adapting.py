@@ -19,7 +19,7 @@ def to_train(params: TrainingParams, directory: str) -> Policy:
     """
     if params.adapter == "full":
         policy = load(directory)
-        return Policy(policy.model.float(), policy.tokenizer)
+        return Policy(policy.model.requires_grad_(True).float(), policy.tokenizer)
     policy = fresh(directory)
     if parts(directory).adapter is not None:
         return policy

@@ -48,6 +48,7 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
         for row, of_row in enumerate(learnt):
             self.learnt[self.starts[row] + self.prompts[row] : self.starts[row + 1]] = of_row
         self.lengths = np.minimum(np.diff(self.starts), max_length)
+        self.prompts = np.minimum(self.prompts, self.lengths)
         self.cut = int((np.diff(self.starts) > max_length).sum())
         self.weights = np.array([e.weight for e in examples], dtype=np.float32)
         self.weighted = bool((self.weights != 1).any())
@@ -100,6 +101,23 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
         flat = self.starts[rows, None] + np.minimum(index, self.lengths[rows, None] - 1)
         tokens = np.where(real, self.tokens[flat], self.policy.tokenizer.pad_token_id).astype(np.int64)
         return torch.from_numpy(tokens), torch.from_numpy(self.learnt[flat] & real), torch.from_numpy(real)
+
+    def spliced(self, prompts: Column, completions: Column) -> dict[str, torch.Tensor]:
+        """Each prompt with another row's completion behind it, padded as ``batch`` does, without positions."""
+        sizes = [
+            (self.prompts[a], self.lengths[b] - self.prompts[b]) for a, b in zip(prompts, completions, strict=True)
+        ]
+        shape = (len(prompts), max(map(sum, sizes)))
+        tokens = np.full(shape, self.policy.tokenizer.pad_token_id, np.int64)
+        labels, real = np.full(shape, IGNORED, np.int64), np.zeros(shape, np.int64)
+        for row, (a, b, (asked, said)) in enumerate(zip(prompts, completions, sizes, strict=True)):
+            answer = slice(self.starts[b] + self.prompts[b], self.starts[b] + self.lengths[b])
+            tokens[row, :asked] = self.tokens[self.starts[a] : self.starts[a] + asked]
+            tokens[row, asked : asked + said] = self.tokens[answer]
+            labels[row, asked : asked + said] = np.where(self.learnt[answer], self.tokens[answer], IGNORED)
+            real[row, : asked + said] = 1
+        made = {"input_ids": tokens, "attention_mask": real, "labels": labels}
+        return {name: torch.from_numpy(values) for name, values in made.items()}
 
     def seen(self, first: int, last: int) -> list[dict[str, Any]]:
         """The examples that stand in the order from ``first`` to before ``last``."""

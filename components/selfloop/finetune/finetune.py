@@ -18,6 +18,7 @@ from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.params import TrainingParams
 from selfloop.guards.contamination import clean, held_out
+from selfloop.names import imported
 from selfloop.policy import Policy, save, seed_of
 from selfloop.records import Example, count, read, take
 from selfloop.stage import Resources, stage
@@ -101,7 +102,7 @@ def work(params: FinetuneParams, job: Job) -> Made:
     made = to_train(params, job.inputs["policy"])
     steps = math.ceil(len(order) / params.batch_size)
     plan = Plan.of(params, seed_of(params.seed, params.round, "finetune"), job.place, steps)
-    trained, data = METHODS[params.method](params, made, examples, order, plan)
+    trained, data = imported("method", METHODS[params.method])(params, made, examples, order, plan)
     if is_first():
         save(whole(params, made, job.inputs["policy"]), job.output)
     about |= {"steps": trained.steps, "loss": trained.loss}
@@ -162,7 +163,9 @@ def mixture(
     import numpy as np
 
     rng = np.random.default_rng(seed_of(params.seed, params.round, "mixture"))
-    drawn = by_epochs(params, usable, shares, rng) if params.duration == "epochs" else by_steps(params, usable, shares, rng)
+    drawn = (
+        by_epochs(params, usable, shares, rng) if params.duration == "epochs" else by_steps(params, usable, shares, rng)
+    )
     source, rows = drawn
     examples: list[Example] = []
     order = np.empty(len(source), dtype=np.int64)
@@ -215,4 +218,10 @@ def sft(
     return train(policy, data, plan), data
 
 
-METHODS = {"sft": sft}
+METHODS = {
+    "sft": "selfloop.finetune.finetune:sft",
+    "nft": "selfloop.finetune.nft:nft",
+    "dpo": "selfloop.finetune.preference:dpo",
+    "kto": "selfloop.finetune.preference:kto",
+}
+"""By name and not as functions: TRL takes seconds to import, and SFT does without."""

@@ -66,7 +66,11 @@ def launched(work: Work, params: TrainingParams, job: Job) -> Made:
         raise UserError(f"There is no accelerate configuration at {config}: make one with 'accelerate config'.")
     import torch
 
-    how = ["--config_file", config] if config != "auto" else ["--multi_gpu", f"--num_processes={torch.cuda.device_count()}"]
+    how = (
+        ["--config_file", config]
+        if config != "auto"
+        else ["--multi_gpu", f"--num_processes={torch.cuda.device_count()}"]
+    )
     job.place.mkdir(parents=True, exist_ok=True)
     for name in (RESULT, REFUSED):
         (job.place / name).unlink(missing_ok=True)
@@ -88,9 +92,12 @@ def launched(work: Work, params: TrainingParams, job: Job) -> Made:
 
 def _followed(command: list[str], log: Path) -> int:
     """Run a command, hand on the steps that it reports, and keep all else that it says."""
-    with log.open("w") as kept, subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    ) as process:
+    with (
+        log.open("w") as kept,
+        subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        ) as process,
+    ):
         assert process.stdout is not None
         for line in process.stdout:
             if line.startswith(STEP):
