@@ -18,7 +18,7 @@ def judged(task: str, level: int, attempt: int, completion: str, ok: bool, reaso
     reason = reason if ok else "wrong answer"
     return (
         Rollout(task, level, attempt, f"{task}?", completion, True, 1),
-        Verdict(task, level, attempt, ok, float(ok), reason, ok),
+        Verdict(task, level, attempt, ok, float(ok), reason),
     )
 
 

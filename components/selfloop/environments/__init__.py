@@ -65,6 +65,10 @@ class Environment(ABC):
     def check(self, task: Task, completion: str) -> Grade:
         """Grade one completion that the policy ended by itself."""
 
+    def answer_of(self, completion: str) -> str:
+        """The answer that a completion gives, in one form for every way to write it: what votes are counted on."""
+        return completion
+
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
         import pyarrow as pa

@@ -77,7 +77,7 @@ def facts(rounds: Sequence[Round], moments: Sequence[Mapping[str, Any]]) -> list
     kept = sum(sum(round["kept"].values()) for round in rounds)
     audit = Counter[str]()
     for round in rounds:
-        audit.update(round["audit"])
+        audit.update({name: round["audit"][name] for name in ("true_positive", "false_positive")})
     believed = audit["true_positive"] + audit["false_positive"]
     spent = times(moments)
     first, last = frontiers(rounds)[:1], frontiers(rounds)[-1:]
