@@ -282,7 +282,7 @@ def log_round(
 
 
 def _audited(audit: Mapping[str, Any]) -> dict[str, float]:
-    """What the label audit measured of all rollouts, ``audit.precision``, and by difficulty, ``audit.level_3.recall``."""
+    """What the label audit measured: of all rollouts, ``audit.precision``, and by difficulty, ``audit.level_3.ece``."""
     measured = {"audit": audit} | {f"audit.{each['name'].replace(' ', '_')}": each for each in audit.get("strata", ())}
     return {
         f"{prefix}.{name}": told[name]

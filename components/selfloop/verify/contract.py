@@ -117,7 +117,8 @@ class Context:
 
 def called(name: str, verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
     """What a verifier says of a batch, checked. Raises ``UserError`` where it fails or breaks the contract."""
-    before, began = context.timings.slowest, perf_counter()
+    timings, began = context.timings, perf_counter()
+    before, slowest = timings.seconds, timings.slowest
     try:
         given = verifier(rollouts, tasks, context)
     except UserError:
@@ -129,9 +130,9 @@ def called(name: str, verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.Re
             f"The verifier '{name}' failed on {where} ({what}): mend it, or have it say so as a verdict."
         ) from error
     spent = perf_counter() - began
-    context.timings.seconds += spent
-    if context.timings.slowest == before and rollouts.num_rows:  # it did not time each item by itself
-        context.timings.slowest = max(before, spent / rollouts.num_rows)
+    timings.seconds = before + spent  # what it called in turn is part of it
+    if timings.slowest == slowest and rollouts.num_rows:  # it did not time each item by itself
+        timings.slowest = max(slowest, spent / rollouts.num_rows)
     return _checked(name, given, rollouts.num_rows)
 
 

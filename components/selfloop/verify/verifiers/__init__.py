@@ -8,17 +8,35 @@ from typing import TYPE_CHECKING
 from selfloop.errors import UserError
 from selfloop.names import imported, unknown
 from selfloop.verify.contract import Verifier
+from selfloop.verify.verifiers.borda import borda
+from selfloop.verify.verifiers.code import code
 from selfloop.verify.verifiers.exact import exact
+from selfloop.verify.verifiers.fobar import fobar
+from selfloop.verify.verifiers.judge import judge
+from selfloop.verify.verifiers.judge_pairwise import judge_pairwise
 from selfloop.verify.verifiers.length import length
 from selfloop.verify.verifiers.majority import majority
+from selfloop.verify.verifiers.math_verify import math_verify
+from selfloop.verify.verifiers.reward_model import reward_model
+from selfloop.verify.verifiers.self_certainty import self_certainty
+from selfloop.verify.verifiers.weighted import weighted
 
 if TYPE_CHECKING:
     from selfloop.verify.verify import VerifyParams
 
 VERIFIERS: dict[str, Verifier] = {
     "exact": exact,
-    "length": length,
+    "math-verify": math_verify,
+    "code": code,
     "majority": majority,
+    "length": length,
+    "fobar": fobar,
+    "self-certainty": self_certainty,
+    "borda": borda,
+    "judge": judge,
+    "judge-pairwise": judge_pairwise,
+    "reward-model": reward_model,
+    "weighted": weighted,
 }
 
 
