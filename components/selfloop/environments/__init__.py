@@ -75,6 +75,10 @@ class Environment(ABC):
         """A completion that is right, as the policy should write it: what it is shown to begin with."""
         return task.answer
 
+    def answer_of(self, completion: str) -> str:
+        """The answer that a completion gives, in one form for every way to write it: what votes are counted on."""
+        return completion
+
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
         import pyarrow as pa
