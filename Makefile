@@ -19,7 +19,7 @@ lint: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml images/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c images/constraints.txt -e '.[run,data,reasoning-gym,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c images/constraints.txt -e '.[run,reasoning-gym,dev]'
 	touch $@
 
 clean:

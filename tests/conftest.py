@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kfp.dsl import Artifact, Dataset
 
 PROGRAMS = {
+    "bubblewrap": "bwrap",
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "chromium": "chromium",

@@ -41,7 +41,9 @@ from selfloop.report.render import (
 STAGES = ["propose_tasks", "generate_rollouts", "finetune_policy", "evaluate_policies"]
 
 
-def attempt(completion: str, ok: bool = True, truth: bool | None = True, reason: str = "correct") -> dict[str, Any]:
+def attempt(
+    completion: str, ok: bool | None = True, truth: bool | None = True, reason: str = "correct"
+) -> dict[str, Any]:
     return {"completion": completion, "ok": ok, "truth": truth, "reason": reason}
 
 
@@ -93,6 +95,35 @@ def a_decision(verdict: str = "promoted", **given: Any) -> dict[str, Any]:
     } | given
 
 
+def measured(tp: int, fp: int, fn: int, tn: int, **given: Any) -> dict[str, Any]:
+    return {
+        "rollouts": tp + fp + fn + tn,
+        "true_positive": tp,
+        "false_positive": fp,
+        "false_negative": fn,
+        "true_negative": tn,
+        "undecided": 0,
+        "precision": tp / (tp + fp) if tp + fp else None,
+        "recall": tp / (tp + fn) if tp + fn else None,
+        "ece": 0.055,
+        "brier": 0.051,
+    } | given
+
+
+def an_audit(**given: Any) -> dict[str, Any]:
+    """Of a verifier that is sure where it is right, and somewhat wrong in the middle."""
+    bins = [(440, 0.02, 0.0), (60, 0.55, 0.85), (500, 0.98, 0.99)]
+    return {
+        **measured(495, 5, 50, 450),
+        "strata": [
+            {"name": "level 2", **measured(300, 0, 0, 0)},
+            {"name": "level 10", **measured(195, 5, 50, 450, undecided=40, ece=None, brier=None)},
+        ],
+        "bins": [{"rollouts": number, "score": score, "right": right} for number, score, right in bins],
+        "notes": {},
+    } | given
+
+
 SCORES = {"pass@1": 0.5, "pass@2": 0.6, "pass@4": 0.7, "maj@4": 0.65}
 LEVELS = {"pending": "yellow", "halted": "red"}
 
@@ -110,7 +141,7 @@ def a_round(number: int, verdict: str = "promoted", **given: Any) -> dict[str, A
         "suites": {"old": old, "target": target},
         "kept": {str(target[0]): 400, str(target[1]): 100},
         "rejected": {"wrong answer": 450, "duplicate": 50},
-        "audit": {"true_positive": 495, "false_positive": 5, "false_negative": 50, "true_negative": 450},
+        "audit": an_audit(),
         "contaminated": {"newest": 0, "kept": 0, "base": 0},
         "decision": a_decision(verdict),
         "state": {"frontier": frontier + (verdict == "promoted")},
@@ -231,7 +262,7 @@ def test_a_loop_without_a_frontier_has_no_frontier_in_its_report() -> None:
 
 
 def test_precision_of_what_was_kept_is_over_all_rounds() -> None:
-    nothing = {"true_positive": 0, "false_positive": 0, "false_negative": 3, "true_negative": 7}
+    nothing = measured(0, 0, 3, 7) | {"strata": [], "bins": [], "notes": {}}
     rounds = [a_round(1), a_round(2, verdict="rejected", audit=nothing)]
     told = {fact.name: (fact.value, fact.note) for fact in facts(rounds, [a_moment(1), a_moment(2)])}
     assert told == {
@@ -319,6 +350,8 @@ def test_reasons_of_rejection_keep_their_colour_over_the_rounds() -> None:
 
 def test_attempts_that_are_alike_are_counted() -> None:
     differing = attempt("2", False, True, "no majority")
+    told = sample(a_task(attempt("1", None), differing))
+    assert [(a.completion, a.ok, a.differs) for a in told.attempts] == [("1", None, False), ("2", False, True)]
     told = sample(a_task(attempt("1"), differing, attempt("1"), attempt("1", truth=None)))
     assert [(a.completion, a.times, a.differs) for a in told.attempts] == [("1", 3, False), ("2", 1, True)]
     crowd = sample(a_task(*(attempt(str(i)) for i in range(DISTINCT_ATTEMPTS + 3))))
@@ -458,7 +491,7 @@ def test_every_section_is_there_and_the_last_round_s_samples_are_open(
     page = opened(browser, tmp_path, small)
     headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
     assert headings == [
-        "Accuracy by length over rounds", "Rounds", "The gate", "Guards", "Kept and rejected", "Samples",
+        "Accuracy by length over rounds", "Rounds", "The gate", "Guards", "Kept and rejected", "Label audit", "Samples",
         "Time by stage", "Parameters",
     ]  # fmt: skip
     links = page.get_by_role("navigation").get_by_role("link").all()

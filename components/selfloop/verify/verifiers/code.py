@@ -1,0 +1,22 @@
+"""``code``: programs are run against the tests of their task, in the sandbox."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from selfloop.names import imported
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfloop.verify.contract import Context, Judged
+
+
+def code(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+    """Good is a program that passes every test in its task's metadata and was ended by the policy."""
+    import pyarrow.compute as pc
+
+    grade_batch = imported("grader of programs", "selfloop.environments.code:grade_batch")
+    ok, score, reason = grade_batch(tasks, rollouts["completion"])
+    finished = rollouts["finished"]
+    return pc.and_(ok, finished), pc.if_else(finished, score, 0.0), pc.if_else(finished, reason, "no end token")
