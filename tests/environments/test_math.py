@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
+from selfloop.records import Task, to_batch
 
 from .conftest import DATA
 
@@ -44,6 +46,15 @@ def test_an_answer_is_right_however_it_is_written(math: Environment) -> None:
         assert math.check(task, right) == (True, 1.0, "correct")
     for wrong in ("\\boxed{x^2 + 2}", "\\boxed{y(y+2)}", ""):
         assert not math.check(task, wrong).ok
+
+
+def test_check_and_check_batch_agree(math: Environment) -> None:
+    tasks = [*math.tasks(1, 2, seed=0), *math.tasks(3, 1, seed=0)]
+    completions = [math.written(tasks[0]), "", "\\boxed{2x + x^2}"]
+    columns = math.check_batch(to_batch(Task, tasks), pa.array(completions))
+    grades = [math.check(task, text) for task, text in zip(tasks, completions, strict=True)]
+    assert list(zip(*(column.to_pylist() for column in columns), strict=True)) == grades
+    assert [grade.ok for grade in grades] == [True, False, True]
 
 
 def test_what_is_not_math_is_refused(tmp_path: Path) -> None:
