@@ -42,7 +42,7 @@ def test_a_user_without_rights_can_keep_programs_apart_too(monkeypatch: pytest.M
     if not Path(stdlib, "os.py").exists():
         pytest.skip("needs the same Python where every user may read it")
     monkeypatch.setattr(isolation, "_executable", lambda: os.path.realpath(executable))
-    folders = {"stdlib": stdlib, "platstdlib": stdlib, "purelib": f"{stdlib}/none", "platlib": f"{stdlib}/none"}
+    folders = {"stdlib": stdlib, "platstdlib": stdlib, "libraries": "/none", "purelib": "/none", "platlib": "/none"}
     monkeypatch.setattr(isolation, "_paths", lambda: folders)
     _, plain = isolation._ways()
     assert plain.user == 65534

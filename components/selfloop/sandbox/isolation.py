@@ -157,7 +157,7 @@ def _readable() -> list[str]:
     multiarch = str(sysconfig.get_config_var("MULTIARCH"))
     folders = [f"/usr/lib/{multiarch}", f"/lib/{multiarch}", "/usr/lib64", "/lib64"]
     libraries = [place for place in folders if os.path.isdir(place)] or ["/usr/lib", "/lib"]
-    own = Path(str(sysconfig.get_config_var("LIBDIR"))).glob("libpython*.so*")
+    own = Path(paths["libraries"]).glob("libpython*.so*")
     places = {_executable(), paths["stdlib"], paths["platstdlib"], *libraries, *map(str, own)}
     is_link = {folder: os.path.islink(folder) for folder in ("/lib", "/lib64")}
     merged = tuple(f"{folder}/" for folder, linked in is_link.items() if linked)
@@ -166,7 +166,8 @@ def _readable() -> list[str]:
 
 def _paths() -> dict[str, str]:
     """The folders of the interpreter that a virtual environment stands on."""
-    return sysconfig.get_paths(vars={"base": sys.base_prefix, "platbase": sys.base_exec_prefix})
+    paths = sysconfig.get_paths(vars={"base": sys.base_prefix, "platbase": sys.base_exec_prefix})
+    return {**paths, "libraries": str(sysconfig.get_config_var("LIBDIR"))}
 
 
 def _installed() -> list[str]:

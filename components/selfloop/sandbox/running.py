@@ -157,7 +157,7 @@ class _Worker:
         except (ConnectionError, TimeoutError):
             self.stop()
             self._process, self._control = self._way.start()
-            return Outcome("timeout", "", "the sandbox did not answer", time.monotonic() - began)
+            return Outcome("error", "", "the sandbox was lost", time.monotonic() - began)
         finally:
             for fd in ours:
                 os.close(fd)
