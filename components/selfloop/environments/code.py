@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.environments import Environment, Grade
 from selfloop.errors import UserError
@@ -27,16 +27,15 @@ if TYPE_CHECKING:
 
     from selfloop.sandbox.grading import Attempt
 
-FENCE = re.compile(
-    r"^```[ \t]*(?:python|py|python3)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE | re.IGNORECASE
-)
+FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
+PYTHON = ("", "py", "python", "python3")
 FUNCTION, TESTS = "solve", 5
 
 
 def program_in(completion: str) -> str:
     """The text of the last fence of Python in a completion, or all of it."""
-    fences = FENCE.findall(completion)
-    return str(fences[-1]) if fences else completion
+    fences = [code for label, code in FENCE.findall(completion) if label.strip().lower() in PYTHON]
+    return fences[-1] if fences else completion
 
 
 def metadata(tests: Sequence[str], function: str = "", before: str = "") -> str:
@@ -52,7 +51,12 @@ def metadata(tests: Sequence[str], function: str = "", before: str = "") -> str:
 
 
 class Tested(Environment):
-    """Tasks whose completions are programs with a function that has to pass tests, run in the sandbox."""
+    """Tasks whose completions are programs with a function that has to pass tests, run in the sandbox.
+
+    All tests of a program together have ``seconds``.
+    """
+
+    seconds: ClassVar[float] = 5.0
 
     def check(self, task: Task, completion: str) -> Grade:
         """Run one program on its tests."""
@@ -68,9 +72,11 @@ class Tested(Environment):
         return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reason, pa.string())
 
     def _grades(self, rows: Iterable[tuple[str, str, str]]) -> Iterator[Grade]:
+        from selfloop.sandbox import Limits
         from selfloop.sandbox.grading import graded
 
-        return (Grade(*found) for found in graded(_attempt(*row) for row in rows))
+        limits = Limits(wall_s=self.seconds, cpu_s=self.seconds)
+        return (Grade(*found) for found in graded((_attempt(*row) for row in rows), limits))
 
 
 def _attempt(id: str, kept: str, completion: str) -> Attempt:

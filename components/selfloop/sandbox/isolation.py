@@ -40,7 +40,7 @@ class Way:
         return self.command[-1] == "isolated"
 
     def start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """The process and the socket on which it takes programs. Raises ``OSError`` where it does not come up."""
+        """The process, and the socket on which it takes programs when it is up, which ``await_ready`` waits for."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = subprocess.Popen(
@@ -54,17 +54,22 @@ class Way:
                 group=self.user,
                 extra_groups=None if self.user is None else [],
             )
-        ours.settimeout(START_SECONDS)
-        try:
-            ours.send(b"=" + (seccomp.filter() if self.is_isolated else b""))
-            if ours.recv(16) == b"ready":
-                return process, ours
-        except (TimeoutError, ConnectionError):
-            pass
-        process.kill()
-        said = process.communicate()[1].decode(errors="replace").strip().splitlines()
-        ours.close()
-        raise OSError(said[-1] if said else "it does not answer")
+        ours.send(b"=" + (seccomp.filter() if self.is_isolated else b""))
+        return process, ours
+
+
+def await_ready(process: subprocess.Popen[bytes], control: socket.socket) -> None:
+    """Wait until a process takes programs. Raises ``OSError`` with what it said last where it does not come up."""
+    control.settimeout(START_SECONDS)
+    try:
+        if control.recv(16) == b"ready":
+            control.settimeout(None)
+            return
+    except (TimeoutError, ConnectionError):
+        pass
+    process.kill()
+    said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+    raise OSError(said[-1] if said else "it does not answer")
 
 
 @cache
@@ -77,12 +82,13 @@ def probe() -> Way:
         raise _refusal("bubblewrap is not installed", "install it (apt-get install bubblewrap)")
     reasons = []
     for way in _ways():
-        try:
-            process, control = way.start()
-        except OSError as error:
-            reasons.append(str(error))
-            continue
-        control.close()
+        process, control = way.start()
+        with control:
+            try:
+                await_ready(process, control)
+            except OSError as error:
+                reasons.append(str(error))
+                continue
         process.communicate()
         if not seccomp.filter():
             log.warning("libseccomp is not installed: generated code runs in the sandbox without a system call filter.")
