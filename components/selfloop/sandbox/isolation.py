@@ -14,7 +14,7 @@ from pathlib import Path
 
 from selfloop.errors import UserError
 from selfloop.sandbox import seccomp
-from selfloop.sandbox.zygote import NOBODY, PRIVATE, SHARED_MEMORY
+from selfloop.sandbox.zygote import NOBODY, PRIVATE
 
 UNSAFE = "SELFLOOP_UNSAFE_NO_SANDBOX"
 """The environment variable that lets generated code run unprotected; ``--unsafe-no-sandbox`` sets it."""
@@ -54,22 +54,21 @@ class Way:
                 group=self.user,
                 extra_groups=None if self.user is None else [],
             )
-        ours.send(b"=" + (seccomp.filter() if self.is_isolated else b""))
         return process, ours
 
-
-def await_ready(process: subprocess.Popen[bytes], control: socket.socket) -> None:
-    """Wait until a process takes programs. Raises ``OSError`` with what it said last where it does not come up."""
-    control.settimeout(START_SECONDS)
-    try:
-        if control.recv(16) == b"ready":
-            control.settimeout(None)
-            return
-    except (TimeoutError, ConnectionError):
-        pass
-    process.kill()
-    said = process.communicate()[1].decode(errors="replace").strip().splitlines()
-    raise OSError(said[-1] if said else "it does not answer")
+    def await_ready(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        """Wait until a process takes programs. Raises ``OSError`` with what it said last where it does not come up."""
+        control.settimeout(START_SECONDS)
+        try:
+            control.send(b"=" + (seccomp.filter() if self.is_isolated else b""))
+            if control.recv(16) == b"ready":
+                control.settimeout(None)
+                return
+        except (TimeoutError, ConnectionError):
+            pass
+        process.kill()
+        said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+        raise OSError(said[-1] if said else "it does not answer")
 
 
 @cache
@@ -82,13 +81,13 @@ def probe() -> Way:
         raise _refusal("bubblewrap is not installed", "install it (apt-get install bubblewrap)")
     reasons = []
     for way in _ways():
-        process, control = way.start()
-        with control:
-            try:
-                await_ready(process, control)
-            except OSError as error:
-                reasons.append(str(error))
-                continue
+        try:
+            process, control = way.start()
+            with control:
+                way.await_ready(process, control)
+        except OSError as error:
+            reasons.append(str(error))
+            continue
         process.communicate()
         if not seccomp.filter():
             log.warning("libseccomp is not installed: generated code runs in the sandbox without a system call filter.")
@@ -151,7 +150,7 @@ def _bubblewrap() -> list[str]:
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--dir", PRIVATE, "--tmpfs", "/dev"]
     for device in ("null", "zero", "full", "random", "urandom"):
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    command += ["--dir", SHARED_MEMORY]
+    command += ["--symlink", PRIVATE, "/dev/shm"]  # noqa: S108
     for folder in _installed():
         command += ["--tmpfs", folder, "--remount-ro", folder]
     return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--"]

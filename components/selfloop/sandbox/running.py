@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from selfloop.errors import UserError
-from selfloop.sandbox.isolation import Way, await_ready, is_unsafe, probe, unprotected
+from selfloop.sandbox.isolation import Way, is_unsafe, probe, unprotected
 from selfloop.sandbox.zygote import NOT_PYTHON, OUT_OF_MEMORY, pack, unpack
 
 Status = Literal["ok", "error", "timeout", "memory", "output", "syntax"]
@@ -172,7 +172,7 @@ class _Worker:
 
     def _await_ready(self) -> None:
         try:
-            await_ready(self._process, self._control)
+            self._way.await_ready(self._process, self._control)
         except OSError as error:
             raise UserError(f"The sandbox does not start ({error}): look at the machine's memory and load.") from None
         self._is_ready = True
