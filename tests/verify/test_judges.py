@@ -1,6 +1,7 @@
 """Verifiers that ask a policy, asked of tiny policies that were taught their answers."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -51,11 +52,14 @@ def first_is_best() -> Policy:
 
 
 def test_a_judge_marks_each_answer(marker: Policy) -> None:
-    made = said([TASK], attempts(TASK, "3", "90", "3"), marker, verifier="judge", rubric=RUBRIC, samples=1)
+    rollouts = attempts(TASK, "3", "90", "3", "3")
+    rollouts[3] = rollouts[3]._replace(finished=False)
+    made = said([TASK], rollouts, marker, verifier="judge", rubric=RUBRIC, samples=1)
     assert [(v.ok, v.score, v.reason) for v in made] == [
         (True, 0.9, "judged good"),
         (False, 0.2, "judged not good"),
         (True, 0.9, "judged good"),
+        (False, 0.0, "no end token"),
     ]
 
 
@@ -72,7 +76,8 @@ def test_several_samples_are_averaged_and_what_cannot_be_read_is_counted(undecid
         audit=audit,
     )
     made = list(rows(verdicts.path, Verdict))
-    assert [(v.ok, v.score) for v in made] == [(True, pytest.approx(0.6))] * 2
+    assert [v.ok for v in made] == [True, True]
+    assert [v.score for v in made] == pytest.approx([0.6, 0.6])
     notes = audit.metadata["audit"]["notes"]
     assert notes["answers"] == 32
     assert 4 < notes["answers that cannot be read"] < 28
@@ -228,12 +233,12 @@ def test_the_number_recovered_is_the_last_one_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "params", [{"verifier": "judge"}, {"verifier": "weighted", "weights": {"fobar": 1, "exact": 1}}]
+    ("name", "params"),
+    [("judge", {"verifier": "judge"}), ("fobar", {"verifier": "weighted", "weights": {"fobar": 1, "exact": 1}})],
 )
 def test_a_verifier_that_asks_a_policy_is_refused_where_there_is_none(
-    tmp_path: Path, params: dict[str, object]
+    tmp_path: Path, name: str, params: dict[str, Any]
 ) -> None:
-    name = "judge" if params["verifier"] == "judge" else "fobar"
     with pytest.raises(UserError, match=f"The verifier '{name}' asks a policy, .*: use judge_rollouts"):
         verify_rollouts(
             VerifyParams(**params),
