@@ -17,7 +17,7 @@ from functools import partial
 
 from math_verify import parse, verify
 from measuring import in_turns, publish, ratios, seconds, show, spread, wants_small
-from selfloop.verify.verifiers.math_verify import TARGET
+from selfloop.verify.verifiers.math_verify import TARGET, WARM
 from selfloop.verify.workers import Pool
 
 REPEATS = 7
@@ -93,7 +93,7 @@ def main() -> None:
     """Measure, print, write."""
     small = wants_small(__doc__)
     items = pairs(60 if small else 1200)
-    pool = Pool(TARGET, WORKERS, time_limit=5.0, memory_limit=1024)
+    pool = Pool(TARGET, WORKERS, time_limit=5.0, memory_limit=1024, warm=WARM)
     warm = pairs(12)
     serial(warm), pooled(pool, warm * WORKERS)
     said: list[list[bool]] = []
@@ -105,7 +105,7 @@ def main() -> None:
     assert all(each == said[0] for each in said), "the arms do not agree"
     plain, ours = took.values()
     faster = ratios(plain, ours)
-    one = Pool(TARGET, 1, time_limit=1.0, memory_limit=1024)
+    one = Pool(TARGET, 1, time_limit=1.0, memory_limit=1024, warm=WARM)
     one.map(warm)
     cut = seconds(partial(one.map, [("3", "$9^{9^{9^{9}}}$"), ("3", "3")]))
     for each in (pool, one):
