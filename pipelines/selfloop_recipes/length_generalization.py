@@ -96,7 +96,7 @@ def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
         candidate=candidate,
         results=results,
         decision=decision,
-        curriculum=state.next_curriculum,
+        state=state.next_curriculum,
     )
     next = Turn(
         champion=candidate,
@@ -124,5 +124,5 @@ recipe = Recipe(
     turn=Turn,
     paper="arXiv:2502.01612",
     needs=lambda s: {"levels", "alphabet"} if s.policy == "scratch" else {"levels"},
-    control={"filter": {"select": "nothing"}},
+    control={"filter": {"select": ["nothing"]}},
 )

@@ -55,6 +55,12 @@ class Environment(ABC):
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """``count`` tasks of one level, the same for the same seed."""
 
+    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
+        """``count`` tasks to be judged on, which training never meets: those of another seed, where tasks are made;
+        rows kept apart, where they are finite.
+        """
+        return self.tasks(level, count, seed)
+
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
         """Held-out tasks of further suites that a candidate must not lose, by name: out-of-distribution problems of a
         level that is mastered. ``count`` of each suite, the same for the same seed, with ids of their own.
@@ -64,6 +70,10 @@ class Environment(ABC):
     @abstractmethod
     def check(self, task: Task, completion: str) -> Grade:
         """Grade one completion that the policy ended by itself."""
+
+    def written(self, task: Task) -> str:
+        """A completion that is right, as the policy should write it: what it is shown to begin with."""
+        return task.answer
 
     def answer_of(self, completion: str) -> str:
         """The answer that a completion gives, in one form for every way to write it: what votes are counted on."""

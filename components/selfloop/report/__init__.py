@@ -52,12 +52,12 @@ def report_round(
     candidate: Input[Model],
     results: Input[Dataset],
     decision: Input[Artifact],
-    curriculum: Input[Artifact],
+    state: Input[Artifact],
     next_history: Output[Artifact],
     report: Output[HTML],
 ) -> None:
     """Add a round to the run's history, and tell the whole run as one HTML file."""
-    made = [tasks, rollouts, verdicts, examples, candidate, results, decision, curriculum]
+    made = [tasks, rollouts, verdicts, examples, candidate, results, decision, state]
     told = read_json(history.path)
     told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
     levels_of_suite: dict[str, set[int]] = {}
@@ -75,7 +75,7 @@ def report_round(
             "contaminated": candidate.metadata.get("contaminated", {}),
             "audit": audit.metadata["audit"],
             "decision": read_json(decision.path),
-            "state": read_json(curriculum.path),
+            "state": read_json(state.path),
             "samples": _samples(tasks.path, rollouts.path, verdicts.path, audit.path, params.samples),
         }
     )
