@@ -136,6 +136,18 @@ def called(name: str, verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.Re
     return _checked(name, given, rollouts.num_rows)
 
 
+def ended(rollouts: pa.RecordBatch, ok: pa.Array, score: pa.Array, reason: pa.Array) -> Judged:
+    """The same where the policy ended its completion by itself; what it did not end is wrong."""
+    import pyarrow.compute as pc
+
+    finished = rollouts["finished"]
+    return (
+        pc.if_else(finished, ok, False),
+        pc.if_else(finished, score, 0.0),
+        pc.if_else(finished, reason, "no end token"),
+    )
+
+
 def _failing(verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> str:
     """The first task on whose rollouts alone a verifier fails as well; asking a policy again would cost too much."""
     import pyarrow.compute as pc
@@ -154,7 +166,8 @@ def _checked(name: str, given: object, rows: int) -> Judged:
     import pyarrow.compute as pc
 
     if not isinstance(given, tuple) or len(given) != 3:
-        raise UserError(f"The verifier '{name}' gave {type(given).__name__}: let it give a tuple (ok, score, reason).")
+        what = f"{type(given).__name__}{f' of {len(given)}' if isinstance(given, tuple) else ''}"
+        raise UserError(f"The verifier '{name}' gave {what}: let it give a tuple (ok, score, reason).")
     columns = []
     for what, values in zip(("ok", "score", "reason"), given, strict=True):
         column = _column(name, what, values)

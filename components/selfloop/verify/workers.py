@@ -25,7 +25,7 @@ from selfloop.errors import UserError
 from selfloop.names import imported
 
 MIB = 2**20
-CHILD = "import sys; from selfloop.verify.workers import serve; serve(sys.argv[1], int(sys.argv[2]))"
+CHILD = "import sys; from selfloop.verify.workers import serve; serve(*sys.argv[1:])"
 KILLED = ("timeout", "crashed")
 STARTING = 60.0
 """Seconds in which a child must have imported what it works with."""
@@ -40,10 +40,10 @@ class Outcome(NamedTuple):
 
 
 class Worker:
-    """One child that calls ``module:function`` on each item."""
+    """One child that calls ``module:function`` on each item, and on ``warm`` before it says that it is ready."""
 
-    def __init__(self, target: str, memory_limit: int) -> None:
-        command = [sys.executable, "-c", CHILD, target, str(memory_limit)]
+    def __init__(self, target: str, memory_limit: int, warm: Sequence[Any] = ()) -> None:
+        command = [sys.executable, "-c", CHILD, target, str(memory_limit), json.dumps(warm)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment, close_fds=True
@@ -86,11 +86,15 @@ class Worker:
 class Pool:
     """Children for one function, that work through lists of items.
 
-    ``time_limit`` is in seconds of wall time an item, ``memory_limit`` in MiB of address space a child.
+    ``time_limit`` is in seconds of wall time an item, ``memory_limit`` in MiB of address space a child. ``warm`` is an
+    item that each child works through first, so that what is imported on first use counts for no item.
     """
 
-    def __init__(self, target: str, workers: int, time_limit: float, memory_limit: int) -> None:
-        self.target, self.number, self.time_limit, self.memory_limit = target, workers, time_limit, memory_limit
+    def __init__(
+        self, target: str, workers: int, time_limit: float, memory_limit: int, warm: Sequence[Any] = ()
+    ) -> None:
+        self.target, self.number, self.warm = target, workers, warm
+        self.time_limit, self.memory_limit = time_limit, memory_limit
         self._workers: list[Worker] = []
 
     def map(self, items: Sequence[Sequence[Any]]) -> list[Outcome]:
@@ -167,12 +171,12 @@ class Pool:
 
     def _started(self, number: int) -> list[Worker]:
         while len(self._workers) < number:
-            self._workers.append(Worker(self.target, self.memory_limit))
+            self._workers.append(Worker(self.target, self.memory_limit, self.warm))
         return self._workers
 
     def _replaced(self, worker: Worker) -> Worker:
         worker.kill()
-        new = Worker(self.target, self.memory_limit)
+        new = Worker(self.target, self.memory_limit, self.warm)
         self._workers[self._workers.index(worker)] = new
         return new
 
@@ -183,21 +187,24 @@ class Pool:
 
 
 @cache
-def pool(target: str, workers: int, time_limit: float, memory_limit: int) -> Pool:
+def pool(target: str, workers: int, time_limit: float, memory_limit: int, warm: tuple[Any, ...] = ()) -> Pool:
     """The pool of this function and these limits, which lives as long as the process."""
-    made = Pool(target, workers, time_limit, memory_limit)
+    made = Pool(target, workers, time_limit, memory_limit, warm)
     atexit.register(made.close)
     return made
 
 
-def serve(target: str, memory_limit: int) -> None:
-    """The life of a child: import, say so, then answer each item until there are no more."""
+def serve(target: str, memory: str, warm: str) -> None:
+    """The life of a child: import, warm up, say so, then answer each item until there are no more."""
     answers = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # what a library prints must not be taken for an answer
     work: Callable[..., Any] = imported("function", target)
-    resource.setrlimit(resource.RLIMIT_AS, (memory_limit * MIB, memory_limit * MIB))
+    memory_limit = int(memory) * MIB
+    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     logging.disable(logging.WARNING)
+    if item := json.loads(warm):
+        work(*item)
     answers.write(b"[]\n")
     for line in sys.stdin.buffer:
         time_limit, item = json.loads(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from selfloop.names import imported
+from selfloop.verify.contract import ended
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,9 +15,5 @@ if TYPE_CHECKING:
 
 def code(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
     """Good is a program that passes every test in its task's metadata and was ended by the policy."""
-    import pyarrow.compute as pc
-
     grade_batch = imported("grader of programs", "selfloop.environments.code:grade_batch")
-    ok, score, reason = grade_batch(tasks, rollouts["completion"])
-    finished = rollouts["finished"]
-    return pc.and_(ok, finished), pc.if_else(finished, score, 0.0), pc.if_else(finished, reason, "no end token")
+    return ended(rollouts, *grade_batch(tasks, rollouts["completion"]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from selfloop.verify.contract import ended
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -12,8 +14,4 @@ if TYPE_CHECKING:
 
 def exact(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
     """What the environment says; a completion that the policy did not end is wrong."""
-    import pyarrow.compute as pc
-
-    ok, score, reason = context.environment.check_batch(tasks, rollouts["completion"])
-    finished = rollouts["finished"]
-    return pc.and_(ok, finished), pc.if_else(finished, score, 0.0), pc.if_else(finished, reason, "no end token")
+    return ended(rollouts, *context.environment.check_batch(tasks, rollouts["completion"]))

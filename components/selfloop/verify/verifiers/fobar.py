@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from selfloop.verify.contract import asks_policy
+from selfloop.verify.contract import asks_policy, ended
 from selfloop.verify.verifiers.asking import answered
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def fobar(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> 
     scores = [sum(recovered[pair]) / max(len(recovered[pair]), 1) for pair in pairs]
     ok = [score >= params.threshold if recovered[pair] else None for pair, score in zip(pairs, scores, strict=True)]
     reasons = ["recovered" if good else "no number to mask" if good is None else "not recovered" for good in ok]
-    return pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string())
+    return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
 
 
 def backward(question: str, answer: str, samples: int) -> list[Backward]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from selfloop.verify.contract import asks_policy
+from selfloop.verify.contract import asks_policy, ended
 from selfloop.verify.verifiers.asking import answered
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def judge(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> 
     scores = [sum(marks[pair]) / len(marks[pair]) if marks[pair] else 0.0 for pair in pairs]
     ok = [score >= params.threshold if marks[pair] else None for pair, score in zip(pairs, scores, strict=True)]
     reasons = ["judged good" if good else "no mark" if good is None else "judged not good" for good in ok]
-    return pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string())
+    return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
 
 
 def mark(text: str) -> float | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from selfloop.verify.contract import Context, Judged
 
 TARGET = "selfloop.verify.verifiers.math_verify:same"
+WARM = ("$x^2+1$", "$1+x^2$")
 REASONS = {
     "right": (True, "correct"),
     "wrong": (False, "wrong answer"),
@@ -57,7 +58,7 @@ def compared(pairs: Sequence[tuple[str, str]], context: Context) -> list[Outcome
     params, timings = context.params, context.timings
     different = list(dict.fromkeys(pairs))
     _check_installed()
-    outcomes = pool(TARGET, params.workers, params.time_limit, params.memory_limit).map(different)
+    outcomes = pool(TARGET, params.workers, params.time_limit, params.memory_limit, WARM).map(different)
     timings.slowest = max([timings.slowest, *(outcome.seconds for outcome in outcomes)])
     known = dict(zip(different, outcomes, strict=True))
     found = [known[pair] for pair in pairs]

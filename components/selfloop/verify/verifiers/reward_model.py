@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from selfloop.errors import UserError
+from selfloop.verify.contract import ended
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,7 +30,7 @@ def reward_model(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Conte
     scores = rewards(model, tokenizer, texts, context.params.batch_size)
     ok = [score >= context.params.threshold for score in scores]
     reasons = ["rewarded" if good else "not rewarded" for good in ok]
-    return pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string())
+    return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
 
 
 def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], completions: Sequence[str]) -> list[str]:
