@@ -49,6 +49,10 @@ PolicyName = Annotated[
     str | None,
     typer.Option("--policy", help="'scratch', a directory, a model id of the Hub, models:/NAME@ALIAS, s3://..."),
 ]
+EngineChoice = Annotated[
+    str | None,
+    typer.Option("--engine", help="What decodes, in every stage that asks a policy: auto, transformers, vllm."),
+]
 TrackingUri = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: the file runs/mlflow.db.")
 ]
@@ -75,6 +79,7 @@ def run(
     rounds: Rounds = None,
     environment: EnvironmentName = None,
     policy: PolicyName = None,
+    engine: EngineChoice = None,
     control: Control = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder; resumed if it is there.")
@@ -95,6 +100,7 @@ def run(
     use_registry(tracking_uri, store, (output.parent if output else RUNS))
     if unsafe_no_sandbox:
         os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
+    sets = [*sets, *engine_sets(found, engine)]
     settings = resolved(found, config, sets, given, control)
     root = output or RUNS / f"{found.name}-{fingerprint(settings, origin)}"
     if origin:
@@ -167,6 +173,7 @@ def compile_(
     rounds: Rounds = None,
     environment: EnvironmentName = None,
     policy: PolicyName = None,
+    engine: EngineChoice = None,
     control: Control = False,
     fused: Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")] = False,
     image_prefix: Annotated[str, typer.Option(help="Registry and folder of the images.")] = "selfloop",
@@ -176,7 +183,7 @@ def compile_(
 
     found = find_recipe(recipe)
     given = {"rounds": rounds, "environment": environment, "policy": policy}
-    settings = resolved(found, config, sets, given, control)
+    settings = resolved(found, config, [*sets, *engine_sets(found, engine)], given, control)
     compile_pipeline(found, settings, output, fused, image_prefix)
     form = ", ".join(settings.form())
     _say(f"{output}: {settings.rounds} rounds, {output.stat().st_size / 1000:.0f} kB. Form: {form}.")
@@ -244,6 +251,14 @@ def resolved(
         recipe.control if control else {}, _from_file(config) if config else {}, *map(_from_set, sets), named
     )
     return settings
+
+
+def engine_sets(recipe: Recipe[Any], engine: str | None) -> list[str]:
+    """What ``--engine`` sets: the parameter of this name of every stage of the recipe that has one."""
+    if engine is None:
+        return []
+    stages = recipe.settings.stages()
+    return [f"{name}.engine={json.dumps(engine)}" for name, params in stages.items() if "engine" in params.model_fields]
 
 
 def _from_file(path: Path) -> dict[str, Any]:
