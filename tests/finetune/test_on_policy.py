@@ -122,8 +122,15 @@ def test_what_a_verifier_rewards_is_reinforced(
     (tmp_path / "own_reward.py").write_text(REWARD)
     monkeypatch.syspath_prepend(tmp_path)
     made = reinforced(
-        plain, tables, tmp_path / algorithm, algorithm=algorithm, verifier="own_reward:threes", steps=20, lr=1e-2,
-        batch_size=16, warmup_steps=1,
+        plain,
+        tables,
+        tmp_path / algorithm,
+        algorithm=algorithm,
+        verifier="own_reward:threes",
+        steps=20,
+        lr=1e-2,
+        batch_size=16,
+        warmup_steps=1,
     )
     rewards = made.metadata["rewards"]
     assert len(rewards) == 20

@@ -36,7 +36,9 @@ class OnPolicyParams(TrainingParams):
 
         there = importlib.util.find_spec("vllm") is not None
         if self.engine == "vllm" and not (there and torch.cuda.is_available()):
-            raise UserError("engine 'vllm' needs vLLM and a GPU in the training's image: choose 'transformers' or install it.")
+            raise UserError(
+                "engine 'vllm' needs vLLM and a GPU in the training's image: choose 'transformers' or install it."
+            )
         made: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
         made |= {"max_completion_length": self.max_tokens}
         if self.engine == "transformers" or not (there and torch.cuda.is_available()):

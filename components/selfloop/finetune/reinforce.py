@@ -39,7 +39,11 @@ class ReinforceParams(OnPolicyParams):
 
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
 def reinforce_policy(
-    params: ReinforceParams, policy: Input[Model], tasks: Input[Dataset], items: Input[Dataset], candidate: Output[Model]
+    params: ReinforceParams,
+    policy: Input[Model],
+    tasks: Input[Dataset],
+    items: Input[Dataset],
+    candidate: Output[Model],
 ) -> None:
     """Let a policy try tasks while it trains, and reinforce what the verifier rewards."""
     done(work, params, {"policy": policy, "tasks": tasks, "items": items}, candidate)

@@ -56,7 +56,9 @@ def work(params: RewardParams, job: Job) -> Made:
     about = {"pairs": count(job.inputs["pairs"]), "contaminated": count(job.inputs["pairs"]) - len(usable)}
     pairs = take(job.inputs["pairs"], Example, usable[fit_for("dpo", job.inputs["pairs"])[usable]])
     if not pairs:
-        raise UserError("There are no pairs to train a reward model on: choose a filter that keeps a better and a worse one.")
+        raise UserError(
+            "There are no pairs to train a reward model on: choose a filter that keeps a better and a worse one."
+        )
     policy = classifier(job.inputs["policy"], seed_of(params.seed, params.round, "head"))
     rng = np.random.default_rng(seed_of(params.seed, params.round, "pairs"))
     rounds = -(-params.steps * params.batch_size // len(pairs))

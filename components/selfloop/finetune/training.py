@@ -84,6 +84,7 @@ class Plan:
             "save_total_limit": 2,
             "logging_strategy": "no",
             "report_to": [],
+            "use_cpu": not torch.cuda.is_available(),
             "disable_tqdm": True,
             "seed": self.seed % 2**32,
             "bf16": self.bf16,
@@ -187,6 +188,11 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
 
     Raises ``UserError`` where memory is used up or the loss is no number.
     """
+    if trainer.accelerator.num_processes != processes():
+        raise UserError(
+            f"{processes()} processes were started, but each would train alone: start them with 'accelerate launch' as "
+            "multi-GPU, FSDP or DeepSpeed."
+        )
     trainer.plan, trainer.batches = plan, batches
     trainer.add_callback(Reports(trainer, after_step))
     trainer.remove_callback(PrinterCallback)
