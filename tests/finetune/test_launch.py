@@ -51,5 +51,5 @@ def test_what_a_process_refuses_is_told(plain: Path, two: str, finetuned: Finetu
 
 
 def test_a_configuration_that_is_not_there_is_refused(plain: Path, finetuned: Finetuned) -> None:
-    with pytest.raises(UserError, match="There is no accelerate configuration at nowhere.yaml: make one with"):
+    with pytest.raises(UserError, match=r"There is no accelerate configuration at nowhere\.yaml: make one with"):
         finetuned(plain, "none", tried(), accelerate_config="nowhere.yaml")

@@ -182,7 +182,7 @@ def test_what_cannot_be_reinforced_is_refused(
 ) -> None:
     with pytest.raises(UserError, match="TRL draws completions without this policy's position scheme"):
         reinforced(trained, tables, tmp_path / "scheme")
-    with pytest.raises(UserError, match="batch_size 10 holds no whole groups of 4: give a multiple of group_size"):
+    with pytest.raises(UserError, match="batch_size 10 holds no whole groups of 4: give a multiple of it"):
         validated(ReinforceParams, {"batch_size": 10, "group_size": 4}, "reinforce_policy")
     with pytest.raises(UserError, match="There is no verifier 'exakt': did you mean 'exact'"):
         reinforced(plain, tables, tmp_path / "typo", verifier="exakt")

@@ -89,9 +89,10 @@ def test_another_training_does_not_go_on_from_it(plain: Path, tmp_path: Path) ->
             raise BrokenOffError
 
     about = job(tmp_path, plain, {"steps": 6})
+    inputs = {name: Model(uri=about[name]) for name in ("policy", "newest", "kept", "base", "items")}
+    inputs["candidate"] = Model(uri=str(tmp_path / "candidate"))
     with pytest.raises(BrokenOffError), progress.watched_by(break_off):
-        inputs = {name: Model(uri=about[name]) for name in ("policy", "newest", "kept", "base", "items")}
-        finetune_policy(FinetuneParams(**about["params"]), **inputs, candidate=Model(uri=str(tmp_path / "candidate")))
+        finetune_policy(FinetuneParams(**about["params"]), **inputs)
     about["params"]["lr"] = 2e-3
     _, seen = trained_here(tmp_path / "candidate", about)
     assert seen == [1, 2, 3, 4, 5, 6]

@@ -43,8 +43,8 @@ def adapted(policy: Policy, params: TrainingParams, kind: str = "CAUSAL_LM") -> 
         return get_peft_model(policy.model, config)
     except ValueError as error:
         raise UserError(
-            f"lora_targets {', '.join(params.lora_targets)} cannot be adapted ({str(error).split('. ')[0][:160]}): name "
-            "linear modules of the policy, such as q_proj and v_proj, or 'all-linear'."
+            f"lora_targets {', '.join(params.lora_targets)} cannot be adapted ({str(error).split('. ')[0][:160]}): "
+            "name linear modules of the policy, such as q_proj and v_proj, or 'all-linear'."
         ) from None
 
 

@@ -1,7 +1,7 @@
 """``distill_policy``: a student learns the distribution of a teacher on its own completions, on TRL's trainer.
 
-On-policy distillation (Agarwal et al., arXiv:2306.13649): the student answers, the teacher tells what it would have said
-at every token, and ``beta`` chooses the divergence between the two, from the forward KL (0) to the reverse one (1).
+On-policy distillation (Agarwal et al., arXiv:2306.13649): the student answers, the teacher tells what it would have
+said at every token, and ``beta`` chooses the divergence between the two.
 """
 
 from __future__ import annotations
@@ -75,6 +75,6 @@ def check_vocabularies(student: Policy, teacher: Policy) -> None:
     sizes = [each.model.get_output_embeddings().weight.shape[0] for each in (student, teacher)]
     if student.tokenizer.get_vocab() != teacher.tokenizer.get_vocab() or sizes[0] != sizes[1]:
         raise UserError(
-            f"Teacher and student have different vocabularies ({sizes[1]} and {sizes[0]} tokens): choose two policies of "
-            "one family, or train on the teacher's rollouts with finetune_policy."
+            f"Teacher and student have different vocabularies ({sizes[1]} and {sizes[0]} tokens): choose two policies "
+            "of one family, or train on the teacher's rollouts with finetune_policy."
         )

@@ -1,4 +1,4 @@
-"""What the on-policy stages share: tasks that are no held-out items, and TRL trainers that ask as the policy is asked."""
+"""What on-policy stages share: tasks that are no held-out items, and TRL trainers that ask as the policy is asked."""
 
 from __future__ import annotations
 

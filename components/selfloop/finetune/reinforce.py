@@ -6,7 +6,7 @@ wrong moves nothing. Tasks that are held-out items are taken out first, and coun
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from kfp.dsl import Dataset, Input, Model, Output
 from pydantic import Field, model_validator
@@ -32,7 +32,7 @@ class ReinforceParams(OnPolicyParams):
     def _groups_are_whole(self) -> Self:
         if self.batch_size % self.group_size:
             raise ValueError(
-                f"batch_size {self.batch_size} holds no whole groups of {self.group_size}: give a multiple of group_size."
+                f"batch_size {self.batch_size} holds no whole groups of {self.group_size}: give a multiple of it."
             )
         return self
 
@@ -79,7 +79,7 @@ def work(params: ReinforceParams, job: Job) -> Made:
     trained = fit(trainer, plan, rewarded)
     if is_first():
         save(whole(params, made, job.inputs["policy"]), job.output)
-    about = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
+    about: dict[str, Any] = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
     about |= {"steps": trained.steps, "loss": trained.loss, "method": params.algorithm, "rewards": rewarded.by_step}
     rate = speed(trainer.state.num_input_tokens_seen, trained.seconds, made.model.num_parameters(), processes())
     return Made(about, rate)

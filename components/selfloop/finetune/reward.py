@@ -53,7 +53,10 @@ def work(params: RewardParams, job: Job) -> Made:
     from selfloop.finetune.training import Plan, fit, processes
 
     usable = clean(job.inputs["pairs"], held_out(job.inputs["items"]))
-    about = {"pairs": count(job.inputs["pairs"]), "contaminated": count(job.inputs["pairs"]) - len(usable)}
+    about: dict[str, Any] = {
+        "pairs": count(job.inputs["pairs"]),
+        "contaminated": count(job.inputs["pairs"]) - len(usable),
+    }
     pairs = take(job.inputs["pairs"], Example, usable[fit_for("dpo", job.inputs["pairs"])[usable]])
     if not pairs:
         raise UserError(

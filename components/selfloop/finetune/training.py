@@ -224,9 +224,9 @@ class memory_watched:  # noqa: N801 (a context, used like a function)
         longest = int(np.max(getattr(self._batches, "lengths", 0)))
         each = self._plan.batch_size // (self._plan.accumulate * processes())
         raise UserError(
-            f"Memory ran out in a training step of {each} texts at once (batch_size {self._plan.batch_size}, accumulate "
-            f"{self._plan.accumulate}) of up to {longest} tokens: raise accumulate, lower batch_size or max_length, set "
-            "gradient_checkpointing, or train an adapter."
+            f"Memory ran out in a training step of {each} texts at once (batch_size {self._plan.batch_size}, "
+            f"accumulate {self._plan.accumulate}) of up to {longest} tokens: raise accumulate, lower batch_size or "
+            "max_length, set gradient_checkpointing, or train an adapter."
         ) from error
 
 
@@ -248,7 +248,7 @@ def in_bf16(precision: str) -> bool:
     return precision == "bfloat16" or (precision == "auto" and able)
 
 
-class Supervised(Guarded, Trainer):  # type: ignore[misc]
+class Supervised(Guarded, Trainer):
     """transformers' ``Trainer``, and the weights of the texts."""
 
     def compute_loss(
