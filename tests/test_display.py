@@ -34,6 +34,14 @@ def a_round(
     }
 
 
+def test_a_round_in_which_nothing_was_kept_says_why() -> None:
+    why = "Nothing kept: of 4,000 rollouts 3,990 were rejected by 'correct' (wrong answer)"
+    line = round_line(a_round() | {"kept": {}, "empty": why}).plain
+    assert line.endswith(
+        "[+0.031, +0.073]; nothing kept: of 4,000 rollouts 3,990 were rejected by 'correct' (wrong answer)"
+    )
+
+
 @pytest.mark.parametrize(
     ("told", "says"),
     [

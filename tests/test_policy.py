@@ -285,3 +285,82 @@ def test_different_parts_have_different_seeds_of_63_bits(some: list[int | str], 
 
 def test_seeds_stay_the_same_from_release_to_release() -> None:
     assert seed_of(7, 3, "tasks") == 5027272911841162305
+
+
+CODE = """
+from transformers import LlamaForCausalLM
+
+
+class OwnForCausalLM(LlamaForCausalLM):
+    own = True
+"""
+
+
+@pytest.fixture
+def own_code(place: Path) -> Path:
+    """A policy that its maker gave Python code of his own."""
+    (place / "modeling_own.py").write_text(CODE)
+    config = json.loads((place / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
+    (place / "config.json").write_text(json.dumps(config))
+    return place
+
+
+def test_code_of_a_policys_maker_is_refused_unless_it_is_trusted(own_code: Path, tmp_path: Path) -> None:
+    told = r"runs Python code of its maker's own \(config.json has an auto_map\): read that code, and fetch"
+    with pytest.raises(UserError, match=told):
+        check_source(str(own_code))
+    with pytest.raises(UserError, match=told):
+        fetch_policy(FetchParams(source=str(own_code)), policy=Model(uri=str(tmp_path / "refused")))
+    with pytest.raises(UserError, match=told):
+        load(own_code)
+
+
+def test_code_that_is_trusted_runs_and_stays_with_what_is_trained(
+    own_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import dynamic_module_utils
+
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+    fetched = Model(uri=str(tmp_path / "fetched"))
+    fetch_policy(FetchParams(source=str(own_code), trust_remote_code=True), policy=fetched)
+    policy = load(fetched.path)
+    assert policy.model.own
+    save(policy, tmp_path / "saved")
+    assert load(tmp_path / "saved").model.own
+
+
+def test_trust_is_not_taken_from_what_is_fetched(own_code: Path, tmp_path: Path) -> None:
+    (own_code / "trust.json").write_text('{"trust_remote_code": true}')
+    with pytest.raises(UserError, match="runs Python code of its maker's own"):
+        fetch_policy(FetchParams(source=str(own_code)), policy=Model(uri=str(tmp_path / "fetched")))
+
+
+def test_a_tokenizer_with_tokens_that_the_model_does_not_know_is_refused(place: Path) -> None:
+    policy = fresh(place)
+    policy.tokenizer.add_tokens(["<more>"])
+    policy.tokenizer.save_pretrained(place)
+    with pytest.raises(UserError, match="does not fit its model: its token '<more>' has the number 14, and the model"):
+        load(place)
+
+
+TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+
+@pytest.mark.parametrize("inline", [True, False], ids=["in the configuration", "in a file"])
+def test_a_chat_template_is_kept_dropped_or_demanded(place: Path, tmp_path: Path, inline: bool) -> None:
+    def fetched(name: str, chat: str) -> Policy:
+        model = Model(uri=str(tmp_path / name))
+        fetch_policy(FetchParams.model_validate({"source": str(place), "chat": chat}), policy=model)
+        return load(model.path)
+
+    with pytest.raises(UserError, match="has no chat template, which was asked for: give a model that was tuned"):
+        fetched("none", "require")
+    if inline:
+        config = json.loads((place / "tokenizer_config.json").read_text())
+        (place / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": TEMPLATE}))
+    else:
+        (place / "chat_template.jinja").write_text(TEMPLATE)
+    assert fetched("kept", "keep").tokenizer.chat_template == TEMPLATE
+    assert fetched("demanded", "require").tokenizer.chat_template == TEMPLATE
+    assert fetched("dropped", "drop").tokenizer.chat_template is None

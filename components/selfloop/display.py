@@ -99,12 +99,13 @@ def duration(seconds: float) -> str:
 
 def round_line(told: Mapping[str, Any]) -> Text:
     """A round in a line: its verdict, the gain on the target suite, why it is not promoted, and what was kept."""
-    decision, kept = told["decision"], sum(told["kept"].values())
-    said = [f"target {_gain(decision['suites']['target'])}", *_why(decision)]
+    decision, empty = told["decision"], told.get("empty", "")
+    kept = empty[:1].lower() + empty[1:] or f"kept {sum(told['kept'].values()):,} of {told['rollouts']:,} rollouts"
+    said = [f"target {_gain(decision['suites']['target'])}", *_why(decision), kept]
     return Text.assemble(
         f"round {told['round']:>2} ",
         (decision["verdict"].ljust(8), COLOURS[decision["verdict"]]),
-        f"  {'; '.join(said)}; kept {kept:,} of {told['rollouts']:,} rollouts",
+        f"  {'; '.join(said)}",
     )
 
 

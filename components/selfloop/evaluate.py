@@ -39,6 +39,7 @@ class EvaluateParams(DecodingParams):
 class MeasureParams(EvaluateParams):
     """Every level from 1 to some beyond the frontier, on items that no decision of the loop was made on."""
 
+    levels: list[int] = Field([], description="Levels to measure; where none is named, 1 to some beyond the frontier.")
     per_level: int = Field(256, ge=1, description="Items of each level.")
     beyond: int = Field(12, ge=0, description="Levels beyond the frontier that are measured too.")
     solved: float = Field(0.95, gt=0, le=1, description="Exact match at which a level counts as solved.")
@@ -68,11 +69,12 @@ def measure_policy(
 ) -> None:
     """Measure exact match at every level up to some beyond the frontier, on items kept for this alone."""
     environment = find_environment(params.environment)
-    levels = range(1, read_json(curriculum.path)["frontier"] + params.beyond + 1)
+    levels = params.levels or range(1, read_json(curriculum.path)["frontier"] + params.beyond + 1)
     items = [
         task._replace(suite="measure")
         for level in levels
-        for task in environment.tasks(level, params.per_level, seed_of(params.seed, "measure", level))
+        if environment.levels is None or level in environment.levels
+        for task in environment.held_out(level, params.per_level, seed_of(params.seed, "measure", level))
     ]
     tally = Tally(len(items) * params.samples, "answers")
     with writing(results.path, ItemResult) as table:

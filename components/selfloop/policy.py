@@ -1,4 +1,7 @@
-"""Policies on disk and in memory: a Hugging Face directory with safetensors weights, a configuration, a tokenizer."""
+"""Policies on disk and in memory: a Hugging Face directory with safetensors weights, a configuration, a tokenizer.
+
+A policy may also be a LoRA adapter on another one (``adapters``): ``parts`` tells the two apart, ``load`` merges them.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,17 @@ import json
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from kfp.dsl import Model, Output
 from pydantic import Field
 
-from selfloop.artifacts import MANIFEST, SIDECAR
+from selfloop.adapters import Parts as Parts
+from selfloop.adapters import check_adapter, is_adapter, mounted, note_base, save_adapter
+from selfloop.adapters import parts as parts
+from selfloop.artifacts import MANIFEST, SIDECAR, write_json
 from selfloop.errors import UserError
 from selfloop.stage import Params, stage
 
@@ -27,6 +33,8 @@ if TYPE_CHECKING:
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 POLICY_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 REMOTE = ("s3://", "models:/")
+CODE = "*.py"
+TRUST = "trust.json"
 KEPT_LOADED = 2
 SMALL = 5_000_000
 
@@ -35,6 +43,10 @@ class FetchParams(Params):
     """Where a policy comes from."""
 
     source: str = Field(description="A directory, a model id of the Hugging Face Hub, s3://..., or models:/NAME@ALIAS.")
+    chat: Literal["keep", "drop", "require"] = Field(
+        "keep", description="The chat template: as the policy has it, taken away (prompts are plain text), or a must."
+    )
+    trust_remote_code: bool = Field(False, description="Copy and run the Python files that the policy's maker wrote.")
 
 
 @stage()
@@ -42,25 +54,74 @@ def fetch_policy(params: FetchParams, policy: Output[Model]) -> None:
     """Copy a policy from a directory, the Hub, a store or the registry: safetensors, configuration and tokenizer."""
     from huggingface_hub import snapshot_download
 
-    check_source(params.source)
+    check_source(params.source, params.trust_remote_code)
     not_its_own = [MANIFEST, SIDECAR]  # what was fetched is sealed here: it may have changed since it was sealed there
+    not_its_own += [] if params.trust_remote_code else [CODE, TRUST]
     place = _place_of(params.source)
     if place is not None:
         leave = shutil.ignore_patterns(*PICKLES, *not_its_own, ".*")
         shutil.copytree(place, policy.path, dirs_exist_ok=True, ignore=leave)
+        if is_adapter(place):
+            note_base(policy.path, parts(place).base)
     else:
-        wanted = list(POLICY_FILES)
+        wanted = [*POLICY_FILES, CODE] if params.trust_remote_code else list(POLICY_FILES)
         snapshot_download(params.source, local_dir=policy.path, allow_patterns=wanted, ignore_patterns=not_its_own)
         shutil.rmtree(Path(policy.path, ".cache"), ignore_errors=True)
+    if params.trust_remote_code and own_code(Path(policy.path)):
+        write_json(policy.path, {"trust_remote_code": True}, TRUST)
     check_policy(policy.path)
+    settle_chat(Path(policy.path), params.chat)
 
 
-def check_source(source: str) -> None:
+def settle_chat(place: Path, chat: str) -> None:
+    """Keep, drop or demand a policy's chat template, which is a file of its own or a line of the tokenizer's."""
+    config = place / "tokenizer_config.json"
+    about = json.loads(config.read_text()) if config.is_file() else {}
+    files = [*place.glob("chat_template*"), *place.glob("additional_chat_templates")]
+    if chat == "require" and not files and not about.get("chat_template"):
+        raise UserError(
+            f"{place} has no chat template, which was asked for: give a model that was tuned for chats, or fetch it "
+            "with chat=keep, and its prompts are plain text."
+        )
+    if chat == "drop":
+        for path in files:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if about.pop("chat_template", None) is not None:
+            write_json(place, about, config.name)
+
+
+def own_code(place: Path) -> list[str]:
+    """The files of a policy that ask for Python code of its maker's to be run."""
+    asking = []
+    for name in ("config.json", "tokenizer_config.json"):
+        path = place / name
+        if path.is_file() and "auto_map" in json.loads(path.read_text()):
+            asking.append(name)
+    return asking
+
+
+def hand_on(source: str | Path, target: str | Path) -> None:
+    """Give a policy a second place, to be sealed there as what another stage made: links where that works."""
+
+    def link(a: str, b: str) -> None:
+        try:
+            os.link(a, b)
+        except OSError:
+            shutil.copyfile(a, b)
+
+    leave = shutil.ignore_patterns(MANIFEST, SIDECAR)
+    shutil.copytree(source, target, copy_function=link, ignore=leave, dirs_exist_ok=True)
+    if is_adapter(Path(source)):
+        note_base(target, parts(source).base)
+
+
+def check_source(source: str, trusted: bool = False) -> None:
     """Refuse what cannot be the source of a policy, before anything starts."""
     if source.startswith(REMOTE):
         return  # whether it is there, is seen when it is fetched
     if Path(source).is_dir():
-        check_policy(source)
+        check_policy(source, trusted)
+        parts(source)
     elif source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise UserError(f"There is no policy at {source}: give a directory, or a model id of the Hub (owner/name).")
 
@@ -104,13 +165,23 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[l
 _loaded: OrderedDict[str, Policy] = OrderedDict()
 
 
-def check_policy(directory: str | Path) -> None:
-    """Refuse a directory that is no policy: ``UserError`` names the file that is missing, pickled or cut off."""
+def check_policy(directory: str | Path, trusted: bool = False) -> None:
+    """Refuse a directory that is no policy: ``UserError`` names the file that is missing, pickled or cut off.
+
+    One whose maker's own Python code would have to run is refused too, unless it was fetched as ``trusted``.
+    """
     from safetensors import SafetensorError, safe_open
 
     place = Path(directory)
-    if not (place / "config.json").is_file():
+    if is_adapter(place):
+        check_adapter(place)
+    elif not (place / "config.json").is_file():
         raise UserError(f"{place} is not a policy: it has no config.json.")
+    if not (trusted or (place / TRUST).is_file()) and own_code(place):
+        raise UserError(
+            f"{place} runs Python code of its maker's own ({own_code(place)[0]} has an auto_map): read that code, and "
+            "fetch the policy with trust_remote_code if you trust it."
+        )
     weights = sorted(place.glob("*.safetensors"))
     if not weights:
         pickles = [path.name for pattern in PICKLES for path in place.glob(pattern)]
@@ -135,27 +206,54 @@ def check_policy(directory: str | Path) -> None:
 def load(directory: str | Path, digest: str | None = None) -> Policy:
     """A policy from its directory; with a ``digest``, the one that is loaded already where there is one.
 
-    What is loaded is shared between stages: whoever changes weights works on ``fresh``.
+    What is loaded is shared between stages: whoever changes weights works on ``fresh``. An adapter is merged into its
+    base.
     """
     if digest is not None and digest in _loaded:
         _loaded.move_to_end(digest)
         return _loaded[digest]
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
-    check_policy(directory)
-    model = AutoModelForCausalLM.from_pretrained(directory, use_safetensors=True, local_files_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    settle_threads(model)
-    policy = Policy(model.eval().to(device()), tokenizer)
+    policy = fresh(directory)
+    if parts(directory).adapter is not None:
+        policy = Policy(policy.model.merge_and_unload().eval(), policy.tokenizer)
     if digest is not None:
         _loaded[digest] = policy
         while len(_loaded) > KEPT_LOADED:
             _loaded.popitem(last=False)
     return policy
+
+
+def fresh(directory: str | Path) -> Policy:
+    """A policy of one's own, to train; an adapter lies on its base, and is what may change."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    check_policy(directory)
+    found = parts(directory)
+    check_policy(found.base)
+    trusted = (found.base / TRUST).is_file()
+    model = AutoModelForCausalLM.from_pretrained(
+        found.base, use_safetensors=True, local_files_only=True, trust_remote_code=trusted
+    )
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trusted)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    check_fit(model, tokenizer, directory)
+    settle_threads(model)
+    if found.adapter is not None:
+        model = mounted(model, found, trainable=True)
+    return Policy(model.eval().to(device()), tokenizer)
+
+
+def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:
+    """Refuse a tokenizer with tokens that its model does not know."""
+    known = model.get_input_embeddings().weight.shape[0]
+    token, number = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    if number >= known:
+        raise UserError(
+            f"The tokenizer in {directory} does not fit its model: its token {token!r} has the number {number}, and "
+            f"the model knows {known} tokens; put the model's own tokenizer there."
+        )
 
 
 def device() -> str:
@@ -172,20 +270,29 @@ def settle_threads(model: PreTrainedModel) -> None:
     torch.set_num_threads(1 if model.num_parameters() < SMALL else os.cpu_count() or 1)
 
 
-def fresh(directory: str | Path) -> Policy:
-    """A policy of one's own, to train."""
-    return load(directory)
+def save(policy: Policy, directory: str | Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
+    """Write weights (safetensors), configuration and tokenizer; of an adapter on a base, the adapter.
 
-
-def save(policy: Policy, directory: str | Path) -> None:
-    """Write weights (safetensors), configuration and tokenizer."""
+    ``weights`` are given where this process holds only a part of the model's.
+    """
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    policy.model.save_pretrained(directory)
+    if hasattr(policy.model, "peft_config"):
+        save_adapter(policy.model, directory)
+    else:
+        policy.model.save_pretrained(directory, state_dict=weights)
+        _copy_code(policy, Path(directory))
     for name in ("is_local", "local_files_only"):  # how it was loaded is no part of the policy
         policy.tokenizer.init_kwargs.pop(name, None)
     policy.tokenizer.save_pretrained(directory)
+
+
+def _copy_code(policy: Policy, place: Path) -> None:
+    came_from = Path(policy.model.config._name_or_path)
+    if (came_from / TRUST).is_file():
+        for path in (*came_from.glob(CODE), came_from / TRUST):
+            shutil.copyfile(path, place / path.name)
 
 
 def scratch_tokenizer(alphabet: str) -> PreTrainedTokenizerBase:

@@ -64,6 +64,9 @@ StoreUri = Annotated[
         help="Where policies are kept: a folder or s3://...; default: beside MLflow.",
     ),
 ]
+Unsafe = Annotated[
+    bool, typer.Option("--unsafe-no-sandbox", help="Run generated code unprotected; it is noted in the lineage.")
+]
 Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
 
 
@@ -88,12 +91,15 @@ def run(
     ] = None,
     tracking_uri: TrackingUri = None,
     store: StoreUri = None,
+    unsafe_no_sandbox: Unsafe = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
     found = find_recipe(recipe)
     given: dict[str, Any] = {"seed": seed, "rounds": rounds, "environment": environment, "policy": policy}
     use_registry(tracking_uri, store, (output.parent if output else RUNS))
+    if unsafe_no_sandbox:
+        os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
     sets = [*sets, *engine_sets(found, engine)]
     settings = resolved(found, config, sets, given, control)
     root = output or RUNS / f"{found.name}-{fingerprint(settings, origin)}"

@@ -5,6 +5,7 @@ from pydantic import Field
 
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
+from selfloop.finetune.checkpoints import scratch
 from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, seed_of, settle_threads
 from selfloop.records import Example, rows
 from selfloop.stage import Params, Resources, stage
@@ -55,10 +56,14 @@ def pretrain_policy(
     """Train a small policy from scratch until it has mastered the levels of its examples."""
     import numpy as np
 
-    from selfloop.finetune.training import Encoded, solved_by_level, train
+    from selfloop.finetune.encoded import Encoded
+    from selfloop.finetune.training import Plan, finished, solved_by_level, train
 
     made = _new_policy(params)
     known, unseen = list(rows(examples.path, Example)), list(rows(held_out.path, Example))
+    for table, of_it in ((examples, known), (held_out, unseen)):
+        if not of_it:
+            raise UserError(f"{table.path} holds no examples: a policy cannot be trained from scratch without.")
     order = np.random.default_rng(seed_of(params.seed, "order")).integers(
         len(known), size=params.steps * params.batch_size
     )
@@ -73,19 +78,19 @@ def pretrain_policy(
                 schedule.decay_from = step
         return step >= schedule.ends
 
-    metrics = train(
-        made,
-        Encoded(made, known, order),
+    plan = Plan(
         steps=params.steps,
         batch_size=params.batch_size,
         lr=params.lr,
         schedule=schedule,
         weight_decay=params.weight_decay,
         seed=seed_of(params.seed, "pretrain"),
-        after_step=after_step,
+        place=scratch(policy.path, "pretrain", params, {"examples": examples.path, "held_out": held_out.path}),
     )
+    trained = train(made, Encoded(made, known, order), plan, after_step)
     save(made, policy.path)
-    policy.metadata.update(steps=min(schedule.ends, params.steps), loss=metrics["train_loss"])
+    finished(plan)
+    policy.metadata.update(steps=trained.steps, loss=trained.loss)
 
 
 def _new_policy(params: PretrainParams) -> Policy:

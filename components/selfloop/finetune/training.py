@@ -1,117 +1,295 @@
-"""The supervised trainer under ``pretrain`` and ``finetune``: transformers' ``Trainer`` on batches drawn beforehand."""
+"""What all trainings share: the plan, the trainer's habits, checkpoints to go on from, and its two ways to fail.
+
+``train`` is the supervised one, on transformers' ``Trainer``: on the same batches of a small policy, TRL's
+``SFTTrainer`` takes 1.2 times as long a step (``tests/benchmarks/trainers.py``), most of it for metrics that nobody
+reads here. The other methods stand on TRL's trainers.
+"""
 
 from __future__ import annotations
 
-import tempfile
+import math
+import os
+import shutil
+import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from selfloop import progress
-from selfloop.policy import Policy, position_ids
+from selfloop.artifacts import write_json
+from selfloop.errors import UserError
+from selfloop.finetune.checkpoints import latest, mark
+from selfloop.finetune.encoded import IGNORED, Encoded
+from selfloop.finetune.params import TrainingParams
+from selfloop.policy import Policy
 
-if TYPE_CHECKING:
-    from selfloop.records import Example
 
-IGNORED = -100
+@dataclass(frozen=True)
+class Plan:
+    """How a training goes. ``schedule`` maps a step to a factor on ``lr``; ``place`` is for its checkpoints."""
+
+    steps: int
+    batch_size: int
+    lr: float
+    schedule: Callable[[int], float]
+    weight_decay: float
+    seed: int
+    place: Path
+    accumulate: int = 1
+    bf16: bool = False
+    gradient_checkpointing: bool = False
+    checkpoint_every: int = 500
+
+    @classmethod
+    def of(cls, params: TrainingParams, seed: int, place: Path, steps: int) -> Plan:
+        """The plan that a stage's parameters describe."""
+        return cls(
+            steps=steps,
+            batch_size=params.batch_size,
+            lr=params.lr,
+            schedule=lambda step: rate_at(step, steps, params.warmup_steps, params.decay),
+            weight_decay=params.weight_decay,
+            seed=seed,
+            place=place,
+            accumulate=params.accumulate,
+            bf16=in_bf16(params.precision),
+            gradient_checkpointing=params.gradient_checkpointing,
+            checkpoint_every=params.checkpoint_every,
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """The plan as transformers and TRL take it. Raises ``UserError`` for a batch that cannot be shared out."""
+        parts = self.accumulate * processes()
+        if self.batch_size % parts:
+            raise UserError(
+                f"batch_size {self.batch_size} cannot be shared by {processes()} processes in {self.accumulate} parts: "
+                f"give a multiple of {parts}, or change accumulate."
+            )
+        return {
+            "output_dir": str(self.place),
+            "max_steps": self.steps,
+            "per_device_train_batch_size": self.batch_size // parts,
+            "gradient_accumulation_steps": self.accumulate,
+            "learning_rate": self.lr,
+            "max_grad_norm": 1.0,
+            "train_sampling_strategy": "sequential",
+            "remove_unused_columns": False,
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "save_strategy": "steps" if self.steps > self.checkpoint_every else "no",
+            "save_steps": self.checkpoint_every,
+            "save_total_limit": 2,
+            "logging_strategy": "no",
+            "report_to": [],
+            "use_cpu": not torch.cuda.is_available(),
+            "disable_tqdm": True,
+            "seed": self.seed % 2**32,
+            "bf16": self.bf16,
+            "activation_checkpointing": self.gradient_checkpointing,
+        }
 
 
-class Encoded(Dataset[dict[str, torch.Tensor]]):
-    """Texts as tokens, encoded once. A whole batch is gathered at a time; the loss sees only completions."""
+def rate_at(step: int, steps: int, warmup: int, decay: Literal["constant", "linear", "cosine"]) -> float:
+    """The factor on the learning rate at a step, counted from 0: it rises to 1 over the warm-up, and falls to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    left = (steps - step) / max(steps - warmup, 1)
+    return {"constant": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[decay]
 
-    def __init__(
-        self, policy: Policy, examples: Sequence[Example], order: Sequence[int] | np.ndarray[Any, Any]
-    ) -> None:
-        tokenizer, eos = policy.tokenizer, policy.tokenizer.eos_token or ""
-        prompts = policy.encode([e.prompt for e in examples])
-        answers = tokenizer([e.completion + eos for e in examples], add_special_tokens=False)["input_ids"]
-        whole = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
-        self._policy, self._order = policy, np.asarray(order)
-        self._lengths = np.array([len(row) for row in whole])
-        self._prompts = np.array([len(row) for row in prompts])
-        self._tokens = np.full((len(whole), self._lengths.max(initial=1)), tokenizer.pad_token_id, dtype=np.int32)
-        for row, tokens in enumerate(whole):
-            self._tokens[row, : len(tokens)] = tokens
 
-    def __len__(self) -> int:
-        return len(self._order)
+class Batches(Protocol):
+    """What a training is fed with, as far as its troubles and its speed are told of it."""
 
-    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        return self.batch(self._order[indices])
+    def seen(self, first: int, last: int) -> list[dict[str, Any]]:
+        """The texts from one number to before another, in the order in which they are seen."""
+        ...
 
-    def batch(self, rows: np.ndarray[Any, Any]) -> dict[str, torch.Tensor]:
-        """Right-padded tensors of shape (batch, length): input_ids, attention_mask, labels, position_ids."""
-        longest = self._lengths[rows].max()
-        tokens = torch.from_numpy(self._tokens[rows, :longest].astype(np.int64))
-        index = np.arange(longest)
-        real = torch.from_numpy(index < self._lengths[rows, None])
-        learnt = real & torch.from_numpy(index >= self._prompts[rows, None])
-        made = {"input_ids": tokens, "attention_mask": real.long(), "labels": tokens.where(learnt, IGNORED)}
-        positions = position_ids(self._policy, tokens, made["attention_mask"])
-        return made if positions is None else made | {"position_ids": positions}
+
+class Trained(NamedTuple):
+    """The mean loss of all steps, the steps, and the seconds that they took in this process."""
+
+    loss: float
+    steps: int
+    first: int
+    seconds: float
+
+
+class Guarded:
+    """What every trainer here does: our optimizer and rate, and an end at once where the loss is no number."""
+
+    plan: Plan
+    batches: Batches
+    total = 0.0
+
+    def create_optimizer(self: Any, model: Any = None) -> Any:
+        """AdamW, in one kernel, on the weights that change."""
+        if self.optimizer is None:
+            weights = [weight for weight in (model or self.model).parameters() if weight.requires_grad]
+            self.optimizer = torch.optim.AdamW(
+                weights, lr=self.plan.lr, betas=(0.9, 0.98), weight_decay=self.plan.weight_decay, fused=True
+            )
+        return self.optimizer
+
+    def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The plan's own rate."""
+        if self.lr_scheduler is None:
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, self.plan.schedule)
+        return self.lr_scheduler
+
+    def training_step(self: Any, *given: Any, **named: Any) -> torch.Tensor:
+        """A step; its texts are saved where the loss is no number."""
+        loss: torch.Tensor = super().training_step(*given, **named)  # type: ignore[misc]
+        value = float(loss)
+        if not np.isfinite(value):
+            raise self._no_number(value)
+        self.total += value
+        return loss
+
+    def _no_number(self: Any, value: float) -> UserError:
+        step = self.state.global_step
+        saved = self.plan.place / f"step-{step + 1}.json"
+        self.plan.place.mkdir(parents=True, exist_ok=True)
+        texts = self.batches.seen(step * self.plan.batch_size, (step + 1) * self.plan.batch_size)
+        write_json(saved.parent, texts, saved.name)
+        before = latest(self.plan.place)
+        kept = f"the checkpoint before it is {before[0]}" if before else "there is no checkpoint before it"
+        return UserError(
+            f"The loss of step {step + 1} is {value} and training stopped: its {len(texts)} texts are in {saved}, "
+            f"{kept}; lower lr, or take these texts out."
+        )
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write none: a policy's story is its manifest."""
+
+    def _send_telemetry(self) -> None:
+        """Tell nobody."""
 
 
 class Reports(TrainerCallback):
-    """Sends each step to whoever watches the stage, and asks ``after_step`` whether training is over."""
+    """Sends each step to whoever watches the stage, marks checkpoints, and asks whether training is over."""
 
-    def __init__(self, after_step: Callable[[int], bool] | None) -> None:
-        self._after_step = after_step
+    def __init__(self, trainer: Any, after_step: Callable[[int], bool]) -> None:
+        self._trainer, self._after_step = trainer, after_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report the step, and stop where training is over."""
         progress.report(state.global_step, state.max_steps, "steps")
-        if self._after_step is not None and self._after_step(state.global_step):
+        if self._after_step(state.global_step):
             control.should_training_stop = True
 
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Mark the checkpoint that was written."""
+        if state.is_world_process_zero:
+            mark(Path(args.output_dir) / f"checkpoint-{state.global_step}", {"total": self._trainer.total})
 
-def train(
-    policy: Policy,
-    data: Encoded,
-    *,
-    steps: int,
-    batch_size: int,
-    lr: float,
-    schedule: Callable[[int], float],
-    weight_decay: float,
-    seed: int,
-    after_step: Callable[[int], bool] | None = None,
-) -> dict[str, float]:
-    """Train a policy in place on ``data`` in its order. Returns the trainer's own metrics.
 
-    ``schedule`` maps a step to a factor on ``lr``; ``after_step`` ends the training early by returning true.
+def never(step: int) -> bool:
+    """Train to the end of the plan."""
+    return False
+
+
+def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], bool] = never) -> Trained:
+    """Let a trainer (a ``Guarded`` one) train, from its last whole checkpoint where it was killed.
+
+    Raises ``UserError`` where memory is used up or the loss is no number.
     """
-    model = policy.model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, betas=(0.9, 0.98), weight_decay=weight_decay, fused=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = Trainer(
-            model=model,
-            args=TrainingArguments(
-                output_dir=scratch,
-                max_steps=steps,
-                per_device_train_batch_size=batch_size,
-                max_grad_norm=1.0,
-                train_sampling_strategy="sequential",
-                remove_unused_columns=False,
-                dataloader_pin_memory=False,
-                save_strategy="no",
-                logging_strategy="no",
-                report_to=[],
-                disable_tqdm=True,
-                seed=seed % 2**32,
-            ),
-            data_collator=lambda batch: batch,
-            train_dataset=data,
-            optimizers=(optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)),
-            callbacks=[Reports(after_step)],
+    if trainer.accelerator.num_processes != processes():
+        raise UserError(
+            f"{processes()} processes were started, but each would train alone: start them with 'accelerate launch' as "
+            "multi-GPU, FSDP or DeepSpeed."
         )
-        trainer.remove_callback(PrinterCallback)
-        metrics = trainer.train().metrics
-    model.eval()
-    return {name: float(value) for name, value in metrics.items()}
+    trainer.plan, trainer.batches = plan, batches
+    trainer.add_callback(Reports(trainer, after_step))
+    trainer.remove_callback(PrinterCallback)
+    found = latest(plan.place)
+    if found is not None:
+        trainer.total = found[1]["total"]
+    first = int(found[0].name.rpartition("-")[2]) if found else 0
+    began = time.perf_counter()
+    with memory_watched(plan, batches):
+        trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
+    seconds = time.perf_counter() - began
+    trainer.model.eval()
+    steps = trainer.state.global_step
+    return Trained(trainer.total / max(steps, 1), steps, first, seconds)
+
+
+class memory_watched:  # noqa: N801 (a context, used like a function)
+    """Says in a sentence that memory is used up, and what to lower."""
+
+    def __init__(self, plan: Plan, batches: Batches) -> None:
+        self._plan, self._batches = plan, batches
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None or not out_of_memory(error):
+            return
+        longest = int(np.max(getattr(self._batches, "lengths", 0)))
+        each = self._plan.batch_size // (self._plan.accumulate * processes())
+        raise UserError(
+            f"Memory ran out in a training step of {each} texts at once (batch_size {self._plan.batch_size}, "
+            f"accumulate {self._plan.accumulate}) of up to {longest} tokens: raise accumulate, lower batch_size or "
+            "max_length, set gradient_checkpointing, or train an adapter."
+        ) from error
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error is that of used-up memory, on a GPU or on the CPU, which says it in words only."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def processes() -> int:
+    """How many processes train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def in_bf16(precision: str) -> bool:
+    """Whether the arithmetic is bfloat16; the weights that change are kept as they are."""
+    able = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == "bfloat16" or (precision == "auto" and able)
+
+
+class Supervised(Guarded, Trainer):
+    """transformers' ``Trainer``, and the weights of the texts."""
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The mean loss of the learnt tokens of the whole step, each multiplied by the weight of its text."""
+        weights = inputs.pop("weights", None)
+        if weights is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        labels = inputs.pop("labels")[:, 1:]
+        logits = model(**inputs).logits[:, :-1].float()
+        losses = torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+        )
+        share = self.accelerator.num_processes / num_items_in_batch
+        return (losses * weights[:, 1:].flatten()).sum() * share
+
+
+def train(policy: Policy, data: Encoded, plan: Plan, after_step: Callable[[int], bool] = never) -> Trained:
+    """Train a policy in place on ``data`` in its order; ``after_step`` ends the training early by returning true."""
+    trainer = Supervised(
+        model=policy.model.train(),
+        args=TrainingArguments(**plan.arguments()),
+        data_collator=lambda batch: batch,
+        train_dataset=data,
+    )
+    return fit(trainer, plan, data, after_step)
+
+
+def finished(plan: Plan) -> None:
+    """Forget the checkpoints of a training whose policy is saved."""
+    shutil.rmtree(plan.place, ignore_errors=True)
 
 
 @torch.inference_mode()
@@ -125,9 +303,10 @@ def solved_by_level(policy: Policy, data: Encoded, levels: Sequence[int], batch_
     right: list[np.ndarray[Any, Any]] = []
     for first in range(0, len(levels), batch_size):
         batch = data.batch(np.arange(first, min(first + batch_size, len(levels))))
+        batch = {name: values.to(policy.model.device) for name, values in batch.items()}
         labels = batch.pop("labels")[:, 1:]
         best = policy.model(**batch).logits[:, :-1].argmax(-1)
-        right.append(((best == labels) | (labels == IGNORED)).all(dim=1).numpy())
+        right.append(((best == labels) | (labels == IGNORED)).all(dim=1).cpu().numpy())
     policy.model.train()
     solved, known = np.concatenate(right), np.asarray(levels)
     return {int(level): float(solved[known == level].mean()) for level in np.unique(known)}

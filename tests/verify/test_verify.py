@@ -10,10 +10,12 @@ from selfloop import progress
 from selfloop.environments import find_environment
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
-from selfloop.records import Rollout, Task, Verdict, rows, to_batch
-from selfloop.verify import Context, VerifyParams, exact, find_verifier, judged, majority, verify_rollouts
+from selfloop.records import Audit, Rollout, Task, Verdict, rows, to_batch
+from selfloop.verify import Context, VerifyParams, find_verifier, judged, verify_rollouts
+from selfloop.verify.verifiers.exact import exact
+from selfloop.verify.verifiers.majority import majority
 
-from .conftest import sealed_table
+from ..conftest import sealed_table
 
 
 def attempted(task: Task, completion: str, finished: bool = True, attempt: int = 0) -> Rollout:
@@ -29,15 +31,29 @@ def verdicts_on(place: Path, tasks: Iterable[Task], rollouts: Iterable[Rollout],
     return [Verdict(**row) for batch in batches for row in batch.to_pylist()]
 
 
+def verified(
+    place: Path, tasks: Iterable[Task], rollouts: Iterable[Rollout], **params: object
+) -> tuple[Dataset, Dataset]:
+    verdicts, audit = (Dataset(uri=str(place / name)) for name in ("verdicts", "audit"))
+    verify_rollouts(
+        VerifyParams(**params),
+        tasks=sealed_table(place / "tasks", Task, tasks),
+        rollouts=sealed_table(place / "rollouts", Rollout, rollouts),
+        verdicts=verdicts,
+        audit=audit,
+    )
+    return verdicts, audit
+
+
 def test_exact_believes_the_right_answer_that_was_ended(tmp_path: Path) -> None:
     [task] = Addition().tasks(3, 1, seed=0)
     answers = [(task.answer, True), (task.answer + "0", True), (task.answer, False), ("", True)]
     rollouts = [attempted(task, text, ended, number) for number, (text, ended) in enumerate(answers)]
     assert verdicts_on(tmp_path, [task], rollouts) == [
-        Verdict(task.id, 3, 0, True, 1.0, "correct", True),
-        Verdict(task.id, 3, 1, False, 0.0, "wrong answer", False),
-        Verdict(task.id, 3, 2, False, 0.0, "no end token", False),
-        Verdict(task.id, 3, 3, False, 0.0, "wrong answer", False),
+        Verdict(task.id, 3, 0, True, 1.0, "correct"),
+        Verdict(task.id, 3, 1, False, 0.0, "wrong answer"),
+        Verdict(task.id, 3, 2, False, 0.0, "no end token"),
+        Verdict(task.id, 3, 3, False, 0.0, "wrong answer"),
     ]
 
 
@@ -131,14 +147,19 @@ def test_a_lone_attempt_has_no_majority(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verifier", ["exact", "length", "majority"])
-def test_the_truth_stands_beside_what_the_loop_believes(tmp_path: Path, verifier: str) -> None:
+def test_the_truth_stands_in_a_table_of_its_own(tmp_path: Path, verifier: str) -> None:
     [task] = Addition().tasks(2, 1, seed=0)
     wrong = "9" * len(task.answer)
     rollouts = [attempted(task, text, attempt=number) for number, text in enumerate([wrong, wrong, task.answer])]
-    made = verdicts_on(tmp_path, [task], rollouts, verifier=verifier, agreement=0.6)
+    verdicts, audit = verified(tmp_path, [task], rollouts, verifier=verifier, agreement=0.6)
     believed = {"exact": [False, False, True], "length": [True] * 3, "majority": [True, True, False]}
+    made = list(rows(verdicts.path, Verdict))
     assert [verdict.ok for verdict in made] == believed[verifier]
-    assert [verdict.truth for verdict in made] == [False, False, True]
+    assert "truth" not in Verdict._fields
+    assert list(rows(audit.path, Audit)) == [
+        Audit(v.task, v.level, v.attempt, v.ok, v.score, truth)
+        for v, truth in zip(made, [False, False, True], strict=True)
+    ]
 
 
 def test_an_unknown_verifier_is_refused_with_the_nearest_name() -> None:
@@ -163,10 +184,7 @@ def test_a_verifier_of_ones_own_works_by_module_and_function(tmp_path: Path, mon
     tasks = Addition().tasks(1, 2, seed=0)
     rollouts = [attempted(tasks[0], "4x"), attempted(tasks[1], "1")]
     made = verdicts_on(tmp_path, tasks, rollouts, verifier="someones_verifier:even", slack=2)
-    assert [(v.ok, v.score, v.reason, v.truth) for v in made] == [
-        (True, 1.0, tasks[0].answer, False),
-        (False, 0.0, "odd 2", False),
-    ]
+    assert [(v.ok, v.score, v.reason) for v in made] == [(True, 1.0, tasks[0].answer), (False, 0.0, "odd 2")]
 
 
 @pytest.mark.parametrize("name", ["no_such_module:even", "selfloop.verify:even"])
@@ -178,15 +196,9 @@ def test_a_verifier_that_is_not_there_is_said_by_name(name: str) -> None:
 def test_the_stage_writes_a_verdict_for_each_rollout_in_order(tmp_path: Path) -> None:
     tasks = [task for level in (3, 1) for task in Addition().tasks(level, 3, seed=0)]
     rollouts = [attempted(task, task.answer, attempt=number) for task in tasks for number in range(2)]
-    verdicts = Dataset(uri=str(tmp_path / "verdicts"))
     seen: list[tuple[int, int, str]] = []
     with progress.watched_by(lambda *moved: seen.append(moved)):
-        verify_rollouts(
-            VerifyParams(),
-            tasks=sealed_table(tmp_path / "tasks", Task, tasks),
-            rollouts=sealed_table(tmp_path / "rollouts", Rollout, rollouts),
-            verdicts=verdicts,
-        )
+        verdicts, _ = verified(tmp_path, tasks, rollouts)
     written = list(rows(verdicts.path, Verdict))
     assert [(v.task, v.level, v.attempt) for v in written] == [(r.task, r.level, r.attempt) for r in rollouts]
     assert all(verdict.ok for verdict in written)

@@ -10,24 +10,13 @@ from kfp.dsl import Artifact, Dataset
 from selfloop.artifacts import manifest_of, read_json
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
-from selfloop.propose import (
-    RESERVED,
-    AdvanceParams,
-    BaseParams,
-    ProposeParams,
-    advance_curriculum,
-    advanced,
-    draw_base,
-    expected,
-    held_out,
-    next_levels,
-    propose_tasks,
-    spread,
-)
+from selfloop.propose import AdvanceParams, BaseParams, ProposeParams, advance_curriculum, draw_base, propose_tasks
+from selfloop.propose.curriculum import advanced, expected, next_levels, spread
+from selfloop.propose.items import RESERVED, held_out
 from selfloop.records import Example, ItemResult, Task, rows
 from selfloop.stage import validated
 
-from .conftest import sealed_table, sealed_value
+from ..conftest import sealed_table, sealed_value
 
 frontiers = st.integers(1, 40)
 shares = st.floats(0, 1)

@@ -2,6 +2,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +15,14 @@ from selfloop.artifacts import check, manifest_of
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
+from selfloop.finetune.encoded import IGNORED, Encoded
 from selfloop.finetune.pretrain import Schedule
-from selfloop.finetune.training import IGNORED, Encoded, solved_by_level
+from selfloop.finetune.training import solved_by_level
 from selfloop.generate import GenerateParams, draw
 from selfloop.policy import fresh, load
 from selfloop.records import Example, Task
 
-from .conftest import sealed_table
+from ..conftest import sealed_table
 
 TINY = {"hidden_size": 16, "heads": 2, "intermediate_size": 32, "layers": 1, "warmup_steps": 1}
 
@@ -155,7 +157,7 @@ def test_the_policy_that_is_finetuned_stays_what_it_was(
     check(trained)
     assert all(torch.equal(before[name], value) for name, value in held.model.state_dict().items())
     assert not torch.equal(before["lm_head.weight"], fresh(candidate.path).model.lm_head.weight)
-    assert candidate.metadata.keys() == {"steps", "loss", "examples", "contaminated", "digest"}
+    assert candidate.metadata.keys() == {"steps", "loss", "examples", "contaminated", "method", "digest"}
 
 
 def test_held_out_items_are_not_trained_on_and_counted(
@@ -216,16 +218,16 @@ def test_one_table_may_be_two_sources(trained: Path, tmp_path: Path, sources: di
 def test_the_shares_say_how_much_of_the_mixture_a_source_is(
     trained: Path, tmp_path: Path, sources: dict[str, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from selfloop.finetune import training
+    from selfloop.finetune import encoded
 
     seen: list[Example] = []
 
     class Watched(Encoded):
-        def __init__(self, policy: object, examples: Sequence[Example], order: np.ndarray) -> None:
+        def __init__(self, policy: Any, examples: Sequence[Example], order: Any, *more: Any) -> None:
             seen.extend(examples[index] for index in order)
-            super().__init__(policy, examples, order)  # type: ignore[arg-type]
+            super().__init__(policy, examples, order, *more)
 
-    monkeypatch.setattr(training, "Encoded", Watched)
+    monkeypatch.setattr(encoded, "Encoded", Watched)
     finetuned(trained, tmp_path / "candidate", sources, batch_size=500, newest_share=1, kept_share=0.6, base_share=0.4)
     ids = [{example.task for example in solutions([1, 2, 3], 5, seed=100 * number)} for number in range(3)]
     shares = [fmean(example.task in of_source for example in seen) for of_source in ids]

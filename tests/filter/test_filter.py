@@ -7,36 +7,10 @@ from hypothesis import strategies as st
 from kfp.dsl import Dataset
 from selfloop.errors import UserError
 from selfloop.filter import FilterParams, filter_rollouts
-from selfloop.records import BATCH_ROWS, Example, Rollout, Verdict, read, rows
+from selfloop.records import BATCH_ROWS, Example, Rollout, Verdict, read
 
-from .conftest import sealed_table
-
-Judged = tuple[Rollout, Verdict]
-
-
-def judged(task: str, level: int, attempt: int, completion: str, ok: bool, reason: str = "correct") -> Judged:
-    reason = reason if ok else "wrong answer"
-    return (
-        Rollout(task, level, attempt, f"{task}?", completion, True, 1),
-        Verdict(task, level, attempt, ok, float(ok), reason, ok),
-    )
-
-
-class Filtered:
-    """What the stage made of judged rollouts."""
-
-    def __init__(self, place: Path, params: FilterParams, given: list[Judged], kept: list[Example]) -> None:
-        examples, pool = (Dataset(uri=str(place / name)) for name in ("examples", "next_kept"))
-        filter_rollouts(
-            params,
-            rollouts=sealed_table(place / "rollouts", Rollout, [rollout for rollout, _ in given]),
-            verdicts=sealed_table(place / "verdicts", Verdict, [verdict for _, verdict in given]),
-            kept=sealed_table(place / "kept", Example, kept),
-            examples=examples,
-            next_kept=pool,
-        )
-        self.examples, self.pool = list(rows(examples.path, Example)), list(rows(pool.path, Example))
-        self.kept, self.rejected = examples.metadata["kept"], examples.metadata["rejected"]
+from ..conftest import sealed_table
+from .conftest import Filtered, judged
 
 
 def test_good_rollouts_are_kept_once_each_and_the_others_are_counted_by_reason(tmp_path: Path) -> None:
@@ -50,9 +24,9 @@ def test_good_rollouts_are_kept_once_each_and_the_others_are_counted_by_reason(t
     ]
     made = Filtered(tmp_path, FilterParams(round=5), given, [Example("old", 1, "p", "c", 4)])
     assert made.examples == [
-        Example("a", 1, "a?", "x", 5),
-        Example("a", 1, "a?", "y", 5),
-        Example("b", 2, "b?", "x", 5),
+        Example("a", 1, "a?", "x", 5, rate=1.0),
+        Example("a", 1, "a?", "y", 5, rate=1.0),
+        Example("b", 2, "b?", "x", 5, rate=1 / 3),
     ]
     assert made.pool == [Example("old", 1, "p", "c", 4), *made.examples]
     assert made.kept == {"1": 2, "2": 1}
@@ -62,7 +36,7 @@ def test_good_rollouts_are_kept_once_each_and_the_others_are_counted_by_reason(t
 def test_nothing_keeps_nothing_and_counts_all(tmp_path: Path) -> None:
     before = [Example("old", 1, "p", "c", 1)]
     made = Filtered(
-        tmp_path, FilterParams(select="nothing"), [judged("a", 1, n, f"{n}", n < 3) for n in range(5)], before
+        tmp_path, FilterParams(select=["nothing"]), [judged("a", 1, n, f"{n}", n < 3) for n in range(5)], before
     )
     assert (made.examples, made.pool) == ([], before)
     assert (made.kept, made.rejected) == ({}, {"nothing is selected": 5})
@@ -101,14 +75,19 @@ groups = st.lists(
 )
 
 
-@given(groups, st.integers(1, 6), st.lists(st.integers(1, 3), max_size=6), st.sampled_from(["good", "nothing"]))
+@given(
+    groups,
+    st.integers(1, 6),
+    st.lists(st.integers(1, 3), max_size=6),
+    st.sampled_from([["correct", "unique", "per-level"], ["nothing"]]),
+)
 @settings(max_examples=60, deadline=None)
 def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
     tmp_path_factory: pytest.TempPathFactory,
     groups: list[tuple[int, list[tuple[str, bool]]]],
     per_level: int,
     kept: list[int],
-    select: str,
+    select: list[str],
 ) -> None:
     given = [
         judged(f"t{number}", level, attempt, completion, ok)
@@ -120,12 +99,14 @@ def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
     made = Filtered(tmp_path_factory.mktemp("filter"), params, given, before)
 
     full, seen, expected = Counter(kept), set(), []
-    for rollout, verdict in given:
-        if select == "good" and verdict.ok and (rollout.task, rollout.completion) not in seen:
+    for rollout, ok, *_ in given:
+        if select != ["nothing"] and ok and (rollout.task, rollout.completion) not in seen:
             seen.add((rollout.task, rollout.completion))
             if full[rollout.level] < per_level:
                 full[rollout.level] += 1
-                expected.append(Example(rollout.task, rollout.level, rollout.prompt, rollout.completion, 1))
+                said = [each.ok for each in given if each.rollout.task == rollout.task]
+                made_of = (rollout.task, rollout.level, rollout.prompt, rollout.completion, 1)
+                expected.append(Example(*made_of, rate=sum(map(bool, said)) / len(said)))
     assert made.examples == expected
     assert made.pool == before + expected
     assert made.kept == {str(level): n for level, n in sorted(Counter(e.level for e in expected).items())}
@@ -135,7 +116,14 @@ def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
 def test_verdicts_of_other_rollouts_are_refused(tmp_path: Path) -> None:
     a, b = judged("a", 1, 0, "x", True), judged("b", 1, 0, "x", True)
     with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
-        Filtered(tmp_path, FilterParams(), [(a[0], b[1])], [])
+        filter_rollouts(
+            FilterParams(),
+            rollouts=sealed_table(tmp_path / "rollouts", Rollout, [a.rollout]),
+            verdicts=sealed_table(tmp_path / "verdicts", Verdict, [b.verdict]),
+            kept=sealed_table(tmp_path / "kept", Example, []),
+            examples=Dataset(uri=str(tmp_path / "examples")),
+            next_kept=Dataset(uri=str(tmp_path / "next_kept")),
+        )
 
 
 def test_fewer_verdicts_than_rollouts_are_refused(tmp_path: Path) -> None:
@@ -143,8 +131,8 @@ def test_fewer_verdicts_than_rollouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="different numbers of rows"):
         filter_rollouts(
             FilterParams(),
-            rollouts=sealed_table(tmp_path / "rollouts", Rollout, [rollout for rollout, _ in given]),
-            verdicts=sealed_table(tmp_path / "verdicts", Verdict, [given[0][1]]),
+            rollouts=sealed_table(tmp_path / "rollouts", Rollout, [each.rollout for each in given]),
+            verdicts=sealed_table(tmp_path / "verdicts", Verdict, [given[0].verdict]),
             kept=sealed_table(tmp_path / "kept", Example, []),
             examples=Dataset(uri=str(tmp_path / "examples")),
             next_kept=Dataset(uri=str(tmp_path / "next_kept")),
@@ -155,8 +143,8 @@ def test_fewer_verdicts_than_rollouts_are_refused(tmp_path: Path) -> None:
 def test_verdicts_on_rollouts_of_another_policy_are_refused(tmp_path: Path) -> None:
     """Though they name the same tasks."""
     both = judged("a", 1, 0, "x", True)
-    rollouts = sealed_table(tmp_path / "rollouts", Rollout, [both[0]])
-    verdicts = sealed_table(tmp_path / "verdicts", Verdict, [both[1]])
+    rollouts = sealed_table(tmp_path / "rollouts", Rollout, [both.rollout])
+    verdicts = sealed_table(tmp_path / "verdicts", Verdict, [both.verdict])
     manifest = Path(verdicts.path) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"inputs": {}', '"inputs": {"rollouts": "of another policy"}'))
     outputs = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "next_kept")}

@@ -1,0 +1,48 @@
+"""Where a training leaves its checkpoints, and which of them is whole: what a killed training goes on from.
+
+A checkpoint is the library's own (weights as safetensors; optimizer and random states in torch's format, which is read
+with ``weights_only=True``). It counts once it is marked, which happens last. The place is found again by the content of
+what is trained, and goes when the stage ends well.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from selfloop.artifacts import code_digest, manifest_of, read_json, write_json
+from selfloop.stage import Params
+
+MARK = "whole.json"
+
+
+def scratch(output: str | Path, stage: str, params: Params, inputs: Mapping[str, str]) -> Path:
+    """The place for the checkpoints of one training: in ``SELFLOOP_SCRATCH`` where that is set, else beside the output.
+
+    ``inputs`` are sealed artifacts. Folders in ``.partial`` are left, since they are emptied before a stage runs again.
+    """
+    whole = {
+        "stage": stage,
+        "code": code_digest(),
+        "params": params.model_dump(mode="json"),
+        "inputs": {name: manifest_of(path).digest for name, path in inputs.items()},
+    }
+    key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    beside = Path(output).resolve().parent
+    while beside.suffix == ".partial":
+        beside = beside.parent
+    return Path(os.environ.get("SELFLOOP_SCRATCH", beside)) / f".training-{key}"
+
+
+def mark(checkpoint: Path, so_far: Mapping[str, float]) -> None:
+    """Say that a checkpoint is whole, and what the training had come to."""
+    write_json(checkpoint, dict(so_far), MARK)
+
+
+def latest(place: Path) -> tuple[Path, dict[str, float]] | None:
+    """The last whole checkpoint and what the training had come to; none where there is none."""
+    whole = sorted(place.glob(f"checkpoint-*/{MARK}"), key=lambda path: int(path.parent.name.rpartition("-")[2]))
+    return (whole[-1].parent, read_json(whole[-1].parent, MARK)) if whole else None

@@ -1,0 +1,39 @@
+"""What every training stage is told: how long, how fast, how precisely, which weights, on how much hardware."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from selfloop.stage import Params
+
+
+class TrainingParams(Params):
+    """One AdamW step after the other, at a rate that stays after the warm-up or falls to 0."""
+
+    steps: int = Field(50, ge=1, description="Optimizer steps.")
+    batch_size: int = Field(64, ge=1, description="Texts in a step, on all processes together.")
+    accumulate: int = Field(1, ge=1, description="Parts in which a step's batch is computed: less memory, same step.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate after the warm-up.")
+    warmup_steps: int = Field(5, ge=0, description="Steps over which the rate rises to lr.")
+    decay: Literal["constant", "linear", "cosine"] = Field("constant", description="How the rate falls after that.")
+    weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW.")
+    max_length: int = Field(32768, ge=4, description="Tokens of a text at most; a longer one is cut at its end.")
+    adapter: Literal["full", "lora"] = Field("full", description="All weights, or a LoRA adapter on frozen ones.")
+    keep: Literal["adapter", "merged"] = Field("adapter", description="lora: the adapter alone, or the whole policy.")
+    lora_rank: int = Field(16, ge=1, description="lora: rank of a new adapter.")
+    lora_alpha: int = Field(32, ge=1, description="lora: scale of a new adapter, before division by its rank.")
+    lora_targets: list[str] = Field(
+        ["all-linear"], min_length=1, description="lora: modules that a new adapter changes; 'all-linear' but the head."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="Arithmetic; auto is bfloat16 on a GPU that has it, float32 elsewhere."
+    )
+    gradient_checkpointing: bool = Field(False, description="Compute activations twice instead of keeping them.")
+    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints, which a killed training resumes.")
+    accelerate_config: str = Field(
+        "auto", description="A YAML of 'accelerate config' (multi-GPU, FSDP, DeepSpeed); auto uses all visible GPUs."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the training.")
+    round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")

@@ -1,0 +1,64 @@
+"""Tiny policies and examples to train on."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp.dsl import Dataset, Model
+from selfloop.artifacts import seal
+from selfloop.environments.addition import Addition
+from selfloop.finetune import FinetuneParams, finetune_policy
+from selfloop.records import Example, Task
+
+from ..conftest import sealed_table
+
+Finetuned = Callable[..., Model]
+
+
+@pytest.fixture(scope="session")
+def plain(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained policy without its position scheme: it counts as any Llama does, and knows little."""
+    place = tmp_path_factory.mktemp("plain") / "policy"
+    shutil.copytree(trained, place, ignore=shutil.ignore_patterns("manifest.json", "sidecar.json"))
+    config = json.loads((place / "config.json").read_text())
+    del config["position_restarts"]
+    (place / "config.json").write_text(json.dumps(config))
+    seal(place, "Model")
+    return place
+
+
+def tried(levels: Sequence[int] = (1, 2), count: int = 8, **given: Any) -> list[Example]:
+    """Two examples a task: the right sum, and one that is right but for its last digit."""
+    made = []
+    for level in levels:
+        for task in Addition().tasks(level, count, level):
+            wrong = task.answer[:-1] + str((int(task.answer[-1]) + 1) % 10)
+            right = Example(task.id, level, task.prompt, task.answer, 0, rate=0.5, rejected=wrong)._replace(**given)
+            made += [right, right._replace(completion=wrong, good=False, rejected="")]
+    return made
+
+
+@pytest.fixture
+def finetuned(tmp_path: Path) -> Finetuned:
+    """``finetuned(policy, "name", examples, **params)``: a candidate that was trained on the examples alone."""
+
+    def make(policy: Path | str, name: str, examples: list[Example], **params: Any) -> Model:
+        tables: dict[str, Dataset] = {
+            "newest": sealed_table(tmp_path / f"{name} newest", Example, examples),
+            "kept": sealed_table(tmp_path / f"{name} kept", Example, []),
+            "base": sealed_table(tmp_path / f"{name} base", Example, []),
+            "items": sealed_table(tmp_path / f"{name} items", Task, []),
+        }
+        candidate = Model(uri=str(tmp_path / name))
+        finetune_policy(
+            FinetuneParams.model_validate({"steps": 3, "batch_size": 8} | params),
+            policy=Model(uri=str(policy)),
+            **tables,
+            candidate=candidate,
+        )
+        return candidate
+
+    return make
