@@ -256,7 +256,12 @@ def _answer(told: Any, number: int) -> Answer:
     if type(told["call"]) is not int or told["call"] != number or len(told) != 2:
         raise ValueError("answers are out of order")
     if "missing" in told:
-        return Answer(None, f"no function {str(told['missing'])[:100]}")
+        return Answer(None, f"no function {_readable(told['missing'])}")
     if "error" in told:
-        return Answer(None, str(told["error"])[:500])
+        return Answer(None, _readable(told["error"]))
     return Answer(unpack(told["value"]))
+
+
+def _readable(text: object) -> str:
+    """A short text that can be stored."""
+    return str(text)[:200].encode("utf-8", "replace").decode()
