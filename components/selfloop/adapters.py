@@ -1,7 +1,7 @@
 """Adapter policies: a LoRA adapter and its tokenizer in a directory, and the digest of the base policy that it is for.
 
-``base.json`` names the base by its digest, so an adapter policy's own digest covers its base. Where the base lies on this
-machine is no part of the policy: it stands in the sidecar, beside a model id of the Hub where the base came from there.
+``base.json`` names the base by its digest, so an adapter policy's own digest covers its base. Where the base lies on
+this machine is no part of the policy: it stands in the sidecar, beside its model id where it came from the Hub.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def check_adapter(place: Path) -> None:
         raise UserError(f"{place} is an adapter without weights: it has no {WEIGHTS}.")
     if not (place / BASE).is_file():
         raise UserError(
-            f"{place} is an adapter that does not say by digest which policy it is for (it has no {BASE}): merge it into "
-            "its base with peft's merge_and_unload and give the result."
+            f"{place} is an adapter that does not say by digest which policy it is for (it has no {BASE}): merge it "
+            "into its base with peft's merge_and_unload and give the result."
         )
     if not isinstance(read_json(place, BASE).get("digest"), str):
         raise UserError(f"{place / BASE} names no digest: make the adapter again.")
@@ -73,8 +73,8 @@ def _base_of(place: Path) -> Path:
             return found
     there = f"{noted['base']} is not there or not the same" if "base" in noted else "no place is noted"
     raise UserError(
-        f"{place} is an adapter for the policy {digest[:12]}, which is not to be found ({there}): set SELFLOOP_STORE to "
-        "the store that holds it, or train an adapter on a policy that you have."
+        f"{place} is an adapter for the policy {digest[:12]}, which is not to be found ({there}): set SELFLOOP_STORE "
+        "to the store that holds it, or train an adapter on a policy that you have."
     )
 
 
@@ -123,7 +123,7 @@ def mounted(model: PreTrainedModel, found: Parts, trainable: bool) -> Any:
     except (RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:160]
         raise UserError(
-            f"{found.adapter} is an adapter for another base than {found.base} ({said}): give the policy it was made on."
+            f"{found.adapter} is an adapter for another base than {found.base} ({said}): give the one it was made on."
         ) from None
     made.peft_config["default"].base_model_name_or_path = str(found.base)
     return made

@@ -6,9 +6,9 @@ The final answer is what stands in the last ``\boxed{}``, or behind the last ``#
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
+from importlib.util import find_spec
 
 from selfloop.environments import Grade
 from selfloop.errors import UserError
@@ -16,10 +16,11 @@ from selfloop.errors import UserError
 IN_A_BOX = "Think step by step, then put the final answer in \\boxed{}."
 LONGEST = 400
 """Characters of an answer that is read as mathematics; what is longer is none."""
-SECONDS = 5
+SECONDS, PROCESSES, MEBIBYTES = 5.0, 2, 1024
+"""What mathematics may take: for one answer, in how many processes, and the address space of each."""
 GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 DRESS = re.compile(r"\\(?:text|mathrm|textbf)\{[^{}]*\}|\\[$%,!; ]|[$€£%\s]|\{,\}(?=\d{3})")
-NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})(?:/\d{1,300})?")
+NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})(?:/\d{1,300})?", re.ASCII)
 
 
 def boxed(text: str) -> str | None:
@@ -69,40 +70,39 @@ def same_number(answer: str, completion: str) -> Grade:
 
 
 def same_mathematics(answer: str, completion: str) -> Grade:
-    """Whether the final answer is worth the same, as math-verify sees it; each step of it is cut off after 5 seconds.
+    """Whether the final answer is worth the same, as math-verify sees it."""
+    return compared([(answer, completion)])[0]
 
-    Only LaTeX is read: of its plain expressions, sympy would have Python evaluate them.
+
+def compared(pairs: Sequence[tuple[str, str]]) -> list[Grade]:
+    """Grades of answers and completions as mathematics. Each takes 5 seconds at most, in a process that is killed then.
+
+    Raises ``UserError`` where math-verify is not installed.
     """
+    known = {pair: _as_written(*pair) for pair in pairs}
+    asked = [pair for pair, grade in known.items() if grade is None]
+    if asked:
+        if find_spec("math_verify") is None:
+            raise UserError("Mathematics is compared by math-verify: install it with pip install 'selfloop[run]'.")
+        from selfloop.verify.workers import pool
+
+        workers = pool("selfloop.mathematics:equal", PROCESSES, SECONDS, MEBIBYTES)
+        outcomes = workers.map([(answer, final_answer(completion)) for answer, completion in asked])
+        for pair, outcome in zip(asked, outcomes, strict=True):
+            known[pair] = graded(bool(outcome.value), outcome.failure or "wrong answer")
+    return [grade for pair in pairs if (grade := known[pair]) is not None]
+
+
+def _as_written(answer: str, completion: str) -> Grade | None:
+    """What can be said of a completion without reading its answer as mathematics."""
     said = final_answer(completion)
     if said == answer.strip():
         return graded(True)
     if not said or len(said) > LONGEST:
         return graded(False, "no final answer")
-    if threading.current_thread() is not threading.main_thread():
-        raise RuntimeError("math-verify keeps its time limit by a signal, which only the main thread can take.")
-    try:
-        return graded(_equal(answer, said))
-    except TimeoutError:
-        return graded(False, "timeout")
-    except UserError:
-        raise
-    except Exception as error:
-        _equal(answer, answer)  # raises if the fault is not in the completion
-        return graded(False, f"unreadable answer ({type(error).__name__})")
-
-
-def _equal(answer: str, said: str) -> bool:
-    try:
-        from math_verify import LatexExtractionConfig, parse, verify
-        from math_verify.errors import TimeoutException
-    except ModuleNotFoundError as error:
-        raise UserError(f"Install math-verify with pip install 'selfloop[data]' ({error}).") from None
-    reading = {"extraction_config": [LatexExtractionConfig()], "parsing_timeout": SECONDS, "raise_on_error": True}
-    try:
-        wanted, given = (parse(f"\\boxed{{{text}}}", **reading) for text in (answer, said))
-        return bool(verify(wanted, given, timeout_seconds=SECONDS, raise_on_error=True))
-    except TimeoutException as error:
-        raise TimeoutError(str(error)) from None
+    if boxed(f"\\boxed{{{said}}}") != said:  # it would not stay within the box that it is read in
+        return graded(False, "unreadable answer")
+    return None
 
 
 def same_text(answer: str, completion: str) -> Grade:

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from kfp.dsl import Model, Output
 from pydantic import Field
 
-from selfloop.adapters import check_adapter, is_adapter, mounted, note_base, parts, save_adapter
+from selfloop.adapters import Parts as Parts
+from selfloop.adapters import check_adapter, is_adapter, mounted, note_base, save_adapter
+from selfloop.adapters import parts as parts
 from selfloop.artifacts import MANIFEST, SIDECAR, write_json
 from selfloop.errors import UserError
 from selfloop.stage import Params, stage
@@ -78,8 +80,8 @@ def settle_chat(place: Path, chat: str) -> None:
     files = [*place.glob("chat_template*"), *place.glob("additional_chat_templates")]
     if chat == "require" and not files and not about.get("chat_template"):
         raise UserError(
-            f"{place} has no chat template, which was asked for: give a model that was tuned for chats, or fetch it with "
-            "chat=keep, and its prompts are plain text."
+            f"{place} has no chat template, which was asked for: give a model that was tuned for chats, or fetch it "
+            "with chat=keep, and its prompts are plain text."
         )
     if chat == "drop":
         for path in files:
@@ -249,8 +251,8 @@ def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, direct
     token, number = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
     if number >= known:
         raise UserError(
-            f"The tokenizer in {directory} does not fit its model: its token {token!r} has the number {number}, and the "
-            f"model knows {known} tokens; put the model's own tokenizer there."
+            f"The tokenizer in {directory} does not fit its model: its token {token!r} has the number {number}, and "
+            f"the model knows {known} tokens; put the model's own tokenizer there."
         )
 
 

@@ -27,7 +27,7 @@ from unittest.mock import patch
 from measuring import SMALL, console, in_turns, publish, ratios, seconds, show, spread, wants_small
 from selfloop import evaluate, generate, inprocess, lineage
 from selfloop.artifacts import read_json, sidecar_of
-from selfloop.finetune import training
+from selfloop.finetune import encoded, training
 from selfloop.recipe import Recipe, Settings, find_recipe
 from selfloop.report.render import render
 from selfloop.stage import Outputs, Stage
@@ -73,22 +73,22 @@ class Kept:
         self.calls: list[Call] = []
         self._clock = clock
 
-    def encode(self, *given: Any) -> training.Encoded:
+    def encode(self, *given: Any) -> encoded.Encoded:
         made = Encoded(*given)
         self._keep(partial(Encoded, *given), None)
         return made
 
-    def train(self, policy: Any, data: Any, **given: Any) -> dict[str, float]:
-        weights, schedule = copy.deepcopy(policy.model.state_dict()), given["schedule"]
+    def train(self, policy: Any, data: Any, plan: Any, *given: Any) -> training.Trained:
+        weights, schedule = copy.deepcopy(policy.model.state_dict()), plan.schedule
         state = dict(getattr(schedule, "__dict__", {}))
 
         def reset() -> None:
             policy.model.load_state_dict(weights)
             getattr(schedule, "__dict__", {}).update(state)
 
-        metrics = train(policy, data, **given)
-        self._keep(lambda: train(policy, data, **given)["train_loss"], metrics["train_loss"], reset)
-        return metrics
+        trained = train(policy, data, plan, *given)
+        self._keep(lambda: train(policy, data, plan, *given).loss, trained.loss, reset)
+        return trained
 
     def draw(self, policy: Any, tasks: Any, params: Any) -> Iterator[list[Any]]:
         tasks = list(tasks)
@@ -100,13 +100,13 @@ class Kept:
         self.calls.append(Call(self._clock.stage, again, reset, gave))
 
 
-Encoded, train, draw = training.Encoded, training.train, generate.draw
+Encoded, train, draw = encoded.Encoded, training.train, generate.draw
 
 
 @contextmanager
 def keeping(kept: Kept) -> Iterator[None]:
     """Put the keeping of calls before the arithmetic."""
-    places = [(training, "Encoded", kept.encode), (training, "train", kept.train)]
+    places = [(encoded, "Encoded", kept.encode), (training, "train", kept.train)]
     places += [(module, "draw", kept.draw) for module in (generate, evaluate)]
     with ExitStack() as stack:
         for module, name, instead in places:

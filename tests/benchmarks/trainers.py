@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
@@ -22,8 +23,9 @@ import numpy as np
 import torch
 from measuring import in_turns, publish, ratios, show, spread, wants_small
 from selfloop.environments import find_environment
+from selfloop.finetune.encoded import Encoded
 from selfloop.finetune.pretrain import PretrainParams, _new_policy
-from selfloop.finetune.training import Encoded, train
+from selfloop.finetune.training import Plan, train
 from selfloop.policy import Policy
 from selfloop.records import Example
 from transformers import PrinterCallback, TrainerCallback
@@ -106,17 +108,17 @@ def adamw(policy: Policy) -> torch.optim.AdamW:
 
 def selfloop(policy: Policy, data: Encoded, steps: int, ended: Ended) -> None:
     """What ``pretrain_policy`` and ``finetune_policy`` call."""
-    train(
-        policy,
-        data,
-        steps=steps,
-        batch_size=PARAMS.batch_size,
-        lr=PARAMS.lr,
-        schedule=lambda step: 1.0,
-        weight_decay=PARAMS.weight_decay,
-        seed=0,
-        after_step=lambda step: ended(),
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        plan = Plan(
+            steps=steps,
+            batch_size=PARAMS.batch_size,
+            lr=PARAMS.lr,
+            schedule=lambda step: 1.0,
+            weight_decay=PARAMS.weight_decay,
+            seed=0,
+            place=Path(scratch),
+        )
+        train(policy, data, plan, after_step=lambda step: ended())
 
 
 class Ends(TrainerCallback):

@@ -1,6 +1,8 @@
 """What holds for every selector, in every order."""
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop.filter import FilterParams
-from selfloop.filter.filter import grouped
+from selfloop.filter.filter import Step, grouped, selected
+from selfloop.filter.selecting import Context
 from selfloop.filter.selectors import SELECTORS
 from selfloop.records import whole_groups
 
@@ -84,9 +87,6 @@ def test_selectors_in_a_row_keep_what_they_keep_one_after_the_other(
     tasks: list[tuple[int, list[tuple[str, bool | None, float]]]],
     select: list[str],
 ) -> None:
-    from selfloop.filter.filter import Step, selected
-    from selfloop.filter.selecting import Context
-
     batches = at_once(rollouts(tasks))
     made = Selected(tmp_path_factory.mktemp("made"), FilterParams(select=select, **BOUNDS), batches)
     for name in select:
@@ -139,6 +139,22 @@ def test_two_selectors_that_foresee_each_see_what_reaches_them(keep: Keep) -> No
     made = keep(given, "budget-by-task", "balance", "budget-by-score", budget_tokens=12, enough=2)
     assert [step["in"] for step in made.funnel] == [12, 6, 6]
     assert made.files == ["manifest.json", "shard-00000.parquet", "sidecar.json", "table.json"]
+
+
+@pytest.mark.parametrize("name", sorted(set(SINGLE) - {"balance", "budget-by-score", "budget-by-task"}))
+def test_a_stream_passes_batch_by_batch_where_nothing_must_be_foreseen(tmp_path: Path, name: str) -> None:
+    drawn = list[int]()
+
+    def endless() -> Iterator["pa.RecordBatch"]:
+        for number in count():
+            drawn.append(number)
+            yield grouped(joined(group(f"t{number}", *((f"{number} {n}", n < 2) for n in range(4)))))
+
+    params = FilterParams(select=[name, "unique"])
+    passing = selected(endless(), [Step(name) for name in params.select], Context(params), tmp_path)
+    for taken in range(1, 4):
+        assert next(passing).num_rows
+        assert len(drawn) == taken
 
 
 def test_a_table_of_many_batches_is_selected_as_one_of_few(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_a_round_in_which_nothing_is_kept_says_why_and_goes_on(keep: Keep) -> No
     before = keep(group("old", ("x", True)), "all").examples
     given = group("a", ("x", False), ("y", False), ("z", True, 0.0))
     made = keep(given, "correct", "length", kept=before, shortest=2)
-    why = "Nothing is kept: of 3 rollouts 2 were rejected by 'correct' (wrong answer)"
+    why = "Nothing kept: of 3 rollouts 2 were rejected by 'correct' (wrong answer)"
     assert (made.examples, made.pool, made.kept) == ([], before, {})
     assert made.metadata["empty"] == why
     assert [step["kept"] for step in made.funnel] == [1, 0]
@@ -118,7 +118,7 @@ def test_a_round_that_keeps_something_has_nothing_to_explain(keep: Keep) -> None
 
 def test_without_rollouts_a_round_says_so(keep: Keep) -> None:
     made = keep([], "correct", "balance", "budget-by-score")
-    assert made.metadata["empty"] == "Nothing is kept: there were no rollouts"
+    assert made.metadata["empty"] == "Nothing kept: there were no rollouts"
     assert [step["in"] for step in made.funnel] == [0, 0, 0]
 
 
@@ -127,7 +127,7 @@ def test_a_loop_that_should_stops_where_nothing_is_kept(tmp_path: Path) -> None:
     with pytest.raises(UserError) as stopped:
         Filtered(tmp_path, params, group("a", ("x", False), ("y", False)))
     assert str(stopped.value) == (
-        "Nothing is kept: of 2 rollouts 2 were rejected by 'correct' (wrong answer): let other rollouts pass, or set "
+        "Nothing kept: of 2 rollouts 2 were rejected by 'correct' (wrong answer): let other rollouts pass, or set "
         "'when_empty' to 'go on'."
     )
     assert not (tmp_path / "examples" / "manifest.json").exists()

@@ -147,7 +147,7 @@ def test_balance_takes_the_threshold_with_the_highest_balance_score(keep: Keep) 
     made = keep(given, "balance", enough=2)
     assert made.texts == ["w", "x"]
     assert made.funnel[0]["says"] == "scores from 0.5 on, balance score 1.000"
-    assert made.rejected == {"score below the balance threshold": 2}
+    assert made.rejected == {"score below the threshold": 2}
 
 
 def test_balance_counts_a_completion_that_occurs_twice_once(keep: Keep) -> None:

@@ -36,9 +36,8 @@ def tried(levels: Sequence[int] = (1, 2), count: int = 8, **given: Any) -> list[
     for level in levels:
         for task in Addition().tasks(level, count, level):
             wrong = task.answer[:-1] + str((int(task.answer[-1]) + 1) % 10)
-            about = {"rate": 0.5, "rejected": wrong} | given
-            made.append(Example(task.id, level, task.prompt, task.answer, 0, **about))
-            made.append(Example(task.id, level, task.prompt, wrong, 0, good=False, **(about | {"rejected": ""})))
+            right = Example(task.id, level, task.prompt, task.answer, 0, rate=0.5, rejected=wrong)._replace(**given)
+            made += [right, right._replace(completion=wrong, good=False, rejected="")]
     return made
 
 

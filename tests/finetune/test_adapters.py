@@ -118,7 +118,7 @@ def test_a_base_that_is_not_the_same_any_more_is_refused(
     trained: Path, plain: Path, adapter: Path, tmp_path: Path
 ) -> None:
     (adapter / "sidecar.json").write_text(json.dumps({"base": str(plain)}))
-    with pytest.raises(UserError, match=f"{plain} is not there or not the same"):
+    with pytest.raises(UserError, match=f"{plain} is not there"):
         check_source(str(adapter))
 
 
@@ -132,7 +132,7 @@ def test_an_adapter_of_another_shape_is_refused(trained: Path, adapter: Path, tm
     digest = seal(tmp_path / "wider", "Model").digest
     (adapter / BASE).write_text(json.dumps({"digest": digest}))
     (adapter / "sidecar.json").write_text(json.dumps({"base": str(tmp_path / "wider")}))
-    with pytest.raises(UserError, match="is an adapter for another base than .*wider"):
+    with pytest.raises(UserError, match=r"is an adapter for another base than .*wider"):
         load(adapter)
 
 
@@ -146,5 +146,5 @@ def test_an_adapter_that_lacks_a_part_is_refused(adapter: Path, missing: str, to
 
 
 def test_modules_that_a_policy_does_not_have_are_refused(trained: Path, finetuned: Finetuned) -> None:
-    with pytest.raises(UserError, match="lora_targets attention_magic cannot be adapted .*: name linear modules"):
+    with pytest.raises(UserError, match=r"lora_targets attention_magic cannot be adapted .*: name linear modules"):
         finetuned(trained, "none", tried(), lora_targets=["attention_magic"], **LORA)

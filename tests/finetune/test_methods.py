@@ -27,7 +27,8 @@ def likelihoods(policy: Policy, examples: list[Example]) -> torch.Tensor:
     batch = Encoded(policy, examples, range(len(examples))).batch(np.arange(len(examples)))
     labels = batch.pop("labels")[:, 1:]
     found = policy.model(**batch).logits[:, :-1].log_softmax(-1).gather(-1, labels.clamp(min=0)[..., None])[..., 0]
-    return (found * (labels != IGNORED)).sum(1)
+    told: torch.Tensor = (found * (labels != IGNORED)).sum(1)
+    return told
 
 
 def gap(policy: Path | str, examples: list[Example]) -> float:

@@ -27,7 +27,7 @@ def group(rate: float, count: int = 8) -> list[Example]:
 
 def gradient(policy: Policy, loss: torch.Tensor) -> torch.Tensor:
     policy.model.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     return torch.cat([p.grad.flatten().double() for p in policy.model.parameters() if p.grad is not None])
 
 
@@ -102,7 +102,7 @@ def test_the_loss_of_any_token_is_finite_and_pulls_the_right_way(log_ratio: floa
     new = torch.tensor([[log_ratio]], requires_grad=True)
     one = torch.ones(1, 1)
     loss = nft_loss(new, torch.zeros(1, 1), one, torch.tensor([good]), torch.tensor([rate]), normalizer=1)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert torch.isfinite(loss)
     assert new.grad is not None
     assert torch.isfinite(new.grad).all()
@@ -113,7 +113,7 @@ def test_the_loss_of_any_token_is_finite_and_pulls_the_right_way(log_ratio: floa
 def test_a_floor_lifts_values_and_lets_the_gradient_through(value: float, floor: float) -> None:
     given_value = torch.tensor([value], requires_grad=True)
     made = lifted(given_value, floor)
-    made.sum().backward()
+    made.sum().backward()  # type: ignore[no-untyped-call]
     assert float(made.detach()) == pytest.approx(max(value, floor), abs=1e-6)
     assert given_value.grad is not None
     assert float(given_value.grad) == 1

@@ -31,6 +31,7 @@ from selfloop.report.render import (
     sample,
     samples,
     scores,
+    selections,
     short,
     target_first,
     times,
@@ -348,6 +349,37 @@ def test_reasons_of_rejection_keep_their_colour_over_the_rounds() -> None:
     assert list(many.values()) == [1, 2, 3, 4, 5, 5, 5, 5, 5]
 
 
+def a_step(selector: str, reached: int, rejected: dict[str, int], says: str = "") -> dict[str, Any]:
+    kept = reached - sum(rejected.values())
+    return {"selector": selector, "in": reached, "kept": kept, "rejected": rejected, "says": says}
+
+
+A_FUNNEL = [
+    a_step("rate", 1000, {}),
+    a_step("correct", 1000, {"wrong answer": 450}),
+    a_step("budget", 550, {"duplicate": 50}, "499 of 500 tokens"),
+]
+
+
+def test_a_round_s_selectors_stand_in_their_order_with_what_each_rejected() -> None:
+    (told,) = selections([a_round(1), a_round(2, funnel=A_FUNNEL)])
+    assert (told.round, told.rollouts, told.kept, told.empty) == (2, 1000, 500, "")
+    assert [(step.selector, step.reached, step.kept, step.says) for step in told.selections] == [
+        ("rate", 1000, 1000, ""),
+        ("correct", 1000, 550, ""),
+        ("budget", 550, 500, "499 of 500 tokens"),
+    ]
+    tones = reasons([a_round(1)])
+    assert [[(p.name, p.number, p.tone) for p in step.rejected] for step in told.selections] == [
+        [], [("wrong answer", 450, tones["wrong answer"])], [("duplicate", 50, tones["duplicate"])]
+    ]  # fmt: skip
+
+
+def test_without_a_funnel_no_selectors_are_shown() -> None:
+    assert selections([a_round(1)]) == []
+    assert "Through the selectors" not in render(a_history(a_round(1)), [])
+
+
 def test_attempts_that_are_alike_are_counted() -> None:
     differing = attempt("2", False, True, "no majority")
     told = sample(a_task(attempt("1", None), differing))
@@ -571,11 +603,44 @@ def test_a_guard_that_warns_is_told_in_signs_and_words(browser: Browser, tmp_pat
 
 
 @pytest.mark.debian("chromium")
+def test_the_funnel_narrows_from_selector_to_selector(browser: Browser, tmp_path: Path) -> None:
+    why = "Nothing kept: of 1,000 rollouts 1,000 were rejected by '<b>mine</b>' (wrong answer)"
+    nothing = [a_step("<b>mine</b>", 1000, {"wrong answer": 1000})]
+    rounds = [
+        a_round(1, funnel=A_FUNNEL),
+        a_round(2, funnel=nothing, kept={}, rejected={"wrong answer": 1000}, empty=why),
+    ]
+    page = opened(browser, tmp_path, render(a_history(*rounds), []))
+    section = page.locator("section", has=page.locator("#funnel"))
+    assert [re.sub(r"\s+", " ", text) for text in section.locator("summary").all_inner_texts()] == [
+        "Round 11,000 rollouts → 1,000 → 550 → 500", "Round 21,000 rollouts → 0 nothing kept"
+    ]  # fmt: skip
+    assert section.locator("details[open] .reason").all_inner_texts() == [f"{why}."]
+    section.locator("summary").first.click()
+    table = section.get_by_role("table").nth(1)
+    told = table.evaluate("(table) => [...table.tBodies[0].rows].map((row) => [...row.cells].map((c) => c.innerText))")
+    assert [[re.sub(r"\s+", " ", cell) for cell in row] for row in told] == [
+        ["rate", "1,000", "none rejected", "1,000"],
+        ["correct", "1,000", "wrong answer 450", "550"],
+        ["budget", "550", "duplicate 50 499 of 500 tokens", "500"],
+    ]
+    bars = table.locator(".bar").evaluate_all("(all) => all.map((bar) => bar.getBoundingClientRect().width)")
+    assert bars[0] == bars[1]
+    assert bars[2] == pytest.approx(0.55 * bars[0], abs=1)
+    kept = table.locator(".bar i.t0").evaluate_all("(all) => all.map((part) => part.getBoundingClientRect().width)")
+    assert kept[1] == pytest.approx(bars[2], abs=2)
+    page.close()
+
+
+@pytest.mark.debian("chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_is_never_wider_than_the_window(
     browser: Browser, tmp_path: Path, every_verdict: str, width: int
 ) -> None:
-    for text in (every_verdict, render(*a_large_run(rounds=3)), render(a_history(), [])):
+    long = a_round(
+        1, funnel=[a_step("my_selectors:WithARatherLongName" * 2, 1000, {"a reason " * 9: 999}, "says " * 30)]
+    )
+    for text in (every_verdict, render(*a_large_run(rounds=3)), render(a_history(long), []), render(a_history(), [])):
         page = opened(browser, tmp_path, text, width)
         page.locator("details").evaluate_all("(all) => all.forEach((details) => details.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") == width

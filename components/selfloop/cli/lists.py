@@ -82,18 +82,20 @@ def environments_(
         console.print("\nselfloop environments NAME shows three tasks of one; one of your own is module:Class.")
         return
     environment = find_environment(name)
+    shown = three_tasks(environment)
     scale = environment.levels
     told = "no levels" if scale is None else f"levels {scale[0]} to {scale[-1]}"
     console.print(f"{name}  {environment.summary}; {told}", soft_wrap=True, markup=False)
-    shown = three_tasks(environment)
     for task in shown:
         table = Table.grid(padding=(0, 2))
         table.add_row("prompt", shortened(task.prompt))
         table.add_row("answer", shortened(task.answer) if task.answer else Text("none is known"))
         for what, completion in tried(environment, task, shown).items():
             grade = environment.check(task, completion)
-            said = f"{'right' if grade.ok else 'wrong'}, {grade.score:g} ({grade.reason}): "
-            table.add_row(what, Text(said).append_text(shortened(completion, lines=4)))
+            table.add_row(what, shortened(completion, lines=4))
+            table.add_row(
+                "", Text(f"{'right' if grade.ok else 'wrong'}, score {grade.score:.3g}: {grade.reason}", "bold")
+            )
         console.print(f"\n[bold]level {task.level}[/]")
         console.print(Padding(table, (0, 0, 0, 2)))
 
@@ -104,17 +106,17 @@ def three_tasks(environment: Environment) -> list[Task]:
     levels = environment.levels or range(1, 2)
     for level in levels:
         with suppress(UserError):  # a data set need not have a task of every level
-            found += environment.tasks(level, 1, seed=0)
+            found += environment.tasks(level, 1, seed=level)
         if len(found) == 3:
             return found
     first = found[0].level if found else levels[0]
-    more = [task for task in environment.tasks(first, 3, seed=0) if task not in found]
+    more = [task for task in environment.tasks(first, 3, seed=first) if task not in found]
     return found + more[: 3 - len(found)]
 
 
 def tried(environment: Environment, task: Task, others: Sequence[Task]) -> dict[str, str]:
     """Completions to try the verifier on: one that should be right, and wrong ones."""
-    completions = {}
+    completions: dict[str, str] = {}
     if task.answer:
         right = environment.written(task)
         before, _, behind = right.rpartition(task.answer)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.errors import UserError
@@ -67,13 +68,13 @@ class Environment(ABC):
         """
         return {}
 
-    @abstractmethod
-    def check(self, task: Task, completion: str) -> Grade:
-        """Grade one completion that the policy ended by itself."""
-
     def written(self, task: Task) -> str:
         """A completion that is right, as the policy should write it: what it is shown to begin with."""
         return task.answer
+
+    @abstractmethod
+    def check(self, task: Task, completion: str) -> Grade:
+        """Grade one completion that the policy ended by itself."""
 
     def answer_of(self, completion: str) -> str:
         """The answer that a completion gives, in one form for every way to write it: what votes are counted on."""
@@ -81,14 +82,16 @@ class Environment(ABC):
 
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
-        import pyarrow as pa
+        rows = zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
+        return as_columns([self.check(Task(**row), completion) for row, completion in rows])
 
-        grades = [
-            self.check(Task(**row), completion)
-            for row, completion in zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
-        ]
-        ok, score, reason = zip(*grades, strict=True) if grades else ((), (), ())
-        return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reason, pa.string())
+
+def as_columns(grades: Sequence[Grade]) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Grades as columns: ``ok`` (bool), ``score`` (float), ``reason`` (string)."""
+    import pyarrow as pa
+
+    ok, score, reason = zip(*grades, strict=True) if grades else ((), (), ())
+    return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reason, pa.string())
 
 
 class ExactAnswer(Environment):

@@ -22,14 +22,15 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from selfloop.answers import CHECKS, IN_A_BOX, final_answer, number_of
-from selfloop.environments import Environment, Grade
+from selfloop.answers import CHECKS, IN_A_BOX, compared, final_answer, number_of
+from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError
 from selfloop.names import unknown
 from selfloop.records import Task
 from selfloop.stage import validated
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from datasets import Dataset
 
 HELD_OUT_SHARE = 8
@@ -85,6 +86,12 @@ class Finite(Environment):
     def check(self, task: Task, completion: str) -> Grade:
         """Compare the completion's final answer with the row's."""
         return CHECKS[self.check_name](task.answer, completion)
+
+    def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """Compare a batch, mathematics in several processes."""
+        if self.check_name != "math":
+            return super().check_batch(tasks, completions)
+        return as_columns(compared(list(zip(tasks["answer"].to_pylist(), completions.to_pylist(), strict=True))))
 
     def written(self, task: Task) -> str:
         """The row's own solution, or its answer as it is asked for."""
@@ -257,7 +264,7 @@ def _reading(place: str) -> Iterator[Any]:
     try:
         import datasets
     except ModuleNotFoundError as error:
-        raise UserError(f"Install datasets with pip install 'selfloop[data]' ({error}).") from None
+        raise UserError(f"Install datasets with pip install 'selfloop[run]' ({error}).") from None
     before = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(logging.CRITICAL)
     datasets.disable_progress_bars()
@@ -265,6 +272,7 @@ def _reading(place: str) -> Iterator[Any]:
         yield datasets
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        said = "it holds no rows" if "corresponds to no data" in said else said
         raise UserError(_unreadable(place) or f"{place} cannot be read as a data set: {said}.") from None
     finally:
         datasets.logging.set_verbosity(before)

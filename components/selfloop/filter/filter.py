@@ -182,11 +182,11 @@ def as_examples(batch: pa.RecordBatch, params: FilterParams) -> pa.RecordBatch:
 def why_empty(funnel: Sequence[Step]) -> str:
     """Why nothing is kept: what the most were rejected for."""
     if not funnel[0].rows:
-        return "Nothing is kept: there were no rollouts"
+        return "Nothing kept: there were no rollouts"
     number, reason, name = max(
         (number, reason, step.name) for step in funnel for reason, number in step.rejected.items()
     )
-    return f"Nothing is kept: of {funnel[0].rows:,} rollouts {number:,} were rejected by '{name}' ({reason})"
+    return f"Nothing kept: of {funnel[0].rows:,} rollouts {number:,} were rejected by '{name}' ({reason})"
 
 
 def _counted(levels: pa.Array) -> dict[int, int]:

@@ -37,7 +37,7 @@ class FilterParams(Params):
         0.8,
         ge=0.05,
         le=0.95,
-        description="minhash: Jaccard similarity of n-grams from which on two are near duplicates.",
+        description="minhash: Jaccard similarity from which on two are near duplicates.",
     )
     permutations: int = Field(128, ge=64, le=1024, description="minhash: hash functions; more estimate better.")
     overlap: float = Field(

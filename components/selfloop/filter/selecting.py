@@ -89,7 +89,7 @@ def scores(batch: pa.RecordBatch) -> Column:
     """The verdicts' scores. Raises ``UserError`` where one is not a number."""
     import numpy as np
 
-    found = batch["score"].to_numpy()
+    found = batch["score"].to_numpy(zero_copy_only=False)  # where there is none, it is not a number either
     if np.isnan(found).any():
         task = batch["task"][int(np.isnan(found).argmax())]
         raise UserError(

@@ -1,6 +1,20 @@
-"""How weights change: ``pretrain_policy`` from nothing, ``finetune_policy`` from a policy, both on one trainer."""
+"""How weights change: from nothing, from examples, from pairs, from a verifier's rewards, from a teacher."""
 
+from selfloop.finetune.distill import DistillParams, distill_policy
 from selfloop.finetune.finetune import FinetuneParams, finetune_policy
 from selfloop.finetune.pretrain import PretrainParams, pretrain_policy
+from selfloop.finetune.reinforce import ReinforceParams, reinforce_policy
+from selfloop.finetune.reward import RewardParams, train_reward
 
-__all__ = ["FinetuneParams", "PretrainParams", "finetune_policy", "pretrain_policy"]
+__all__ = [
+    "DistillParams",
+    "FinetuneParams",
+    "PretrainParams",
+    "ReinforceParams",
+    "RewardParams",
+    "distill_policy",
+    "finetune_policy",
+    "pretrain_policy",
+    "reinforce_policy",
+    "train_reward",
+]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import torch
 
@@ -27,7 +28,7 @@ def to_train(params: TrainingParams, directory: str) -> Policy:
     return Policy(adapted(policy, params), policy.tokenizer)
 
 
-def adapted(policy: Policy, params: TrainingParams) -> torch.nn.Module:
+def adapted(policy: Policy, params: TrainingParams, kind: str = "CAUSAL_LM") -> Any:
     """A new LoRA adapter on a policy's weights. Raises ``UserError`` for modules that it does not have."""
     from peft import LoraConfig, get_peft_model
 
@@ -36,14 +37,14 @@ def adapted(policy: Policy, params: TrainingParams) -> torch.nn.Module:
         r=params.lora_rank,
         lora_alpha=params.lora_alpha,
         target_modules="all-linear" if everywhere else list(params.lora_targets),
-        task_type="CAUSAL_LM",
+        task_type=kind,
     )
     try:
         return get_peft_model(policy.model, config)
     except ValueError as error:
         raise UserError(
-            f"lora_targets {', '.join(params.lora_targets)} cannot be adapted ({str(error).split('. ')[0][:160]}): name "
-            "linear modules of the policy, such as q_proj and v_proj, or 'all-linear'."
+            f"lora_targets {', '.join(params.lora_targets)} cannot be adapted ({str(error).split('. ')[0][:160]}): "
+            "name linear modules of the policy, such as q_proj and v_proj, or 'all-linear'."
         ) from None
 
 

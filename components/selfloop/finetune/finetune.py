@@ -169,7 +169,7 @@ def mixture(
     source, rows = drawn
     examples: list[Example] = []
     order = np.empty(len(source), dtype=np.int64)
-    for number, (name, path) in enumerate(sources.items()):
+    for number, path in enumerate(sources.values()):
         here = source == number
         distinct, inverse = np.unique(rows[here], return_inverse=True)
         order[here] = inverse + len(examples)

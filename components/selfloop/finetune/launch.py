@@ -1,7 +1,7 @@
 """Where a training stage's work is done: in this process, or in the processes that ``accelerate launch`` starts.
 
-Each process does the whole work on its share of every batch; the first one saves and tells. What the others of DeepSpeed
-or FSDP need is said in accelerate's own configuration.
+Each process does the work on its share of every batch; the first one saves and tells. FSDP and DeepSpeed are asked for
+in accelerate's own configuration.
 """
 
 from __future__ import annotations

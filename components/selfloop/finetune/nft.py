@@ -1,4 +1,4 @@
-"""Negative-aware fine-tuning: learn from right and from wrong completions of the policy's own, each by its group's rate.
+"""Negative-aware fine-tuning: learn from good and bad completions of the policy's own, each by its group's rate.
 
 NFT (Chen et al., arXiv:2505.18116): with R = pi / pi_old of a token and r the share of good completions in the group,
 positives cost -log R, negatives -log of the implicit negative policy's ratio, (1 - r R) / (1 - r). Values below a floor
@@ -52,8 +52,8 @@ def nft_loss(
 ) -> torch.Tensor:
     """The mean over texts of a text's weighted sum over its tokens, divided by ``normalizer``.
 
-    ``new`` and ``old`` are log-probabilities of tokens (batch, length), ``mask`` says which count; ``good`` and ``rate``
-    are of shape (batch,).
+    ``new`` and ``old`` are log-probabilities of tokens (batch, length), ``mask`` says which of them count; ``good`` and
+    ``rate`` are of shape (batch,).
     """
     rate = rate.clamp(LOWEST, HIGHEST)[:, None]
     ratio = (new - old).clamp(max=LOG_RATIO).exp()
@@ -63,7 +63,7 @@ def nft_loss(
     return (losses * mask).sum() / normalizer / len(new)
 
 
-class NFT(Guarded, Prepared, SFTTrainer):  # type: ignore[misc]
+class NFT(Guarded, Prepared, SFTTrainer):
     """TRL's ``SFTTrainer`` with the loss above. ``options`` are those of ``nft_loss``."""
 
     loss_is_scaled_for_ga = False

@@ -1,4 +1,4 @@
-"""What every training stage is told: how long, how fast, in which precision, what of the weights, on how much hardware."""
+"""What every training stage is told: how long, how fast, how precisely, which weights, on how much hardware."""
 
 from __future__ import annotations
 

@@ -17,11 +17,11 @@ from selfloop.policy import Policy
 from selfloop.records import Example
 
 
-class DPO(Guarded, Prepared, DPOTrainer):  # type: ignore[misc]
+class DPO(Guarded, Prepared, DPOTrainer):
     """TRL's ``DPOTrainer`` (Rafailov et al., arXiv:2305.18290); the reference is what the training starts from."""
 
 
-class KTO(Guarded, Prepared, KTOTrainer):  # type: ignore[misc]
+class KTO(Guarded, Prepared, KTOTrainer):
     """TRL's ``KTOTrainer`` (Ethayarajh et al., arXiv:2402.01306); the reference is what the training starts from."""
 
 

@@ -22,7 +22,7 @@ def peak(device: str) -> float:
 
 
 def speed(tokens: int, seconds: float, parameters: int, processes: int) -> dict[str, float]:
-    """Tokens a second, and MFU on known GPUs: 6 operations a parameter and token (Chowdhery et al., arXiv:2204.02311)."""
+    """Tokens a second, and on known GPUs MFU, at 6 operations a parameter and token (PaLM, arXiv:2204.02311)."""
     import torch
 
     rate = tokens / max(seconds, 1e-9)

@@ -84,6 +84,7 @@ class Plan:
             "save_total_limit": 2,
             "logging_strategy": "no",
             "report_to": [],
+            "use_cpu": not torch.cuda.is_available(),
             "disable_tqdm": True,
             "seed": self.seed % 2**32,
             "bf16": self.bf16,
@@ -187,6 +188,11 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
 
     Raises ``UserError`` where memory is used up or the loss is no number.
     """
+    if trainer.accelerator.num_processes != processes():
+        raise UserError(
+            f"{processes()} processes were started, but each would train alone: start them with 'accelerate launch' as "
+            "multi-GPU, FSDP or DeepSpeed."
+        )
     trainer.plan, trainer.batches = plan, batches
     trainer.add_callback(Reports(trainer, after_step))
     trainer.remove_callback(PrinterCallback)
@@ -218,9 +224,9 @@ class memory_watched:  # noqa: N801 (a context, used like a function)
         longest = int(np.max(getattr(self._batches, "lengths", 0)))
         each = self._plan.batch_size // (self._plan.accumulate * processes())
         raise UserError(
-            f"Memory ran out in a training step of {each} texts at once (batch_size {self._plan.batch_size}, accumulate "
-            f"{self._plan.accumulate}) of up to {longest} tokens: raise accumulate, lower batch_size or max_length, set "
-            "gradient_checkpointing, or train an adapter."
+            f"Memory ran out in a training step of {each} texts at once (batch_size {self._plan.batch_size}, "
+            f"accumulate {self._plan.accumulate}) of up to {longest} tokens: raise accumulate, lower batch_size or "
+            "max_length, set gradient_checkpointing, or train an adapter."
         ) from error
 
 
@@ -242,7 +248,7 @@ def in_bf16(precision: str) -> bool:
     return precision == "bfloat16" or (precision == "auto" and able)
 
 
-class Supervised(Guarded, Trainer):  # type: ignore[misc]
+class Supervised(Guarded, Trainer):
     """transformers' ``Trainer``, and the weights of the texts."""
 
     def compute_loss(

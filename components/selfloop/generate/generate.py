@@ -22,14 +22,9 @@ def generate_rollouts(
     find_tools(params.tools)
     inputs = {"policy": policy.metadata["digest"], "tasks": tasks.metadata["digest"]}
     kept, mine = Kept(rollouts.path, key_of(params, inputs)), of_shard(tasks.path, params)
-    total, found = 0, [number for number in mine if kept.has(number)]
-    for _, window in to_make(tasks.path, params, mine):
-        total += sum(params.attempts_at(task) for task in window)
-    tally = Tally(total, "rollouts")
-    for number in found:
-        for batch in kept.read(number):
-            tally.note(batch.num_rows, sum(batch["tokens"].to_pylist()))
-    missing = set(mine) - set(found)
+    found = {number for number in mine if kept.has(number)}
+    total = sum(params.attempts_at(task) for _, window in to_make(tasks.path, params, mine) for task in window)
+    tally, missing = Tally(total, "rollouts", *kept.counts(found)), set(mine) - found
     make(params, Source(policy.path, inputs["policy"]), to_make(tasks.path, params, missing), kept, tally)
     with writing(rollouts.path, Rollout) as table:
         for number in mine:

@@ -37,7 +37,7 @@ class DecodingParams(Params):
     choices: list[str] = Field([], description="choice: the completions that there are.")
     json_schema: str = Field("{}", description="json: the JSON schema.")
     score: Score = Field(
-        "logprob", description="What is noted of each attempt: nothing, its log-probability, or self-certainty too."
+        "logprob", description="What is noted of each attempt: nothing, log-probability, or certainty too."
     )
     batch_size: int = Field(512, ge=1, description="Attempts decoded at once.")
     window: int = Field(1024, ge=1, description="Tasks drawn together: the unit of work and of what a kill may cost.")

@@ -65,6 +65,13 @@ class Kept:
         pq.write_table(pa.Table.from_batches([to_batch(Rollout, rollouts)]), unfinished)
         os.replace(unfinished, self._file(number))
 
+    def counts(self, numbers: Collection[int]) -> tuple[int, int]:
+        """Rollouts and tokens of finished windows."""
+        import pyarrow.compute as pc
+
+        batches = [batch for number in numbers for batch in self.read(number)]
+        return sum(batch.num_rows for batch in batches), sum(pc.sum(batch["tokens"]).as_py() or 0 for batch in batches)
+
     def read(self, number: int) -> Iterator[pa.RecordBatch]:
         """The rows of a finished window."""
         import pyarrow.parquet as pq
@@ -102,9 +109,10 @@ def to_make(tasks: str, params: GenerateParams, numbers: Collection[int]) -> Ite
 class Tally:
     """Counts rollouts and tokens, and reports them."""
 
-    def __init__(self, total: int, unit: str) -> None:
-        self._total, self._unit, self._done, self._tokens = total, unit, 0, 0
-        progress.report(0, total, unit)
+    def __init__(self, total: int, unit: str, done: int = 0, tokens: int = 0) -> None:
+        """``done`` and ``tokens`` are what was found finished."""
+        self._total, self._unit, self._done, self._tokens = total, unit, done, tokens
+        self.note(0, 0)
 
     def add(self, rollout: Rollout) -> None:
         """Count a rollout."""

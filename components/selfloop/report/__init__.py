@@ -72,6 +72,8 @@ def report_round(
             "suites": {suite: sorted(levels) for suite, levels in sorted(levels_of_suite.items())},
             "kept": examples.metadata["kept"],
             "rejected": examples.metadata["rejected"],
+            "funnel": examples.metadata.get("funnel", []),
+            "empty": examples.metadata.get("empty", ""),
             "contaminated": candidate.metadata.get("contaminated", {}),
             "audit": audit.metadata["audit"],
             "decision": read_json(decision.path),

@@ -52,6 +52,7 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
         guards=watched(rounds),
         warned=warned(rounds),
         funnels=funnels(rounds),
+        selections=selections(rounds),
         reasons=reasons(rounds),
         audits=audits(rounds),
         samples=samples(rounds),
@@ -315,6 +316,58 @@ def reliability(bins: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
             "s": round(0.375 + 0.75 * (each["rollouts"] / most) ** 0.5, 3),
         }
         for each in bins
+    ]
+
+
+class Selection(NamedTuple):
+    """What reached a selector, and what became of it; ``says`` is what the selector tells of itself."""
+
+    selector: str
+    reached: int
+    kept: int
+    rejected: list[Part]
+    says: str
+
+
+class Selected(NamedTuple):
+    """A round's selectors, in their order, and why nothing was kept where that is so."""
+
+    round: int
+    rollouts: int
+    selections: list[Selection]
+    empty: str
+
+    @property
+    def kept(self) -> int:
+        """The rollouts that passed all selectors."""
+        return self.selections[-1].kept
+
+
+def selections(rounds: Sequence[Round]) -> list[Selected]:
+    """The funnels of the rounds that have one, a selector each step; a reason keeps its tone."""
+    tones = reasons(rounds)
+    return [
+        Selected(
+            round["round"],
+            round["rollouts"],
+            [
+                Selection(
+                    step["selector"],
+                    step["in"],
+                    step["kept"],
+                    [
+                        Part(name, step["rejected"][name], tone)
+                        for name, tone in tones.items()
+                        if name in step["rejected"]
+                    ],
+                    step["says"],
+                )
+                for step in round["funnel"]
+            ],
+            round.get("empty", ""),
+        )
+        for round in rounds
+        if round.get("funnel")
     ]
 
 

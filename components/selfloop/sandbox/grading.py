@@ -17,6 +17,7 @@ import copy
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -100,6 +101,16 @@ def graded(attempts: Iterable[Attempt], limits: Limits | None = None, workers: i
         outcomes = sandbox.run(Program(source, calls=suite.calls) for source, suite in listed)
         for (_, suite), outcome in zip(listed, outcomes, strict=True):
             yield suite.judged(outcome)
+
+
+def tested(tests: Sequence[str]) -> str:
+    """The name of the function that tests call first. Raises ``UserError`` where they call none."""
+    for text in tests:
+        with suppress(SyntaxError, *FAILURES):
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id not in FUNCTIONS:
+                    return node.func.id
+    raise UserError("The tests call no function: give assert statements that call one, or its name.")
 
 
 class _Test(NamedTuple):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from selfloop.errors import UserError
 from selfloop.sandbox import seccomp
-from selfloop.sandbox.zygote import NOBODY, PRIVATE, SHARED_MEMORY
+from selfloop.sandbox.zygote import NOBODY, PRIVATE
 
 UNSAFE = "SELFLOOP_UNSAFE_NO_SANDBOX"
 """The environment variable that lets generated code run unprotected; ``--unsafe-no-sandbox`` sets it."""
@@ -40,7 +40,7 @@ class Way:
         return self.command[-1] == "isolated"
 
     def start(self) -> tuple[subprocess.Popen[bytes], socket.socket]:
-        """The process and the socket on which it takes programs. Raises ``OSError`` where it does not come up."""
+        """The process, and the socket on which it takes programs when it is up, which ``await_ready`` waits for."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             process = subprocess.Popen(
@@ -54,16 +54,20 @@ class Way:
                 group=self.user,
                 extra_groups=None if self.user is None else [],
             )
-        ours.settimeout(START_SECONDS)
+        return process, ours
+
+    def await_ready(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
+        """Wait until a process takes programs. Raises ``OSError`` with what it said last where it does not come up."""
+        control.settimeout(START_SECONDS)
         try:
-            ours.send(b"=" + (seccomp.filter() if self.is_isolated else b""))
-            if ours.recv(16) == b"ready":
-                return process, ours
+            control.send(b"=" + (seccomp.filter() if self.is_isolated else b""))
+            if control.recv(16) == b"ready":
+                control.settimeout(None)
+                return
         except (TimeoutError, ConnectionError):
             pass
         process.kill()
         said = process.communicate()[1].decode(errors="replace").strip().splitlines()
-        ours.close()
         raise OSError(said[-1] if said else "it does not answer")
 
 
@@ -79,10 +83,11 @@ def probe() -> Way:
     for way in _ways():
         try:
             process, control = way.start()
+            with control:
+                way.await_ready(process, control)
         except OSError as error:
             reasons.append(str(error))
             continue
-        control.close()
         process.communicate()
         if not seccomp.filter():
             log.warning("libseccomp is not installed: generated code runs in the sandbox without a system call filter.")
@@ -145,7 +150,7 @@ def _bubblewrap() -> list[str]:
     command += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache", "--dir", PRIVATE, "--tmpfs", "/dev"]
     for device in ("null", "zero", "full", "random", "urandom"):
         command += ["--dev-bind", f"/dev/{device}", f"/dev/{device}"]
-    command += ["--dir", SHARED_MEMORY]
+    command += ["--symlink", PRIVATE, "/dev/shm"]  # noqa: S108
     for folder in _installed():
         command += ["--tmpfs", folder, "--remount-ro", folder]
     return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--"]
@@ -157,7 +162,7 @@ def _readable() -> list[str]:
     multiarch = str(sysconfig.get_config_var("MULTIARCH"))
     folders = [f"/usr/lib/{multiarch}", f"/lib/{multiarch}", "/usr/lib64", "/lib64"]
     libraries = [place for place in folders if os.path.isdir(place)] or ["/usr/lib", "/lib"]
-    own = Path(str(sysconfig.get_config_var("LIBDIR"))).glob("libpython*.so*")
+    own = Path(paths["libraries"]).glob("libpython*.so*")
     places = {_executable(), paths["stdlib"], paths["platstdlib"], *libraries, *map(str, own)}
     is_link = {folder: os.path.islink(folder) for folder in ("/lib", "/lib64")}
     merged = tuple(f"{folder}/" for folder, linked in is_link.items() if linked)
@@ -166,7 +171,8 @@ def _readable() -> list[str]:
 
 def _paths() -> dict[str, str]:
     """The folders of the interpreter that a virtual environment stands on."""
-    return sysconfig.get_paths(vars={"base": sys.base_prefix, "platbase": sys.base_exec_prefix})
+    paths = sysconfig.get_paths(vars={"base": sys.base_prefix, "platbase": sys.base_exec_prefix})
+    return {**paths, "libraries": str(sysconfig.get_config_var("LIBDIR"))}
 
 
 def _installed() -> list[str]:

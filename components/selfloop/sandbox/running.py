@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from selfloop.errors import UserError
 from selfloop.sandbox.isolation import Way, is_unsafe, probe, unprotected
 from selfloop.sandbox.zygote import NOT_PYTHON, OUT_OF_MEMORY, pack, unpack
 
@@ -136,7 +137,7 @@ class _Worker:
     """A waiting interpreter; a new one where it died or hangs."""
 
     def __init__(self, way: Way) -> None:
-        self._way = way
+        self._way, self._is_ready = way, False
         self._process, self._control = way.start()
 
     def stop(self) -> None:
@@ -145,6 +146,8 @@ class _Worker:
         self._process.communicate()
 
     def run(self, program: Program, limits: Limits) -> Outcome:
+        if not self._is_ready:
+            self._await_ready()
         began = time.monotonic()
         theirs, ours = _descriptors(program)
         try:
@@ -156,8 +159,9 @@ class _Worker:
             ending, outputs, is_cut = self._collect(ours, limits)
         except (ConnectionError, TimeoutError):
             self.stop()
+            self._is_ready = False
             self._process, self._control = self._way.start()
-            return Outcome("timeout", "", "the sandbox did not answer", time.monotonic() - began)
+            return Outcome("error", "", "the sandbox was lost", time.monotonic() - began)
         finally:
             for fd in ours:
                 os.close(fd)
@@ -165,6 +169,13 @@ class _Worker:
         status = _status(ending, is_cut, limits)
         said, complained = (text.decode("utf-8", "replace") for text in (stdout, stderr))
         return Outcome(status, said, complained, ending["seconds"], _answers(answers, len(program.calls)))
+
+    def _await_ready(self) -> None:
+        try:
+            self._way.await_ready(self._process, self._control)
+        except OSError as error:
+            raise UserError(f"The sandbox does not start ({error}): look at the machine's memory and load.") from None
+        self._is_ready = True
 
     def _collect(self, fds: list[int], limits: Limits) -> tuple[dict[str, Any], list[bytes], bool]:
         """Read what the program writes until it has ended; one that writes too much is killed."""
@@ -222,7 +233,8 @@ def _file(content: bytes) -> int:
 def _status(ending: Mapping[str, Any], is_cut: bool, limits: Limits) -> Status:
     if is_cut:
         return "output"
-    is_spent = ending["code"] == -signal.SIGKILL and ending["cpu_s"] > 0.9 * limits.cpu_s
+    # the kernel counts the processor time that ends a program in ticks, and what it used exactly
+    is_spent = ending["code"] == -signal.SIGKILL and ending["cpu_s"] > limits.cpu_s / 2
     if ending["late"] or is_spent:
         return "timeout"
     named: dict[int, Status] = {0: "ok", OUT_OF_MEMORY: "memory", NOT_PYTHON: "syntax"}

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from functools import cache
 
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000
-MASKED_EQUAL = 7
+NOT_EQUAL, MASKED_EQUAL = 1, 7
+UNIX = 1
 NEW_NAMESPACES = (0x80, 0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000)
 """The flags of ``clone`` that make a namespace, one bit each."""
 
@@ -60,6 +61,7 @@ def filter() -> bytes:
             _refuse(library, context, name, errno.EPERM)
         # its flags lie in memory, where a filter cannot look; without it, callers fall back on clone
         _refuse(library, context, "clone3", errno.ENOSYS)
+        _refuse(library, context, "socketpair", errno.EPERM, _Comparison(0, NOT_EQUAL, UNIX, 0))
         for flag in NEW_NAMESPACES:
             _refuse(library, context, "clone", errno.EPERM, _Comparison(0, MASKED_EQUAL, flag, flag))
         return _exported(library, context)

@@ -9,6 +9,7 @@ descriptors of a program; any other message while one runs kills it. The answer 
 import array
 import contextlib
 import ctypes
+import gc
 import json
 import math
 import os
@@ -30,14 +31,12 @@ for _name in ("bisect", "collections", "copy", "dataclasses", "functools", "heap
 for _name in ("cmath", "datetime", "decimal", "enum", "fractions", "hashlib", "re", "statistics", "string", "typing"):
     __import__(_name)
 
-NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
-    0x20000, 0x2000000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
-)  # fmt: skip
-READ_ONLY, NO_SUID, NO_DEVICES, NO_EXECUTION, BIND = 1, 2, 4, 8, 4096
+NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
+READ_ONLY, NO_SUID, NO_DEVICES, NO_EXECUTION = 1, 2, 4, 8
 SET_DUMPABLE, SET_SECCOMP, SET_NO_NEW_PRIVILEGES, FILTER = 4, 22, 38, 2
 CAPABILITIES_VERSION = 0x20080522
 NOBODY = 65534
-PRIVATE, SHARED_MEMORY = "/tmp", "/dev/shm"  # noqa: S108 (a program's own)
+PRIVATE = "/tmp"  # noqa: S108 (each program has its own)
 OUT_OF_MEMORY, NOT_PYTHON = 77, 78
 """The exit status of a program that ended with a ``MemoryError``, and of one that cannot be compiled."""
 
@@ -75,6 +74,7 @@ def enter_namespaces() -> None:
     for name, text in (("setgroups", "deny"), ("gid_map", f"{NOBODY} {NOBODY} 1"), ("uid_map", f"{NOBODY} {NOBODY} 1")):
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
+    _mount("tmpfs", "/proc", "tmpfs", READ_ONLY | NO_SUID | NO_DEVICES | NO_EXECUTION, "size=4096")  # to hide it
     child = os.fork()
     if child:
         os.close(0)
@@ -139,7 +139,7 @@ def _become(limits: dict[str, Any], fds: list[int], folder: str, isolated: bool,
             os.dup2(target + 100, target)
         os.closerange(len(fds), 200)
         if isolated:
-            _enter_own(limits)
+            _enter_own(limits, bool(filter))
         os.chdir(folder)
         _limit(limits, isolated)
         if isolated:
@@ -152,13 +152,14 @@ def _become(limits: dict[str, Any], fds: list[int], folder: str, isolated: bool,
         os._exit(code)
 
 
-def _enter_own(limits: dict[str, Any]) -> None:
-    """Namespaces of its own for this process, with a private ``/tmp`` and no ``/proc``."""
-    _unshare(NEWNS | NEWIPC | NEWNET | NEWUTS)
+def _enter_own(limits: dict[str, Any], is_filtered: bool) -> None:
+    """Namespaces of its own for this process, with a private ``/tmp``.
+
+    Where system calls are filtered, nothing can be made in the namespaces of the network and of shared memory.
+    """
+    _unshare(NEWNS if is_filtered else NEWNS | NEWIPC | NEWNET)
     files = f"size={limits['disk_bytes']},nr_inodes={limits['files']},mode=0700"
     _mount("tmpfs", PRIVATE, "tmpfs", NO_SUID | NO_DEVICES | NO_EXECUTION, files)
-    _mount(PRIVATE, SHARED_MEMORY, None, BIND)
-    _mount("tmpfs", "/proc", "tmpfs", READ_ONLY | NO_SUID | NO_DEVICES | NO_EXECUTION, "size=4096")
 
 
 def _limit(limits: dict[str, Any], isolated: bool) -> None:
@@ -300,6 +301,8 @@ def main() -> None:
     empty = os.open("/dev/null", os.O_RDWR)
     os.dup2(empty, 0)
     filter = control.recv(65_536)[1:]
+    gc.collect()
+    gc.freeze()  # so that no child copies a page only to look for garbage in it
     control.send(b"ready")
     serve(control, isolated, filter)
 

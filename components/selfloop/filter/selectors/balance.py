@@ -39,7 +39,7 @@ class Balance:
         """The rows of a batch that reach the threshold."""
         if not self.says:
             self._choose()
-        return where(batch, scores(batch) >= self._threshold, "score below the balance threshold")
+        return where(batch, scores(batch) >= self._threshold, "score below the threshold")
 
     def _choose(self) -> None:
         import numpy as np

@@ -42,26 +42,26 @@ class MinHashed:
 
     def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
         """Look each row up, and remember it where it is new."""
-        import numpy as np
-
-        texts = batch["completion"].to_pylist()
-        if context.params.compared == "prompt and completion":
-            texts = [f"{asked}\n{said}" for asked, said in zip(batch["prompt"].to_pylist(), texts, strict=True)]
-        keep = np.fromiter((self._is_new(text, context) for text in texts), bool, len(texts))
-        return where(batch, keep, "near duplicate")
-
-    def _is_new(self, text: str, context: Context) -> bool:
         import zlib
 
+        import numpy as np
         from datasketch import MinHash, MinHashLSH
 
         params = context.params
+        size = {"num_perm": params.permutations}
         if self._index is None:
-            self._index = MinHashLSH(threshold=params.similarity, num_perm=params.permutations, weights=MISSED_MORE)
-        signature = MinHash(num_perm=params.permutations, hashfunc=zlib.crc32)
-        signature.update_batch([gram.encode() for gram in grams(text, params)])
+            self._index = MinHashLSH(threshold=params.similarity, weights=MISSED_MORE, **size)
+        texts = batch["completion"].to_pylist()
+        if params.compared == "prompt and completion":
+            texts = [f"{asked}\n{said}" for asked, said in zip(batch["prompt"].to_pylist(), texts, strict=True)]
+        hashed = ([gram.encode() for gram in grams(text, params)] for text in texts)
+        signatures = MinHash.generator(hashed, hashfunc=zlib.crc32, **size)
+        keep = np.fromiter((self._is_new(each, params.similarity) for each in signatures), bool, len(texts))
+        return where(batch, keep, "near duplicate")
+
+    def _is_new(self, signature: Any, similarity: float) -> bool:
         near = self._index.query(signature)
-        if any(signature.jaccard(self._signatures[other]) >= params.similarity for other in near):
+        if any(signature.jaccard(self._signatures[other]) >= similarity for other in near):
             return False
         self._index.insert(len(self._signatures), signature, check_duplication=False)
         self._signatures.append(signature)

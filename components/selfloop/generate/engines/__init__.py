@@ -111,7 +111,7 @@ def open_engine(params: DecodingParams, directory: str | Path, digest: str) -> E
     if params.engine == "vllm" or (params.engine == "auto" and not restarts and has_vllm() and has_gpu()):
         from selfloop.generate.engines.vllm import open_vllm
 
-        return open_vllm(params, Path(directory), digest)
+        return open_vllm(params, Path(directory))
     from selfloop.generate.engines.transformers import Transformers
     from selfloop.policy import load
 

@@ -1,0 +1,227 @@
+"""Reward models, reinforcement with our verifiers, and distillation, on TRL's trainers."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from kfp.dsl import Dataset, Model
+from selfloop import progress
+from selfloop.artifacts import manifest_of, sidecar_of
+from selfloop.environments.addition import Addition
+from selfloop.errors import UserError
+from selfloop.finetune import (
+    DistillParams,
+    ReinforceParams,
+    RewardParams,
+    distill_policy,
+    reinforce_policy,
+    train_reward,
+)
+from selfloop.policy import check_policy, fresh, load, save
+from selfloop.records import Example, Task
+from selfloop.stage import validated
+
+from ..conftest import sealed_table
+from .conftest import Finetuned, tried
+
+TASKS = list(Addition().tasks(1, 8, 3))
+SMALL = {"steps": 3, "batch_size": 8, "max_tokens": 4, "lr": 1e-3}
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> dict[str, Dataset]:
+    return {
+        "tasks": sealed_table(tmp_path / "tasks", Task, TASKS),
+        "items": sealed_table(tmp_path / "items", Task, []),
+        "pairs": sealed_table(tmp_path / "pairs", Example, [e for e in tried([1, 2], 8) if e.rejected]),
+    }
+
+
+def rewarded(policy: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
+    made = Model(uri=str(place))
+    given = {"steps": 3, "batch_size": 8} | params
+    inputs = {"pairs": tables["pairs"], "items": tables["items"]}
+    train_reward(RewardParams.model_validate(given), policy=Model(uri=str(policy)), **inputs, reward=made)
+    return made
+
+
+def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
+    made = Model(uri=str(place))
+    inputs = {"tasks": tables["tasks"], "items": tables["items"]}
+    given = SMALL | {"group_size": 4} | params
+    reinforce_policy(ReinforceParams.model_validate(given), policy=Model(uri=str(policy)), **inputs, candidate=made)
+    return made
+
+
+def distilled(policy: Path, teacher: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
+    made = Model(uri=str(place))
+    inputs = {"teacher": Model(uri=str(teacher)), "tasks": tables["tasks"], "items": tables["items"]}
+    distill_policy(
+        DistillParams.model_validate(SMALL | params), policy=Model(uri=str(policy)), **inputs, candidate=made
+    )
+    return made
+
+
+def test_a_reward_model_tells_the_better_completion(plain: Path, tables: dict[str, Dataset], tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    made = rewarded(plain, tables, tmp_path / "reward", steps=40, lr=1e-2, weight_decay=0.0)
+    check_policy(made.path)
+    assert [name for name in manifest_of(made.path).files if name.endswith(".safetensors")] == ["model.safetensors"]
+    model = AutoModelForSequenceClassification.from_pretrained(made.path)
+    assert model.config.num_labels == 1
+    policy, pairs = fresh(plain), [e for e in tried([1, 2], 8) if e.rejected]
+    with torch.no_grad():
+        scores = [
+            model(torch.tensor([policy.encode([e.prompt])[0] + policy.tokenizer(text + "<eos>")["input_ids"]])).logits
+            for e in pairs
+            for text in (e.completion, e.rejected)
+        ]
+    better = [float(good) > float(bad) for good, bad in zip(scores[::2], scores[1::2], strict=True)]
+    assert sum(better) >= 0.8 * len(better)
+    assert made.metadata["pairs"] == len(pairs)
+
+
+def test_a_reward_model_is_the_same_each_time_and_can_be_trained_by_an_adapter(
+    plain: Path, tables: dict[str, Dataset], tmp_path: Path
+) -> None:
+    made = [rewarded(plain, tables, tmp_path / name).metadata["digest"] for name in ("a", "b")]
+    assert made[0] == made[1]
+    lora = rewarded(plain, tables, tmp_path / "lora", adapter="lora", keep="merged", lora_rank=2)
+    assert "model.safetensors" in manifest_of(lora.path).files
+    assert lora.metadata["digest"] != made[0]
+    with pytest.raises(UserError, match="a reward model is kept whole: set keep to 'merged'"):
+        validated(RewardParams, {"adapter": "lora"}, "train_reward")
+
+
+def test_a_reward_model_needs_pairs(plain: Path, trained: Path, tables: dict[str, Dataset], tmp_path: Path) -> None:
+    none = tables | {"pairs": sealed_table(tmp_path / "none", Example, tried(rejected=""))}
+    with pytest.raises(UserError, match="There are no pairs to train a reward model on"):
+        rewarded(plain, none, tmp_path / "reward")
+    with pytest.raises(UserError, match="A reward model cannot keep this policy's position scheme"):
+        rewarded(trained, tables, tmp_path / "scheme")
+
+
+REWARD = """
+import pyarrow as pa
+
+
+def threes(rollouts, tasks, context):
+    said = [text.count("3") / 4 for text in rollouts["completion"].to_pylist()]
+    return pa.array([score > 0 for score in said]), pa.array(said), pa.array(["threes"] * len(said))
+"""
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_what_a_verifier_rewards_is_reinforced(
+    plain: Path, tables: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+) -> None:
+    (tmp_path / "own_reward.py").write_text(REWARD)
+    monkeypatch.syspath_prepend(tmp_path)
+    made = reinforced(
+        plain,
+        tables,
+        tmp_path / algorithm,
+        algorithm=algorithm,
+        verifier="own_reward:threes",
+        steps=20,
+        lr=1e-2,
+        batch_size=16,
+        warmup_steps=1,
+    )
+    rewards = made.metadata["rewards"]
+    assert len(rewards) == 20
+    assert sum(rewards[-4:]) > sum(rewards[:4]) + 0.4
+    assert made.metadata["examples"] == {"newest": 8}
+
+
+def test_reinforcement_holds_to_where_it_starts_and_trains_adapters(
+    plain: Path, tables: dict[str, Dataset], tmp_path: Path
+) -> None:
+    made = reinforced(plain, tables, tmp_path / "held", kl_beta=0.1, adapter="lora", lora_rank=2, accumulate=2)
+    assert "adapter_model.safetensors" in manifest_of(made.path).files
+    assert made.metadata["steps"] == 3
+
+
+def test_a_reinforcement_that_broke_off_ends_with_equal_weights(
+    plain: Path, tables: dict[str, Dataset], tmp_path: Path
+) -> None:
+    class BrokenOffError(Exception):
+        pass
+
+    def break_off(done: int, total: int, unit: str) -> None:
+        if done == 4:
+            raise BrokenOffError
+
+    given: dict[str, Any] = {"steps": 5, "checkpoint_every": 2, "verifier": "exact"}
+    whole = reinforced(plain, tables, tmp_path / "whole", **given)
+    with pytest.raises(BrokenOffError), progress.watched_by(break_off):
+        reinforced(plain, tables, tmp_path / "again", **given)
+    seen: list[int] = []
+    with progress.watched_by(lambda done, total, unit: seen.append(done)):
+        resumed = reinforced(plain, tables, tmp_path / "again", **given)
+    assert seen == [3, 4, 5]
+    assert resumed.metadata["digest"] == whole.metadata["digest"]
+
+
+def test_held_out_items_are_no_tasks(plain: Path, tables: dict[str, Dataset], tmp_path: Path) -> None:
+    some = tables | {"items": sealed_table(tmp_path / "some", Task, TASKS[:5])}
+    made = reinforced(plain, some, tmp_path / "a", steps=1)
+    assert made.metadata["contaminated"] == {"newest": 5}
+    everything = tables | {"items": sealed_table(tmp_path / "all", Task, TASKS)}
+    for train in (reinforced, lambda *given: distilled(plain, *given)):
+        with pytest.raises(UserError, match="Every task is a held-out item"):
+            train(plain, everything, tmp_path / "b")
+
+
+def test_what_cannot_be_reinforced_is_refused(
+    trained: Path, plain: Path, tables: dict[str, Dataset], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="TRL draws completions without this policy's position scheme"):
+        reinforced(trained, tables, tmp_path / "scheme")
+    with pytest.raises(UserError, match="batch_size 10 holds no whole groups of 4: give a multiple of it"):
+        validated(ReinforceParams, {"batch_size": 10, "group_size": 4}, "reinforce_policy")
+    with pytest.raises(UserError, match="There is no verifier 'exakt': did you mean 'exact'"):
+        reinforced(plain, tables, tmp_path / "typo", verifier="exakt")
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available() and importlib.util.find_spec("vllm") is not None, reason="vLLM and a GPU are here"
+)
+def test_vllm_is_refused_where_it_is_absent(plain: Path, tables: dict[str, Dataset], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="engine 'vllm' needs vLLM and a GPU in the training's image"):
+        reinforced(plain, tables, tmp_path / "vllm", engine="vllm")
+
+
+def test_a_student_comes_closer_to_its_teacher(
+    plain: Path, tables: dict[str, Dataset], tmp_path: Path, finetuned: Finetuned
+) -> None:
+    teacher = Path(finetuned(plain, "teacher", [e for e in tried([1]) if e.good], steps=30, lr=1e-2).path)
+    made = distilled(plain, teacher, tables, tmp_path / "student", steps=20, lr=5e-3, warmup_steps=1)
+
+    def distance(policy: Path | str) -> float:
+        ours, theirs = load(policy), load(teacher)
+        batch = ours.tokenizer([task.prompt for task in TASKS], return_tensors="pt", padding=True)
+        with torch.no_grad():
+            told = [each.model(**batch).logits[:, -1].log_softmax(-1) for each in (ours, theirs)]
+        return float((told[0].exp() * (told[0] - told[1])).sum(-1).mean())
+
+    assert distance(made.path) < 0.7 * distance(plain)
+    assert sidecar_of(made.path)["tokens_per_second"] > 0
+
+
+def test_a_teacher_of_another_vocabulary_is_refused(plain: Path, tables: dict[str, Dataset], tmp_path: Path) -> None:
+    from selfloop.artifacts import seal
+    from selfloop.policy import Policy
+
+    policy = fresh(plain)
+    policy.tokenizer.add_tokens(["<more>"])
+    policy.model.resize_token_embeddings(len(policy.tokenizer))
+    save(Policy(policy.model, policy.tokenizer), tmp_path / "teacher")
+    seal(tmp_path / "teacher", "Model")
+    assert json.loads((tmp_path / "teacher" / "config.json").read_text())["vocab_size"] == len(policy.tokenizer)
+    with pytest.raises(UserError, match="Teacher and student have different vocabularies"):
+        distilled(plain, tmp_path / "teacher", tables, tmp_path / "student")
