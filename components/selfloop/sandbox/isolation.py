@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from selfloop.errors import UserError
 from selfloop.sandbox import seccomp
@@ -28,11 +29,11 @@ def is_unsafe() -> bool:
     return os.environ.get(UNSAFE) == "1"
 
 
-class Way:
+class Way(NamedTuple):
     """How the waiting interpreter is started: its command, and the user it is started as."""
 
-    def __init__(self, command: list[str], user: int | None = None, folder: str | None = None) -> None:
-        self.command, self.user, self.folder = command, user, folder
+    command: list[str]
+    user: int | None = None
 
     @property
     def is_isolated(self) -> bool:
