@@ -84,3 +84,15 @@ def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
         "exact", "math-verify", "code", "majority", "length", "fobar", "self-certainty", "borda", "judge",
         "judge-pairwise", "reward-model", "weighted",
     ]  # fmt: skip
+
+
+@pytest.mark.debian("bubblewrap")
+def test_a_program_is_judged_by_the_tests_of_its_task() -> None:
+    programs = pytest.importorskip("selfloop.environments.code", reason="needs the environment 'code'")
+    task = a_task("t", metadata=programs.metadata(["assert solve(1) == 2", "assert solve(5) == 6"]))
+    right, wrong = "def solve(v):\n    return v + 1", "def solve(v):\n    return 2"
+    rollouts = attempts(task, right, wrong, right)
+    rollouts[2] = rollouts[2]._replace(finished=False)
+    made = said([task], rollouts, verifier="code")
+    assert [verdict.ok for verdict in made] == [True, False, False]
+    assert made[2].reason == "no end token"

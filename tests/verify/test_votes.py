@@ -51,7 +51,7 @@ def test_self_certainty_is_a_score_without_an_opinion() -> None:
 
 @pytest.mark.parametrize("verifier", ["self-certainty", "borda"])
 def test_rollouts_without_self_certainty_are_refused(verifier: str) -> None:
-    with pytest.raises(UserError, match="A rollout of task 't' carries no self-certainty: generate them with it"):
+    with pytest.raises(UserError, match=r"task 't' carries no self-certainty: set generate\.score=self_certainty"):
         said([TASK], [*sure(("3", 1.0)), *attempts(TASK, "4")], verifier=verifier)
 
 

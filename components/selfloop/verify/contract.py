@@ -17,6 +17,7 @@ from selfloop.records import Rollout, read
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from selfloop.generate.engines import Engine
     from selfloop.policy import Policy
     from selfloop.verify.verify import VerifyParams
 
@@ -56,7 +57,7 @@ class Context:
         params: VerifyParams,
         environment: Environment,
         rollouts: Path | Iterable[pa.RecordBatch],
-        policy: Policy | None = None,
+        policy: Policy | Engine | None = None,
     ) -> None:
         self.params, self.environment, self._rollouts, self._policy = params, environment, rollouts, policy
         self.notes: Counter[str] = Counter()
@@ -64,7 +65,7 @@ class Context:
         self.unread = ""
 
     @property
-    def policy(self) -> Policy:
+    def policy(self) -> Policy | Engine:
         """The policy to ask. Raises ``UserError`` where there is none."""
         if self._policy is None:
             raise UserError(

@@ -16,7 +16,7 @@ from selfloop import progress
 from selfloop.artifacts import SIDECAR, write_json
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
-from selfloop.policy import Policy, load
+from selfloop.generate.engines import EngineName, open_engine
 from selfloop.records import (
     Audit,
     Rollout,
@@ -34,10 +34,14 @@ from selfloop.stage import Params, Resources, stage
 from selfloop.verify.audit import Auditor
 from selfloop.verify.contract import Context, called
 from selfloop.verify.verifiers import asking, check_weights, find_verifier
+from selfloop.verify.verifiers.asking import decoding
 from selfloop.verify.verifiers.exact import exact
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from selfloop.generate.engines import Engine
+    from selfloop.policy import Policy
 
 BATCH_ROWS = 8_192
 ASKED_ROWS = 512
@@ -72,6 +76,11 @@ class VerifyParams(Params):
     temperature: float = Field(1.0, gt=0, description="judge, judge-pairwise, fobar: temperature of several answers.")
     max_tokens: int = Field(512, ge=1, description="judge, judge-pairwise, fobar: tokens of an answer at most.")
     batch_size: int = Field(64, ge=1, description="Answers decoded, or rollouts scored by a reward model, at once.")
+    engine: EngineName = Field(
+        "auto", description="What decodes answers; auto is vllm where it is installed and a GPU is there."
+    )
+    tensor_parallel: int = Field(1, ge=1, description="vllm: GPUs that share one copy of the policy.")
+    context: int = Field(4096, ge=1, description="vllm: tokens of a question and its answer at most.")
     workers: int = Field(2, ge=1, description="math-verify: processes that check answers.")
     time_limit: float = Field(5.0, gt=0, description="math-verify: seconds for one answer, then its process is killed.")
     memory_limit: int = Field(1024, ge=256, description="math-verify: MiB of address space of each process.")
@@ -113,10 +122,13 @@ def judge_rollouts(
     audit: Output[Dataset],
 ) -> None:
     """Judge each rollout with a verifier that asks a policy, which may be the champion itself, and audit as well."""
-    _write(params, tasks, rollouts, load(policy.path, policy.metadata["digest"]), verdicts, audit)
+    engine = open_engine(decoding(params), policy.path, policy.metadata["digest"])
+    _write(params, tasks, rollouts, engine, verdicts, audit)
 
 
-def judged(params: VerifyParams, tasks: Path, rollouts: Path, policy: Policy | None = None) -> Iterator[pa.RecordBatch]:
+def judged(
+    params: VerifyParams, tasks: Path, rollouts: Path, policy: Policy | Engine | None = None
+) -> Iterator[pa.RecordBatch]:
     """Batches of verdicts, in the order of the rollouts."""
     context = Context(params, find_environment(params.environment), rollouts, policy)
     for attempts, asked in _groups(params, tasks, rollouts):
@@ -125,7 +137,7 @@ def judged(params: VerifyParams, tasks: Path, rollouts: Path, policy: Policy | N
 
 
 def judge(
-    rollouts: Sequence[Rollout], tasks: Sequence[Task], params: VerifyParams, policy: Policy | None = None
+    rollouts: Sequence[Rollout], tasks: Sequence[Task], params: VerifyParams, policy: Policy | Engine | None = None
 ) -> list[Verdict]:
     """Verdicts on rollouts in memory, in their order; ``tasks`` are those that they name, in any order.
 
@@ -146,7 +158,12 @@ def judge(
 
 
 def _write(
-    params: VerifyParams, tasks: Dataset, rollouts: Dataset, policy: Policy | None, verdicts: Dataset, audit: Dataset
+    params: VerifyParams,
+    tasks: Dataset,
+    rollouts: Dataset,
+    policy: Policy | Engine | None,
+    verdicts: Dataset,
+    audit: Dataset,
 ) -> None:
     total, environment = count(rollouts.path), find_environment(params.environment)
     context = Context(params, environment, Path(rollouts.path), policy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfloop.names import imported
+from selfloop.environments import find_environment
 from selfloop.verify.contract import ended
 
 if TYPE_CHECKING:
@@ -15,5 +15,4 @@ if TYPE_CHECKING:
 
 def code(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
     """Good is a program that passes every test in its task's metadata and was ended by the policy."""
-    grade_batch = imported("grader of programs", "selfloop.environments.code:grade_batch")
-    return ended(rollouts, *grade_batch(tasks, rollouts["completion"]))
+    return ended(rollouts, *find_environment("code").check_batch(tasks, rollouts["completion"]))

@@ -25,7 +25,5 @@ def certainty_of(rollouts: pa.RecordBatch) -> pa.Array:
     certainty = rollouts["self_certainty"]
     if certainty.null_count:
         task = rollouts["task"][certainty.is_null().to_pylist().index(True)]
-        raise UserError(
-            f"A rollout of task '{task}' carries no self-certainty: generate them with it, or take another verifier."
-        )
+        raise UserError(f"A rollout of task '{task}' carries no self-certainty: set generate.score=self_certainty.")
     return certainty
