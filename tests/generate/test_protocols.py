@@ -16,6 +16,7 @@ from selfloop.generate.tools import find_tools
 from selfloop.generate.tools.calc import tool as calc
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task
+from selfloop.verify import VerifyParams, judge
 
 TASKS = [Task(f"t{number}", 1, "", "ab" * (number % 3 + 1), "", max_tokens=20) for number in range(8)]
 CALL: dict[str, Any] = {"protocol": "tools", "form": "regex", "greedy_first": False}
@@ -88,6 +89,13 @@ def test_self_correction_asks_again_and_the_last_answer_counts(wild: Policy) -> 
         [alone] = drawn(wild, [asked], stop=["="])
         assert (alone.completion, alone.finished) == (final(other.completion, other.observed), other.finished)
         assert other.logprob == pytest.approx((one.logprob or 0) + (alone.logprob or 0), abs=1e-3)
+
+
+def test_a_verifier_judges_the_last_answer() -> None:
+    task = Task("t", 1, "", "1+1=", "2")
+    told = Rollout("t", 1, 0, "1+1=", "3 again 2", True, 2, observed="[[1, 8]]")
+    [right, wrong] = judge([told, told._replace(observed="[]")], [task], VerifyParams(verifier="exact"))
+    assert (right.ok, wrong.ok) == (True, False)
 
 
 def test_a_chat_template_s_own_words_stand_between_the_turns(wild: Policy) -> None:
