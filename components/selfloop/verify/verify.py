@@ -169,6 +169,7 @@ def _write(
     total, environment = count(rollouts.path), find_environment(params.environment)
     context = Context(params, environment, Path(rollouts.path), policy)
     auditor = Auditor(by_level=environment.levels is not None)
+    progress.report(0, total, "verdicts")
     verifier = find_verifier(params.verifier)
     with writing(verdicts.path, Verdict) as table, writing(audit.path, Audit) as beside:
         for attempts, asked in _groups(params, Path(tasks.path), Path(rollouts.path)):
