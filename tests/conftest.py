@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from kfp.dsl import Artifact, Dataset
 
 PROGRAMS = {
+    "bubblewrap": "bwrap",
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "chromium": "chromium",
@@ -122,6 +123,11 @@ def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
         used = sys.modules.get(f"mlflow.tracking.{module}.utils")
         if used is not None:  # what an earlier test told MLflow stays in its memory
             monkeypatch.setattr(used, name, None)
+    artifacts_on_s3, boto3 = map(sys.modules.get, ("mlflow.store.artifact.s3_artifact_repo", "boto3"))
+    if artifacts_on_s3 is not None:  # it keeps a client for five minutes
+        artifacts_on_s3._cached_get_s3_client.cache_clear()
+    if boto3 is not None:  # its session keeps the keys that it found first
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
 @pytest.fixture

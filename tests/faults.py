@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BufferedIOBase
 from socketserver import StreamRequestHandler, ThreadingTCPServer
-from typing import Literal, NamedTuple
+from typing import Literal
 
 BLOCK_BYTES = 16 * 1024
 ALWAYS = 10**9
@@ -56,14 +56,22 @@ class Fault:
         return True
 
 
-class Exchange(NamedTuple):
-    """A request that came by: the bytes of its body that were passed on, and those of the answer's."""
+@dataclass
+class Exchange:
+    """A request that came by: the bytes of its body that were passed on so far, and those of the answer's."""
 
     method: str
     path: str
     headers: dict[str, str]
-    sent: int
-    received: int
+    passed: tuple[list[int], list[int]]
+
+    @property
+    def sent(self) -> int:
+        return self.passed[0][0]
+
+    @property
+    def received(self) -> int:
+        return self.passed[1][0]
 
 
 class _BrokenError(Exception):
@@ -145,14 +153,12 @@ def _serve(proxy: Proxy, client: socket.socket, requests: BufferedIOBase, upstre
             _discard(requests, int(headers.get("content-length", 0)))
             client.sendall(_answer(fault, method))
             continue
-        sent, received, exchanges = [0], [0], proxy.exchanges
-        try:
-            upstream.sendall(raw)
-            size = int(headers.get("content-length", 0))
-            _pass(proxy, requests, upstream, size, sent, fault, ("reset", "spoil request"), client)
-            _pass_answer(proxy, answers, client, method, received, fault)
-        finally:
-            exchanges.append(Exchange(method, path, headers, sent[0], received[0]))
+        sent, received = [0], [0]
+        proxy.exchanges.append(Exchange(method, path, headers, (sent, received)))
+        upstream.sendall(raw)
+        size = int(headers.get("content-length", 0))
+        _pass(proxy, requests, upstream, size, sent, fault, ("reset", "spoil request"), client)
+        _pass_answer(proxy, answers, client, method, received, fault)
 
 
 def _pass_answer(

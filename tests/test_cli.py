@@ -84,7 +84,7 @@ def test_the_resolved_configuration_can_be_given_back(selfloop: Command, tmp_pat
 
 def test_the_control_arm_keeps_nothing_of_its_own(selfloop: Command) -> None:
     done = selfloop("run", "length-generalization", "--control", "--dry-run")
-    assert tomllib.loads(done.stdout)["filter"]["select"] == "nothing"
+    assert tomllib.loads(done.stdout)["filter"]["select"] == ["nothing"]
 
 
 @pytest.mark.parametrize("words", [["recipes"], ["stages"], ["environments"], ["environments", "addition"], ["--help"]])

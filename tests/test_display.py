@@ -1,12 +1,16 @@
 """What the terminal says of a round."""
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 import pytest
 from rich.console import Console
-from selfloop.display import COLOURS, round_line, rounds_table
+from selfloop.display import COLOURS, Terminal, duration, ordered, pace_line, round_line, rounds_table
+from selfloop.progress import Pace
+from selfloop.stage import Outputs
+from selfloop.stages import find_stage
 
 
 def a_suite(gain: float, bar: float = 0.0, passed: bool = True) -> dict[str, Any]:
@@ -30,6 +34,14 @@ def a_round(
     }
 
 
+def test_a_round_in_which_nothing_was_kept_says_why() -> None:
+    why = "Nothing kept: of 4,000 rollouts 3,990 were rejected by 'correct' (wrong answer)"
+    line = round_line(a_round() | {"kept": {}, "empty": why}).plain
+    assert line.endswith(
+        "[+0.031, +0.073]; nothing kept: of 4,000 rollouts 3,990 were rejected by 'correct' (wrong answer)"
+    )
+
+
 @pytest.mark.parametrize(
     ("told", "says"),
     [
@@ -49,6 +61,34 @@ def test_a_round_is_one_line_with_its_gain_in_front(told: dict[str, Any], says: 
     assert line.plain == f"round  3 {says} 1,234 of 4,000 rollouts"
     verdict = told["decision"]["verdict"]
     assert COLOURS[verdict] in [str(span.style) for span in line.spans]
+
+
+def test_a_pace_knows_its_rate_and_what_is_left_without_what_was_found() -> None:
+    pace = Pace(100, 300, now=10.0)
+    assert (pace.rate, pace.seconds_left) == (0, None)
+    pace.note(150, 300, now=15.0)
+    assert (pace.rate, pace.seconds_left) == (10, 15)
+
+
+def test_the_line_of_a_stage_says_how_far_how_fast_and_how_long_still() -> None:
+    paces = {"tokens": Pace(0, 0, 0.0), "rollouts": Pace(0, 2000, 0.0)}
+    paces["tokens"].note(22_100, 0, 10.0)
+    assert ordered({"tokens": paces["tokens"]}) == []
+    paces["rollouts"].note(500, 2000, 10.0)
+    assert pace_line(paces) == "500/2,000 rollouts  50 rollouts/s  2,210 tokens/s  30 s left"
+    assert [duration(seconds) for seconds in (7, 600, 7500)] == ["7 s", "10 min", "2 h 5 min"]
+
+
+def test_a_stage_that_ended_is_a_line_with_its_rates() -> None:
+    console = Console(width=100, force_terminal=False)
+    with console.capture() as captured, Terminal(console, 2) as terminal:
+        stage = find_stage("generate_rollouts")
+        terminal.stage_begins(1, stage)
+        for done in (0, 5, 9):
+            terminal.stage_moves(done * 7, 0, "tokens")
+            terminal.stage_moves(done, 9, "rollouts")
+        terminal.stage_ends(1, stage, Outputs({}), skipped=False)
+    assert re.match(r"round 1 · generate: \d+\.\d s, [\d,]+ rollouts/s, [\d,]+ tokens/s\n", captured.get())
 
 
 def test_the_table_of_rounds_has_the_gate_s_verdicts() -> None:

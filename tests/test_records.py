@@ -29,10 +29,9 @@ verdicts = st.builds(
     task=st.text(max_size=5),
     level=st.integers(0, 9),
     attempt=st.integers(0, 9),
-    ok=st.booleans(),
+    ok=st.none() | st.booleans(),
     score=st.floats(0, 1),
     reason=st.text(max_size=5),
-    truth=st.none() | st.booleans(),
 )
 
 

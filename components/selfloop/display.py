@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfloop.artifacts import read_json
+from selfloop.progress import Pace
 from selfloop.stage import Outputs, Stage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -27,7 +28,7 @@ class Terminal:
         self._console, self._rounds = console, rounds
         self._began = time.monotonic()
         self._stage, self._round, self._stage_began = "", 0, self._began
-        self._done, self._total, self._unit = 0, 0, ""
+        self._paces: dict[str, Pace] = {}
         self._accuracy: dict[int, float] = {}
         self._live = Live(console=console, refresh_per_second=8, get_renderable=self._draw, transient=True)
 
@@ -42,18 +43,20 @@ class Terminal:
     def stage_begins(self, round: int, stage: Stage) -> None:
         """Show the stage as the one at work."""
         self._round, self._stage, self._stage_began = round, stage.verb, time.monotonic()
-        self._done, self._total, self._unit = 0, 0, ""
+        self._paces = {}
 
     def stage_moves(self, done: int, total: int, unit: str) -> None:
         """Move the bar."""
-        self._done, self._total, self._unit = done, total, unit
+        now = time.monotonic()
+        self._paces.setdefault(unit, Pace(done, total, now)).note(done, total, now)
 
     def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
         """Note what a finished stage tells: a decision, the accuracy by level."""
         if not self._console.is_terminal and not skipped:
             seconds = time.monotonic() - self._stage_began
-            rows = f", {self._done / max(seconds, 1e-9):,.0f} {self._unit}/s" if self._total else ""
-            self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{rows}")
+            rates = [(pace.rate or pace.done / max(seconds, 1e-9), unit) for unit, pace in ordered(self._paces)]
+            told = "".join(f", {rate:,.0f} {unit}/s" for rate, unit in rates)
+            self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{told}")
         if "next_history" in outputs.named:
             self._tell(read_json(outputs.next_history.path)["rounds"][-1])
 
@@ -67,21 +70,42 @@ class Terminal:
             (f"round {self._round}/{self._rounds}", "bold"), f" · {self._stage}", (f"   {elapsed:.0f} s", "dim")
         )
         bar = Table.grid(padding=(0, 1))
-        if self._total:
-            rate = self._done / max(time.monotonic() - self._stage_began, 1e-9)
-            counted = f"{self._done:,}/{self._total:,} {self._unit}  {rate:,.0f} {self._unit}/s"
-            bar.add_row(ProgressBar(self._total, self._done, width=40), counted)
+        for _, pace in ordered(self._paces)[:1]:
+            bar.add_row(ProgressBar(pace.total, pace.done, width=40), pace_line(self._paces))
         return Group(head, bar, skyline(self._accuracy))
+
+
+def ordered(paces: Mapping[str, Pace]) -> list[tuple[str, Pace]]:
+    """What a stage counts, that whose end is known first; nothing where no end is known."""
+    found = sorted(paces.items(), key=lambda each: not each[1].total)
+    return found if found and found[0][1].total else []
+
+
+def pace_line(paces: Mapping[str, Pace]) -> str:
+    """How far, how fast, and how long still: ``512/2,000 rollouts  85 rollouts/s  2,210 tokens/s  18 s left``."""
+    (unit, first), *_ = ordered(paces)
+    rates = [f"{pace.rate:,.0f} {name}/s" for name, pace in ordered(paces)]
+    left = [] if first.seconds_left is None else [f"{duration(first.seconds_left)} left"]
+    return "  ".join([f"{first.done:,}/{first.total:,} {unit}", *rates, *left])
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it: ``18 s``, ``4 min``, ``2 h 5 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def round_line(told: Mapping[str, Any]) -> Text:
     """A round in a line: its verdict, the gain on the target suite, why it is not promoted, and what was kept."""
-    decision, kept = told["decision"], sum(told["kept"].values())
-    said = [f"target {_gain(decision['suites']['target'])}", *_why(decision)]
+    decision, empty = told["decision"], told.get("empty", "")
+    kept = empty[:1].lower() + empty[1:] or f"kept {sum(told['kept'].values()):,} of {told['rollouts']:,} rollouts"
+    said = [f"target {_gain(decision['suites']['target'])}", *_why(decision), kept]
     return Text.assemble(
         f"round {told['round']:>2} ",
         (decision["verdict"].ljust(8), COLOURS[decision["verdict"]]),
-        f"  {'; '.join(said)}; kept {kept:,} of {told['rollouts']:,} rollouts",
+        f"  {'; '.join(said)}",
     )
 
 

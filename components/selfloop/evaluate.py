@@ -11,26 +11,27 @@ from statistics import fmean
 from kfp.dsl import Artifact, Dataset, Input, Model, Output
 from pydantic import Field
 
-from selfloop import progress
 from selfloop.artifacts import read_json
 from selfloop.environments import Environment, find_environment
-from selfloop.generate import GenerateParams, draw
-from selfloop.policy import load, seed_of
+from selfloop.generate import DecodingParams, GenerateParams, draw
+from selfloop.generate.engines import Score, open_engine
+from selfloop.generate.protocols import final
+from selfloop.generate.windows import Tally
+from selfloop.policy import seed_of
 from selfloop.records import ItemResult, Task, count, rows, to_batch, writing
-from selfloop.stage import Params, Resources, stage
+from selfloop.stage import Resources, stage
 
 LEVEL_SUITES = ("target", "old", "measure")
 """The suites whose items are drawn as a level is; what an environment declares beside them is harder or otherwise."""
 
 
-class EvaluateParams(Params):
+class EvaluateParams(DecodingParams):
     """An item is answered greedily, once; or several times, and then every sample is drawn."""
 
     environment: str = Field("addition", description="The taskset that made the items.")
     samples: int = Field(1, ge=1, description="Samples of an item: one is greedy, several are all drawn.")
     temperature: float = Field(1.0, gt=0, description="Temperature at which several samples are drawn.")
-    max_tokens: int = Field(512, ge=1, description="Tokens of a completion at most; an item may allow fewer.")
-    batch_size: int = Field(512, ge=1, description="Samples decoded at once.")
+    score: Score = Field("nothing", description="What is noted of each sample; nothing reads it.")
     seed: int = Field(0, ge=0, description="Seed of the samples where there are several.")
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
 
@@ -38,6 +39,7 @@ class EvaluateParams(Params):
 class MeasureParams(EvaluateParams):
     """Every level from 1 to some beyond the frontier, on items that no decision of the loop was made on."""
 
+    levels: list[int] = Field([], description="Levels to measure; where none is named, 1 to some beyond the frontier.")
     per_level: int = Field(256, ge=1, description="Items of each level.")
     beyond: int = Field(12, ge=0, description="Levels beyond the frontier that are measured too.")
     solved: float = Field(0.95, gt=0, le=1, description="Exact match at which a level counts as solved.")
@@ -53,12 +55,12 @@ def evaluate_policies(
     results: Output[Dataset],
 ) -> None:
     """Answer the same held-out items with candidate and champion."""
-    environment, total = find_environment(params.environment), 2 * count(items.path) * params.samples
+    environment = find_environment(params.environment)
+    tally = Tally(2 * count(items.path) * params.samples, "answers")
     with writing(results.path, ItemResult) as table:
         for name, policy in (("champion", champion), ("candidate", candidate)):
-            for answered in _answers(params, environment, policy, list(rows(items.path, Task)), name):
+            for answered in _answers(params, environment, policy, list(rows(items.path, Task)), name, tally):
                 table.write(answered)
-                progress.report(table.rows, total, "answers")
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
@@ -67,39 +69,38 @@ def measure_policy(
 ) -> None:
     """Measure exact match at every level up to some beyond the frontier, on items kept for this alone."""
     environment = find_environment(params.environment)
-    levels = range(1, read_json(curriculum.path)["frontier"] + params.beyond + 1)
+    levels = params.levels or range(1, read_json(curriculum.path)["frontier"] + params.beyond + 1)
     items = [
         task._replace(suite="measure")
         for level in levels
-        for task in environment.tasks(level, params.per_level, seed_of(params.seed, "measure", level))
+        if environment.levels is None or level in environment.levels
+        for task in environment.held_out(level, params.per_level, seed_of(params.seed, "measure", level))
     ]
+    tally = Tally(len(items) * params.samples, "answers")
     with writing(results.path, ItemResult) as table:
-        for answered in _answers(params, environment, policy, items, "champion"):
+        for answered in _answers(params, environment, policy, items, "champion", tally):
             table.write(answered)
-            progress.report(table.rows, len(items) * params.samples, "answers")
     accuracy = accuracy_by_level(rows(results.path, ItemResult))["champion"]
     solved = solved_levels(accuracy, params.solved)
     results.metadata.update(solved=solved, accuracy={str(k): v for k, v in accuracy.items()})
 
 
 def _answers(
-    params: EvaluateParams, environment: Environment, policy: Model, items: Sequence[Task], name: str
+    params: EvaluateParams, environment: Environment, policy: Model, items: Sequence[Task], name: str, tally: Tally
 ) -> Iterator[list[ItemResult]]:
     import pyarrow as pa
 
-    loaded = load(policy.path, policy.metadata["digest"])
+    engine = open_engine(params, policy.path, policy.metadata["digest"])
     decoding = GenerateParams(
-        temperature=params.temperature,
-        max_tokens=params.max_tokens,
-        batch_size=params.batch_size,
+        **{name: getattr(params, name) for name in DecodingParams.model_fields},
         seed=seed_of(params.seed, "evaluate"),
         round=params.round,
         greedy_first=params.samples == 1,
     )
     asked = (item for item in items for _ in range(params.samples))
-    for drawn in draw(loaded, (item._replace(attempts=params.samples) for item in items), decoding):
+    for drawn in draw(engine, (item._replace(attempts=params.samples) for item in items), decoding, tally.add):
         of_drawn = list(itertools.islice(asked, len(drawn)))
-        completions = pa.array([answer.completion for answer in drawn], pa.string())
+        completions = pa.array([final(answer.completion, answer.observed) for answer in drawn], pa.string())
         ok, _, _ = environment.check_batch(to_batch(Task, of_drawn), completions)
         yield [
             ItemResult(

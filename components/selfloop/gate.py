@@ -279,7 +279,7 @@ class GateParams(Params):
     guards: list[str] = Field(GUARDS, description="What is watched; module:attribute for one of your own.")
     warn: dict[str, float] = Field({}, description="Other yellow lines, by guard: beyond one a person must approve.")
     halt: dict[str, float] = Field({}, description="Other red lines, by guard: beyond one the loop halts.")
-    audit: int = Field(2000, ge=1, description="Verdicts in the sealed sample that is held against the truth.")
+    audited: int = Field(2000, ge=1, description="Verdicts in the sealed sample that is held against the truth.")
     seed: int = Field(0, ge=0, description="Seed of the sealed sample.")
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
 
@@ -296,6 +296,7 @@ def gate_candidate(
     params: GateParams,
     rollouts: Input[Dataset],
     verdicts: Input[Dataset],
+    audit: Input[Dataset],
     examples: Input[Dataset],
     candidate: Input[Model],
     results: Input[Dataset],
@@ -315,11 +316,12 @@ def gate_candidate(
     evidence = Evidence(
         rollouts=rollouts.path,
         verdicts=verdicts.path,
+        audit=audit.path,
         examples=examples.path,
         results=results.path,
         candidate=candidate.metadata,
         past=read_json(history.path)["rounds"],
-        audit=params.audit,
+        audited=params.audited,
         seed=seed_of(params.seed, params.round, "audit"),
     )
     alarms = watch(evidence, params.guards, params.warn, params.halt)
@@ -332,6 +334,7 @@ def gate_candidate(
         "suites": {suite: compared._asdict() for suite, compared in decided.suites.items()},
         "guards": {name: alarm._asdict() for name, alarm in alarms.items()},
         "accuracy": accuracy_by_level(answered),
+        "audit": audit.metadata["audit"],
     }
     write_json(decision.path, told)
 

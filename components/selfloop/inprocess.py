@@ -80,13 +80,21 @@ class InProcess:
 
     def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path) -> None:
         partial = place.with_name(place.name + ".partial")
-        if partial.exists():
-            shutil.rmtree(partial)
+        _clear(partial)
         made = {name: kind(name=name, uri=str(partial / name)) for name, kind in stage.outputs.items()}
         returned = stage.run(params, inputs | made)
         if stage.returns:
             artifacts.write_json(partial, returned, RETURNED)
         os.rename(partial, place)
+
+
+def _clear(partial: Path) -> None:
+    """Take away what a killed stage left, but for what it keeps to go on from: its names begin with a dot."""
+    for path in partial.glob("[!.]*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def content_key(stage: Stage, params: Params, inputs: dict[str, Artifact]) -> str:

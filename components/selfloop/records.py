@@ -63,17 +63,29 @@ class Rollout(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What the loop believes of a rollout (``ok``), and what is true where that is known (``truth``).
-
-    Rows stand in the order of the rollouts that they judge. ``truth`` is for auditing: it never trains.
+    """What the loop believes of a rollout: whether it is good (``ok``, ``None`` where the verifier has no opinion), how
+    good, and why. Rows stand in the order of the rollouts that they judge.
     """
 
     task: str
     level: int
     attempt: int
-    ok: bool
+    ok: bool | None
     score: float
     reason: str
+
+
+class Audit(NamedTuple):
+    """A verdict beside the truth, which is ``None`` where the environment does not know it.
+
+    Rows stand in the order of the rollouts. The table is for those who watch the loop: it never trains.
+    """
+
+    task: str
+    level: int
+    attempt: int
+    ok: bool | None
+    score: float
     truth: bool | None
 
 
@@ -110,7 +122,7 @@ class ItemResult(NamedTuple):
     seed: int = 0
 
 
-VERSIONS: Mapping[type, int] = {Task: 2, Rollout: 2, Verdict: 1, Example: 2, ItemResult: 2}
+VERSIONS: Mapping[type, int] = {Task: 2, Rollout: 2, Verdict: 2, Audit: 1, Example: 2, ItemResult: 2}
 TABLE = "table.json"
 BATCH_ROWS = 65_536
 SHARD_ROWS = 2_000_000

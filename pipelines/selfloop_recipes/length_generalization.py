@@ -63,8 +63,8 @@ def start(s: LengthGeneralization) -> Turn:
 def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
     proposed = propose_tasks(s.propose, curriculum=last.curriculum)
     rollouts = generate_rollouts(s.generate, policy=last.champion, tasks=proposed.tasks).rollouts
-    verdicts = verify_rollouts(s.verify, tasks=proposed.tasks, rollouts=rollouts).verdicts
-    new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verdicts, kept=last.kept)
+    verified = verify_rollouts(s.verify, tasks=proposed.tasks, rollouts=rollouts)
+    new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verified.verdicts, kept=last.kept)
     candidate = finetune_policy(
         s.finetune,
         policy=last.champion,
@@ -77,7 +77,8 @@ def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
     decision = gate_candidate(
         s.gate,
         rollouts=rollouts,
-        verdicts=verdicts,
+        verdicts=verified.verdicts,
+        audit=verified.audit,
         examples=new.examples,
         candidate=candidate,
         results=results,
@@ -89,12 +90,13 @@ def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
         history=last.history,
         tasks=proposed.tasks,
         rollouts=rollouts,
-        verdicts=verdicts,
+        verdicts=verified.verdicts,
+        audit=verified.audit,
         examples=new.examples,
         candidate=candidate,
         results=results,
         decision=decision,
-        curriculum=state.next_curriculum,
+        state=state.next_curriculum,
     )
     next = Turn(
         champion=candidate,
@@ -122,5 +124,5 @@ recipe = Recipe(
     turn=Turn,
     paper="arXiv:2502.01612",
     needs=lambda s: {"levels", "alphabet"} if s.policy == "scratch" else {"levels"},
-    control={"filter": {"select": "nothing"}},
+    control={"filter": {"select": ["nothing"]}},
 )

@@ -112,7 +112,7 @@ def artifact(place: Path, name: str) -> Dataset:
 
 def verify(place: Path) -> None:
     """The whole stage: check the inputs' digests, judge, write, seal."""
-    given = {name: artifact(place, name) for name in ("tasks", "rollouts", "verdicts")}
+    given = {name: artifact(place, name) for name in ("tasks", "rollouts", "verdicts", "audit")}
     verify_rollouts(VerifyParams(), **given)
 
 
@@ -180,7 +180,7 @@ def stages_a_second(place: Path, rollouts: int) -> dict[str, Spread]:
     number = make_tables(place, rollouts)
     measured = {
         "verify: judge and write": repeated(partial(judge, place)),
-        "verify: whole stage": repeated(partial(verify, place), partial(fresh, place, "verdicts")),
+        "verify: whole stage": repeated(partial(verify, place), partial(fresh, place, "verdicts", "audit")),
         "filter: whole stage": repeated(partial(keep, place), partial(fresh, place, "examples", "next_kept")),
     }
     return {name: spread(number / s for s in took) for name, took in measured.items()}

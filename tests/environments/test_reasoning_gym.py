@@ -165,6 +165,26 @@ def test_another_process_gives_the_same_grades(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "grades.json").read_text()) == here
 
 
+def test_an_answer_that_is_never_checked_through_is_cut_off_and_the_next_is_graded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("selfloop.environments.reasoning_gym.SECONDS", 3.0)
+    environment, [task, _] = drawn("countdown")
+    ok, score, reason = environment.check_batch(
+        to_batch(Task, [task] * 3), pa.array([task.answer, "((9**999)**999)**999", task.answer])
+    )
+    assert ok.to_pylist() == [True, False, True]
+    assert score.to_pylist() == [1.0, 0.0, 1.0]
+    assert reason.to_pylist() == ["correct", "timeout", "correct"]
+
+
+def test_a_task_that_its_own_verifier_fails_on_is_said_in_one_sentence() -> None:
+    environment, [task, _] = drawn("prime_factorization")
+    broken = to_batch(Task, [task._replace(metadata='{"dict": []}')])
+    with pytest.raises(UserError, match=f"fails on the answer of task '{task.id}' itself \\(KeyError\\)"):
+        environment.check_batch(broken, pa.array(["no such answer"]))
+
+
 def test_check_and_check_batch_agree() -> None:
     environment, tasks = drawn("countdown")
     tasks, completions = [*tasks, *tasks], [tasks[0].answer, "1 + 1", "", f"<answer>{tasks[1].answer}</answer>"]

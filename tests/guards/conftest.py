@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from selfloop.guards import Alarm, Evidence, Reading, find_guard, watch
-from selfloop.records import Example, ItemResult, Rollout, Verdict
+from selfloop.records import Audit, Example, ItemResult, Rollout, Verdict
 
 from ..conftest import sealed_table
 
@@ -28,24 +28,27 @@ def evidence(tmp_path: Path) -> Round:
         answers: Iterable[ItemResult] = (),
         candidate: Mapping[str, Any] | None = None,
         past: Sequence[Mapping[str, Any]] = (),
-        audit: int = 500,
+        audited: int = 500,
         seed: int = 0,
     ) -> Evidence:
         place = tmp_path / f"round {len(made)}"
-        rollouts, verdicts, seen = [], [], dict[str, int]()
+        rollouts, verdicts, audits, seen = [], [], [], dict[str, int]()
         for task, completion, ok, truth, *score in said:
             attempt = seen[task] = seen.get(task, -1) + 1
             rollouts.append(Rollout(task, 1, attempt, f"{task}?", completion, True, 1))
-            verdicts.append(Verdict(task, 1, attempt, ok, float(score[0] if score else ok), "", truth))
+            given = float(score[0] if score else ok)
+            verdicts.append(Verdict(task, 1, attempt, ok, given, ""))
+            audits.append(Audit(task, 1, attempt, ok, given, truth))
         made.append(
             Evidence(
                 rollouts=sealed_table(place / "rollouts", Rollout, rollouts).path,
                 verdicts=sealed_table(place / "verdicts", Verdict, verdicts).path,
+                audit=sealed_table(place / "audit", Audit, audits).path,
                 examples=sealed_table(place / "examples", Example, []).path,
                 results=sealed_table(place / "results", ItemResult, answers).path,
                 candidate=candidate or {},
                 past=past,
-                audit=audit,
+                audited=audited,
                 seed=seed,
             )
         )

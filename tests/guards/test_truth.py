@@ -74,7 +74,7 @@ def test_divergence_counts_from_the_first_round_that_could_be_measured(evidence:
 def test_the_sample_is_drawn_by_the_seed_from_the_whole_table(evidence: Round) -> None:
     rows = BATCH_ROWS + 10_000
     said: list[Said] = [(f"{n}", "x", True, None if n % 2 else True, float(n)) for n in range(rows)]
-    some, same, other = (evidence(said, audit=1000, seed=seed).sample for seed in (1, 1, 2))
+    some, same, other = (evidence(said, audited=1000, seed=seed).sample for seed in (1, 1, 2))
     assert some.score.tolist() == same.score.tolist() != other.score.tolist()
     assert len({*some.score}) == 1000
     assert not (some.score % 2).any()  # only what is known
@@ -85,7 +85,7 @@ def test_what_is_audited_does_not_depend_on_what_the_verifier_says(evidence: Rou
     rng = np.random.default_rng(0)
     truth = rng.random(400) < 0.5
     one, another = (
-        evidence([(f"{n}", "x", bool(ok), bool(truth[n])) for n, ok in enumerate(oks)], audit=100).sample
+        evidence([(f"{n}", "x", bool(ok), bool(truth[n])) for n, ok in enumerate(oks)], audited=100).sample
         for oks in (rng.random(400) < 0.5, np.ones(400, bool))
     )
     assert one.truth.tolist() == another.truth.tolist()
@@ -96,7 +96,7 @@ def test_what_is_audited_does_not_depend_on_what_the_verifier_says(evidence: Rou
 def test_a_sample_holds_known_verdicts_and_all_of_them_where_there_are_few(
     evidence: Round, given: list[tuple[bool, bool | None]], audit: int
 ) -> None:
-    sample = evidence([(f"{n}", "x", ok, truth, n) for n, (ok, truth) in enumerate(given)], audit=audit).sample
+    sample = evidence([(f"{n}", "x", ok, truth, n) for n, (ok, truth) in enumerate(given)], audited=audit).sample
     known = {n: (ok, truth) for n, (ok, truth) in enumerate(given) if truth is not None}
     assert len(sample.score) == min(audit, len(known))
     rows = {int(n): (bool(ok), bool(truth)) for ok, n, truth in zip(*sample, strict=True)}

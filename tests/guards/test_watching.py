@@ -15,7 +15,7 @@ from .conftest import Round
 OWN = """
 from selfloop.guards import Guard, Reading
 
-guard = Guard("politeness", "whether it says please", lambda evidence: Reading(evidence.audit / 100, "said"),
+guard = Guard("politeness", "whether it says please", lambda evidence: Reading(evidence.audited / 100, "said"),
               warn=0.5, halt=0.2, bad="low", look="the samples")
 other = Guard("distinct", "another of this name", lambda evidence: Reading(0.0, "said"), 0.5, 0.2, "low", "the samples")
 broken = Guard("broken", "nothing", lambda evidence: Reading(float("nan"), "said"), 0.5, 0.2, "low", "the samples")
@@ -60,7 +60,7 @@ def test_what_is_not_a_guard_is_refused(name: str, says: str, evidence: Round) -
 
 
 def test_a_guard_of_ones_own_is_watched_under_its_own_name(evidence: Round) -> None:
-    alarms = watch(evidence(audit=40), ["our_guards:guard"])
+    alarms = watch(evidence(audited=40), ["our_guards:guard"])
     assert alarms == {"politeness": Alarm(0.4, "yellow", "said", 0.5, 0.2, "the samples", None)}
 
 
@@ -71,7 +71,7 @@ def test_two_guards_of_one_name_are_refused(names: list[str]) -> None:
 
 
 def test_lines_can_be_set_by_a_guards_name(evidence: Round) -> None:
-    round = evidence(audit=40)
+    round = evidence(audited=40)
     own = ["our_guards:guard"]
     levels = [
         watch(round, own, warn, halt)["politeness"].level

@@ -59,8 +59,8 @@ def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:
     """Train both on what the solver got right."""
     proposed = propose_tasks(s.propose, curriculum=last.curriculum)
     rollouts = generate_rollouts(s.generate, policy=last.solver, tasks=proposed.tasks).rollouts
-    verdicts = verify_rollouts(s.verify, tasks=proposed.tasks, rollouts=rollouts).verdicts
-    new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verdicts, kept=last.kept)
+    verified = verify_rollouts(s.verify, tasks=proposed.tasks, rollouts=rollouts)
+    new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verified.verdicts, kept=last.kept)
     data = {"newest": new.examples, "kept": new.next_kept, "base": last.base, "items": proposed.items}
     solver, proposer = (
         finetune_policy(s.finetune, policy=policy, **data).candidate for policy in (last.solver, last.proposer)
@@ -69,7 +69,8 @@ def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:
     decision = gate_candidate(
         s.gate,
         rollouts=rollouts,
-        verdicts=verdicts,
+        verdicts=verified.verdicts,
+        audit=verified.audit,
         examples=new.examples,
         candidate=solver,
         results=results,

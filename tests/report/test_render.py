@@ -31,6 +31,7 @@ from selfloop.report.render import (
     sample,
     samples,
     scores,
+    selections,
     short,
     target_first,
     times,
@@ -41,7 +42,9 @@ from selfloop.report.render import (
 STAGES = ["propose_tasks", "generate_rollouts", "finetune_policy", "evaluate_policies"]
 
 
-def attempt(completion: str, ok: bool = True, truth: bool | None = True, reason: str = "correct") -> dict[str, Any]:
+def attempt(
+    completion: str, ok: bool | None = True, truth: bool | None = True, reason: str = "correct"
+) -> dict[str, Any]:
     return {"completion": completion, "ok": ok, "truth": truth, "reason": reason}
 
 
@@ -93,6 +96,35 @@ def a_decision(verdict: str = "promoted", **given: Any) -> dict[str, Any]:
     } | given
 
 
+def measured(tp: int, fp: int, fn: int, tn: int, **given: Any) -> dict[str, Any]:
+    return {
+        "rollouts": tp + fp + fn + tn,
+        "true_positive": tp,
+        "false_positive": fp,
+        "false_negative": fn,
+        "true_negative": tn,
+        "undecided": 0,
+        "precision": tp / (tp + fp) if tp + fp else None,
+        "recall": tp / (tp + fn) if tp + fn else None,
+        "ece": 0.055,
+        "brier": 0.051,
+    } | given
+
+
+def an_audit(**given: Any) -> dict[str, Any]:
+    """Of a verifier that is sure where it is right, and somewhat wrong in the middle."""
+    bins = [(440, 0.02, 0.0), (60, 0.55, 0.85), (500, 0.98, 0.99)]
+    return {
+        **measured(495, 5, 50, 450),
+        "strata": [
+            {"name": "level 2", **measured(300, 0, 0, 0)},
+            {"name": "level 10", **measured(195, 5, 50, 450, undecided=40, ece=None, brier=None)},
+        ],
+        "bins": [{"rollouts": number, "score": score, "right": right} for number, score, right in bins],
+        "notes": {},
+    } | given
+
+
 SCORES = {"pass@1": 0.5, "pass@2": 0.6, "pass@4": 0.7, "maj@4": 0.65}
 LEVELS = {"pending": "yellow", "halted": "red"}
 
@@ -110,7 +142,7 @@ def a_round(number: int, verdict: str = "promoted", **given: Any) -> dict[str, A
         "suites": {"old": old, "target": target},
         "kept": {str(target[0]): 400, str(target[1]): 100},
         "rejected": {"wrong answer": 450, "duplicate": 50},
-        "audit": {"true_positive": 495, "false_positive": 5, "false_negative": 50, "true_negative": 450},
+        "audit": an_audit(),
         "contaminated": {"newest": 0, "kept": 0, "base": 0},
         "decision": a_decision(verdict),
         "state": {"frontier": frontier + (verdict == "promoted")},
@@ -231,7 +263,7 @@ def test_a_loop_without_a_frontier_has_no_frontier_in_its_report() -> None:
 
 
 def test_precision_of_what_was_kept_is_over_all_rounds() -> None:
-    nothing = {"true_positive": 0, "false_positive": 0, "false_negative": 3, "true_negative": 7}
+    nothing = measured(0, 0, 3, 7) | {"strata": [], "bins": [], "notes": {}}
     rounds = [a_round(1), a_round(2, verdict="rejected", audit=nothing)]
     told = {fact.name: (fact.value, fact.note) for fact in facts(rounds, [a_moment(1), a_moment(2)])}
     assert told == {
@@ -317,8 +349,41 @@ def test_reasons_of_rejection_keep_their_colour_over_the_rounds() -> None:
     assert list(many.values()) == [1, 2, 3, 4, 5, 5, 5, 5, 5]
 
 
+def a_step(selector: str, reached: int, rejected: dict[str, int], says: str = "") -> dict[str, Any]:
+    kept = reached - sum(rejected.values())
+    return {"selector": selector, "in": reached, "kept": kept, "rejected": rejected, "says": says}
+
+
+A_FUNNEL = [
+    a_step("rate", 1000, {}),
+    a_step("correct", 1000, {"wrong answer": 450}),
+    a_step("budget", 550, {"duplicate": 50}, "499 of 500 tokens"),
+]
+
+
+def test_a_round_s_selectors_stand_in_their_order_with_what_each_rejected() -> None:
+    (told,) = selections([a_round(1), a_round(2, funnel=A_FUNNEL)])
+    assert (told.round, told.rollouts, told.kept, told.empty) == (2, 1000, 500, "")
+    assert [(step.selector, step.reached, step.kept, step.says) for step in told.selections] == [
+        ("rate", 1000, 1000, ""),
+        ("correct", 1000, 550, ""),
+        ("budget", 550, 500, "499 of 500 tokens"),
+    ]
+    tones = reasons([a_round(1)])
+    assert [[(p.name, p.number, p.tone) for p in step.rejected] for step in told.selections] == [
+        [], [("wrong answer", 450, tones["wrong answer"])], [("duplicate", 50, tones["duplicate"])]
+    ]  # fmt: skip
+
+
+def test_without_a_funnel_no_selectors_are_shown() -> None:
+    assert selections([a_round(1)]) == []
+    assert "Through the selectors" not in render(a_history(a_round(1)), [])
+
+
 def test_attempts_that_are_alike_are_counted() -> None:
     differing = attempt("2", False, True, "no majority")
+    told = sample(a_task(attempt("1", None), differing))
+    assert [(a.completion, a.ok, a.differs) for a in told.attempts] == [("1", None, False), ("2", False, True)]
     told = sample(a_task(attempt("1"), differing, attempt("1"), attempt("1", truth=None)))
     assert [(a.completion, a.times, a.differs) for a in told.attempts] == [("1", 3, False), ("2", 1, True)]
     crowd = sample(a_task(*(attempt(str(i)) for i in range(DISTINCT_ATTEMPTS + 3))))
@@ -458,7 +523,7 @@ def test_every_section_is_there_and_the_last_round_s_samples_are_open(
     page = opened(browser, tmp_path, small)
     headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
     assert headings == [
-        "Accuracy by length over rounds", "Rounds", "The gate", "Guards", "Kept and rejected", "Samples",
+        "Accuracy by length over rounds", "Rounds", "The gate", "Guards", "Kept and rejected", "Label audit", "Samples",
         "Time by stage", "Parameters",
     ]  # fmt: skip
     links = page.get_by_role("navigation").get_by_role("link").all()
@@ -538,11 +603,44 @@ def test_a_guard_that_warns_is_told_in_signs_and_words(browser: Browser, tmp_pat
 
 
 @pytest.mark.debian("chromium")
+def test_the_funnel_narrows_from_selector_to_selector(browser: Browser, tmp_path: Path) -> None:
+    why = "Nothing kept: of 1,000 rollouts 1,000 were rejected by '<b>mine</b>' (wrong answer)"
+    nothing = [a_step("<b>mine</b>", 1000, {"wrong answer": 1000})]
+    rounds = [
+        a_round(1, funnel=A_FUNNEL),
+        a_round(2, funnel=nothing, kept={}, rejected={"wrong answer": 1000}, empty=why),
+    ]
+    page = opened(browser, tmp_path, render(a_history(*rounds), []))
+    section = page.locator("section", has=page.locator("#funnel"))
+    assert [re.sub(r"\s+", " ", text) for text in section.locator("summary").all_inner_texts()] == [
+        "Round 11,000 rollouts → 1,000 → 550 → 500", "Round 21,000 rollouts → 0 nothing kept"
+    ]  # fmt: skip
+    assert section.locator("details[open] .reason").all_inner_texts() == [f"{why}."]
+    section.locator("summary").first.click()
+    table = section.get_by_role("table").nth(1)
+    told = table.evaluate("(table) => [...table.tBodies[0].rows].map((row) => [...row.cells].map((c) => c.innerText))")
+    assert [[re.sub(r"\s+", " ", cell) for cell in row] for row in told] == [
+        ["rate", "1,000", "none rejected", "1,000"],
+        ["correct", "1,000", "wrong answer 450", "550"],
+        ["budget", "550", "duplicate 50 499 of 500 tokens", "500"],
+    ]
+    bars = table.locator(".bar").evaluate_all("(all) => all.map((bar) => bar.getBoundingClientRect().width)")
+    assert bars[0] == bars[1]
+    assert bars[2] == pytest.approx(0.55 * bars[0], abs=1)
+    kept = table.locator(".bar i.t0").evaluate_all("(all) => all.map((part) => part.getBoundingClientRect().width)")
+    assert kept[1] == pytest.approx(bars[2], abs=2)
+    page.close()
+
+
+@pytest.mark.debian("chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_is_never_wider_than_the_window(
     browser: Browser, tmp_path: Path, every_verdict: str, width: int
 ) -> None:
-    for text in (every_verdict, render(*a_large_run(rounds=3)), render(a_history(), [])):
+    long = a_round(
+        1, funnel=[a_step("my_selectors:WithARatherLongName" * 2, 1000, {"a reason " * 9: 999}, "says " * 30)]
+    )
+    for text in (every_verdict, render(*a_large_run(rounds=3)), render(a_history(long), []), render(a_history(), [])):
         page = opened(browser, tmp_path, text, width)
         page.locator("details").evaluate_all("(all) => all.forEach((details) => details.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
+import textwrap
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Annotated
 
 import typer
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from selfloop.cli.app import app, console
+from selfloop.environments import Environment, environments, find_environment
+from selfloop.errors import UserError
 from selfloop.recipe import recipes
+from selfloop.records import Task
 
 
 @app.command("recipes")
@@ -65,18 +74,70 @@ def environments_(
     name: Annotated[str | None, typer.Argument(help="An environment, for three of its tasks.")] = None,
 ) -> None:
     """List the tasksets, or show tasks of one."""
-    from selfloop.environments import environments, find_environment
-
     if name is None:
         table = Table("environment", "what it is", box=None)
         for known, kind in environments().items():
             table.add_row(known, kind.summary)
         console.print(table)
+        console.print("\nselfloop environments NAME shows three tasks of one; one of your own is module:Class.")
         return
     environment = find_environment(name)
-    table = Table("level", "prompt", "answer", box=None)
-    levels = [1] if environment.levels is None else environment.levels[: min(3, len(environment.levels))]
+    shown = three_tasks(environment)
+    scale = environment.levels
+    told = "no levels" if scale is None else f"levels {scale[0]} to {scale[-1]}"
+    console.print(f"{name}  {environment.summary}; {told}", soft_wrap=True, markup=False)
+    for task in shown:
+        table = Table.grid(padding=(0, 2))
+        table.add_row("prompt", shortened(task.prompt))
+        table.add_row("answer", shortened(task.answer) if task.answer else Text("none is known"))
+        for what, completion in tried(environment, task, shown).items():
+            grade = environment.check(task, completion)
+            table.add_row(what, shortened(completion, lines=4))
+            table.add_row(
+                "", Text(f"{'right' if grade.ok else 'wrong'}, score {grade.score:.3g}: {grade.reason}", "bold")
+            )
+        console.print(f"\n[bold]level {task.level}[/]")
+        console.print(Padding(table, (0, 0, 0, 2)))
+
+
+def three_tasks(environment: Environment) -> list[Task]:
+    """Tasks of the first three levels that have some, or more of the first where there are not as many."""
+    found: list[Task] = []
+    levels = environment.levels or range(1, 2)
     for level in levels:
-        for task in environment.tasks(level, 1, seed=0):
-            table.add_row(str(level), task.prompt, task.answer)
-    console.print(table)
+        with suppress(UserError):  # a data set need not have a task of every level
+            found += environment.tasks(level, 1, seed=level)
+        if len(found) == 3:
+            return found
+    first = found[0].level if found else levels[0]
+    more = [task for task in environment.tasks(first, 3, seed=first) if task not in found]
+    return found + more[: 3 - len(found)]
+
+
+def tried(environment: Environment, task: Task, others: Sequence[Task]) -> dict[str, str]:
+    """Completions to try the verifier on: one that should be right, and wrong ones."""
+    completions: dict[str, str] = {}
+    if task.answer:
+        right = environment.written(task)
+        before, _, behind = right.rpartition(task.answer)
+        damaged = re.sub(r"(\w)(?=\W*$)", r"\1\1", task.answer)  # its last letter or digit, twice
+        completions |= {"right one": right, "damaged": f"{before}{damaged}{behind}"}
+    other = next((one for one in others if one.answer not in ("", task.answer)), None)
+    if other is not None:
+        completions["another's"] = environment.written(other)
+    return completions | {"empty": ""}
+
+
+def shortened(text: str, lines: int = 16) -> Text:
+    """A text in whole lines as wide as the terminal; of many lines, the first and the last."""
+    width = max(console.width - 16, 20)
+    shown = [piece for line in text.splitlines() for piece in (textwrap.wrap(printable(line), width) or [""])]
+    if len(shown) > lines + 1:
+        left_out = len(shown) - lines
+        shown[lines // 2 : -(lines - lines // 2)] = [f"... {left_out} more lines ..."]
+    return Text("\n".join(shown) or "(nothing)")
+
+
+def printable(line: str) -> str:
+    """A line that cannot move the cursor or colour the terminal."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line.expandtabs())

@@ -49,6 +49,10 @@ PolicyName = Annotated[
     str | None,
     typer.Option("--policy", help="'scratch', a directory, a model id of the Hub, models:/NAME@ALIAS, s3://..."),
 ]
+EngineChoice = Annotated[
+    str | None,
+    typer.Option("--engine", help="What decodes, in every stage that asks a policy: auto, transformers, vllm."),
+]
 TrackingUri = Annotated[
     str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: the file runs/mlflow.db.")
 ]
@@ -59,6 +63,9 @@ StoreUri = Annotated[
         envvar="SELFLOOP_STORE",
         help="Where policies are kept: a folder or s3://...; default: beside MLflow.",
     ),
+]
+Unsafe = Annotated[
+    bool, typer.Option("--unsafe-no-sandbox", help="Run generated code unprotected; it is noted in the lineage.")
 ]
 Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
 
@@ -72,6 +79,7 @@ def run(
     rounds: Rounds = None,
     environment: EnvironmentName = None,
     policy: PolicyName = None,
+    engine: EngineChoice = None,
     control: Control = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder; resumed if it is there.")
@@ -83,12 +91,16 @@ def run(
     ] = None,
     tracking_uri: TrackingUri = None,
     store: StoreUri = None,
+    unsafe_no_sandbox: Unsafe = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
     found = find_recipe(recipe)
     given: dict[str, Any] = {"seed": seed, "rounds": rounds, "environment": environment, "policy": policy}
     use_registry(tracking_uri, store, (output.parent if output else RUNS))
+    if unsafe_no_sandbox:
+        os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
+    sets = [*sets, *engine_sets(found, engine)]
     settings = resolved(found, config, sets, given, control)
     root = output or RUNS / f"{found.name}-{fingerprint(settings, origin)}"
     if origin:
@@ -161,6 +173,7 @@ def compile_(
     rounds: Rounds = None,
     environment: EnvironmentName = None,
     policy: PolicyName = None,
+    engine: EngineChoice = None,
     control: Control = False,
     fused: Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")] = False,
     image_prefix: Annotated[str, typer.Option(help="Registry and folder of the images.")] = "selfloop",
@@ -170,7 +183,7 @@ def compile_(
 
     found = find_recipe(recipe)
     given = {"rounds": rounds, "environment": environment, "policy": policy}
-    settings = resolved(found, config, sets, given, control)
+    settings = resolved(found, config, [*sets, *engine_sets(found, engine)], given, control)
     compile_pipeline(found, settings, output, fused, image_prefix)
     form = ", ".join(settings.form())
     _say(f"{output}: {settings.rounds} rounds, {output.stat().st_size / 1000:.0f} kB. Form: {form}.")
@@ -238,6 +251,14 @@ def resolved(
         recipe.control if control else {}, _from_file(config) if config else {}, *map(_from_set, sets), named
     )
     return settings
+
+
+def engine_sets(recipe: Recipe[Any], engine: str | None) -> list[str]:
+    """What ``--engine`` sets: the parameter of this name of every stage of the recipe that has one."""
+    if engine is None:
+        return []
+    stages = recipe.settings.stages()
+    return [f"{name}.engine={json.dumps(engine)}" for name, params in stages.items() if "engine" in params.model_fields]
 
 
 def _from_file(path: Path) -> dict[str, Any]:

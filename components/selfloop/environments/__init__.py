@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.errors import UserError
@@ -55,26 +56,42 @@ class Environment(ABC):
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """``count`` tasks of one level, the same for the same seed."""
 
+    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
+        """``count`` tasks to be judged on, which training never meets: those of another seed, where tasks are made;
+        rows kept apart, where they are finite.
+        """
+        return self.tasks(level, count, seed)
+
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
         """Held-out tasks of further suites that a candidate must not lose, by name: out-of-distribution problems of a
         level that is mastered. ``count`` of each suite, the same for the same seed, with ids of their own.
         """
         return {}
 
+    def written(self, task: Task) -> str:
+        """A completion that is right, as the policy should write it: what it is shown to begin with."""
+        return task.answer
+
     @abstractmethod
     def check(self, task: Task, completion: str) -> Grade:
         """Grade one completion that the policy ended by itself."""
 
+    def answer_of(self, completion: str) -> str:
+        """The answer that a completion gives, in one form for every way to write it: what votes are counted on."""
+        return completion
+
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
-        import pyarrow as pa
+        rows = zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
+        return as_columns([self.check(Task(**row), completion) for row, completion in rows])
 
-        grades = [
-            self.check(Task(**row), completion)
-            for row, completion in zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
-        ]
-        ok, score, reason = zip(*grades, strict=True) if grades else ((), (), ())
-        return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reason, pa.string())
+
+def as_columns(grades: Sequence[Grade]) -> tuple[pa.Array, pa.Array, pa.Array]:
+    """Grades as columns: ``ok`` (bool), ``score`` (float), ``reason`` (string)."""
+    import pyarrow as pa
+
+    ok, score, reason = zip(*grades, strict=True) if grades else ((), (), ())
+    return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reason, pa.string())
 
 
 class ExactAnswer(Environment):

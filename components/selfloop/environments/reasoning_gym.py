@@ -13,14 +13,21 @@ import json
 import random
 import re
 import sys
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from fractions import Fraction
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from selfloop.environments import Environment, Grade
+from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError
 from selfloop.names import unknown
 from selfloop.records import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfloop.verify.workers import Outcome
 
 MATHEMATICS = re.compile(
     r"""(?: \*\*\s*(?:\d{1,3}|[A-Za-z]|\(\s*-?\d{1,3}\s*(?:/\s*\d{1,3}\s*)?\))(?![\w.]|\s*\*\*)  # no towers of powers
@@ -29,6 +36,11 @@ MATHEMATICS = re.compile(
     re.VERBOSE,
 )
 """What may be handed to a verifier that has sympy parse it, which evaluates it as Python."""
+
+
+PROCESSES, SECONDS, MEBIBYTES = 2, 10.0, 4096
+"""What checking may take: how many processes, how long for one answer, and the address space of each."""
+UNCHECKABLE = ("timeout", "out of memory", "crashed")
 
 
 class ReasoningGym(Environment):
@@ -100,10 +112,44 @@ class ReasoningGym(Environment):
         ok = score >= 1 - 1e-9
         return Grade(ok, score, "correct" if ok else "wrong answer")
 
+    def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """Grade a batch in processes of their own: one that takes longer than 10 seconds for an answer is killed."""
+        from selfloop.verify.workers import pool
+
+        if not tasks.num_rows:
+            return as_columns([])
+        items = [
+            (self.taskset, list(task.values()), completion)
+            for task, completion in zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
+        ]
+        outcomes = pool(f"{__name__}:graded", PROCESSES, SECONDS, MEBIBYTES, (self.taskset,)).map(items)
+        return as_columns([self._grade(*each) for each in zip(outcomes, tasks["id"].to_pylist(), strict=True)])
+
+    def _grade(self, outcome: Outcome, task: str) -> Grade:
+        if not outcome.failure:
+            return Grade(*outcome.value)
+        if outcome.failure in UNCHECKABLE:
+            return Grade(False, 0.0, outcome.failure)
+        raise UserError(
+            f"The verifier of reasoning-gym:{self.taskset} fails on the answer of task '{task}' itself "
+            f"({outcome.failure}): take another taskset or level."
+        )
+
     def _dataset(self, level: int, seed: int, size: int) -> Any:
         if not 1 <= level <= len(self._configs):
             raise UserError(f"reasoning-gym:{self.taskset} has levels 1 to {len(self._configs)}, not {level}.")
         return self._kind(config=dataclasses.replace(self._configs[level - 1], seed=seed, size=size))
+
+
+@cache
+def _environment(taskset: str) -> ReasoningGym:
+    return ReasoningGym(taskset)
+
+
+def graded(taskset: str, task: Sequence[Any] = (), completion: str = "") -> Grade | None:
+    """In a child: what ``check`` says of a completion; without a task, the taskset is only made ready."""
+    environment = _environment(taskset)
+    return environment.check(Task(*task), completion) if task else None
 
 
 def _levels(curriculum: Any) -> list[Any]:

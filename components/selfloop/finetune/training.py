@@ -7,13 +7,14 @@ reads here. The other methods stand on TRL's trainers.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ class Plan:
             steps=steps,
             batch_size=params.batch_size,
             lr=params.lr,
-            schedule=lambda step: min(1.0, (step + 1) / max(params.warmup_steps, 1)),
+            schedule=lambda step: rate_at(step, steps, params.warmup_steps, params.decay),
             weight_decay=params.weight_decay,
             seed=seed,
             place=place,
@@ -90,6 +91,14 @@ class Plan:
             "bf16": self.bf16,
             "activation_checkpointing": self.gradient_checkpointing,
         }
+
+
+def rate_at(step: int, steps: int, warmup: int, decay: Literal["constant", "linear", "cosine"]) -> float:
+    """The factor on the learning rate at a step, counted from 0: it rises to 1 over the warm-up, and falls to 0."""
+    if step < warmup:
+        return (step + 1) / warmup
+    left = (steps - step) / max(steps - warmup, 1)
+    return {"constant": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[decay]
 
 
 class Batches(Protocol):

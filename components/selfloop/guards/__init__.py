@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from selfloop.errors import UserError
 from selfloop.names import imported, unknown
-from selfloop.records import ItemResult, Rollout, Verdict, beside, read, rows, whole_groups
+from selfloop.records import Audit, ItemResult, Rollout, beside, read, rows, whole_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +54,9 @@ class Groups(NamedTuple):
 class Evidence:
     """What a guard may look at: tables by their directories, and what is read of them, once, when it is asked for.
 
-    ``candidate`` is the metadata of the candidate's manifest, ``past`` the rounds of the report's history, oldest
-    first, ``audit`` the size of the sealed audit sample and ``seed`` its seed.
+    ``audit`` is the table of the verdicts beside their truth, ``candidate`` the metadata of the candidate's manifest,
+    ``past`` the rounds of the report's history, oldest first, ``audited`` the size of the sealed audit sample and
+    ``seed`` its seed.
     """
 
     def __init__(
@@ -63,15 +64,17 @@ class Evidence:
         *,
         rollouts: str,
         verdicts: str,
+        audit: str,
         examples: str,
         results: str,
         candidate: Mapping[str, Any],
         past: Sequence[Mapping[str, Any]],
-        audit: int,
+        audited: int,
         seed: int,
     ) -> None:
-        self.rollouts, self.verdicts, self.examples, self.results = rollouts, verdicts, examples, results
-        self.candidate, self.past, self.audit, self.seed = candidate, past, audit, seed
+        self.rollouts, self.verdicts, self.audit = rollouts, verdicts, audit
+        self.examples, self.results = examples, results
+        self.candidate, self.past, self.audited, self.seed = candidate, past, audited, seed
 
     def remembered(self, name: str) -> Any:
         """What the guard of this name noted last, and ``None`` where it never did."""
@@ -86,19 +89,22 @@ class Evidence:
 
     @cached_property
     def sample(self) -> Sample:
-        """The sealed audit sample: ``audit`` of the verdicts whose truth is known, drawn from the whole table.
+        """The sealed audit sample: ``audited`` of the verdicts whose truth is known, drawn from the whole table.
 
-        Seed and row numbers alone choose, whatever the verdicts say. Fewer rows where fewer are known.
+        Seed and row numbers alone choose, whatever the verdicts say. Fewer rows where fewer are known. What the
+        verifier has no opinion of is not believed.
         """
         import numpy as np
+        import pyarrow.compute as pc
 
         rng = np.random.default_rng(self.seed)
         held = [np.empty(0), np.empty(0, bool), np.empty(0), np.empty(0, bool)]
-        for batch in read(self.verdicts, Verdict, ["ok", "score", "truth"]):
+        for batch in read(self.audit, Audit, ["ok", "score", "truth"]):
             known = batch["truth"].is_valid().to_numpy(zero_copy_only=False)
-            drawn = [rng.random(batch.num_rows), *(c.to_numpy(zero_copy_only=False) for c in batch.columns)]
+            columns = pc.fill_null(batch["ok"], False), batch["score"], batch["truth"]
+            drawn = [rng.random(batch.num_rows), *(c.to_numpy(zero_copy_only=False) for c in columns)]
             held = [np.concatenate([a, b[known].astype(a.dtype)]) for a, b in zip(held, drawn, strict=True)]
-            lowest = np.argsort(held[0], kind="stable")[: self.audit]
+            lowest = np.argsort(held[0], kind="stable")[: self.audited]
             held = [column[lowest] for column in held]
         return Sample(*held[1:])
 
@@ -119,7 +125,7 @@ class Evidence:
 
     def _whole_groups(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
         attempts = whole_groups(read(self.rollouts, Rollout, ["task", "completion"]))
-        verdicts = whole_groups(read(self.verdicts, Verdict, ["task", "truth"]))
+        verdicts = whole_groups(read(self.audit, Audit, ["task", "truth"]))
         return beside(attempts, verdicts)  # both are cut where tasks end, so every slice ends with a task
 
     @cached_property

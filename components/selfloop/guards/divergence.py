@@ -15,6 +15,8 @@ def measure(evidence: Evidence) -> Reading:
     _, score, truth = evidence.sample
     if len(truth) < ENOUGH:
         return Reading(None, f"the truth of {len(truth)} rollouts is known, fewer than {ENOUGH}")
+    if score.min() < 0 or score.max() > 1:
+        return Reading(None, "the verifier's scores are not between 0 and 1")
     apart = float(score.mean() - truth.mean())
     before = evidence.remembered(NAME)
     first = apart if before is None else float(before)

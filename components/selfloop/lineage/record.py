@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from selfloop import __version__
 from selfloop.artifacts import code_digest, manifest_of, read_json, seal, write_json
 from selfloop.errors import UserError
+from selfloop.sandbox.isolation import is_unsafe
 from selfloop.store import Store, open_store
 
 PACKAGES = ("torch", "transformers", "trl", "vllm", "accelerate", "peft", "kfp", "mlflow", "reasoning-gym")
@@ -130,14 +131,16 @@ def _placed(uri: str) -> Path:
 
 
 def software() -> dict[str, str]:
-    """What a result depends on beyond the code: Python, the machine's kind, the libraries that are installed."""
+    """What a result depends on beyond the code: Python, the machine's kind, the libraries that are installed, and that
+    generated code ran without the sandbox, where a person chose so.
+    """
     found = {"selfloop": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return found | ({"sandbox": "none"} if is_unsafe() else {})
 
 
 def moment() -> dict[str, Any]:

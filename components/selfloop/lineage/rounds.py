@@ -214,6 +214,7 @@ class _Round(NamedTuple):
             "digest": first.digest,
             "code": made.code,
             "version": made.software["selfloop"],
+            "sandbox": made.software.get("sandbox", ""),
             "image": made.image,
             "kfp_run": made.kfp_run,
             "record": record.write(made),

@@ -265,6 +265,7 @@ def log_round(
     for name, alarm in decision.get("guards", {}).items():
         if alarm["value"] is not None:
             values[f"guard.{name}"] = alarm["value"]
+    values |= _audited(decision.get("audit", {}))
     made.log_batch(
         run_id,
         [Metric(name, value, now, round) for name, value in values.items()],
@@ -278,6 +279,17 @@ def log_round(
         in_force = [Metric(f"accuracy.level_{int(k):03}", v, now, round) for k, v in accuracy.get(force, {}).items()]
         made.log_batch(parent, [*in_force, Metric("promoted", float(decision["promoted"]), now, round)])
         made.set_terminated(run_id)
+
+
+def _audited(audit: Mapping[str, Any]) -> dict[str, float]:
+    """What the label audit measured: of all rollouts, ``audit.precision``, and by difficulty, ``audit.level_3.ece``."""
+    measured = {"audit": audit} | {f"audit.{each['name'].replace(' ', '_')}": each for each in audit.get("strata", ())}
+    return {
+        f"{prefix}.{name}": told[name]
+        for prefix, told in measured.items()
+        for name in ("precision", "recall", "ece", "brier")
+        if told.get(name) is not None
+    }
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,6 +5,7 @@ The history is loop state: what each round did, without the times, which are of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
 from selfloop.evaluate import accuracy_by_level
-from selfloop.records import ItemResult, Rollout, Task, Verdict, beside, count, read, rows
+from selfloop.records import Audit, ItemResult, Rollout, Task, Verdict, count, read, rows
 from selfloop.stage import Params, stage
 
 
@@ -46,16 +47,17 @@ def report_round(
     tasks: Input[Dataset],
     rollouts: Input[Dataset],
     verdicts: Input[Dataset],
+    audit: Input[Dataset],
     examples: Input[Dataset],
     candidate: Input[Model],
     results: Input[Dataset],
     decision: Input[Artifact],
-    curriculum: Input[Artifact],
+    state: Input[Artifact],
     next_history: Output[Artifact],
     report: Output[HTML],
 ) -> None:
     """Add a round to the run's history, and tell the whole run as one HTML file."""
-    made = [tasks, rollouts, verdicts, examples, candidate, results, decision, curriculum]
+    made = [tasks, rollouts, verdicts, examples, candidate, results, decision, state]
     told = read_json(history.path)
     told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
     levels_of_suite: dict[str, set[int]] = {}
@@ -70,11 +72,13 @@ def report_round(
             "suites": {suite: sorted(levels) for suite, levels in sorted(levels_of_suite.items())},
             "kept": examples.metadata["kept"],
             "rejected": examples.metadata["rejected"],
+            "funnel": examples.metadata.get("funnel", []),
+            "empty": examples.metadata.get("empty", ""),
             "contaminated": candidate.metadata.get("contaminated", {}),
-            "audit": audit(verdicts.path),
+            "audit": audit.metadata["audit"],
             "decision": read_json(decision.path),
-            "state": read_json(curriculum.path),
-            "samples": _samples(Path(tasks.path), Path(rollouts.path), Path(verdicts.path), params.samples),
+            "state": read_json(state.path),
+            "samples": _samples(tasks.path, rollouts.path, verdicts.path, audit.path, params.samples),
         }
     )
     times = [sidecar_of(artifact.path) for artifact in made]
@@ -82,25 +86,7 @@ def report_round(
     _publish(told, [*moments, {"round": params.round, "stages": times}], next_history, report)
 
 
-def audit(verdicts: str) -> dict[str, int]:
-    """How the loop's verdicts compare with the truth: counts of true and false positives and negatives."""
-    import pyarrow.compute as pc
-
-    counts = {"true_positive": 0, "false_positive": 0, "false_negative": 0, "true_negative": 0}
-    for batch in read(verdicts, Verdict, ["ok", "truth"]):
-        ok, truth = batch["ok"], batch["truth"]
-        both = {
-            "true_positive": pc.and_(ok, truth),
-            "false_positive": pc.and_not(ok, truth),
-            "false_negative": pc.and_not(truth, ok),
-            "true_negative": pc.invert(pc.or_(ok, truth)),
-        }
-        for name, mask in both.items():
-            counts[name] += pc.sum(mask).as_py() or 0
-    return counts
-
-
-def _samples(tasks: Path, rollouts: Path, verdicts: Path, number: int) -> list[dict[str, Any]]:
+def _samples(tasks: str, rollouts: str, verdicts: str, audit: str, number: int) -> list[dict[str, Any]]:
     """The first tasks of each level, with their attempts: as many as asked for, spread over the levels."""
     by_level: dict[int, list[Task]] = {}
     for task in rows(tasks, Task):
@@ -108,18 +94,24 @@ def _samples(tasks: Path, rollouts: Path, verdicts: Path, number: int) -> list[d
     each = -(-number // max(len(by_level), 1))
     chosen = {task.id: task for of_level in by_level.values() for task in islice(of_level, each)}
     attempts: dict[str, list[dict[str, Any]]] = {name: [] for name in chosen}
-    for rollout, verdict in beside(read(rollouts, Rollout), read(verdicts, Verdict)):
-        for name, completion, ok, truth, reason in zip(
-            *(rollout[c].to_pylist() for c in ("task", "completion")),
-            *(verdict[c].to_pylist() for c in ("ok", "truth", "reason")),
-            strict=True,
-        ):
-            if name in attempts:
-                attempts[name].append({"completion": completion, "ok": ok, "truth": truth, "reason": reason})
+    columns: list[tuple[str, type[tuple[Any, ...]], str]] = [
+        (rollouts, Rollout, "task"),
+        (rollouts, Rollout, "completion"),
+        (verdicts, Verdict, "ok"),
+        (verdicts, Verdict, "reason"),
+        (audit, Audit, "truth"),
+    ]
+    for name, completion, ok, reason, truth in zip(*(_values(*column) for column in columns), strict=True):
+        if name in attempts:
+            attempts[name].append({"completion": completion, "ok": ok, "truth": truth, "reason": reason})
     return [
         {"level": task.level, "prompt": task.prompt, "answer": task.answer, "attempts": attempts[name]}
         for name, task in islice(chosen.items(), number)
     ]
+
+
+def _values(table: str, record: type[tuple[Any, ...]], column: str) -> Iterator[Any]:
+    return (value for batch in read(table, record, [column]) for value in batch[column].to_pylist())
 
 
 def _publish(told: dict[str, Any], moments: list[dict[str, Any]], history: Artifact, report: HTML) -> None:

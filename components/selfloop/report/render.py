@@ -26,6 +26,8 @@ TEXT_HEAD, TEXT_TAIL = 700, 300
 """Characters of a longer text that are shown."""
 DISTINCT_ATTEMPTS = 8
 """Different attempts at a task that are shown."""
+AUDITS_BY_DIFFICULTY = 10
+"""The newest rounds whose label audit is told by difficulty."""
 SAMPLED_CHARACTERS = 300_000
 """Characters of markup that samples may take, from the newest round backwards."""
 
@@ -50,7 +52,9 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
         guards=watched(rounds),
         warned=warned(rounds),
         funnels=funnels(rounds),
+        selections=selections(rounds),
         reasons=reasons(rounds),
+        audits=audits(rounds),
         samples=samples(rounds),
         times=times(moments),
         times_by_round={moment["round"]: seconds_by_stage([moment]) for moment in moments},
@@ -62,7 +66,7 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
 def template() -> Template:
     """The template beside this module, with the formats that it uses as filters."""
     formats = (
-        asked, clipped, decile, duration, interval, percent, precision, reading, recall, scores, short, signed, size,
+        asked, clipped, decile, duration, error, interval, percent, reading, reliability, scores, short, signed, size,
         by_test, target_first,
     )  # fmt: skip
     return document.template("report/report.html.j2", {each.__name__: each for each in formats})
@@ -77,8 +81,9 @@ def facts(rounds: Sequence[Round], moments: Sequence[Mapping[str, Any]]) -> list
     kept = sum(sum(round["kept"].values()) for round in rounds)
     audit = Counter[str]()
     for round in rounds:
-        audit.update(round["audit"])
-    believed = audit["true_positive"] + audit["false_positive"]
+        audit.update({name: round["audit"][name] for name in ("true_positive", "false_positive")})
+    true = audit["true_positive"]
+    believed = true + audit["false_positive"]
     spent = times(moments)
     first, last = frontiers(rounds)[:1], frontiers(rounds)[-1:]
     moved = [Fact("Frontier", f"{first[0]} → {last[0]}", "level mastered")] if first != [None] else []
@@ -88,7 +93,11 @@ def facts(rounds: Sequence[Round], moments: Sequence[Mapping[str, Any]]) -> list
         Fact("Promoted", number(promoted), others or "none rejected"),
         Fact("Rollouts", number(rollouts), "drawn"),
         Fact("Kept", number(kept), f"{percent(kept / rollouts if rollouts else None)} of rollouts"),
-        Fact("Precision of kept", percent(precision(audit)), f"of {number(believed)} believed"),
+        Fact(
+            "Precision of kept",
+            percent(true / believed if believed else None),
+            f"of {number(believed)} believed",
+        ),
         Fact("Time", duration(sum(row.seconds for row in spent)), "in all stages"),
     ]
 
@@ -277,11 +286,96 @@ def reasons(rounds: Sequence[Round]) -> dict[str, int]:
     return {reason: min(place, TONES) for place, reason in enumerate(ordered, 1)}
 
 
+class Audited(NamedTuple):
+    """What a round's label audit found; ``strata`` only of the newest rounds."""
+
+    round: int
+    whole: Mapping[str, Any]
+    strata: list[Mapping[str, Any]]
+    bins: list[Mapping[str, Any]]
+    notes: Mapping[str, int]
+
+
+def audits(rounds: Sequence[Round]) -> list[Audited]:
+    """The label audits of the rounds in which the truth of a rollout was known."""
+    known = [(round["round"], round["audit"]) for round in rounds if round["audit"]["rollouts"]]
+    newest = len(known) - AUDITS_BY_DIFFICULTY
+    return [
+        Audited(number, audit, audit["strata"] if place >= newest else [], audit["bins"], audit["notes"])
+        for place, (number, audit) in enumerate(known)
+    ]
+
+
+def reliability(bins: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """The dots of a reliability chart: mean score and share that is right, in percent, and size by the rollouts."""
+    most = max((each["rollouts"] for each in bins), default=1)
+    return [
+        {
+            "x": round(100 * each["score"], 1),
+            "y": round(100 * each["right"], 1),
+            "s": round(0.375 + 0.75 * (each["rollouts"] / most) ** 0.5, 3),
+        }
+        for each in bins
+    ]
+
+
+class Selection(NamedTuple):
+    """What reached a selector, and what became of it; ``says`` is what the selector tells of itself."""
+
+    selector: str
+    reached: int
+    kept: int
+    rejected: list[Part]
+    says: str
+
+
+class Selected(NamedTuple):
+    """A round's selectors, in their order, and why nothing was kept where that is so."""
+
+    round: int
+    rollouts: int
+    selections: list[Selection]
+    empty: str
+
+    @property
+    def kept(self) -> int:
+        """The rollouts that passed all selectors."""
+        return self.selections[-1].kept
+
+
+def selections(rounds: Sequence[Round]) -> list[Selected]:
+    """The funnels of the rounds that have one, a selector each step; a reason keeps its tone."""
+    tones = reasons(rounds)
+    return [
+        Selected(
+            round["round"],
+            round["rollouts"],
+            [
+                Selection(
+                    step["selector"],
+                    step["in"],
+                    step["kept"],
+                    [
+                        Part(name, step["rejected"][name], tone)
+                        for name, tone in tones.items()
+                        if name in step["rejected"]
+                    ],
+                    step["says"],
+                )
+                for step in round["funnel"]
+            ],
+            round.get("empty", ""),
+        )
+        for round in rounds
+        if round.get("funnel")
+    ]
+
+
 class Attempt(NamedTuple):
     """Attempts that say the same and were judged the same. ``differs`` where the truth contradicts the verifier."""
 
     completion: str
-    ok: bool
+    ok: bool | None
     reason: str
     differs: bool
     times: int
@@ -331,7 +425,10 @@ def samples(rounds: Sequence[Round]) -> list[RoundSamples]:
 
 def sample(task: Mapping[str, Any]) -> Sample:
     """A task with its attempts, those that are alike counted."""
-    judged = [(a["completion"], a["ok"], a["reason"], a["truth"] not in (None, a["ok"])) for a in task["attempts"]]
+    judged = [
+        (a["completion"], a["ok"], a["reason"], None not in (a["ok"], a["truth"]) and a["truth"] != a["ok"])
+        for a in task["attempts"]
+    ]
     attempts = [Attempt(*what, times=times) for what, times in Counter(judged).items()]
     more = sum(attempt.times for attempt in attempts[DISTINCT_ATTEMPTS:])
     return Sample(task["level"], task["prompt"], task["answer"], attempts[:DISTINCT_ATTEMPTS], more)
@@ -382,18 +479,6 @@ def began(moments: Sequence[Mapping[str, Any]]) -> datetime | None:
     return None if first is None else moment(first)
 
 
-def precision(audit: Mapping[str, int]) -> float | None:
-    """The share of what the verifier believed that is true; none where it believed nothing."""
-    believed = audit["true_positive"] + audit["false_positive"]
-    return audit["true_positive"] / believed if believed else None
-
-
-def recall(audit: Mapping[str, int]) -> float | None:
-    """The share of what is true that the verifier believed; none where nothing is true."""
-    true = audit["true_positive"] + audit["false_negative"]
-    return audit["true_positive"] / true if true else None
-
-
 def signed(gain: float) -> str:
     """A gain with its sign."""
     return f"{gain:+z.3f}".replace("-", "−")
@@ -424,6 +509,11 @@ def reading(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:z.3f}".replace("-", "−") if abs(value) < 100 else f"{value:,.0f}".replace("-", "−")
+
+
+def error(value: float | None) -> str:
+    """An error of calibration."""
+    return "—" if value is None else f"{value:.3f}"
 
 
 def percent(share: float | None) -> str:

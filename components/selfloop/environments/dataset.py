@@ -1,0 +1,300 @@
+"""Any data set with a prompt and an answer: a JSONL, JSON, CSV or Parquet file, a folder of them, or one of the Hub.
+
+``dataset:PATH?prompt=question&answer=final&level=difficulty&check=number``: behind the question mark stand the names of
+its columns and how a completion is checked, as in a web address. What is judged on is never trained on: rows of the
+split ``held_out``, or one row in eight of each level, chosen by its text, where the data has none.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from urllib.parse import parse_qsl
+from zlib import crc32
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from selfloop.answers import CHECKS, IN_A_BOX, compared, final_answer, number_of
+from selfloop.environments import Environment, Grade, as_columns
+from selfloop.errors import UserError
+from selfloop.names import unknown
+from selfloop.records import Task
+from selfloop.stage import validated
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Dataset
+
+HELD_OUT_SHARE = 8
+KINDS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
+
+
+class Row(NamedTuple):
+    """One task of a data set. ``metadata`` goes with the task, for who verifies or reports."""
+
+    level: int
+    prompt: str
+    answer: str
+    metadata: dict[str, str]
+
+
+class Rows(NamedTuple):
+    """The rows to train on and those to be judged on; no prompt is among both."""
+
+    training: list[Row]
+    held_out: list[Row]
+
+
+class Finite(Environment):
+    """An environment whose tasks are rows, drawn without replacement; where there are fewer than asked for, all."""
+
+    max_tokens = 2048
+    check_name: str
+    place: str
+
+    @abstractmethod
+    def read(self) -> Rows:
+        """Every row that there is."""
+
+    @cached_property
+    def _rows(self) -> dict[str, dict[int, list[Row]]]:
+        training, held_out = self.read()
+        if not training:
+            raise UserError(f"{self.place} holds no tasks to train on: give one with more rows.")
+        judged = {row.prompt for row in held_out}
+        return {
+            "train": by_level(row for row in training if row.prompt not in judged),
+            "held-out": by_level(held_out),
+        }
+
+    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """``count`` rows of one level to train on, in an order of the seed."""
+        return self._draw("train", level, count, seed)
+
+    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
+        """``count`` rows of one level that are never trained on."""
+        return self._draw("held-out", level, count, seed)
+
+    def check(self, task: Task, completion: str) -> Grade:
+        """Compare the completion's final answer with the row's."""
+        return CHECKS[self.check_name](task.answer, completion)
+
+    def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
+        """Compare a batch, mathematics in several processes."""
+        if self.check_name != "math":
+            return super().check_batch(tasks, completions)
+        return as_columns(compared(list(zip(tasks["answer"].to_pylist(), completions.to_pylist(), strict=True))))
+
+    def written(self, task: Task) -> str:
+        """The row's own solution, or its answer as it is asked for."""
+        answer = f"\\boxed{{{task.answer}}}" if self.check_name in ("number", "math") else task.answer
+        return str(json.loads(task.metadata).get("solution", answer))
+
+    def answer_of(self, completion: str) -> str:
+        """The final answer, numbers in one form."""
+        answer = final_answer(completion)
+        number = number_of(answer) if self.check_name in ("number", "math") else None
+        return answer if number is None else str(number)
+
+    def _draw(self, part: str, level: int, count: int, seed: int) -> list[Task]:
+        rows = self._rows[part].get(level, [])
+        if not rows:
+            known = ", ".join(map(str, sorted(self._rows[part])))
+            other = f" of level {level}: it has some of level {known}." if known else ": give it more rows."
+            raise UserError(f"{self.place} has no {part} tasks{other}")
+        if count > len(rows):
+            _say_once(f"{self.place} has {len(rows)} {part} tasks of level {level}, fewer than the {count} asked for.")
+        drawn = random.Random(seed).sample(rows, len(rows))[:count]
+        return [
+            Task(f"{self.name}-{part}-{level}-{seed:x}-{number}", level, "", row.prompt, row.answer, 1, self.max_tokens)
+            ._replace(metadata=json.dumps(row.metadata))
+            for number, row in enumerate(drawn)
+        ]  # fmt: skip
+
+
+def by_level(rows: Iterable[Row]) -> dict[int, list[Row]]:
+    """Rows by their level, each prompt once."""
+    found: dict[int, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        found[row.level].setdefault(row.prompt, row)
+    return {level: list(prompts.values()) for level, prompts in found.items()}
+
+
+def split_off(rows: Iterable[Row]) -> Rows:
+    """One row in eight of each level for held-out items, the same ones wherever they stand in the data."""
+    split = Rows([], [])
+    for level in by_level(rows).values():
+        level.sort(key=lambda row: (crc32(row.prompt.encode()), row.prompt))
+        held_out = max(1, len(level) // HELD_OUT_SHARE) if len(level) > 1 else 0
+        split.held_out.extend(level[:held_out])
+        split.training.extend(level[held_out:])
+    return split
+
+
+@cache
+def _say_once(sentence: str) -> None:
+    logging.getLogger("selfloop.environments").warning(sentence)
+
+
+class Columns(BaseModel):
+    """What a data set is made of; pydantic names what is not known here."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str = Field("prompt", description="Column of the prompts.")
+    answer: str = Field("answer", description="Column of the answers.")
+    level: str | None = Field(None, description="Column of the levels: whole numbers, as in '3' and 'Level 3'.")
+    split: str = Field("train", description="Split to train on.")
+    held_out: str | None = Field(None, description="Split to be judged on; 'test' where the data has one of that name.")
+    config: str | None = Field(None, description="Configuration, where the data set has several.")
+    check: Literal["exact", "number", "math", "contains"] = Field("exact", description="When a completion is right.")
+    instruction: str | None = Field(None, description="What stands below each prompt; a box for numbers and math.")
+
+
+class AnyDataset(Finite):
+    """A data set of one's own."""
+
+    name = "dataset"
+    summary = "a file, folder or data set of the Hub: dataset:PATH?prompt=COLUMN&answer=COLUMN&check=number"
+
+    def __init__(self, spec: str = "") -> None:
+        if not spec:
+            raise UserError("dataset is a family: write dataset:PATH?prompt=COLUMN&answer=COLUMN.")
+        self.place, _, query = spec.partition("?")
+        self.columns: Columns = validated(Columns, dict(parse_qsl(query, keep_blank_values=True)), "dataset")
+        self.check_name = self.columns.check
+        check_place(self.place)
+
+    @cached_property
+    def levels(self) -> range | None:  # type: ignore[override]
+        """The levels, where a column holds them; reading them also refuses data that cannot be used."""
+        found = self._rows["train"]
+        return range(min(found), max(found) + 1) if self.columns.level is not None else None
+
+    def read(self) -> Rows:
+        """The rows of the two splits, or of one that is split."""
+        splits, wanted = loaded(self.place, self.columns.config), self.columns
+        held_out = wanted.held_out or ("test" if wanted.split != "test" and "test" in splits else None)
+        for name in (wanted.split, held_out):
+            if name is not None and name not in splits:
+                raise unknown(f"split of {self.place}", name, splits)
+        training = list(self._read(splits[wanted.split]))
+        return split_off(training) if held_out is None else Rows(training, list(self._read(splits[held_out])))
+
+    def _read(self, table: Dataset) -> Iterator[Row]:
+        wanted = self.columns
+        for name in filter(None, (wanted.prompt, wanted.answer, wanted.level)):
+            if name not in table.column_names:
+                raise UserError(
+                    f"{self.place} has no column '{name}': its columns are {', '.join(table.column_names)}."
+                )
+        instruction = wanted.instruction
+        if instruction is None:
+            instruction = IN_A_BOX if wanted.check in ("number", "math") else ""
+        for number, row in enumerate(table, 1):
+            prompt, answer = (self._text(row, name, number) for name in (wanted.prompt, wanted.answer))
+            level = 1 if wanted.level is None else self._level(row[wanted.level], number)
+            asked = f"{prompt}\n\n{instruction}" if instruction else prompt
+            yield Row(level, asked, answer, {"row": str(number)})
+
+    def _text(self, row: dict[str, Any], name: str, number: int) -> str:
+        value = row[name]
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+            raise UserError(
+                f"{self.place}: row {number} has no text or number in column '{name}' but {str(value)[:40]!r}."
+            )
+        return str(value)
+
+    def _level(self, value: object, number: int) -> int:
+        level = level_of(value)
+        if level is None:
+            raise UserError(f"{self.place}: the level of row {number} is {value!r}: levels are whole numbers.")
+        return level
+
+
+def level_of(value: object) -> int | None:
+    """A level as a number: of ``3``, ``'3'`` and ``'Level 3'``; none of anything else."""
+    last = str(value).split()[-1:]
+    return int(last[0]) if last and last[0].isascii() and last[0].isdigit() else None
+
+
+def check_place(place: str) -> None:
+    """Refuse what can be neither a file, nor a folder, nor an id of the Hub."""
+    path = Path(place).expanduser()
+    if path.is_file() and path.suffix not in KINDS:
+        raise UserError(f"{place} is none of {', '.join(KINDS)}: save it as one of them.")
+    if path.exists() or (place.count("/") == 1 and place[0] not in "./~" and path.suffix not in KINDS):
+        return
+    raise UserError(f"There is no data set at {place}: give a file, a folder, or an id of the Hub (owner/name).")
+
+
+def loaded(place: str, config: str | None = None) -> dict[str, Dataset]:
+    """A data set's splits by name. Raises ``UserError`` where it cannot be read, with the line where that is known."""
+    path = Path(place).expanduser()
+    with _reading(place) as datasets:
+        if path.is_file():
+            return dict(datasets.load_dataset(KINDS[path.suffix], data_files=str(path)))
+        return dict(datasets.load_dataset(str(path) if path.is_dir() else place, config))
+
+
+def configs(place: str) -> list[str]:
+    """The names of a data set's configurations."""
+    path = Path(place).expanduser()
+    if path.is_file():
+        return ["default"]
+    with _reading(place) as datasets:
+        return list(datasets.get_dataset_config_names(str(path) if path.is_dir() else place))
+
+
+@contextmanager
+def _reading(place: str) -> Iterator[Any]:
+    """The library, quiet: without progress bars, or log lines that go with an error which is raised as well."""
+    check_place(place)
+    for file in _files(place):
+        if not file.stat().st_size:
+            raise UserError(f"{file} is empty: give it rows, or take it away.")
+    try:
+        import datasets
+    except ModuleNotFoundError as error:
+        raise UserError(f"Install datasets with pip install 'selfloop[run]' ({error}).") from None
+    before = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(logging.CRITICAL)
+    datasets.disable_progress_bars()
+    try:
+        yield datasets
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        said = "it holds no rows" if "corresponds to no data" in said else said
+        raise UserError(_unreadable(place) or f"{place} cannot be read as a data set: {said}.") from None
+    finally:
+        datasets.logging.set_verbosity(before)
+        datasets.enable_progress_bars()
+
+
+def _files(place: str) -> list[Path]:
+    path = Path(place).expanduser()
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return [file for file in found if file.is_file() and file.suffix in KINDS]
+
+
+def _unreadable(place: str) -> str | None:
+    """The first line that is no JSON, where that is what is wrong."""
+    for file in _files(place):
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            for number, line in enumerate(lines if file.suffix == ".jsonl" else (), 1):
+                try:
+                    json.loads(line.strip() or "null")
+                except ValueError as error:
+                    return f"{file}: line {number} is not JSON ({error})."
+    return None
+
+
+environment = AnyDataset

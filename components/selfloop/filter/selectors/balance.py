@@ -1,0 +1,79 @@
+"""The selector that weighs how many correct completions a task keeps against how pure they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from selfloop.filter.selecting import scores, where
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfloop.filter.selecting import Column, Context, Kept
+
+
+class Balance:
+    """Keep the rollouts from the score on at which the mean balance score of the tasks is highest.
+
+    The balance score of a task is min(n'/n*, 1) · n'/n, with n different completions kept and n' correct ones among
+    them (B-STaR, arXiv:2412.17256, n* = 8); it is 0 where none is kept. Every score that occurs is tried, the lowest of
+    the best is taken. B-STaR scans a grid of thresholds and the temperature on a probe set; here it is the round's own
+    rollouts, and the temperature stays.
+    """
+
+    def __init__(self) -> None:
+        self._scores: list[Column] = []
+        self._gains: list[Column] = []
+        self._tasks = 0
+        self._threshold = 0.0
+        self.says = ""
+
+    def see(self, batch: pa.RecordBatch, context: Context) -> None:
+        """Note at which scores a task's balance score changes, and by how much."""
+        score, gain = gains(batch, context.params.enough)
+        self._scores.append(score)
+        self._gains.append(gain)
+        self._tasks += len(batch["group"].unique())
+
+    def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
+        """The rows of a batch that reach the threshold."""
+        if not self.says:
+            self._choose()
+        return where(batch, scores(batch) >= self._threshold, "score below the threshold")
+
+    def _choose(self) -> None:
+        import numpy as np
+
+        score, gain = np.concatenate(self._scores), np.concatenate(self._gains)
+        order = np.argsort(-score, kind="stable")
+        last = np.flatnonzero(np.diff(score[order], append=-np.inf))
+        means = np.cumsum(gain[order])[last] / self._tasks
+        best = last[np.flatnonzero(np.isclose(means, means.max()))[-1]]
+        self._threshold = float(score[order][best])
+        self.says = f"scores from {self._threshold:.3g} on, balance score {means.max():.3f}"
+
+
+def gains(batch: pa.RecordBatch, enough: int) -> tuple[Column, Column]:
+    """Scores of a batch's different completions, and what taking in those with this score adds to their task's balance.
+
+    A completion that occurs more than once has the highest of its scores, and is correct where one of them is.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    columns = {"group": batch["group"], "said": batch["completion"], "score": scores(batch), "good": batch["good"]}
+    of_each = [("score", "max"), ("good", "any")]
+    told = pa.table(columns).group_by(["group", "said"], use_threads=False).aggregate(of_each)
+    group, score, good = (told[name].to_numpy() for name in ("group", "score_max", "good_any"))
+    order = np.lexsort((-score, group))
+    group, score, good = group[order], score[order], good[order].astype(float)
+    begins = np.flatnonzero(np.diff(group, prepend=-1))
+    size = np.diff(begins, append=len(group))
+    so_far = np.cumsum(good)
+    right = so_far - np.repeat(so_far[begins] - good[begins], size)
+    kept = np.arange(len(group)) - np.repeat(begins, size) + 1
+    balance = np.minimum(right / enough, 1) * right / kept
+    whole = (np.diff(score, append=np.inf) != 0) | (np.diff(group, append=-1) != 0)  # all with this score are in
+    group, score, balance = group[whole], score[whole], balance[whole]
+    first = np.diff(group, prepend=-1) != 0
+    return score, balance - np.where(first, 0.0, np.concatenate([[0.0], balance[:-1]]))

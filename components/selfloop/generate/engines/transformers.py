@@ -1,0 +1,269 @@
+"""The engine that runs on anything: a decoding loop over a transformers model, rows bucketed by prompt length.
+
+A row's tokens are picked by inverse CDF from uniform numbers of its own, so a result depends on its request and not on
+who decodes it beside what else. Rows that have ended leave the cache, so that the last long ones do not pay for them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from selfloop.errors import UserError
+from selfloop.generate.engines import Completion, Engine, Request, cut
+from selfloop.generate.engines.sampling import certainty, picked, shaped
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+    from selfloop.generate.engines.forms import Guide
+    from selfloop.policy import Policy
+
+KEPT = 0.75
+"""The share of live rows below which those that have ended are taken out of the cache, which costs a copy of it."""
+UNSEEN = 8
+"""Tokens that may show no character of their own, such as bytes of a longer one, before a stop string shows."""
+
+
+class Transformers(Engine):
+    """Decodes one batch after the other; requests that come meanwhile join the next one."""
+
+    def __init__(self, policy: Policy, batch_size: int) -> None:
+        self.tokenizer = policy.tokenizer
+        self._policy, self._size = policy, batch_size
+        self._pending: list[Request] = []
+        self._batch: Batch | None = None
+        self._ends = end_tokens(policy)
+
+    def add(self, request: Request) -> None:
+        """Queue a request."""
+        self._pending.append(request)
+
+    def step(self) -> list[Completion]:
+        """Decode until at least one request has ended. Empty when nothing is pending."""
+        import torch
+
+        with torch.inference_mode():
+            try:
+                return self._step()
+            except torch.OutOfMemoryError:
+                raise UserError(
+                    f"The memory of {self._policy.model.device} does not hold {self._size} attempts at once: lower "
+                    "batch_size or max_tokens."
+                ) from None
+
+    def _step(self) -> list[Completion]:
+        if self._batch is None and self._pending:
+            chosen = next_batch(self._pending, self._size)
+            taken = {id(request) for request in chosen}
+            self._pending = [request for request in self._pending if id(request) not in taken]
+            self._batch = Batch(self._policy, chosen, self._ends)
+        ended: list[Completion] = []
+        while self._batch is not None and not ended:
+            ended = self._batch.advance()
+            if not self._batch.live:
+                self._batch = None
+        return ended
+
+
+def next_batch(pending: Sequence[Request], size: int) -> list[Request]:
+    """What is decoded next: requests that are sampled alike, the shortest prompts first, of equal length as far as that
+    leaves the batch well filled.
+    """
+    alike = [request for request in pending if request.sampling == pending[0].sampling]
+    batch: list[Request] = []
+    for request in sorted(alike, key=lambda r: (len(r.prompt), r.limit)):
+        longer = bool(batch) and len(request.prompt) != len(batch[-1].prompt) and len(batch) >= size // 4
+        if longer or len(batch) == size:
+            break
+        batch.append(request)
+    return batch
+
+
+def end_tokens(policy: Policy) -> list[int]:
+    """The tokens that end a text, as the policy's own configuration names them."""
+    known = policy.model.generation_config.eos_token_id
+    if known is None:
+        known = policy.tokenizer.eos_token_id
+    return known if isinstance(known, list) else [] if known is None else [known]
+
+
+class Batch:
+    """Requests that are decoded together, a row each, padded on the left; rows that have ended are taken out."""
+
+    def __init__(self, policy: Policy, requests: list[Request], ends: Sequence[int]) -> None:
+        import torch
+        from transformers import DynamicCache
+
+        self._policy, self._rows, self._ends = policy, requests, frozenset(ends)
+        self._sampling, self._device = requests[0].sampling, policy.model.device
+        self._stops = Stops(policy.tokenizer, (*self._sampling.stop, *self._sampling.marks))
+        self._asks = inspect.signature(policy.model.forward).parameters.keys()
+        self._cache = DynamicCache(config=policy.model.config)
+        self._width, self._step = max(len(r.prompt) for r in requests), 0
+        self._written: list[list[int]] = [[] for _ in requests]
+        self._alive = [True] * len(requests)
+        self._mask = torch.zeros(len(requests), self._width + self._longest, dtype=torch.long, device=self._device)
+        self._inputs, self._positions = self._read_prompts()
+        self._uniforms = self._draw_uniforms()
+        self._seen = self._tokens_seen()
+        self._sums = torch.zeros(len(requests), 2, dtype=torch.float64, device=self._device)
+        self._guides = self._open_guides()
+
+    @property
+    def _longest(self) -> int:
+        return max(r.limit for r in self._rows)
+
+    def _read_prompts(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens and position ids (rows, width); notes in the mask which tokens are real."""
+        import torch
+
+        from selfloop.policy import position_ids
+
+        pad = self._policy.tokenizer.pad_token_id or 0
+        padded = [[pad] * (self._width - len(r.prompt)) + r.prompt for r in self._rows]
+        tokens = torch.tensor(padded, dtype=torch.long, device=self._device)
+        lengths = torch.tensor([len(r.prompt) for r in self._rows], device=self._device)
+        mask = self._mask[:, : self._width]
+        mask[:] = torch.arange(self._width, device=self._device) >= self._width - lengths[:, None]
+        restarted = position_ids(self._policy, tokens, mask)
+        return tokens, (mask.cumsum(1) - 1).clamp(min=0) if restarted is None else restarted
+
+    def _draw_uniforms(self) -> torch.Tensor | None:
+        """A number in [0, 1) for every token (rows, longest), from the seed of its row."""
+        import numpy as np
+        import torch
+
+        if self._sampling.greedy:
+            return None
+        drawn = np.zeros((len(self._rows), self._longest), np.float32)
+        for row, request in zip(drawn, self._rows, strict=True):
+            row[: request.limit] = np.random.default_rng(request.seed).random(request.limit, np.float32)
+        return torch.from_numpy(drawn).to(self._device)
+
+    def _tokens_seen(self) -> torch.Tensor | None:
+        """Which tokens a row's prompt holds (rows, vocabulary), where a penalty asks for it."""
+        import torch
+
+        if self._sampling.repetition_penalty == 1:
+            return None
+        size = self._policy.model.get_output_embeddings().weight.shape[0]
+        counts = torch.zeros(len(self._rows), size, dtype=torch.long, device=self._device)
+        return counts.scatter_add(1, self._inputs, self._mask[:, : self._width]) > 0
+
+    def _open_guides(self) -> list[Guide]:
+        if self._sampling.form.kind == "free":
+            return []
+        from selfloop.generate.engines.forms import open_guides
+
+        return open_guides(self._policy.tokenizer, self._sampling.form, self._ends, len(self._rows))
+
+    @property
+    def live(self) -> int:
+        """The rows that have not ended."""
+        return sum(self._alive)
+
+    def advance(self) -> list[Completion]:
+        """Write one token in every row. Returns those that have ended by it."""
+        if self.live < KEPT * len(self._rows):
+            self._release()
+        logits = self._forward()
+        chosen = self._choose(logits)
+        if self._sampling.score != "nothing":
+            self._note(logits, chosen)
+        if self._seen is not None:
+            self._seen.scatter_(1, chosen[:, None], True)
+        self._mask[:, self._width] = 1
+        self._width, self._step = self._width + 1, self._step + 1
+        self._inputs, self._positions = chosen[:, None], self._positions[:, -1:] + 1
+        return [self._ended(row) for row, token in enumerate(chosen.tolist()) if self._ends_with(row, token)]
+
+    def _forward(self) -> torch.Tensor:
+        """Logits of the next token (rows, vocabulary)."""
+        given = {
+            "input_ids": self._inputs,
+            "attention_mask": self._mask[:, : self._width],
+            "past_key_values": self._cache,
+            "use_cache": True,
+        }
+        may = {"position_ids": self._positions, "logits_to_keep": 1}
+        given |= {name: value for name, value in may.items() if name in self._asks}
+        logits: torch.Tensor = self._policy.model(**given).logits[:, -1].float()
+        return logits
+
+    def _choose(self, logits: torch.Tensor) -> torch.Tensor:
+        if self._guides:
+            from selfloop.generate.engines.forms import guided
+
+            logits = guided(logits, [(row, guide) for row, guide in enumerate(self._guides) if self._alive[row]])
+        logits = shaped(logits, self._sampling, self._seen)
+        if self._uniforms is None:
+            return logits.argmax(-1)
+        return picked(logits, self._uniforms[:, self._step])
+
+    def _note(self, logits: torch.Tensor, chosen: torch.Tensor) -> None:
+        logprobs = logits.log_softmax(-1)
+        self._sums[:, 0] += logprobs.gather(1, chosen[:, None])[:, 0]
+        if self._sampling.score == "self_certainty":
+            self._sums[:, 1] += certainty(logprobs)
+
+    def _ends_with(self, row: int, token: int) -> bool:
+        """Note the token of a row that lives; whether the row ends by it."""
+        if not self._alive[row]:
+            return False
+        written = self._written[row]
+        written.append(token)
+        if self._guides:
+            self._guides[row].advance(token)
+        over = token in self._ends or len(written) == self._rows[row].limit or self._stops.are_in(written)
+        self._alive[row] = not over
+        return over
+
+    def _ended(self, row: int) -> Completion:
+        written, request = self._written[row], self._rows[row]
+        at_end = written[-1] in self._ends
+        tokens = written[:-1] if at_end else written
+        text, stopped = cut(self._policy.tokenizer.decode(tokens), self._sampling.stop, self._sampling.marks)
+        logprob, certain = self._sums[row].tolist()
+        score = self._sampling.score
+        return Completion(
+            request.key,
+            tokens,
+            text,
+            finished=at_end or stopped,
+            written=len(written),
+            logprob=None if score == "nothing" else logprob,
+            self_certainty=certain / len(written) if score == "self_certainty" else None,
+        )
+
+    def _release(self) -> None:
+        """Take the rows that have ended out of everything."""
+        import torch
+
+        kept = [row for row, alive in enumerate(self._alive) if alive]
+        index = torch.tensor(kept, device=self._device)
+        self._cache.batch_select_indices(index)
+        for name in ("_mask", "_inputs", "_positions", "_uniforms", "_seen", "_sums"):
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, value[index])
+        for name in ("_rows", "_written", "_guides", "_alive"):
+            values = getattr(self, name)
+            setattr(self, name, [values[row] for row in kept] if values else values)
+
+
+class Stops:
+    """Strings at which a text ends. Only the end of a text is read for them."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, strings: Sequence[str]) -> None:
+        self._tokenizer, self._strings = tokenizer, strings
+        self._tail = max(map(len, strings), default=0) + UNSEEN
+
+    def are_in(self, tokens: list[int]) -> bool:
+        """Whether the last token completes a stop string."""
+        if not self._strings:
+            return False
+        text = self._tokenizer.decode(tokens[-self._tail :])
+        return any(string in text for string in self._strings)

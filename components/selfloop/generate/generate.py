@@ -1,0 +1,47 @@
+"""``generate_rollouts``: attempts of a policy at tasks, window by window, shared by processes, kept through a kill."""
+
+from __future__ import annotations
+
+from kfp.dsl import Dataset, Input, Model, Output
+
+from selfloop import artifacts
+from selfloop.generate.params import GenerateParams
+from selfloop.generate.protocols import find_protocol
+from selfloop.generate.tools import find_tools
+from selfloop.generate.windows import Kept, Source, Tally, key_of, make, of_shard, to_make
+from selfloop.records import Rollout, read, writing
+from selfloop.stage import Params, Resources, stage
+
+
+@stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
+def generate_rollouts(
+    params: GenerateParams, policy: Input[Model], tasks: Input[Dataset], rollouts: Output[Dataset]
+) -> None:
+    """Draw the attempts that each task allows from the policy."""
+    find_protocol(params.protocol)
+    find_tools(params.tools)
+    inputs = {"policy": policy.metadata["digest"], "tasks": tasks.metadata["digest"]}
+    kept, mine = Kept(rollouts.path, key_of(params, inputs)), of_shard(tasks.path, params)
+    found = {number for number in mine if kept.has(number)}
+    total = sum(params.attempts_at(task) for _, window in to_make(tasks.path, params, mine) for task in window)
+    tally, missing = Tally(total, "rollouts", *kept.counts(found)), set(mine) - found
+    make(params, Source(policy.path, inputs["policy"]), to_make(tasks.path, params, missing), kept, tally)
+    with writing(rollouts.path, Rollout) as table:
+        for number in mine:
+            for batch in kept.read(number):
+                table.write(batch)
+    artifacts.write_json(rollouts.path, {"windows_found": len(found)}, artifacts.SIDECAR)
+    kept.remove()
+
+
+class JoinParams(Params):
+    """Parts of what one generation made."""
+
+
+@stage(image="generate")
+def join_rollouts(params: JoinParams, rollouts: Input[Dataset], more: Input[Dataset], joined: Output[Dataset]) -> None:
+    """Put the rollouts of the next shard behind those of the shards before it."""
+    with writing(joined.path, Rollout) as table:
+        for part in (rollouts, more):
+            for batch in read(part.path, Rollout):
+                table.write(batch)

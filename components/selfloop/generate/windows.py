@@ -1,0 +1,206 @@
+"""The work in windows of tasks: made by one process or several, kept through a kill, the same rows either way.
+
+A window has a fixed number of tasks, so what is decoded beside what does not depend on who shares the work. Each
+finished window is a Parquet file in a folder beside the output, named after all that it depends on; a stage that is run
+again takes what is there. The folder goes when the stage ends. In a pod it lives as long as the pod's disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from selfloop import artifacts, progress
+from selfloop.generate.draw import draw
+from selfloop.generate.engines import Engine, open_engine
+from selfloop.generate.params import GenerateParams
+from selfloop.records import Rollout, Task, batched, count, rows, to_batch
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Work = tuple[int, list[Task]]
+"""A window: its number, and its tasks."""
+
+
+class Source(NamedTuple):
+    """A policy as a process opens it: its folder and its digest."""
+
+    directory: str
+    digest: str
+
+
+class Kept:
+    """Finished windows beside an output."""
+
+    def __init__(self, output: str | Path, key: str) -> None:
+        self._root = Path(output).with_name(f".{Path(output).name}.windows")
+        self._place = self._root / key[:16]
+        for other in self._root.glob("*"):
+            if other != self._place:
+                shutil.rmtree(other)
+        self._place.mkdir(parents=True, exist_ok=True)
+
+    def _file(self, number: int) -> Path:
+        return self._place / f"window-{number:06}.parquet"
+
+    def has(self, number: int) -> bool:
+        """Whether this window is finished."""
+        return self._file(number).exists()
+
+    def write(self, number: int, rollouts: list[Rollout]) -> None:
+        """Keep a finished window: its file is there whole, or not at all."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        unfinished = self._place / f"{number}-{os.getpid()}.partial"
+        pq.write_table(pa.Table.from_batches([to_batch(Rollout, rollouts)]), unfinished)
+        os.replace(unfinished, self._file(number))
+
+    def counts(self, numbers: Collection[int]) -> tuple[int, int]:
+        """Rollouts and tokens of finished windows."""
+        import pyarrow.compute as pc
+
+        batches = [batch for number in numbers for batch in self.read(number)]
+        return sum(batch.num_rows for batch in batches), sum(pc.sum(batch["tokens"]).as_py() or 0 for batch in batches)
+
+    def read(self, number: int) -> Iterator[pa.RecordBatch]:
+        """The rows of a finished window."""
+        import pyarrow.parquet as pq
+
+        yield from pq.read_table(self._file(number)).to_batches()
+
+    def remove(self) -> None:
+        """Drop all windows."""
+        shutil.rmtree(self._root)
+
+
+def key_of(params: GenerateParams, inputs: Mapping[str, str]) -> str:
+    """SHA-256 of all that the rows depend on; who shares the work is no part of it."""
+    whole = {
+        "code": artifacts.code_digest(),
+        "params": params.model_dump(mode="json", exclude={"workers"}),
+        "inputs": dict(inputs),
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def of_shard(tasks: str, params: GenerateParams) -> range:
+    """The numbers of the windows that this call of the stage makes: consecutive ones, so that parts can be joined."""
+    windows = -(-count(tasks) // params.window)
+    return range(windows * params.shard // params.shards, windows * (params.shard + 1) // params.shards)
+
+
+def to_make(tasks: str, params: GenerateParams, numbers: Collection[int]) -> Iterator[Work]:
+    """The windows of a table of tasks that have these numbers."""
+    for number, window in enumerate(batched(rows(tasks, Task), params.window)):
+        if number in numbers:
+            yield number, window
+
+
+class Tally:
+    """Counts rollouts and tokens, and reports them."""
+
+    def __init__(self, total: int, unit: str, done: int = 0, tokens: int = 0) -> None:
+        """``done`` and ``tokens`` are what was found finished."""
+        self._total, self._unit, self._done, self._tokens = total, unit, done, tokens
+        self.note(0, 0)
+
+    def add(self, rollout: Rollout) -> None:
+        """Count a rollout."""
+        self.note(1, rollout.tokens)
+
+    def note(self, rollouts: int, tokens: int) -> None:
+        """Count rollouts."""
+        self._done += rollouts
+        self._tokens += tokens
+        progress.report(self._tokens, 0, "tokens")
+        progress.report(self._done, self._total, self._unit)
+
+
+def make(params: GenerateParams, source: Source, work: Iterator[Work], kept: Kept, tally: Tally) -> None:
+    """Draw windows and keep them, in this process or in several."""
+    if params.workers > 1:
+        _share(params, source, work, kept, tally)
+        return
+    engine: Engine | None = None
+    for number, tasks in work:
+        engine = engine or open_engine(params, source.directory, source.digest)
+        [drawn] = draw(engine, tasks, params, tally.add)
+        kept.write(number, drawn)
+
+
+def _share(params: GenerateParams, source: Source, work: Iterator[Work], kept: Kept, tally: Tally) -> None:
+    context = multiprocessing.get_context("spawn")
+    slots = context.SimpleQueue()
+    for slot in range(params.workers):
+        slots.put(slot)
+    begin = (params, source, kept, slots)
+    with ProcessPoolExecutor(params.workers, context, _Worker.begin, begin) as pool:
+        running: set[Future[tuple[int, int]]] = set()
+        for number, tasks in work:
+            running.add(pool.submit(_Worker.draw, number, tasks))
+            if len(running) >= 2 * params.workers:
+                running = _await(running, tally)
+        while running:
+            running = _await(running, tally)
+
+
+def _await(running: set[Future[tuple[int, int]]], tally: Tally) -> set[Future[tuple[int, int]]]:
+    done, left = wait(running, return_when=FIRST_COMPLETED)
+    for window in done:
+        tally.note(*window.result())
+    return left
+
+
+class _Worker:
+    """A process that draws windows; it ends when its parent does, however that ends."""
+
+    params: GenerateParams
+    source: Source
+    kept: Kept
+    engine: Engine | None = None
+
+    @classmethod
+    def begin(cls, params: GenerateParams, source: Source, kept: Kept, slots: Any) -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        threading.Thread(target=_follow, args=(parent,), daemon=True).start()
+        cls.params, cls.source, cls.kept = params, source, kept
+        _take_devices(slots.get(), params.tensor_parallel)
+
+    @classmethod
+    def draw(cls, number: int, tasks: list[Task]) -> tuple[int, int]:
+        """Draw and keep a window. Returns its rollouts and tokens."""
+        cls.engine = cls.engine or open_engine(cls.params, cls.source.directory, cls.source.digest)
+        [drawn] = draw(cls.engine, tasks, cls.params)
+        cls.kept.write(number, drawn)
+        return len(drawn), sum(rollout.tokens for rollout in drawn)
+
+
+def _follow(parent: Any) -> None:
+    """End with the parent, however it ends."""
+    parent.join()
+    os._exit(1)
+
+
+def _take_devices(slot: int, each: int) -> None:
+    """Let this process see the GPUs of its slot only; those that there are go round."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        import torch
+
+        known = [str(number) for number in range(torch.cuda.device_count())]
+    else:
+        known = [name for name in given.split(",") if name]
+    if known:
+        mine = [known[(slot * each + number) % len(known)] for number in range(each)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(mine))

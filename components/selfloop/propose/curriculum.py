@@ -1,0 +1,117 @@
+"""``propose_tasks``: tasks from a curriculum of levels of rising difficulty.
+
+The curriculum is loop state: the highest level mastered (``frontier``) and the champion's accuracy on levels near it.
+``advance_curriculum`` moves it after each round, also when the candidate was rejected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kfp.dsl import Artifact, Dataset, Input, Output
+from pydantic import Field
+
+from selfloop.artifacts import read_json, write_json
+from selfloop.environments import Environment, find_environment
+from selfloop.errors import UserError
+from selfloop.evaluate import accuracy_by_level
+from selfloop.policy import seed_of
+from selfloop.propose.items import ItemParams, held_out
+from selfloop.records import ItemResult, Task, rows, writing
+from selfloop.stage import Params, stage
+
+
+class ProposeParams(ItemParams):
+    """The next few levels: how far ahead, how many tasks, how many attempts, and the items to be judged on."""
+
+    environment: str = Field("addition", description="The taskset to draw from.")
+    ahead: int = Field(4, ge=1, description="Levels beyond the frontier at most.")
+    ahead_share: float = Field(0.125, ge=0, description="The same as a share of the frontier, where that is more.")
+    go_on_above: float = Field(0.5, ge=0, le=1, description="A level follows if the one before is this accurate.")
+    per_level: int = Field(1000, ge=1, description="Tasks of each level.")
+    attempts: int = Field(1, ge=1, description="Attempts at each task.")
+    retry_below: float = Field(0.3, ge=0, le=1, description="Levels less accurate than this get more attempts.")
+    retries: int = Field(4, ge=0, description="How many more attempts those levels get.")
+    look_beyond: int = Field(3, ge=0, description="Levels beyond those that are in the target suite too.")
+    old_levels: int = Field(8, ge=1, description="Levels up to the frontier, spread evenly, that are the old suite.")
+    seed: int = Field(0, ge=0, description="Seed of the tasks.")
+
+
+class AdvanceParams(Params):
+    """When a level counts as mastered, and when the loop has done what it was run for."""
+
+    advance_at: float = Field(0.9, gt=0, le=1, description="Accuracy at which the frontier moves past a level.")
+    target: int = Field(30, ge=1, description="The loop ends when the frontier has come to this level.")
+
+
+@stage()
+def propose_tasks(
+    params: ProposeParams, curriculum: Input[Artifact], tasks: Output[Dataset], items: Output[Dataset]
+) -> None:
+    """Propose tasks of the levels just beyond the frontier, and the held-out items to judge the candidate on."""
+    environment, state = find_environment(params.environment), read_json(curriculum.path)
+    frontier = state["frontier"]
+    accuracy = {int(level): value for level, value in state["accuracy"].items()}
+    if environment.levels is not None and frontier + 1 not in environment.levels:
+        raise UserError(f"Environment '{params.environment}' has no level beyond {frontier}: lower the loop's target.")
+    ahead = max(params.ahead, int(params.ahead_share * frontier))
+    with writing(tasks.path, Task) as table:
+        for level in _within(environment, next_levels(frontier, accuracy, ahead, params.go_on_above)):
+            attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
+            drawn = environment.tasks(level, params.per_level, seed_of(params.seed, "tasks", params.round, level))
+            table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
+    suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
+    beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
+    suites |= dict.fromkeys(_within(environment, beyond), "target")
+    with writing(items.path, Task) as table:
+        table.write(held_out(environment, suites, params))
+
+
+def _within(environment: Environment, levels: Iterable[int]) -> list[int]:
+    return [level for level in levels if environment.levels is None or level in environment.levels]
+
+
+@stage()
+def advance_curriculum(
+    params: AdvanceParams,
+    curriculum: Input[Artifact],
+    results: Input[Dataset],
+    decision: Input[Artifact],
+    next_curriculum: Output[Artifact],
+) -> bool:
+    """Move the frontier past the levels that the champion has mastered; false when the target is reached."""
+    state = read_json(curriculum.path)
+    champion = "candidate" if read_json(decision.path)["promoted"] else "champion"
+    accuracy = accuracy_by_level(rows(results.path, ItemResult))[champion]
+    frontier = advanced(state["frontier"], accuracy, params.advance_at)
+    write_json(next_curriculum.path, {"frontier": frontier, "accuracy": {str(k): v for k, v in accuracy.items()}})
+    return frontier < params.target
+
+
+def next_levels(frontier: int, accuracy: Mapping[int, float], ahead: int, go_on_above: float) -> list[int]:
+    """The levels to propose: the one beyond the frontier, and each next one while the one before is accurate enough."""
+    levels = [frontier + 1]
+    while len(levels) < ahead and expected(levels[-1], accuracy) >= go_on_above:
+        levels.append(levels[-1] + 1)
+    return levels
+
+
+def expected(level: int, accuracy: Mapping[int, float]) -> float:
+    """The accuracy to reckon with: the level's own, or that of the last level below it that was evaluated, or 0."""
+    return accuracy.get(
+        level, next((accuracy[known] for known in sorted(accuracy, reverse=True) if known < level), 0.0)
+    )
+
+
+def advanced(frontier: int, accuracy: Mapping[int, float], at: float) -> int:
+    """The frontier after it moved past every level in a row that is accurate enough."""
+    while accuracy.get(frontier + 1, 0.0) >= at:
+        frontier += 1
+    return frontier
+
+
+def spread(last: int, number: int) -> list[int]:
+    """At most ``number`` levels from 1 to ``last``, evenly spread; the last one is always among them."""
+    if number >= last:
+        return list(range(1, last + 1))
+    return sorted({round(last - step * (last - 1) / max(number - 1, 1)) for step in range(number)})

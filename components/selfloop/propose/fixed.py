@@ -1,0 +1,74 @@
+"""``draw_tasks``: tasks of levels that stay the same, and ``check_progress``: whether another round is worth it."""
+
+from __future__ import annotations
+
+from statistics import fmean
+from typing import Literal, Self
+
+from kfp.dsl import Artifact, Dataset, Input, Output
+from pydantic import Field, model_validator
+
+from selfloop.artifacts import read_json, write_json
+from selfloop.environments import find_environment
+from selfloop.evaluate import accuracy_by_level
+from selfloop.policy import seed_of
+from selfloop.propose.items import ItemParams, held_out
+from selfloop.records import ItemResult, Task, rows, writing
+from selfloop.stage import Params, stage
+
+
+class DrawParams(ItemParams):
+    """Which levels, how many tasks and attempts, and whether each round has tasks of its own."""
+
+    environment: str = Field("addition", description="The taskset to draw from.")
+    levels: list[int] = Field([1], min_length=1, description="Levels of the tasks, and of the target suite.")
+    old_levels: list[int] = Field([], description="Levels of the old suite: what must not be lost.")
+    per_level: int = Field(1000, ge=1, description="Tasks of each level; a data set may hold fewer.")
+    attempts: int = Field(8, ge=1, description="Attempts at each task.")
+    draw: Literal["fresh", "same"] = Field("fresh", description="Each round draws its own tasks, or all the same.")
+    seed: int = Field(0, ge=0, description="Seed of the tasks.")
+
+    @model_validator(mode="after")
+    def _each_level_has_one_suite(self) -> Self:
+        twice = sorted(set(self.levels) & set(self.old_levels))
+        if twice:
+            raise ValueError(f"level {twice[0]} is among the levels and the old levels: name it in one of them")
+        return self
+
+
+class ProgressParams(Params):
+    """When the loop has done what it was run for, and when it has come to a halt."""
+
+    enough: float = Field(1.0, gt=0, le=1, description="Accuracy on the target suite at which the loop ends.")
+    patience: int = Field(3, ge=1, description="Rounds in a row without a promotion after which the loop ends.")
+
+
+@stage()
+def draw_tasks(params: DrawParams, tasks: Output[Dataset], items: Output[Dataset]) -> None:
+    """Draw tasks of the same levels each round, and the held-out items to judge the candidate on."""
+    environment = find_environment(params.environment)
+    number = params.round if params.draw == "fresh" else 0
+    with writing(tasks.path, Task) as table:
+        for level in params.levels:
+            drawn = environment.tasks(level, params.per_level, seed_of(params.seed, "tasks", number, level))
+            table.write([task._replace(suite="train", attempts=params.attempts) for task in drawn])
+    suites = dict.fromkeys(params.old_levels, "old") | dict.fromkeys(params.levels, "target")
+    with writing(items.path, Task) as table:
+        table.write(held_out(environment, suites, params, guarded=("target",)))
+
+
+@stage()
+def check_progress(
+    params: ProgressParams,
+    state: Input[Artifact],
+    results: Input[Dataset],
+    decision: Input[Artifact],
+    next_state: Output[Artifact],
+) -> bool:
+    """Note the champion's accuracy; false when it is enough, or when no candidate was promoted for too long."""
+    promoted = read_json(decision.path)["promoted"]
+    by_level = accuracy_by_level(rows(results.path, ItemResult), ("target",))
+    accuracy = by_level["candidate" if promoted else "champion"]
+    waited = 0 if promoted else read_json(state.path).get("waited", 0) + 1
+    write_json(next_state.path, {"accuracy": {str(k): v for k, v in accuracy.items()}, "waited": waited})
+    return fmean(accuracy.values()) < params.enough and waited < params.patience

@@ -1,0 +1,279 @@
+"""Programs in, outcomes out: a worker for each core drives an interpreter that forks a sandbox for each program."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from selfloop.errors import UserError
+from selfloop.sandbox.isolation import Way, is_unsafe, probe, unprotected
+from selfloop.sandbox.zygote import NOT_PYTHON, OUT_OF_MEMORY, pack, unpack
+
+Status = Literal["ok", "error", "timeout", "memory", "output", "syntax"]
+AHEAD = 8
+"""Programs that wait for each worker while the outcome of the first is not taken yet."""
+GRACE_SECONDS = 5.0
+"""How long after its time a program may still lack an outcome before its interpreter is given up."""
+PIECE = 65_536
+ATTEMPTS = 2
+"""How often a program is run whose interpreter is lost, which is no fault of the program."""
+
+
+class Limits(BaseModel):
+    """What one program may use. ``memory_bytes`` is of address space, for each of its processes and threads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    wall_s: float = Field(5.0, gt=0, description="Seconds from start to end.")
+    cpu_s: float = Field(5.0, gt=0, description="Seconds of processor time, rounded up to whole ones.")
+    memory_bytes: int = Field(512 * 2**20, ge=64 * 2**20, description="Address space of a process.")
+    disk_bytes: int = Field(16 * 2**20, ge=4096, description="What its private /tmp holds, and each of its files.")
+    files: int = Field(1000, ge=8, description="Files and folders in its private /tmp.")
+    output_bytes: int = Field(2**20, ge=1, description="Standard output, and standard error.")
+    answer_bytes: int = Field(2**17, ge=1, description="What all its calls return, written down.")
+    processes: int = Field(1, ge=1, description="Processes and threads at one time.")
+
+
+class Call(NamedTuple):
+    """A call of one of the program's functions, with plain values."""
+
+    function: str
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = {}
+
+
+class Program(NamedTuple):
+    """Source, what it reads on standard input, and the functions to call in it.
+
+    A program with calls runs as the module ``solution``, one without as ``__main__``.
+    """
+
+    source: str
+    stdin: str = ""
+    calls: Sequence[Call] = ()
+
+
+class Answer(NamedTuple):
+    """What the program says that a call returned, always a plain value; or why it returned nothing."""
+
+    value: Any
+    error: str = ""
+
+
+class Outcome(NamedTuple):
+    """How a program ended. ``answers`` has at most one for each call, in their order; nothing in it is to be trusted
+    but that it holds plain values.
+    """
+
+    status: Status
+    stdout: str
+    stderr: str
+    seconds: float
+    answers: tuple[Answer, ...] = ()
+
+
+class Sandbox:
+    """Workers that are ready to run programs; use it in ``with``, and in the thread that made it until it is left."""
+
+    def __init__(self, limits: Limits | None = None, workers: int | None = None) -> None:
+        """Raises ``UserError`` where programs cannot be kept apart, unless that was asked for."""
+        self.limits = limits or Limits()
+        way = unprotected() if is_unsafe() else probe()
+        # one more than cores: the kernel takes a while to take a namespace down
+        count = workers or len(os.sched_getaffinity(0)) + 1
+        self._workers = [_Worker(way) for _ in range(count)]
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._pool = ThreadPoolExecutor(count, "sandbox")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:
+            worker.stop()
+
+    def run(self, programs: Iterable[Program]) -> Iterator[Outcome]:
+        """Run programs side by side. Yields their outcomes in order."""
+        waiting: deque[Future[Outcome]] = deque()
+        for program in programs:
+            waiting.append(self._pool.submit(self._run, program))
+            if len(waiting) > AHEAD * len(self._workers):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+    def _run(self, program: Program) -> Outcome:
+        worker = self._idle.get()
+        try:
+            for _ in range(ATTEMPTS):
+                try:
+                    return worker.run(program, self.limits)
+                except _LostError:
+                    worker.restart()
+        finally:
+            self._idle.put(worker)
+        return Outcome("error", "", "the sandbox was lost", 0.0)
+
+
+def run_programs(
+    programs: Iterable[Program], limits: Limits | None = None, workers: int | None = None
+) -> Iterator[Outcome]:
+    """Run each program in a sandbox of its own, on all cores. Yields their outcomes in order.
+
+    Raises ``UserError`` where programs cannot be kept apart.
+    """
+    with Sandbox(limits, workers) as sandbox:
+        yield from sandbox.run(programs)
+
+
+class _LostError(Exception):
+    """A waiting interpreter died, or hangs: what became of its program is not known."""
+
+
+class _Worker:
+    """A waiting interpreter."""
+
+    def __init__(self, way: Way) -> None:
+        self._way, self._is_ready = way, False
+        self._process, self._control = way.start()
+
+    def stop(self) -> None:
+        self._control.close()
+        self._process.kill()
+        self._process.communicate()
+
+    def restart(self) -> None:
+        self.stop()
+        self._is_ready = False
+        self._process, self._control = self._way.start()
+
+    def run(self, program: Program, limits: Limits) -> Outcome:
+        if not self._is_ready:
+            self._await_ready()
+        theirs, ours = _descriptors(program)
+        try:
+            try:
+                socket.send_fds(self._control, [limits.model_dump_json().encode()], theirs)
+            finally:
+                for fd in theirs:
+                    os.close(fd)
+            ending, outputs, is_cut = self._collect(ours, limits)
+        except (ConnectionError, TimeoutError):
+            raise _LostError from None
+        finally:
+            for fd in ours:
+                os.close(fd)
+        stdout, stderr, answers = outputs
+        status = _status(ending, is_cut, limits)
+        said, complained = (text.decode("utf-8", "replace") for text in (stdout, stderr))
+        return Outcome(status, said, complained, ending["seconds"], _answers(answers, len(program.calls)))
+
+    def _await_ready(self) -> None:
+        try:
+            self._way.await_ready(self._process, self._control)
+        except OSError as error:
+            raise UserError(f"The sandbox does not start ({error}): look at the machine's memory and load.") from None
+        self._is_ready = True
+
+    def _collect(self, fds: list[int], limits: Limits) -> tuple[dict[str, Any], list[bytes], bool]:
+        """Read what the program writes until it has ended; one that writes too much is killed."""
+        kept: dict[int, list[bytes]] = {fd: [] for fd in fds}
+        room = dict(zip(fds, (limits.output_bytes, limits.output_bytes, limits.answer_bytes), strict=True))
+        ending: dict[str, Any] | None = None
+        poll, open_ = select.poll(), set(fds)
+        for fd in (*fds, self._control.fileno()):
+            poll.register(fd, select.POLLIN)
+        deadline = time.monotonic() + limits.wall_s + GRACE_SECONDS
+        while ending is None or open_:
+            ready = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            if not ready:
+                raise TimeoutError
+            for fd, _ in ready:
+                if fd not in room:
+                    message = self._control.recv(4096)
+                    if not message:
+                        raise ConnectionError
+                    ending = json.loads(message)
+                    poll.unregister(fd)
+                    continue
+                piece = os.read(fd, PIECE)
+                kept[fd].append(piece[: max(0, room[fd])])
+                was, room[fd] = room[fd], room[fd] - len(piece)
+                if was >= 0 > room[fd] and ending is None:
+                    self._control.send(b"kill")
+                if not piece:
+                    poll.unregister(fd)
+                    open_.discard(fd)
+        return ending, [b"".join(kept[fd]) for fd in fds], min(room.values()) < 0
+
+
+def _descriptors(program: Program) -> tuple[list[int], list[int]]:
+    """The program's descriptors (input, output, error, request, answers), and the ends of them that are read here."""
+    calls = [
+        (name, list(map(pack, args)), {key: pack(value) for key, value in kwargs.items()})
+        for name, args, kwargs in program.calls
+    ]
+    request = json.dumps({"source": program.source, "calls": calls}).encode()
+    stdin, asked = _file(program.stdin.encode("utf-8", "surrogatepass")), _file(request)
+    pipes = [os.pipe() for _ in range(3)]
+    (_, out), (_, err), (_, answers) = pipes
+    return [stdin, out, err, asked, answers], [read for read, _ in pipes]
+
+
+def _file(content: bytes) -> int:
+    fd = os.memfd_create("program")
+    with open(fd, "wb", closefd=False) as file:
+        file.write(content)
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _status(ending: Mapping[str, Any], is_cut: bool, limits: Limits) -> Status:
+    if is_cut:
+        return "output"
+    # the kernel counts the processor time that ends a program in ticks, and what it used exactly
+    is_spent = ending["code"] == -signal.SIGKILL and ending["cpu_s"] > limits.cpu_s / 2
+    if ending["late"] or is_spent:
+        return "timeout"
+    named: dict[int, Status] = {0: "ok", OUT_OF_MEMORY: "memory", NOT_PYTHON: "syntax"}
+    return named.get(ending["code"], "error")
+
+
+def _answers(written: bytes, expected: int) -> tuple[Answer, ...]:
+    """The answers to the calls, in order; none at all where there is anything else among them."""
+    lines = written.split(b"\n")[:-1]
+    if len(lines) > expected:
+        return ()
+    try:
+        return tuple(_answer(json.loads(line), number) for number, line in enumerate(lines))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
+        return ()
+
+
+def _answer(told: Any, number: int) -> Answer:
+    if type(told["call"]) is not int or told["call"] != number or len(told) != 2:
+        raise ValueError("answers are out of order")
+    if "missing" in told:
+        return Answer(None, f"no function {_readable(told['missing'])}")
+    if "error" in told:
+        return Answer(None, _readable(told["error"]))
+    return Answer(unpack(told["value"]))
+
+
+def _readable(text: object) -> str:
+    """A short text that can be stored."""
+    return str(text)[:200].encode("utf-8", "replace").decode()

@@ -1,0 +1,203 @@
+"""The contract of a verifier: what it is given, and what it must give."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from selfloop.environments import Environment
+from selfloop.errors import UserError
+from selfloop.records import Rollout, read
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfloop.generate.engines import Engine
+    from selfloop.policy import Policy
+    from selfloop.verify.verify import VerifyParams
+
+    Judged = tuple[pa.Array, pa.Array, pa.Array]
+    """``ok`` (bool, null for no opinion), ``score`` (float) and ``reason`` (string), a row each."""
+    Verifier = Callable[[pa.RecordBatch, pa.RecordBatch, "Context"], Judged]
+else:
+    Judged, Verifier = tuple, Callable
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+def asks_policy(verifier: V) -> V:
+    """Mark a verifier that asks a policy, ``context.policy``: it belongs into the stage ``judge_rollouts``."""
+    verifier.asks_policy = True  # type: ignore[attr-defined]
+    return verifier
+
+
+@dataclass
+class Timings:
+    """How long judging took. What is judged many at once counts as equally long a row; ``timeouts`` were cut off."""
+
+    seconds: float = 0.0
+    slowest: float = 0.0
+    timeouts: int = 0
+
+
+class Context:
+    """What a verifier may look at beyond its batch, and where it notes what it met.
+
+    ``rollouts`` are all of the round: a table's directory, or batches in memory. ``notes`` are counts that the report
+    shows, such as answers of a judge that cannot be read.
+    """
+
+    def __init__(
+        self,
+        params: VerifyParams,
+        environment: Environment,
+        rollouts: Path | Iterable[pa.RecordBatch],
+        policy: Policy | Engine | None = None,
+    ) -> None:
+        self.params, self.environment, self._rollouts, self._policy = params, environment, rollouts, policy
+        self.notes: Counter[str] = Counter()
+        self.timings = Timings()
+        self.unread = ""
+
+    @property
+    def policy(self) -> Policy | Engine:
+        """The policy to ask. Raises ``UserError`` where there is none."""
+        if self._policy is None:
+            raise UserError(
+                f"The verifier '{self.params.verifier}' asks a policy, and it was given none: use the stage "
+                "judge_rollouts, which takes one."
+            )
+        return self._policy
+
+    @cached_property
+    def longest(self) -> dict[int, int]:
+        """The length of the longest completion of each level, over all rollouts of the round."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        found: dict[int, int] = {}
+        place = self._rollouts
+        for batch in read(place, Rollout, ["level", "completion"]) if isinstance(place, Path) else place:
+            lengths = pa.table({"level": batch["level"], "length": pc.utf8_length(batch["completion"])})
+            for row in lengths.group_by("level").aggregate([("length", "max")]).to_pylist():
+                found[row["level"]] = max(found.get(row["level"], 0), row["length_max"])
+        return found
+
+    def answers(self, rollouts: pa.RecordBatch) -> pa.Array:
+        """What votes are counted on: the answer in each completion, in the environment's one form."""
+        import pyarrow as pa
+
+        answer_of = self.environment.answer_of
+        if type(self.environment).answer_of is Environment.answer_of:
+            return rollouts["completion"]
+        encoded = rollouts["completion"].dictionary_encode()
+        found = pa.array([answer_of(text) for text in encoded.dictionary.to_pylist()], pa.string())
+        return found.take(encoded.indices)
+
+    def read_answers(self, texts: Sequence[str], values: Sequence[object]) -> None:
+        """Note how many of a judge's answers could be read: those whose value is not ``None``."""
+        unread = [text for text, value in zip(texts, values, strict=True) if value is None]
+        self.notes["answers"] += len(texts)
+        self.notes["answers that cannot be read"] += len(unread)
+        self.unread = self.unread or next(iter(unread), "")
+
+    def check_answers(self) -> None:
+        """Refuse a judge of which not one answer could be read."""
+        asked = self.notes["answers"]
+        if asked and self.notes["answers that cannot be read"] == asked:
+            raise UserError(
+                f"Not one of the {asked} answers that the verifier '{self.params.verifier}' got from its policy can be "
+                f"read, such as {self.unread[:80]!r}: use a policy that can do what it is asked, or another verifier."
+            )
+
+
+def called(name: str, verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+    """What a verifier says of a batch, checked. Raises ``UserError`` where it fails or breaks the contract."""
+    timings, began = context.timings, perf_counter()
+    before, slowest = timings.seconds, timings.slowest
+    try:
+        given = verifier(rollouts, tasks, context)
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        where = _failing(verifier, rollouts, tasks, context)
+        raise UserError(
+            f"The verifier '{name}' failed on {where} ({what}): mend it, or have it say so as a verdict."
+        ) from error
+    spent = perf_counter() - began
+    timings.seconds = before + spent  # what it called in turn is part of it
+    if timings.slowest == slowest and rollouts.num_rows:  # it did not time each item by itself
+        timings.slowest = max(slowest, spent / rollouts.num_rows)
+    return _checked(name, given, rollouts.num_rows)
+
+
+def ended(rollouts: pa.RecordBatch, ok: pa.Array, score: pa.Array, reason: pa.Array) -> Judged:
+    """The same where the policy ended its completion by itself; what it did not end is wrong."""
+    import pyarrow.compute as pc
+
+    finished = rollouts["finished"]
+    return (
+        pc.if_else(finished, ok, False),
+        pc.if_else(finished, score, 0.0),
+        pc.if_else(finished, reason, "no end token"),
+    )
+
+
+def _failing(verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> str:
+    """The first task on whose rollouts alone a verifier fails as well; asking a policy again would cost too much."""
+    import pyarrow.compute as pc
+
+    names = pc.unique(rollouts["task"]).to_pylist()
+    for name in [] if getattr(verifier, "asks_policy", False) else names:
+        mine = pc.equal(rollouts["task"], name)
+        try:
+            verifier(rollouts.filter(mine), tasks.filter(mine), context)
+        except Exception:
+            return f"the rollouts of task '{name}'"
+    return f"the rollouts of the tasks '{names[0]}' to '{names[-1]}'" if names else "a batch without rollouts"
+
+
+def _checked(name: str, given: object, rows: int) -> Judged:
+    import pyarrow.compute as pc
+
+    if not isinstance(given, tuple) or len(given) != 3:
+        what = f"{type(given).__name__}{f' of {len(given)}' if isinstance(given, tuple) else ''}"
+        raise UserError(f"The verifier '{name}' gave {what}: let it give a tuple (ok, score, reason).")
+    columns = []
+    for what, values in zip(("ok", "score", "reason"), given, strict=True):
+        column = _column(name, what, values)
+        if len(column) != rows:
+            raise UserError(
+                f"The verifier '{name}' gave {len(column)} rows of '{what}' for {rows} rollouts: let it give one each."
+            )
+        if what != "ok" and column.null_count:
+            raise UserError(f"The verifier '{name}' gave a '{what}' that is missing: only 'ok' may be.")
+        columns.append(column)
+    if not pc.all(pc.is_finite(columns[1])).as_py() and rows:
+        raise UserError(f"The verifier '{name}' gave a score that is not a finite number: let it give one.")
+    return columns[0], columns[1], columns[2]
+
+
+def _column(name: str, what: str, values: Any) -> pa.Array:
+    import pyarrow as pa
+
+    kinds: dict[str, tuple[Any, Callable[[pa.DataType], bool], str]] = {
+        "ok": (pa.bool_(), pa.types.is_boolean, "bool, or null where it has no opinion"),
+        "score": (pa.float64(), lambda t: pa.types.is_floating(t) or pa.types.is_integer(t), "a number"),
+        "reason": (pa.string(), lambda t: pa.types.is_string(t) or pa.types.is_large_string(t), "text"),
+    }
+    kind, fits, wanted = kinds[what]
+    try:
+        column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+        raise UserError(f"The verifier '{name}' gave a '{what}' that is no column: let it be {wanted}.") from None
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if not fits(column.type) and not pa.types.is_null(column.type):
+        raise UserError(f"The verifier '{name}' gave '{what}' as {column.type}: let it be {wanted}.")
+    return column.cast(kind)

@@ -1,0 +1,17 @@
+"""``exact``: the environment's own check."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from selfloop.verify.contract import ended
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfloop.verify.contract import Context, Judged
+
+
+def exact(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+    """What the environment says; a completion that the policy did not end is wrong."""
+    return ended(rollouts, *context.environment.check_batch(tasks, rollouts["completion"]))

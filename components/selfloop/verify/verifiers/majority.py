@@ -1,0 +1,36 @@
+"""``majority``: a vote among the attempts at a task, a label-free filter of Lee et al. (arXiv:2502.01612)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfloop.verify.contract import Context, Judged
+
+
+def majority(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+    """Good is what a large enough share of the attempts at the same task say; a lone attempt has no majority.
+
+    Votes are counted on the answers where the environment tells an answer from the rest of a completion. The score is
+    the share of the attempts that agree.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    said = pc.binary_join_element_wise(rollouts["task"], context.answers(rollouts), "\n")
+    votes, attempts = frequency(said), frequency(rollouts["task"])
+    share = pc.divide(pc.cast(votes, pa.float64()), attempts)
+    ok = pc.and_(
+        pc.and_(pc.greater_equal(share, context.params.agreement), rollouts["finished"]), pc.greater(attempts, 1)
+    )
+    return ok, share, pc.if_else(ok, "majority", "no majority")
+
+
+def frequency(values: pa.Array) -> pa.Array:
+    """How often each value occurs, row by row."""
+    import pyarrow.compute as pc
+
+    counted = pc.value_counts(values)
+    return counted.field("counts").take(pc.index_in(values, counted.field("values")))

@@ -1,0 +1,99 @@
+"""``reward-model``: a learned reward model, a classifier with one output (safetensors weights only)."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from selfloop.errors import UserError
+from selfloop.verify.contract import ended
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from transformers import PreTrainedTokenizerBase
+
+    from selfloop.verify.contract import Context, Judged
+
+
+def reward_model(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+    """The score is the model's reward through the logistic function, from 0 to 1; good is one of at least
+    ``threshold``. Models that are trained on pairs fix no zero: choose the threshold by the audit.
+    """
+    import pyarrow as pa
+
+    model, tokenizer = loaded(context.params.reward_model)
+    texts = as_texts(tokenizer, tasks["prompt"].to_pylist(), rollouts["completion"].to_pylist())
+    scores = rewards(model, tokenizer, texts, context.params.batch_size)
+    ok = [score >= context.params.threshold for score in scores]
+    reasons = ["rewarded" if good else "not rewarded" for good in ok]
+    return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
+
+
+def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], completions: Sequence[str]) -> list[str]:
+    """Prompts with their completions: as a chat where the model has a template for it, else one behind the other."""
+    if tokenizer.chat_template is None:
+        return [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
+    chats = [
+        [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]
+    return list(tokenizer.apply_chat_template(chats, tokenize=False))
+
+
+def rewards(model: Any, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int) -> list[float]:
+    """The reward of each text through the logistic function; texts of like length are scored together."""
+    import torch
+
+    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    order = sorted(range(len(texts)), key=lambda row: len(encoded[row]))
+    found = [0.0] * len(texts)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        padded = tokenizer.pad({"input_ids": [encoded[row] for row in rows]}, padding_side="right", return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(**padded.to(model.device)).logits[:, 0].float().sigmoid().cpu().tolist()
+        for row, score in zip(rows, logits, strict=True):
+            found[row] = score
+    return found
+
+
+@lru_cache(maxsize=1)
+def loaded(source: str) -> tuple[Any, PreTrainedTokenizerBase]:
+    """The reward model at a source. Raises ``UserError`` where it has no weights as safetensors, or several outputs."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    from selfloop.policy import check_policy, device, settle_threads
+
+    disable_progress_bar()
+    with _directory(source) as place:
+        check_policy(place)
+        config = AutoConfig.from_pretrained(place, local_files_only=True)
+        if config.num_labels != 1 or not any("SequenceClassification" in each for each in config.architectures or ()):
+            raise UserError(f"{source} is no reward model: it must be a sequence classifier with one output.")
+        model = AutoModelForSequenceClassification.from_pretrained(place, use_safetensors=True, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    settle_threads(model)
+    return model.eval().to(device()), tokenizer
+
+
+@contextmanager
+def _directory(source: str) -> Iterator[Path]:
+    """Where a source's files lie: its own directory, or one that they are fetched into for as long as it takes."""
+    from kfp.dsl import Model
+
+    from selfloop.policy import FetchParams, fetch_policy
+
+    if Path(source).is_dir():
+        yield Path(source)
+        return
+    with tempfile.TemporaryDirectory() as place:
+        fetch_policy.function(FetchParams(source=source), policy=Model(uri=place))
+        yield Path(place)

@@ -1,0 +1,133 @@
+"""math-verify in selfloop's killable processes against a plain serial loop of the library, on the same items.
+
+The items are a task's answer and a completion as models write them: integers, fractions, decimals, LaTeX expressions,
+intervals and sets, two of three right; every pair is another one, so that no cache answers. The serial loop calls
+``parse`` and ``verify`` as the library's documentation does, with its own time limits. Both begin warm: what they
+import is imported before the clock runs. Both arms must say the same of every item.
+
+Target: at least 1.5 times the serial loop on two cores.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from functools import partial
+
+from math_verify import parse, verify
+from measuring import in_turns, publish, ratios, seconds, show, spread, wants_small
+from selfloop.verify.verifiers.math_verify import TARGET, WARM
+from selfloop.verify.workers import Pool
+
+REPEATS = 7
+WORKERS = 2
+
+Pair = tuple[str, str]
+
+
+def pairs(number: int) -> list[Pair]:
+    """Answers and completions, the same for the same number."""
+    rng = random.Random(0)
+    return [KINDS[place % len(KINDS)](rng, place % 3 != 0) for place in range(number)]
+
+
+def integer(rng: random.Random, right: bool) -> Pair:
+    """A number at the end of some text."""
+    value = rng.randrange(10**6)
+    return str(value), f"We add them up. The final answer is {value + (not right):,}."
+
+
+def fraction(rng: random.Random, right: bool) -> Pair:
+    """A fraction, said as another one."""
+    a, b, factor = rng.randrange(1, 99), rng.randrange(100, 999), rng.randrange(2, 9)
+    return f"{a}/{b}", rf"So the share is \boxed{{\frac{{{a * factor}}}{{{b * factor + (not right)}}}}}."
+
+
+def decimal(rng: random.Random, right: bool) -> Pair:
+    """A decimal against LaTeX."""
+    value = rng.randrange(1, 10**5)
+    return f"{value / 1000}", rf"It is $\frac{{{value + (not right)}}}{{1000}}$."
+
+
+def expression(rng: random.Random, right: bool) -> Pair:
+    """A product against the sum that it is."""
+    a, b = rng.randrange(2, 99), rng.randrange(2, 99)
+    return rf"$x^2+{a + b}x+{a * b}$", rf"Factored: $(x+{a})(x+{b + (not right)})$"
+
+
+def interval(rng: random.Random, right: bool) -> Pair:
+    """An interval with or without its end."""
+    low, width = rng.randrange(-99, 99), rng.randrange(1, 99)
+    return f"$({low},{low + width}]$", f"All of $({low},{low + width}{']' if right else ')'}$ do."
+
+
+def finite(rng: random.Random, right: bool) -> Pair:
+    """A set in another order."""
+    values = rng.sample(range(1000), 4)
+    said = [*values[::-1][: 4 if right else 3]]
+    return rf"$\{{{','.join(map(str, values))}\}}$", rf"They are $\{{{','.join(map(str, said))}\}}$"
+
+
+KINDS = (integer, fraction, decimal, expression, interval, finite)
+
+
+def serial(items: list[Pair]) -> list[bool]:
+    """A plain loop."""
+    return [verify(parse(answer), parse(completion)) for answer, completion in items]
+
+
+def pooled(pool: Pool, items: list[Pair]) -> list[bool]:
+    """The same in killable processes."""
+    return [outcome.value == "right" for outcome in pool.map(items)]
+
+
+def timed(work: partial[list[bool]], said: list[list[bool]]) -> float:
+    """Seconds of one arm; what it says is kept."""
+    began = time.perf_counter()
+    said.append(work())
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure, print, write."""
+    small = wants_small(__doc__)
+    items = pairs(60 if small else 1200)
+    pool = Pool(TARGET, WORKERS, time_limit=5.0, memory_limit=1024, warm=WARM)
+    warm = pairs(12)
+    serial(warm), pooled(pool, warm * WORKERS)
+    said: list[list[bool]] = []
+    arms = {
+        "serial loop": partial(timed, partial(serial, items), said),
+        f"{WORKERS} killable processes": partial(timed, partial(pooled, pool, items), said),
+    }
+    took = in_turns(arms, 2 if small else REPEATS)
+    assert all(each == said[0] for each in said), "the arms do not agree"
+    plain, ours = took.values()
+    faster = ratios(plain, ours)
+    one = Pool(TARGET, 1, time_limit=1.0, memory_limit=1024, warm=WARM)
+    one.map(warm)
+    cut = seconds(partial(one.map, [("3", "$9^{9^{9^{9}}}$"), ("3", "3")]))
+    for each in (pool, one):
+        each.close()
+    rows = [(name, str(spread(len(items) / s for s in values))) for name, values in took.items()]
+    show(
+        f"{len(items)} answers, median of {len(plain)} (lowest–highest), {os.cpu_count()} cores",
+        ["what", "answers/s"],
+        [*rows, ("ratio, paired", str(faster)), ("a limit of 1 s, a kill and the next answer", f"{cut:.2f} s")],
+    )
+    numbers = {
+        "items": len(items),
+        "right": sum(said[0]),
+        "workers": WORKERS,
+        "answers_per_second": {name: spread(len(items) / s for s in values)._asdict() for name, values in took.items()},
+        "ratio": faster._asdict(),
+        "ratios": [a / b for a, b in zip(plain, ours, strict=True)],
+        "seconds_of_a_cut_and_the_next": cut,
+        "target": 1.5,
+    }
+    publish("verifiers", small, numbers)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from kfp.dsl import Artifact, Dataset
+from selfloop.environments import Environment, find_environment
+from selfloop.environments.dataset import level_of
+from selfloop.errors import UserError
+from selfloop.propose import BaseParams, DrawParams, draw_base, draw_tasks
+from selfloop.records import Example, Task, rows, to_batch
+
+ROWS = [{"question": f"What is {n} plus {n}?", "final": 2 * n, "grade": f"Level {n % 3 + 1}"} for n in range(48)]
+COLUMNS = "prompt=question&answer=final&level=grade&check=number"
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+
+def write(place: Path, rows: list[dict[str, object]]) -> Path:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if place.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), place)
+    elif place.suffix == ".csv":
+        lines = [",".join(map(str, row.values())) for row in rows]
+        place.write_text("\n".join([",".join(rows[0]), *lines]) + "\n")
+    elif place.suffix == ".json":
+        place.write_text(json.dumps(rows))
+    else:
+        place.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return place
+
+
+def opened(place: Path, query: str = COLUMNS) -> Environment:
+    return find_environment(f"dataset:{place}?{query}")
+
+
+def everything(environment: Environment, levels: range = range(1, 4)) -> tuple[set[str], set[str]]:
+    drawn, kept = (
+        {task.prompt for level in levels for task in draw(level, 100, seed=1)}
+        for draw in (environment.tasks, environment.held_out)
+    )
+    return drawn, kept
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
+def test_a_file_of_any_kind_is_an_environment(tmp_path: Path, suffix: str) -> None:
+    environment = opened(write(tmp_path / f"sums.{suffix}", ROWS))
+    drawn, kept = everything(environment)
+    assert (len(drawn), len(kept)) == (42, 6)
+    assert environment.levels == range(1, 4)
+    [task] = environment.tasks(2, 1, seed=3)
+    number = int(task.prompt.split()[2])
+    assert (task.level, task.answer) == (number % 3 + 1, str(2 * number))
+    assert task.prompt.endswith("put the final answer in \\boxed{}.")
+    assert environment.check(task, environment.written(task)).ok
+    assert environment.check(task, str(2 * number)).ok
+    assert not environment.check(task, f"\\boxed{{{2 * number + 1}}}").ok
+
+
+def test_rows_held_out_are_never_tasks_whatever_the_seed_and_the_order_of_the_rows(tmp_path: Path) -> None:
+    drawn, kept = everything(opened(write(tmp_path / "a" / "sums.jsonl", ROWS)))
+    assert not drawn & kept
+    assert (drawn, kept) == everything(opened(write(tmp_path / "b" / "sums.jsonl", ROWS[::-1])))
+
+
+def test_a_split_of_its_own_is_held_out_and_what_stands_in_both_is_not_trained_on(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", ROWS[:40])
+    write(tmp_path / "test.jsonl", ROWS[36:])
+    drawn, kept = everything(opened(tmp_path))
+    assert (len(drawn), len(kept)) == (36, 12)
+    assert not drawn & kept
+
+
+def test_the_splits_can_be_named(tmp_path: Path) -> None:
+    write(tmp_path / "validation.jsonl", ROWS[:6])
+    write(tmp_path / "test.jsonl", ROWS[6:12])
+    drawn, kept = everything(opened(tmp_path, f"{COLUMNS}&split=test&held_out=validation"))
+    assert {int(prompt.split()[2]) for prompt in drawn} == set(range(6, 12))
+    assert {int(prompt.split()[2]) for prompt in kept} == set(range(6))
+
+
+def test_rows_are_drawn_once_each_and_where_there_are_fewer_all_with_a_word(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    environment = opened(write(tmp_path / "sums.jsonl", ROWS))
+    some, all_, others = (environment.tasks(1, n, seed) for n, seed in ((5, 7), (100, 7), (5, 8)))
+    assert len({task.prompt for task in all_}) == len(all_) == 14
+    assert [task.prompt for task in some] == [task.prompt for task in all_[:5]]
+    assert [task.prompt for task in some] != [task.prompt for task in others]
+    assert f"{tmp_path}/sums.jsonl has 14 train tasks of level 1, fewer than the 100 asked for." in caplog.messages
+    ids = [task.id for task in (*all_, *others, *environment.held_out(1, 5, 7))]
+    assert len(set(ids)) == len(ids)
+
+
+def test_without_a_column_of_levels_there_is_one_and_completions_are_compared_with_the_whole_answer(
+    tmp_path: Path,
+) -> None:
+    place = write(tmp_path / "capitals.jsonl", [{"prompt": f"Capital {n}?", "answer": f"City {n}"} for n in range(9)])
+    environment = find_environment(f"dataset:{place}")
+    assert environment.levels is None
+    [task] = environment.tasks(1, 1, seed=0)
+    assert task.prompt == f"Capital {task.answer.split()[1]}?"
+    assert environment.written(task) == task.answer
+    assert environment.check(task, task.answer).ok
+    assert not environment.check(task, task.answer + "0").ok
+
+
+def test_the_instruction_can_be_ones_own_or_none(tmp_path: Path) -> None:
+    place = write(tmp_path / "sums.jsonl", ROWS)
+    bare, own = (opened(place, f"{COLUMNS}&instruction={text}") for text in ("", "Just+the+number%21"))
+    assert bare.tasks(1, 1, 0)[0].prompt.endswith("?")
+    assert own.tasks(1, 1, 0)[0].prompt.endswith("?\n\nJust the number!")
+
+
+def test_check_and_check_batch_agree(tmp_path: Path) -> None:
+    environment = opened(write(tmp_path / "sums.jsonl", ROWS))
+    tasks = environment.tasks(1, 3, seed=0)
+    completions = [environment.written(tasks[0]), environment.written(tasks[0]), ""]
+    columns = environment.check_batch(to_batch(Task, tasks), pa.array(completions))
+    grades = [environment.check(task, text) for task, text in zip(tasks, completions, strict=True)]
+    assert list(zip(*(column.to_pylist() for column in columns), strict=True)) == grades
+    assert [grade.ok for grade in grades] == [True, False, False]
+
+
+def test_a_loop_draws_tasks_and_items_of_different_rows(tmp_path: Path) -> None:
+    name = f"dataset:{write(tmp_path / 'sums.jsonl', ROWS)}?{COLUMNS}"
+    tasks, items = (Dataset(uri=str(tmp_path / output)) for output in ("tasks", "items"))
+    draw_tasks(DrawParams(environment=name, levels=[1, 2], per_level=100, items_per_level=12), tasks=tasks, items=items)
+    drawn, judged = ({row.prompt for row in rows(table.path, Task)} for table in (tasks, items))
+    assert (len(drawn), len(judged)) == (28, 4)
+    assert not drawn & judged
+
+
+def test_a_base_policy_is_shown_answers_as_they_are_asked_for(tmp_path: Path) -> None:
+    name = f"dataset:{write(tmp_path / 'sums.jsonl', ROWS)}?{COLUMNS}"
+    outputs = {output: Dataset(uri=str(tmp_path / output)) for output in ("examples", "held_out", "kept")}
+    draw_base(
+        BaseParams(environment=name, levels=1, per_level=9),
+        **outputs,
+        curriculum=Artifact(uri=str(tmp_path / "curriculum")),
+    )
+    examples, kept = (list(rows(outputs[table].path, Example)) for table in ("examples", "held_out"))
+    assert all(example.completion.startswith("\\boxed{") for example in examples + kept)
+    assert not {example.prompt for example in examples} & {example.prompt for example in kept}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "query", "sentence"),
+    [
+        ("a.jsonl", '{"question": "a", "final": 1}', "", "has no column 'prompt': its columns are question, final."),
+        ("a.jsonl", '{"prompt": "a", "answer": 1}', "level=hard", "has no column 'hard'"),
+        ("a.jsonl", '{"prompt": "a", "answer": "b"}\n{"prompt":', "", "a.jsonl: line 2 is not JSON"),
+        ("a.jsonl", "", "", "a.jsonl is empty: give it rows, or take it away."),
+        ("a.csv", "prompt,answer\n", "", "a.csv cannot be read as a data set: it holds no rows."),
+        (
+            "a.jsonl",
+            '{"prompt": "a", "answer": "b"}\n{"prompt": "c"}',
+            "",
+            "row 2 has no text or number in column 'ans",
+        ),
+        ("a.jsonl", '{"prompt": ["a"], "answer": "b"}', "", "row 1 has no text or number in column 'prompt'"),
+        ("a.jsonl", '{"prompt": "a", "answer": "b"}', "level=answer", "the level of row 1 is 'b': levels are whole"),
+        ("a.jsonl", '{"prompt": "a", "answer": "b"}', "split=dev", "There is no split of"),
+        ("a.jsonl", '{"prompt": "a", "answer": "b"}', "held_out=dev", "There is no split of"),
+        ("a.jsonl", '{"prompt": "a", "answer": "b"}', "promt=a", "did you mean 'prompt'?"),
+        (
+            "a.jsonl",
+            '{"prompt": "a", "answer": "b"}',
+            "check=nearly",
+            "Parameter 'check' of dataset cannot be 'nearly'",
+        ),
+        ("a.parquet", "no Parquet", "", "a.parquet cannot be read as a data set: "),
+        ("a.txt", "words", "", "a.txt is none of .jsonl, .json, .parquet, .csv"),
+    ],
+)
+def test_data_that_cannot_be_used_is_refused_in_a_sentence(
+    tmp_path: Path, name: str, text: str, query: str, sentence: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as refused:
+        opened(tmp_path / name, query).tasks(1, 1, seed=0)
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("place", ["nowhere.jsonl", "./nowhere", "/no/where", "nowhere", "a/b/c"])
+def test_a_place_that_holds_nothing_is_refused_at_once(place: str) -> None:
+    with pytest.raises(UserError, match=f"There is no data set at {place}: give a file, a folder, or an id of the Hub"):
+        find_environment(f"dataset:{place}")
+
+
+def test_a_family_needs_a_place_and_an_empty_folder_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="dataset is a family"):
+        find_environment("dataset")
+    with pytest.raises(UserError, match="doesn't contain any data files"):
+        opened(tmp_path).tasks(1, 1, seed=0)
+
+
+def test_a_level_without_rows_and_data_too_small_to_hold_any_out_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"has no train tasks of level 7: it has some of level 1, 2, 3\."):
+        opened(write(tmp_path / "sums.jsonl", ROWS)).tasks(7, 1, seed=0)
+    with pytest.raises(UserError, match="has no held-out tasks: give it more rows"):
+        opened(write(tmp_path / "one.jsonl", ROWS[:1])).held_out(1, 1, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("value", "level"), [(3, 3), ("3", 3), ("Level 3", 3), ("Level ?", None), (None, None), ("", None)]
+)
+def test_a_level_is_a_number_or_ends_in_one(value: object, level: int | None) -> None:
+    assert level_of(value) == level

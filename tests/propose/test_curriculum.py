@@ -1,0 +1,325 @@
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from kfp.dsl import Artifact, Dataset
+from selfloop.artifacts import manifest_of, read_json
+from selfloop.environments.addition import Addition
+from selfloop.errors import UserError
+from selfloop.propose import AdvanceParams, BaseParams, ProposeParams, advance_curriculum, draw_base, propose_tasks
+from selfloop.propose.curriculum import advanced, expected, next_levels, spread
+from selfloop.propose.items import RESERVED, held_out
+from selfloop.records import Example, ItemResult, Task, rows
+from selfloop.stage import validated
+
+from ..conftest import sealed_table, sealed_value
+
+frontiers = st.integers(1, 40)
+shares = st.floats(0, 1)
+accuracies = st.dictionaries(st.integers(1, 50), shares, max_size=20)
+
+
+@given(frontiers, accuracies, st.integers(1, 12), shares)
+def test_the_next_levels_follow_the_frontier_without_a_gap(
+    frontier: int, accuracy: dict[int, float], ahead: int, go_on_above: float
+) -> None:
+    levels = next_levels(frontier, accuracy, ahead, go_on_above)
+    assert levels == list(range(frontier + 1, frontier + 1 + len(levels)))
+    assert 1 <= len(levels) <= ahead
+
+
+@given(frontiers, accuracies, st.integers(1, 12), shares)
+def test_a_level_follows_exactly_where_the_one_before_is_accurate_enough(
+    frontier: int, accuracy: dict[int, float], ahead: int, go_on_above: float
+) -> None:
+    levels = next_levels(frontier, accuracy, ahead, go_on_above)
+    assert all(expected(level, accuracy) >= go_on_above for level in levels[:-1])
+    assert len(levels) == ahead or expected(levels[-1], accuracy) < go_on_above
+
+
+@given(frontiers, accuracies, st.integers(1, 11), shares)
+def test_looking_further_ahead_takes_no_level_away(
+    frontier: int, accuracy: dict[int, float], ahead: int, go_on_above: float
+) -> None:
+    near, far = (next_levels(frontier, accuracy, number, go_on_above) for number in (ahead, ahead + 1))
+    assert far[: len(near)] == near
+
+
+@given(accuracies, st.integers(0, 60))
+def test_the_accuracy_to_reckon_with_is_that_of_the_nearest_level_not_above(
+    accuracy: dict[int, float], level: int
+) -> None:
+    known = [accuracy[lower] for lower in range(level, 0, -1) if lower in accuracy]
+    assert expected(level, accuracy) == (known[0] if known else 0.0)
+
+
+@given(frontiers, accuracies, st.floats(0, 1, exclude_min=True))
+def test_the_frontier_moves_past_every_level_in_a_row_that_is_mastered(
+    frontier: int, accuracy: dict[int, float], at: float
+) -> None:
+    moved = advanced(frontier, accuracy, at)
+    assert moved >= frontier
+    assert all(accuracy[level] >= at for level in range(frontier + 1, moved + 1))
+    assert accuracy.get(moved + 1, 0.0) < at
+    assert advanced(moved, accuracy, at) == moved
+
+
+@given(st.integers(1, 200), st.integers(1, 30))
+def test_levels_are_spread_evenly_from_the_first_to_the_last(last: int, number: int) -> None:
+    levels = spread(last, number)
+    assert len(levels) == min(number, last)
+    assert levels == sorted(set(levels))
+    assert levels[-1] == last
+    assert levels[0] == 1 or number == 1
+    gaps = [after - before for before, after in pairwise(levels)]
+    assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_the_base_data_covers_its_levels_and_begins_the_loops_state(tmp_path: Path) -> None:
+    tables = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "held_out", "kept")}
+    curriculum = Artifact(uri=str(tmp_path / "curriculum"))
+    draw_base(BaseParams(levels=6, per_level=20, held_out_per_level=10, seed=3), **tables, curriculum=curriculum)
+    examples, held_out, kept = (list(rows(table.path, Example)) for table in tables.values())
+    assert Counter(example.level for example in examples) == dict.fromkeys(range(1, 7), 20)
+    assert Counter(example.level for example in held_out) == dict.fromkeys(range(1, 7), 10)
+    assert kept == []
+    assert read_json(curriculum.path) == {"frontier": 6, "accuracy": {}}
+    for example in (*examples, *held_out):
+        a, b = example.prompt.removesuffix("=").split("+")
+        assert int(example.completion[::-1]) == int(a[::-1]) + int(b[::-1])
+        assert example.round == 0
+    assert not {e.prompt for e in examples if e.level >= 5} & {e.prompt for e in held_out}
+
+
+def proposed(place: Path, frontier: int, accuracy: dict[int, float], **params: Any) -> tuple[list[Task], list[Task]]:
+    """The tasks and the items of one round."""
+    place.mkdir()
+    state = {"frontier": frontier, "accuracy": {str(level): value for level, value in accuracy.items()}}
+    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
+    curriculum = sealed_value(place / "curriculum", state)
+    propose_tasks(ProposeParams(**params), curriculum=curriculum, tasks=tasks, items=items)
+    return list(rows(tasks.path, Task)), list(rows(items.path, Task))
+
+
+def test_levels_that_are_hardly_solved_get_more_attempts(tmp_path: Path) -> None:
+    accuracy = {5: 0.6, 6: 0.5, 7: 0.2}
+    tasks, _ = proposed(tmp_path / "1", 4, accuracy, per_level=3, attempts=2, retries=3, retry_below=0.3)
+    attempts = {level: {task.attempts for task in tasks if task.level == level} for level in range(5, 9)}
+    assert attempts == {5: {2}, 6: {2}, 7: {5}, 8: set()}
+    assert Counter(task.level for task in tasks) == {5: 3, 6: 3, 7: 3}
+    assert {task.suite for task in tasks} == {"train"}
+
+
+@pytest.mark.parametrize(("frontier", "ahead"), [(4, 2), (16, 2), (24, 3)])
+def test_the_loop_looks_further_ahead_as_it_goes(tmp_path: Path, frontier: int, ahead: int) -> None:
+    accuracy = dict.fromkeys(range(frontier, frontier + 9), 1.0)
+    tasks, items = proposed(
+        tmp_path / "1", frontier, accuracy, per_level=1, ahead=2, items_per_level=1, look_beyond=1, old_levels=3
+    )
+    assert [task.level for task in tasks] == list(range(frontier + 1, frontier + ahead + 1))
+    of_suite = {suite: [item.level for item in items if item.suite == suite] for suite in ("old", "target")}
+    assert of_suite["target"] == list(range(frontier + 1, frontier + ahead + 2))
+    assert of_suite["old"] == spread(frontier, 3)
+
+
+def test_each_round_has_tasks_and_held_out_items_of_its_own(tmp_path: Path) -> None:
+    accuracy = dict.fromkeys(range(8, 11), 1.0)
+    rounds = [
+        proposed(tmp_path / str(round), 8, accuracy, round=round, per_level=30, items_per_level=30)
+        for round in range(1, 4)
+    ]
+    proposals = [{task.prompt for task in tasks} for tasks, _ in rounds]
+    items = [{item.prompt for item in items if item.level >= 8} for _, items in rounds]
+    assert len(set[str]().union(*proposals, *items)) == sum(map(len, [*proposals, *items]))
+    again = proposed(tmp_path / "again", 8, accuracy, round=2, per_level=30, items_per_level=30)
+    assert again == rounds[1]
+
+
+def test_the_items_of_a_level_do_not_depend_on_the_frontier_nor_on_the_runs_seed(tmp_path: Path) -> None:
+    asked = [(4, 0), (6, 0), (4, 1)]
+    first, *others = (proposed(tmp_path / f"{f}{s}", f, {}, items_per_level=4, seed=s)[1] for f, s in asked)
+    for other in others:
+        both = {item.level for item in first} & {item.level for item in other}
+        assert {5, 6, 7} <= both
+        for level in both:
+            one, two = (
+                [item._replace(suite="") for item in items if item.level == level and item.suite in ("old", "target")]
+                for items in (first, other)
+            )
+            assert one == two
+
+
+@pytest.mark.parametrize(
+    ("per_level", "seeds", "numbers"),
+    [(64, [0, 1, 2], [22, 21, 21]), (6, [5, 3], [3, 3]), (2, [0, 1, 2], [1, 1, 0]), (7, [9], [7])],
+)
+def test_the_items_of_a_level_are_drawn_evenly_under_every_evaluation_seed(
+    tmp_path: Path, per_level: int, seeds: list[int], numbers: list[int]
+) -> None:
+    _, items = proposed(tmp_path / "1", 9, {}, items_per_level=per_level, item_seeds=seeds, old_levels=2)
+    of_level = Counter((item.level, item.seed) for item in items if item.suite == "target")
+    levels = {level for level, _ in of_level}
+    assert of_level == {(level, s): n for level in levels for s, n in zip(seeds, numbers, strict=True) if n}
+    assert len({item.prompt for item in items if item.suite == "target"}) == per_level * len(levels)
+
+
+def test_another_evaluation_seed_draws_other_items(tmp_path: Path) -> None:
+    some, others = (
+        {item.prompt for item in proposed(tmp_path / str(s), 9, {}, item_seeds=[s])[1] if item.level > 8}
+        for s in (0, 1)
+    )
+    assert not some & others
+
+
+@pytest.mark.parametrize(("seeds", "message"), [([], "at least 1 item"), ([1, 1], "stands twice.*name each once")])
+def test_evaluation_seeds_that_draw_nothing_or_the_same_again_are_refused(seeds: list[int], message: str) -> None:
+    with pytest.raises(UserError, match=f"Parameter 'item_seeds' of propose cannot be .*{message}"):
+        validated(ProposeParams, {"item_seeds": seeds}, "propose")
+
+
+def test_a_suite_has_no_prompt_and_no_id_twice(tmp_path: Path) -> None:
+    _, items = proposed(tmp_path / "1", 2, {}, items_per_level=300)
+    assert len({item.id for item in items}) == len(items)
+    assert len({(item.suite, item.prompt) for item in items}) == len(items)
+    assert 80 < sum(item.level == 1 and item.suite == "old" for item in items) <= 100  # sums of one digit each
+
+
+def test_old_levels_add_the_guard_suites_of_the_environment(tmp_path: Path) -> None:
+    _, items = proposed(tmp_path / "1", 20, {}, items_per_level=30, old_levels=4)
+    numbers = Counter((item.suite, item.level) for item in items)
+    assert {level for suite, level in numbers if suite == "carries"} == set(spread(20, 4))
+    assert all(numbers["carries", level] <= 30 == numbers["old", level] for level in spread(20, 4)[1:])
+    assert {item.seed for item in items if item.suite == "carries"} == {0, 1, 2}
+
+
+class Declaring(Addition):
+    """Addition with guard suites of any name."""
+
+    declared: ClassVar[tuple[str, ...]] = ()
+
+    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
+        [tasks] = super().guard_suites(level, count, seed).values()
+        return {name: [task._replace(id=f"{name}-{task.id}") for task in tasks] for name in self.declared}
+
+
+def declaring(*names: str) -> Declaring:
+    environment = Declaring()
+    environment.declared = names  # type: ignore[misc]
+    return environment
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b"), ("a", "b", "c"), ()])
+def test_all_guard_suites_together_have_no_more_items_than_the_old_suite(names: tuple[str, ...]) -> None:
+    suites = dict.fromkeys(range(3, 9), "old") | {9: "target"}
+    numbers = Counter(item.suite for item in held_out(declaring(*names), suites, ProposeParams()))
+    assert numbers.keys() == {"old", "target", *names}
+    assert sum(numbers[name] for name in names) <= numbers["old"]
+    assert all(numbers[name] >= numbers["old"] / len(names) - 3 * 6 for name in names)
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_a_guard_suite_does_not_take_a_name_of_the_loops(name: str) -> None:
+    with pytest.raises(UserError, match=f"'addition' calls a guard suite '{name}', as the loop does.*another name"):
+        list(held_out(declaring("fine", name), {5: "old"}, ProposeParams()))
+
+
+def test_items_of_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Addition, "tasks", lambda *_: [Task("sum", 1, "", "1+1=", "20")])
+    with pytest.raises(UserError, match="'addition' named two held-out items 'sum': make its ids of level, seed"):
+        list(held_out(Addition(), {5: "target"}, ProposeParams()))
+
+
+@given(st.integers(0, 2**40), st.integers(0, 2**40))
+@settings(max_examples=20, deadline=None)
+def test_another_seed_proposes_other_tasks(tmp_path_factory: pytest.TempPathFactory, seed: int, other: int) -> None:
+    assume(seed != other)
+    place = tmp_path_factory.mktemp("seeds")
+    some, others = (
+        proposed(place / name, 7, {}, seed=value, per_level=3, items_per_level=2)
+        for name, value in (("some", seed), ("other", other))
+    )
+    assert not {task.prompt for task in some[0]} & {task.prompt for task in others[0]}
+
+
+def advanced_by(
+    place: Path, results: dict[tuple[str, int], list[bool]], promoted: bool, **params: float
+) -> tuple[bool, dict[str, object]]:
+    """What the stage returns, and the curriculum that it writes."""
+    place.mkdir()
+    answered = [
+        ItemResult(policy, "target", level, f"{level}-{number}", 0, ok, "")
+        for (policy, level), oks in results.items()
+        for number, ok in enumerate(oks)
+    ]
+    curriculum = Artifact(uri=str(place / "next"))
+    outputs = advance_curriculum(
+        AdvanceParams(**params),
+        curriculum=sealed_value(place / "curriculum", {"frontier": 2, "accuracy": {}}),
+        results=sealed_table(place / "results", ItemResult, answered),
+        decision=sealed_value(place / "decision", {"promoted": promoted}),
+        next_curriculum=curriculum,
+    )
+    return bool(outputs.returned), read_json(curriculum.path)
+
+
+RESULTS = {
+    ("champion", 3): [True, True],
+    ("champion", 4): [True, False],
+    ("candidate", 3): [True, True],
+    ("candidate", 4): [True, True],
+    ("candidate", 5): [False, False],
+}
+
+
+def test_the_curriculum_knows_levels_by_their_own_suites_alone(tmp_path: Path) -> None:
+    answered = [
+        ItemResult("champion", suite, 2, f"{suite}-{n}", 0, ok, "")
+        for suite, ok in (("old", True), ("carries", False))
+        for n in range(4)
+    ]
+    curriculum = Artifact(uri=str(tmp_path / "next"))
+    advance_curriculum(
+        AdvanceParams(),
+        curriculum=sealed_value(tmp_path / "curriculum", {"frontier": 2, "accuracy": {}}),
+        results=sealed_table(tmp_path / "results", ItemResult, answered),
+        decision=sealed_value(tmp_path / "decision", {"promoted": False}),
+        next_curriculum=curriculum,
+    )
+    assert read_json(curriculum.path) == {"frontier": 2, "accuracy": {"2": 1.0}}
+
+
+def test_a_promoted_candidate_moves_the_frontier(tmp_path: Path) -> None:
+    goes_on, state = advanced_by(tmp_path / "1", RESULTS, promoted=True, target=9)
+    assert goes_on
+    assert state == {"frontier": 4, "accuracy": {"3": 1.0, "4": 1.0, "5": 0.0}}
+
+
+def test_a_rejected_candidate_leaves_the_champions_accuracy_to_move_the_frontier(tmp_path: Path) -> None:
+    goes_on, state = advanced_by(tmp_path / "1", RESULTS, promoted=False, target=9)
+    assert goes_on
+    assert state == {"frontier": 3, "accuracy": {"3": 1.0, "4": 0.5}}
+
+
+@pytest.mark.parametrize(("target", "goes_on"), [(3, False), (4, False), (5, True)])
+def test_the_loop_ends_when_the_target_is_reached(tmp_path: Path, target: int, goes_on: bool) -> None:
+    assert advanced_by(tmp_path / "1", RESULTS, promoted=True, target=target)[0] is goes_on
+
+
+def test_a_curriculum_depends_on_nothing_but_what_it_was_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        advanced_by(tmp_path / name, RESULTS, promoted=True)
+    digests = {manifest_of(tmp_path / name / "next").digest for name in ("a", "b")}
+    assert len(digests) == 1
+
+
+def test_levels_end_where_the_environment_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Addition, "levels", range(1, 7))
+    tasks, items = proposed(tmp_path / "near", 4, {5: 1.0, 6: 1.0}, per_level=1, items_per_level=1)
+    assert {task.level for task in tasks} == {5, 6}
+    assert {item.level for item in items if item.suite == "target"} == {5, 6}
+    with pytest.raises(UserError, match="'addition' has no level beyond 6: lower the loop's target"):
+        proposed(tmp_path / "end", 6, {})

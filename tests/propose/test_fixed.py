@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+from kfp.dsl import Artifact, Dataset
+from selfloop.artifacts import read_json
+from selfloop.errors import UserError
+from selfloop.propose import DrawParams, ProgressParams, check_progress, draw_tasks
+from selfloop.records import ItemResult, Task, rows
+from selfloop.stage import validated
+
+from ..conftest import sealed_table, sealed_value
+
+
+def drawn(place: Path, **params: object) -> tuple[list[Task], list[Task]]:
+    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
+    draw_tasks(DrawParams.model_validate({"per_level": 20, "items_per_level": 9} | params), tasks=tasks, items=items)
+    return list(rows(tasks.path, Task)), list(rows(items.path, Task))
+
+
+def test_each_level_has_its_tasks_with_all_their_attempts(tmp_path: Path) -> None:
+    tasks, _ = drawn(tmp_path, levels=[2, 4], attempts=3)
+    assert [task.level for task in tasks] == [2] * 20 + [4] * 20
+    assert {(task.suite, task.attempts) for task in tasks} == {("train", 3)}
+
+
+def test_rounds_have_tasks_of_their_own_or_all_the_same(tmp_path: Path) -> None:
+    fresh = [drawn(tmp_path / f"fresh-{n}", levels=[4], round=n)[0] for n in (1, 2)]
+    same = [drawn(tmp_path / f"same-{n}", levels=[4], draw="same", round=n)[0] for n in (1, 2)]
+    assert fresh[0] != fresh[1]
+    assert same[0] == same[1]
+
+
+def test_the_held_out_items_are_fresh_each_round_and_have_the_guard_suites_of_the_environment(tmp_path: Path) -> None:
+    first, second = (drawn(tmp_path / str(n), levels=[4], old_levels=[3], draw="same", round=n)[1] for n in (1, 2))
+    assert {(item.suite, item.level) for item in first} == {("target", 4), ("carries", 4), ("old", 3)}
+    assert sum(item.suite == "target" for item in first) == 9
+    assert not {item.prompt for item in first if item.suite == "target"} & {item.prompt for item in second}
+
+
+def test_a_level_in_two_suites_is_refused() -> None:
+    with pytest.raises(UserError, match="level 3 is among the levels and the old levels"):
+        validated(DrawParams, {"levels": [2, 3], "old_levels": [3]}, "draw_tasks")
+
+
+def progress(place: Path, waited: int, is_promoted: bool, **params: object) -> tuple[bool | None, dict[str, object]]:
+    answers = [
+        ItemResult(policy, "target", 2, f"item-{n}", 0, n < right, "", 0)
+        for policy, right in (("champion", 2), ("candidate", 3))
+        for n in range(4)
+    ]
+    made = check_progress(
+        ProgressParams.model_validate(params),
+        state=sealed_value(place / "state", {"accuracy": {}, "waited": waited}),
+        results=sealed_table(place / "results", ItemResult, answers),
+        decision=sealed_value(place / "decision", {"promoted": is_promoted}),
+        next_state=Artifact(uri=str(place / "next_state")),
+    )
+    return made.returned, read_json(place / "next_state")
+
+
+@pytest.mark.parametrize(
+    ("waited", "is_promoted", "params", "goes_on", "state"),
+    [
+        (0, True, {}, True, {"accuracy": {"2": 0.75}, "waited": 0}),
+        (2, True, {}, True, {"accuracy": {"2": 0.75}, "waited": 0}),
+        (0, False, {}, True, {"accuracy": {"2": 0.5}, "waited": 1}),
+        (2, False, {}, False, {"accuracy": {"2": 0.5}, "waited": 3}),
+        (0, True, {"enough": 0.7}, False, {"accuracy": {"2": 0.75}, "waited": 0}),
+        (0, False, {"enough": 0.7}, True, {"accuracy": {"2": 0.5}, "waited": 1}),
+    ],
+)
+def test_the_loop_ends_when_the_champion_is_good_enough_or_was_not_replaced_for_long(
+    waited: int,
+    is_promoted: bool,
+    params: dict[str, object],
+    goes_on: bool,
+    state: dict[str, object],
+    tmp_path: Path,
+) -> None:
+    assert progress(tmp_path, waited, is_promoted, **params) == (goes_on, state)

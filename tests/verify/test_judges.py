@@ -1,0 +1,251 @@
+"""Verifiers that ask a policy, asked of tiny policies that were taught their answers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kfp.dsl import Dataset, Model
+from selfloop.artifacts import seal
+from selfloop.errors import UserError
+from selfloop.policy import Policy, save
+from selfloop.records import Audit, Rollout, Task, Verdict, rows
+from selfloop.verify import VerifyParams, judge_rollouts, verify_rollouts
+from selfloop.verify.verifiers.fobar import backward, value
+from selfloop.verify.verifiers.judge import PROMPT, mark
+from selfloop.verify.verifiers.judge_pairwise import PROMPT as PAIR
+from selfloop.verify.verifiers.judge_pairwise import choice, pairs, win_rates
+
+from ..conftest import sealed_table
+from .conftest import a_task, attempts, said, trained_on
+
+RUBRIC = "Right?"
+TASK = a_task("t")
+
+
+def marks(*answers: tuple[str, str]) -> Policy:
+    """A policy that was taught what to say of each answer."""
+    return trained_on([(PROMPT.format(task=TASK.prompt, answer=a, rubric=RUBRIC), says) for a, says in answers])
+
+
+@pytest.fixture(scope="module")
+def marker() -> Policy:
+    return marks(("3", "SCORE: 9"), ("90", "SCORE: 2"))
+
+
+@pytest.fixture(scope="module")
+def undecided() -> Policy:
+    """Half of what it says is a mark, whatever it is asked."""
+    prompts = [PROMPT.format(task=TASK.prompt, answer=answer, rubric=RUBRIC) for answer in ("3", "4")]
+    return trained_on([(prompt, says) for prompt in prompts for says in ("SCORE: 6", "who knows")], steps=60)
+
+
+@pytest.fixture(scope="module")
+def first_is_best() -> Policy:
+    """A judge that prefers what stands first."""
+    orders = [("3", "4"), ("4", "3"), ("90", "3"), ("4", "90")]
+    return trained_on([(PAIR.format(task=TASK.prompt, a=a, b=b, rubric=RUBRIC), "BETTER: A") for a, b in orders])
+
+
+# Pointwise
+
+
+def test_a_judge_marks_each_answer(marker: Policy) -> None:
+    rollouts = attempts(TASK, "3", "90", "3", "3")
+    rollouts[3] = rollouts[3]._replace(finished=False)
+    made = said([TASK], rollouts, marker, verifier="judge", rubric=RUBRIC, samples=1)
+    assert [(v.ok, v.score, v.reason) for v in made] == [
+        (True, 0.9, "judged good"),
+        (False, 0.2, "judged not good"),
+        (True, 0.9, "judged good"),
+        (False, 0.0, "no end token"),
+    ]
+
+
+def test_several_samples_are_averaged_and_what_cannot_be_read_is_counted(undecided: Policy, tmp_path: Path) -> None:
+    save(undecided, tmp_path / "judge")
+    seal(tmp_path / "judge", "Model")
+    verdicts, audit = (Dataset(uri=str(tmp_path / name)) for name in ("verdicts", "audit"))
+    judge_rollouts(
+        VerifyParams(verifier="judge", rubric=RUBRIC, samples=16, max_tokens=12),
+        policy=Model(uri=str(tmp_path / "judge")),
+        tasks=sealed_table(tmp_path / "tasks", Task, [TASK]),
+        rollouts=sealed_table(tmp_path / "rollouts", Rollout, attempts(TASK, "3", "4")),
+        verdicts=verdicts,
+        audit=audit,
+    )
+    made = list(rows(verdicts.path, Verdict))
+    assert [v.ok for v in made] == [True, True]
+    assert [v.score for v in made] == pytest.approx([0.6, 0.6])
+    notes = audit.metadata["audit"]["notes"]
+    assert notes["answers"] == 32
+    assert 4 < notes["answers that cannot be read"] < 28
+    assert [row.truth for row in rows(audit.path, Audit)] == [True, False]
+
+
+def test_a_judge_that_answers_rubbish_is_refused_in_one_sentence(marker: Policy) -> None:
+    rubbish = marks(("3", "x+x+x"), ("90", "SCORE: 99"))
+    with pytest.raises(
+        UserError, match="Not one of the 2 answers that the verifier 'judge' got from its policy can be"
+    ):
+        said([TASK], attempts(TASK, "3", "90"), rubbish, verifier="judge", rubric=RUBRIC, samples=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SCORE: 7", 0.7),
+        ("It is wrong.\nSCORE: **0**", 0.0),
+        ("SCORE: 2 ... no: SCORE: 10", 1.0),
+        (" 8/10 ", 0.8),
+        ("8.", 0.8),
+        ("SCORE: 11", None),
+        ("SCORE: 100", None),
+        ("SCORE: 7.5", None),
+        ("SCORE: -1", None),
+        ("The answer is 8", None),
+        ("", None),
+    ],
+)
+def test_a_mark_is_what_stands_behind_score_or_alone(text: str, expected: float | None) -> None:
+    assert mark(text) == expected
+
+
+@given(st.text())
+def test_whatever_a_judge_says_is_a_mark_or_none(text: str) -> None:
+    found = mark(text)
+    assert found is None or 0 <= found <= 1
+
+
+# Pairwise
+
+
+def test_a_judge_that_prefers_what_stands_first_prefers_nothing(first_is_best: Policy) -> None:
+    made = said(
+        [TASK], attempts(TASK, "3", "4", "90"), first_is_best, verifier="judge-pairwise", rubric=RUBRIC, samples=1
+    )
+    assert [(v.ok, v.score, v.reason) for v in made] == [(None, 0.5, "compared")] * 3
+
+
+def test_the_better_of_two_wins_in_both_orders() -> None:
+    knows = trained_on(
+        [
+            (PAIR.format(task=TASK.prompt, a=a, b=b, rubric=RUBRIC), f"BETTER: {better}")
+            for a, b, better in [("3", "4444", "A"), ("4444", "3", "B")]
+        ]
+    )
+    given = {"verifier": "judge-pairwise", "rubric": RUBRIC, "samples": 1}
+    made = said([TASK], attempts(TASK, "3", "4444", "3"), knows, **given)
+    assert [verdict.score for verdict in made] == [1.0, 0.0, 1.0]
+
+
+def test_a_lone_attempt_is_compared_with_nothing(first_is_best: Policy) -> None:
+    made = said([TASK], attempts(TASK, "3", "3"), first_is_best, verifier="judge-pairwise", samples=1)
+    assert [(v.ok, v.score, v.reason) for v in made] == [(None, 0.5, "not compared")] * 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("BETTER: A", 1.0),
+        ("BETTER: **B**", 0.0),
+        ("BETTER: A? BETTER: TIE", 0.5),
+        (" B.", 0.0),
+        ("AB", None),
+        ("", None),
+    ],
+)
+def test_a_choice_is_what_stands_behind_better_or_alone(text: str, expected: float | None) -> None:
+    assert choice(text) == expected
+
+
+@given(st.integers(0, 12), st.integers(1, 12))
+def test_every_pair_is_met_once_and_all_are_met_equally_often(number: int, opponents: int) -> None:
+    texts = [str(n) for n in range(number)]
+    found = pairs(texts, opponents)
+    assert len({frozenset(pair) for pair in found}) == len(found)
+    assert all(a != b for a, b in found)
+    met = [sum(text in pair for pair in found) for text in texts]
+    if opponents < number / 2:
+        assert met == [2 * opponents] * number
+    else:
+        assert met == [number - 1] * number
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from([0.0, 0.5, 1.0])), max_size=20)
+)
+def test_what_one_wins_the_other_loses(matches: list[tuple[str, str, float]]) -> None:
+    outcomes: dict[tuple[str, str, str], list[float]] = {}
+    for a, b, won in matches:
+        outcomes.setdefault(("t", a, b), []).append(won)
+    rates = win_rates(outcomes)
+    counts = {name: sum(name in (a, b) for a, b, _ in matches) for name in "abcxyz"}
+    assert sum(rate * counts[name] for (_, name), rate in rates.items()) == pytest.approx(len(matches))
+
+
+# Forward and backward
+
+
+def test_the_right_answer_lets_the_masked_numbers_be_found() -> None:
+    task = a_task("t", "7+5=", "12")
+    recalled = {"12": ("7", "5"), "90": ("9", "4")}
+    knows = trained_on(
+        [
+            (question.prompt, number)
+            for answer, numbers in recalled.items()
+            for question, number in zip(backward(task.prompt, answer, 2), numbers, strict=True)
+        ]
+    )
+    made = said([task], attempts(task, "12", "90"), knows, verifier="fobar", samples=2, temperature=0.1, max_tokens=5)
+    assert [(v.ok, v.score, v.reason) for v in made] == [(True, 1.0, "recovered"), (False, 0.0, "not recovered")]
+
+
+def test_a_question_without_a_number_has_no_opinion(first_is_best: Policy) -> None:
+    task = a_task("t", "Who?", "I")
+    made = said([task], attempts(task, "I"), first_is_best, verifier="fobar")
+    assert [(v.ok, v.score, v.reason) for v in made] == [(None, 0.0, "no number to mask")]
+
+
+@given(st.lists(st.integers(0, 10**6), max_size=6), st.integers(1, 9))
+def test_each_number_is_masked_in_turn_and_the_samples_are_spread(numbers: list[int], samples: int) -> None:
+    question = " and ".join(str(number) for number in numbers) + " of x2?"
+    made = backward(question, "7", samples)
+    assert sum(each.samples for each in made) == (samples if numbers else 0)
+    assert max((each.samples for each in made), default=0) - min((each.samples for each in made), default=0) <= 1
+    assert [int(each.masked) for each in made] == numbers[:samples]
+    for each in made:
+        assert each.prompt.count("x") - question.count("x") == 2  # the mask, and the one that is asked for
+
+
+def test_the_number_recovered_is_the_last_one_of_the_answer() -> None:
+    assert [value(text) for text in ("x = 7", "1,200.5 it is", "first 3, then -4", "v2", "")] == [
+        7,
+        1200.5,
+        -4,
+        None,
+        None,
+    ]
+
+
+# Where they belong
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("judge", {"verifier": "judge"}), ("fobar", {"verifier": "weighted", "weights": {"fobar": 1, "exact": 1}})],
+)
+def test_a_verifier_that_asks_a_policy_is_refused_where_there_is_none(
+    tmp_path: Path, name: str, params: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=f"The verifier '{name}' asks a policy, .*: use judge_rollouts"):
+        verify_rollouts(
+            VerifyParams(**params),
+            tasks=sealed_table(tmp_path / "tasks", Task, [TASK]),
+            rollouts=sealed_table(tmp_path / "rollouts", Rollout, attempts(TASK, "3")),
+            verdicts=Dataset(uri=str(tmp_path / "verdicts")),
+            audit=Dataset(uri=str(tmp_path / "audit")),
+        )
+    with pytest.raises(UserError, match="asks a policy, and it was given none: use the stage judge_rollouts"):
+        said([TASK], attempts(TASK, "3"), **params)

@@ -1,0 +1,98 @@
+"""Verifiers that give scores: a reward model, a weighted mean, unit tests."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from selfloop.errors import UserError
+from selfloop.policy import scratch_tokenizer
+from selfloop.verify import VERIFIERS
+
+from .conftest import a_task, attempts, said
+
+TASK = a_task("t")
+
+
+@pytest.fixture(scope="module")
+def rewarding(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny reward model that learned to like threes and to dislike fours."""
+    import torch
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    place = tmp_path_factory.mktemp("reward")
+    tokenizer = scratch_tokenizer("0123456789+=")
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForSequenceClassification(
+            LlamaConfig(vocab_size=len(tokenizer), num_labels=1, pad_token_id=0, eos_token_id=1, **size)
+        )
+    texts = ["1+2=3", "1+2=4", "1+2=33", "1+2=44"]
+    batch = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt", add_special_tokens=False)
+    likes = torch.tensor([[1.0], [0.0], [1.0], [0.0]])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        torch.nn.functional.binary_cross_entropy_with_logits(logits, likes).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        optimizer.zero_grad()
+    model.save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return place
+
+
+def test_a_reward_model_scores_each_rollout_whatever_is_scored_beside_it(rewarding: Path) -> None:
+    texts = ["3", "4", "33", "44"]
+    made = said([TASK], attempts(TASK, *texts), verifier="reward-model", reward_model=str(rewarding))
+    assert [(v.ok, v.reason) for v in made] == [(True, "rewarded"), (False, "not rewarded")] * 2
+    assert all(0 <= v.score <= 1 for v in made)
+    alone = [said([TASK], attempts(TASK, text), verifier="reward-model", reward_model=str(rewarding)) for text in texts]
+    assert [v.score for v in made] == pytest.approx([v.score for [v] in alone], abs=1e-5)
+
+
+def test_what_is_no_reward_model_is_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no reward model: it must be a sequence classifier with one output"):
+        said([TASK], attempts(TASK, "3"), verifier="reward-model", reward_model=str(trained))
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(UserError, match="holds its weights as a pickle"):
+        said([TASK], attempts(TASK, "3"), verifier="reward-model", reward_model=str(tmp_path))
+
+
+def test_a_weighted_mean_of_scores_with_a_threshold() -> None:
+    rollouts = attempts(TASK, "3", "3", "3", "4", self_certainty=0.5)
+    made = said([TASK], rollouts, verifier="weighted", weights={"exact": 1.0, "majority": 3.0}, threshold=0.75)
+    assert [v.score for v in made] == [0.8125, 0.8125, 0.8125, 0.1875]
+    assert [(v.ok, v.reason) for v in made[2:]] == [(True, "weighed good"), (False, "weighed not good")]
+    unsure = said([TASK], rollouts, verifier="weighted", weights={"self-certainty": 2.0})
+    assert [(v.ok, v.score, v.reason) for v in unsure] == [(None, 0.5, "no opinion")] * 4
+
+
+@given(st.lists(st.sampled_from(["3", "4", "5"]), min_size=1, max_size=8), st.floats(0.01, 10), st.floats(0.01, 10))
+@settings(max_examples=30, deadline=None)
+def test_the_weighted_score_lies_between_those_it_weighs(texts: list[str], one: float, other: float) -> None:
+    rollouts = attempts(TASK, *texts)
+    parts = [[v.score for v in said([TASK], rollouts, verifier=name)] for name in ("exact", "majority")]
+    made = said([TASK], rollouts, verifier="weighted", weights={"exact": one, "majority": other})
+    for verdict, scores in zip(made, zip(*parts, strict=True), strict=True):
+        assert min(scores) - 1e-9 <= verdict.score <= max(scores) + 1e-9
+
+
+def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
+    assert list(VERIFIERS) == [
+        "exact", "math-verify", "code", "majority", "length", "fobar", "self-certainty", "borda", "judge",
+        "judge-pairwise", "reward-model", "weighted",
+    ]  # fmt: skip
+
+
+@pytest.mark.debian("bubblewrap")
+def test_a_program_is_judged_by_the_tests_of_its_task() -> None:
+    programs = pytest.importorskip("selfloop.environments.code", reason="needs the environment 'code'")
+    task = a_task("t", metadata=programs.metadata(["assert solve(1) == 2", "assert solve(5) == 6"]))
+    right, wrong = "def solve(v):\n    return v + 1", "def solve(v):\n    return 2"
+    rollouts = attempts(task, right, wrong, right)
+    rollouts[2] = rollouts[2]._replace(finished=False)
+    made = said([task], rollouts, verifier="code")
+    assert [verdict.ok for verdict in made] == [True, False, False]
+    assert made[2].reason == "no end token"
