@@ -60,7 +60,7 @@ def work(params: ReinforceParams, job: Job) -> Made:
     made = to_train(params, job.inputs["policy"])
     refuse_scheme(made)
     plan = Plan.of(params, seed_of(params.seed, params.round, "reinforce"), job.place, params.steps)
-    rewarded = Rewarded(params, tasks, made.tokenizer.eos_token_id)
+    rewarded = Rewarded(params, tasks, made)
     kind, config = TRAINERS[params.algorithm]
     trainer = kind(
         model=made.model.train(),
