@@ -8,6 +8,7 @@ from selfloop.inprocess import run
 from selfloop.recipe import find_recipe
 from selfloop.records import Example, rows
 
+DATA = Path(__file__).parent / "environments" / "data" / "gsm8k"
 TINY: dict[str, Any] = {
     "rounds": 2,
     "seed": 12,
@@ -68,3 +69,63 @@ def test_the_control_believes_everything(tmp_path: Path) -> None:
 def test_an_unknown_update_is_refused() -> None:
     with pytest.raises(UserError, match="update"):
         find_recipe("expert-iteration").resolve({"update": "ppo"})
+
+
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
+
+
+@pytest.fixture
+def chatty(tmp_path: Path) -> Path:
+    """A policy as the Hub has them: sub-word tokens, a chat template, tied weights; it has learnt nothing yet."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    inner.train_from_iterator([path.read_text() for path in DATA.rglob("*.jsonl")], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<|endoftext|>", eos_token="<|end|>")
+    tokenizer.chat_template = TEMPLATE
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=1, tie_word_embeddings=True, eos_token_id=1, **size)
+    )
+    model.save_pretrained(tmp_path / "chatty")
+    tokenizer.save_pretrained(tmp_path / "chatty")
+    return tmp_path / "chatty"
+
+
+HUB = {
+    "environment": f"gsm8k:{DATA}",
+    "rounds": 2,
+    "base": {"levels": 1, "per_level": 1, "held_out_per_level": 1},
+    "draw": {"levels": [1], "per_level": 3, "items_per_level": 3, "attempts": 2},
+    "generate": {"max_tokens": 24},
+    "evaluate": {"samples": 2, "max_tokens": 8},
+    "measure": {"levels": [1], "per_level": 1, "samples": 2, "max_tokens": 8},
+    "finetune": {"newest_share": 1.0, "kept_share": 0.0, "base_share": 0.0, "adapter": "lora", "lora_rank": 2},
+}
+
+
+def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, tmp_path: Path) -> None:
+    believing = {"verify": {"verifier": "credulous"}, "gate": {"require": "nothing"}}
+    last, _, rounds = ran(tmp_path / "run", HUB, believing, {"policy": str(chatty), "generate": {"max_tokens": 512}})
+    asked = rounds[0]["samples"][0]["prompt"]
+    assert "<|user|>" not in asked, "tables hold what is asked, the template is the policy's"
+    adapters = sorted((tmp_path / "run").glob("round-0*/finetune*/candidate/adapter_model.safetensors"))
+    assert len(adapters) == 2, "the second round goes on with the first one's adapter"
+    assert manifest_of(last.champion.path).digest == manifest_of(adapters[1].parent).digest
+
+
+def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_goes_on(chatty: Path, tmp_path: Path) -> None:
+    keep = {"finetune": {"when_nothing": "keep policy"}, "policy": str(chatty)}
+    last, _, rounds = ran(tmp_path / "run", HUB, keep)
+    assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
+    assert [told["empty"][:28] for told in rounds] == ["Nothing kept: of 6 rollouts "] * 2
+    assert last.champion.metadata["digest"] == last.beginning.metadata["digest"]

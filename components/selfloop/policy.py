@@ -42,7 +42,9 @@ SMALL = 5_000_000
 class FetchParams(Params):
     """Where a policy comes from."""
 
-    source: str = Field(description="A directory, a model id of the Hugging Face Hub, s3://..., or models:/NAME@ALIAS.")
+    source: str = Field(
+        "scratch", description="A directory, a model id of the Hub, s3://..., models:/NAME@ALIAS; none is 'scratch'."
+    )
     chat: Literal["keep", "drop", "require"] = Field(
         "keep", description="The chat template: as the policy has it, taken away (prompts are plain text), or a must."
     )

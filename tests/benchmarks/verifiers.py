@@ -20,7 +20,7 @@ from measuring import in_turns, publish, ratios, seconds, show, spread, wants_sm
 from selfloop.verify.verifiers.math_verify import TARGET, WARM
 from selfloop.verify.workers import Pool
 
-REPEATS = 7
+REPEATS = 5
 WORKERS = 2
 
 Pair = tuple[str, str]
@@ -92,7 +92,7 @@ def timed(work: partial[list[bool]], said: list[list[bool]]) -> float:
 def main() -> None:
     """Measure, print, write."""
     small = wants_small(__doc__)
-    items = pairs(60 if small else 1200)
+    items = pairs(60 if small else 900)
     pool = Pool(TARGET, WORKERS, time_limit=5.0, memory_limit=1024, warm=WARM)
     warm = pairs(12)
     serial(warm), pooled(pool, warm * WORKERS)

@@ -93,7 +93,9 @@ def probe() -> Way:
         if not seccomp.filter():
             log.warning("libseccomp is not installed: generated code runs in the sandbox without a system call filter.")
         return way
-    remedy = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or the pod's seccomp profile)"
+    remedy = (
+        "allow user namespaces (kernel.unprivileged_userns_clone=1, the pod's seccomp profile), run as a plain user"
+    )
     raise _refusal(f"bubblewrap does not work here ({'; '.join(reasons)})", remedy)
 
 
