@@ -42,7 +42,9 @@ SMALL = 5_000_000
 class FetchParams(Params):
     """Where a policy comes from."""
 
-    source: str = Field(description="A directory, a model id of the Hugging Face Hub, s3://..., or models:/NAME@ALIAS.")
+    source: str = Field(
+        "scratch", description="A directory, a model id of the Hub, s3://..., models:/NAME@ALIAS; none is 'scratch'."
+    )
     chat: Literal["keep", "drop", "require"] = Field(
         "keep", description="The chat template: as the policy has it, taken away (prompts are plain text), or a must."
     )
@@ -279,7 +281,7 @@ def save(policy: Policy, directory: str | Path, weights: Mapping[str, torch.Tens
 
     disable_progress_bar()
     if hasattr(policy.model, "peft_config"):
-        save_adapter(policy.model, directory)
+        save_adapter(policy.model, directory, weights)
     else:
         policy.model.save_pretrained(directory, state_dict=weights)
         _copy_code(policy, Path(directory))

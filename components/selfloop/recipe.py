@@ -187,9 +187,10 @@ class Recipe(typing.Generic[S]):
                 f"{' and '.join(sorted(lacking))}: choose another with --environment."
             )
         if settings.policy != "scratch":
-            from selfloop.policy import check_source
+            from selfloop.policy import FetchParams, check_source
 
-            check_source(settings.policy)
+            fetch = getattr(settings, "fetch", FetchParams())
+            check_source(settings.policy, fetch.trust_remote_code)
 
     def drive(self, settings: S, driver: Driver) -> Any:
         """Run or trace the loop: the same in every mode. Returns what the last round left."""

@@ -26,6 +26,7 @@ class LengthGeneralization(Settings):
     target: int = Field(30, ge=1, description="The loop ends when the champion has mastered this level.")
     model: str = structural("length-generalization", description="Name of the loop in MLflow's registry.")
     base: BaseParams = BaseParams()
+    fetch: FetchParams = FetchParams()
     pretrain: PretrainParams = PretrainParams()
     propose: ProposeParams = ProposeParams()
     generate: GenerateParams = GenerateParams()
@@ -55,7 +56,7 @@ def start(s: LengthGeneralization) -> Turn:
     if s.policy == "scratch":
         champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
     else:
-        champion = fetch_policy(FetchParams(source=s.policy)).policy
+        champion = fetch_policy(s.fetch.filled({"source": s.policy})).policy
     begun = begin_report(s.begin, champion=champion)
     return Turn(champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
 

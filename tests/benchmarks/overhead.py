@@ -25,9 +25,10 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from measuring import SMALL, console, in_turns, publish, ratios, seconds, show, spread, wants_small
-from selfloop import evaluate, generate, inprocess, lineage
+from selfloop import evaluate, inprocess, lineage
 from selfloop.artifacts import read_json, sidecar_of
 from selfloop.finetune import encoded, training
+from selfloop.generate import draw, windows
 from selfloop.recipe import Recipe, Settings, find_recipe
 from selfloop.report.render import render
 from selfloop.stage import Outputs, Stage
@@ -90,24 +91,24 @@ class Kept:
         self._keep(lambda: train(policy, data, plan, *given).loss, trained.loss, reset)
         return trained
 
-    def draw(self, policy: Any, tasks: Any, params: Any) -> Iterator[list[Any]]:
+    def draw(self, engine: Any, tasks: Any, params: Any, told: Any) -> Iterator[list[Any]]:
         tasks = list(tasks)
-        gave = list(draw(policy, tasks, params))
-        self._keep(lambda: list(draw(policy, tasks, params)), gave)
+        gave = list(draw(engine, tasks, params, told))
+        self._keep(lambda: list(draw(engine, tasks, params)), gave)
         return iter(gave)
 
     def _keep(self, again: Callable[[], Any], gave: Any, reset: Callable[[], None] = lambda: None) -> None:
         self.calls.append(Call(self._clock.stage, again, reset, gave))
 
 
-Encoded, train, draw = encoded.Encoded, training.train, generate.draw
+Encoded, train = encoded.Encoded, training.train
 
 
 @contextmanager
 def keeping(kept: Kept) -> Iterator[None]:
     """Put the keeping of calls before the arithmetic."""
     places = [(encoded, "Encoded", kept.encode), (training, "train", kept.train)]
-    places += [(module, "draw", kept.draw) for module in (generate, evaluate)]
+    places += [(module, "draw", kept.draw) for module in (windows, evaluate)]
     with ExitStack() as stack:
         for module, name, instead in places:
             stack.enter_context(patch.object(module, name, instead))

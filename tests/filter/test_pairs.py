@@ -32,6 +32,11 @@ def test_the_better_side_of_a_pair_is_one_to_train_towards(keep: Keep) -> None:
     assert (example.completion, example.good, example.rate) == ("near", True, 0.0)
 
 
+@pytest.mark.parametrize("selector", ["best-worst", "first-error"])
+def test_an_empty_completion_is_no_worse_side_of_a_pair(selector: str, keep: Keep) -> None:
+    assert keep(group("a", ("right", True), ("", False)), selector).examples == []
+
+
 def test_the_first_error_pair_is_the_one_that_agrees_for_longest(keep: Keep) -> None:
     right = ["2+3=5\n5*4=20", "3*4=12\n12+8=20"]
     wrong = ["2+3=6\n6*4=24", "2+3=5\n5*4=25", "no idea"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from selfloop.policy import Policy, load, save, scratch_tokenizer
+from selfloop.policy import Policy, fresh, save, scratch_tokenizer
 
 ALPHABET = "0123456789+-*=()<>/abcdefghijklmnopqrstuvwxyz "
 CONTEXT = 256
@@ -46,17 +46,19 @@ def base(make_policy: Callable[[int], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def adapter(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A LoRA adapter for ``base`` that changes what it says."""
+    """A policy that is a LoRA adapter on ``base`` and changes what it says."""
     import torch
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(1)
-    changed = get_peft_model(load(base).model, LoraConfig(r=4, target_modules=["q_proj", "v_proj", "o_proj"]))
+    policy = fresh(base)
+    config = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "o_proj"], base_model_name_or_path=str(base))
+    changed = get_peft_model(policy.model, config)
     for name, weight in changed.named_parameters():
         if "lora_" in name:
             torch.nn.init.normal_(weight, std=0.3)
     place = tmp_path_factory.mktemp("adapter") / "adapter"
-    changed.save_pretrained(str(place))
+    save(Policy(changed, policy.tokenizer), place)
     return place
 
 
@@ -65,7 +67,7 @@ def merged(base: Path, adapter: Path, tmp_path: Path) -> Path:
     """The same as ``base`` with ``adapter``, in one set of weights."""
     from peft import PeftModel
 
-    policy = load(base)
+    policy = fresh(base)
     whole = PeftModel.from_pretrained(policy.model, adapter).merge_and_unload()
     save(Policy(whole, policy.tokenizer), tmp_path / "merged")
     shutil.copy(base / "config.json", tmp_path / "merged" / "config.json")

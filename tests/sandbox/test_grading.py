@@ -178,6 +178,11 @@ CHEATS = {
         os.write(4, b'{"call": 0, "value": {"eval": "4"}}\\n' * 3)
         os._exit(0)
         """,
+    "answers what cannot be written": """
+        import os
+        os.write(4, b'{"call": 0, "error": "\\\\ud800"}\\n{"call": 1, "missing": "\\\\ud800"}\\n')
+        os._exit(0)
+        """,
     "answers with deep brackets": """
         import os
         os.write(4, b'{"call": 0, "value": ' + b"[" * 50000 + b"]" * 50000 + b"}\\n")
@@ -339,6 +344,10 @@ def test_a_test_that_cannot_be_taken_apart_is_refused_in_a_sentence(test: str) -
 
 
 def test_hostile_values_fail_the_test_and_nothing_more() -> None:
+    bombs = ["list(range(f(1)))", "'a' * f(1) == ''", "2 ** f(1) > 0", "f(1) % 3 == ''", "f(1) * [1] == []"]
+    for bomb in bombs:
+        for huge in (10**12, "%999999999999d", [10**12]):
+            assert not judge([f"assert {bomb}"], "f", huge).ok
     for value in (2**100_000, "x" * 10**6, {1: [2]}, float("inf"), "\ud800", None):
         assert not judge(["assert int(f(1)) * 'ab' == 'abab' and sum(f(1)) > 0"], "f", value, value).ok
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selfloop.errors import UserError
@@ -129,6 +130,24 @@ def test_doing_without_is_recorded_in_the_lineage(monkeypatch: pytest.MonkeyPatc
     assert "sandbox" not in record.software()
     monkeypatch.setenv(UNSAFE, "1")
     assert record.moment()["software"]["sandbox"] == "none"
+
+
+@pytest.mark.usefixtures("unsafe")
+def test_every_version_that_such_a_run_makes_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: dict[str, Any]
+) -> None:
+    from selfloop import lineage
+    from selfloop.inprocess import run
+    from selfloop.lineage.registry import Registry
+    from selfloop.recipe import find_recipe
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    recipe = find_recipe("length-generalization")
+    settings = recipe.resolve(small, {"rounds": 1})
+    with lineage.tracked_run("unsafe", settings.chosen(), tmp_path / "note.txt", tmp_path / "mlflow"):
+        run(recipe, settings, tmp_path / "run")
+    versions = Registry(settings.model).versions().values()
+    assert [version.tag("sandbox") for version in versions] == ["none", "none"]
 
 
 def test_the_option_of_run_makes_the_choice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

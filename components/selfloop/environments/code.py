@@ -158,7 +158,7 @@ class Code(Tested):
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Functions of ``level`` steps, each with tests that tell it from a constant."""
-        rng = random.Random(seed)
+        rng = random.Random(f"{level} {seed}")  # else the tasks of a level would begin as those of the next do
         return [_task(f"code-{level}-{seed:x}-{number}", level, rng) for number in range(count)]
 
 

@@ -36,6 +36,7 @@ def filter_rollouts(
     if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
         raise UserError(f"The verdicts in {verdicts.path} are of other rollouts: verify these rollouts again.")
     context, funnel = Context(params), [Step(name) for name in params.select]
+    progress.report(0, total := count(rollouts.path), "rollouts")
     new: Counter[int] = Counter()
     with writing(examples.path, Example) as table, writing(next_kept.path, Example) as pool:
         for batch in read(kept.path, Example):
@@ -47,7 +48,7 @@ def filter_rollouts(
                 new.update(_counted(made["level"]))
                 table.write(made)
                 pool.write(made)
-                progress.report(funnel[0].rows, count(rollouts.path), "rollouts")
+                progress.report(funnel[0].rows, total, "rollouts")
     rejected = sum((step.rejected for step in funnel), Counter[str]())
     about: dict[str, Any] = {
         "kept": {str(level): number for level, number in sorted(new.items())},

@@ -10,13 +10,14 @@ from selfloop.stage import Params
 
 
 class TrainingParams(Params):
-    """One AdamW step after the other at a constant rate after the warm-up."""
+    """One AdamW step after the other, at a rate that stays after the warm-up or falls to 0."""
 
     steps: int = Field(50, ge=1, description="Optimizer steps.")
     batch_size: int = Field(64, ge=1, description="Texts in a step, on all processes together.")
     accumulate: int = Field(1, ge=1, description="Parts in which a step's batch is computed: less memory, same step.")
-    lr: float = Field(1e-3, gt=0, description="Learning rate, constant after the warm-up.")
+    lr: float = Field(1e-3, gt=0, description="Learning rate after the warm-up.")
     warmup_steps: int = Field(5, ge=0, description="Steps over which the rate rises to lr.")
+    decay: Literal["constant", "linear", "cosine"] = Field("constant", description="How the rate falls after that.")
     weight_decay: float = Field(0.05, ge=0, description="Weight decay of AdamW.")
     max_length: int = Field(32768, ge=4, description="Tokens of a text at most; a longer one is cut at its end.")
     adapter: Literal["full", "lora"] = Field("full", description="All weights, or a LoRA adapter on frozen ones.")

@@ -55,13 +55,22 @@ OPERATORS: Mapping[type[ast.AST], Callable[..., Any]] = {
     ast.In: lambda a, b: a in b,
     ast.NotIn: lambda a, b: a not in b,
 }
+
+
+def _range(*bounds: Any) -> range:
+    numbers = range(*bounds)
+    if len(numbers) > MOST_ITEMS:
+        raise ValueError("a huge range")
+    return numbers
+
+
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        *(abs, all, any, bool, bytes, complex, dict, float, frozenset, int, isinstance, len, list, max, min),
-        *(range, round, set, sorted, str, sum, tuple),
+        *(abs, all, any, bool, dict, float, frozenset, int, isinstance, len, list, max, min),
+        *(round, set, sorted, str, sum, tuple),
     )
-}
+} | {"range": _range}
 MATHEMATICS: Mapping[str, Any] = {
     name: getattr(math, name) for name in ("isclose", "sqrt", "floor", "ceil", "isnan", "gcd", "pi", "e", "inf", "nan")
 }
@@ -241,7 +250,7 @@ def _failure(test: _Test, outcome: Outcome, number: int) -> str:
         return _why_silent(outcome, f"test {number}")
     error = next((outcome.answers[about].error for about in test.answers if outcome.answers[about].error), "")
     if error:
-        return error if error.startswith("no function ") else f"{error.partition(':')[0]} on test {number}"
+        return error if error.startswith("no function ") else f"{error.partition(':')[0][:60]} on test {number}"
     try:
         passed = bool(_value(test.condition, outcome.answers))
     except (_RefusedError, *FAILURES):  # what was planned is refused only for being huge
@@ -318,4 +327,6 @@ def _binary(op: ast.operator, left: Any, right: Any) -> Any:
                 if hasattr(items, "__len__") and isinstance(times, int) and len(items) * times > MOST_ITEMS:
                     raise _RefusedError("a huge repetition")
             return left * right
+        case ast.Mod() if not isinstance(left, int | float):
+            raise _RefusedError("the formatting of a text")
     return OPERATORS[type(op)](left, right)

@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 from selfloop.errors import UserError
 from selfloop.sandbox import seccomp
@@ -28,11 +29,11 @@ def is_unsafe() -> bool:
     return os.environ.get(UNSAFE) == "1"
 
 
-class Way:
+class Way(NamedTuple):
     """How the waiting interpreter is started: its command, and the user it is started as."""
 
-    def __init__(self, command: list[str], user: int | None = None, folder: str | None = None) -> None:
-        self.command, self.user, self.folder = command, user, folder
+    command: list[str]
+    user: int | None = None
 
     @property
     def is_isolated(self) -> bool:
@@ -92,7 +93,9 @@ def probe() -> Way:
         if not seccomp.filter():
             log.warning("libseccomp is not installed: generated code runs in the sandbox without a system call filter.")
         return way
-    remedy = "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or the pod's seccomp profile)"
+    remedy = (
+        "allow user namespaces (kernel.unprivileged_userns_clone=1, the pod's seccomp profile), run as a plain user"
+    )
     raise _refusal(f"bubblewrap does not work here ({'; '.join(reasons)})", remedy)
 
 

@@ -26,6 +26,8 @@ AHEAD = 8
 GRACE_SECONDS = 5.0
 """How long after its time a program may still lack an outcome before its interpreter is given up."""
 PIECE = 65_536
+ATTEMPTS = 2
+"""How often a program is run whose interpreter is lost, which is no fault of the program."""
 
 
 class Limits(BaseModel):
@@ -117,9 +119,14 @@ class Sandbox:
     def _run(self, program: Program) -> Outcome:
         worker = self._idle.get()
         try:
-            return worker.run(program, self.limits)
+            for _ in range(ATTEMPTS):
+                try:
+                    return worker.run(program, self.limits)
+                except _LostError:
+                    worker.restart()
         finally:
             self._idle.put(worker)
+        return Outcome("error", "", "the sandbox was lost", 0.0)
 
 
 def run_programs(
@@ -133,8 +140,12 @@ def run_programs(
         yield from sandbox.run(programs)
 
 
+class _LostError(Exception):
+    """A waiting interpreter died, or hangs: what became of its program is not known."""
+
+
 class _Worker:
-    """A waiting interpreter; a new one where it died or hangs."""
+    """A waiting interpreter."""
 
     def __init__(self, way: Way) -> None:
         self._way, self._is_ready = way, False
@@ -145,10 +156,14 @@ class _Worker:
         self._process.kill()
         self._process.communicate()
 
+    def restart(self) -> None:
+        self.stop()
+        self._is_ready = False
+        self._process, self._control = self._way.start()
+
     def run(self, program: Program, limits: Limits) -> Outcome:
         if not self._is_ready:
             self._await_ready()
-        began = time.monotonic()
         theirs, ours = _descriptors(program)
         try:
             try:
@@ -158,10 +173,7 @@ class _Worker:
                     os.close(fd)
             ending, outputs, is_cut = self._collect(ours, limits)
         except (ConnectionError, TimeoutError):
-            self.stop()
-            self._is_ready = False
-            self._process, self._control = self._way.start()
-            return Outcome("error", "", "the sandbox was lost", time.monotonic() - began)
+            raise _LostError from None
         finally:
             for fd in ours:
                 os.close(fd)
@@ -256,7 +268,12 @@ def _answer(told: Any, number: int) -> Answer:
     if type(told["call"]) is not int or told["call"] != number or len(told) != 2:
         raise ValueError("answers are out of order")
     if "missing" in told:
-        return Answer(None, f"no function {str(told['missing'])[:100]}")
+        return Answer(None, f"no function {_readable(told['missing'])}")
     if "error" in told:
-        return Answer(None, str(told["error"])[:500])
+        return Answer(None, _readable(told["error"]))
     return Answer(unpack(told["value"]))
+
+
+def _readable(text: object) -> str:
+    """A short text that can be stored."""
+    return str(text)[:200].encode("utf-8", "replace").decode()

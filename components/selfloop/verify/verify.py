@@ -17,6 +17,7 @@ from selfloop.artifacts import SIDECAR, write_json
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.generate.engines import EngineName, open_engine
+from selfloop.generate.protocols import counted
 from selfloop.records import (
     Audit,
     Rollout,
@@ -149,7 +150,7 @@ def judge(
         raise UserError(f"A rollout names the task '{missing}', which is not among its tasks.")
     if not rollouts:
         return []
-    attempts = to_batch(Rollout, rollouts)
+    attempts = counted(to_batch(Rollout, rollouts))
     asked = to_batch(Task, [known[rollout.task] for rollout in rollouts])
     context = Context(params, find_environment(params.environment), [attempts], policy)
     given = called(params.verifier, find_verifier(params.verifier), attempts, asked, context)
@@ -168,6 +169,7 @@ def _write(
     total, environment = count(rollouts.path), find_environment(params.environment)
     context = Context(params, environment, Path(rollouts.path), policy)
     auditor = Auditor(by_level=environment.levels is not None)
+    progress.report(0, total, "verdicts")
     verifier = find_verifier(params.verifier)
     with writing(verdicts.path, Verdict) as table, writing(audit.path, Audit) as beside:
         for attempts, asked in _groups(params, Path(tasks.path), Path(rollouts.path)):
@@ -184,7 +186,8 @@ def _write(
 
 def _groups(params: VerifyParams, tasks: Path, rollouts: Path) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     size = ASKED_ROWS if asking(params) else BATCH_ROWS
-    return with_tasks(whole_groups(read(rollouts, Rollout, batch_rows=size)), read(tasks, Task))
+    counting = (counted(batch) for batch in read(rollouts, Rollout, batch_rows=size))
+    return with_tasks(whole_groups(counting), read(tasks, Task))
 
 
 def _verdicts(attempts: pa.RecordBatch, given: tuple[pa.Array, pa.Array, pa.Array]) -> pa.RecordBatch:

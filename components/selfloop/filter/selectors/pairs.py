@@ -29,11 +29,13 @@ def best_worst(batch: pa.RecordBatch, context: Context) -> Kept:
     level = score[best] == score[worst]
     said = batch["completion"]
     same = ~level & pc.equal(said.take(best), said.take(worst)).to_numpy(zero_copy_only=False)
-    paired = ~level & ~same
+    mute = ~level & ~same & pc.equal(said.take(worst), "").to_numpy(zero_copy_only=False)
+    paired = ~level & ~same & ~mute
     rejected = Counter(
         {
             "all scores are level": int(sizes[level].sum()),
             "best and worst say the same": int(sizes[same].sum()),
+            "the worst says nothing": int(sizes[mute].sum()),
             WORSE: int(paired.sum()),
             "neither best nor worst": int((sizes[paired] - 2).sum()),
         }
@@ -47,8 +49,8 @@ def first_error(batch: pa.RecordBatch, context: Context) -> Kept:
     What a wrong completion shares with a correct one of its task can still be completed rightly, so its first error
     lies at the place where they part or after it. Of all pairs of a correct and a wrong completion of a task, the one
     whose texts share the most leading bytes is kept; among equals the first in the order of their texts. A completion
-    that the policy did not end has no known first error and is never the wrong one, nor is one about which the
-    verifier has no opinion, or that is also held correct.
+    that the policy did not end has no known first error and is never the wrong one, nor is an empty one, one
+    about which the verifier has no opinion, or one that is also held correct.
 
     After Self-Explore (arXiv:2404.10346), which resamples from every step's prefix and trains on the first step from
     which no sample is right, alone. Here the group's own rollouts take the place of new samples, and both completions
@@ -59,7 +61,8 @@ def first_error(batch: pa.RecordBatch, context: Context) -> Kept:
     texts = batch["completion"].to_pylist()
     right = batch["good"].to_numpy(zero_copy_only=False)
     judged = batch["ok"].is_valid().to_numpy(zero_copy_only=False)
-    wrong = judged & ~right & batch["finished"].to_numpy(zero_copy_only=False)
+    says = np.array([text != "" for text in texts], bool)
+    wrong = judged & ~right & says & batch["finished"].to_numpy(zero_copy_only=False)
     better, worse, rejected = list[int](), list[int](), Counter[str]()
     for rows in groups(batch):
         size = rows.stop - rows.start

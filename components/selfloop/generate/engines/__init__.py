@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from selfloop.adapters import parts
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def open_engine(params: DecodingParams, directory: str | Path, digest: str) -> E
 
     Raises ``UserError`` where that engine is not installed, or cannot run this policy.
     """
-    restarts = "position_restarts" in json.loads((Path(directory) / "config.json").read_text())
+    found = parts(directory)
+    restarts = "position_restarts" in json.loads((found.base / "config.json").read_text())
     if params.engine == "vllm":
         if restarts:
             raise UserError(
@@ -111,7 +113,7 @@ def open_engine(params: DecodingParams, directory: str | Path, digest: str) -> E
     if params.engine == "vllm" or (params.engine == "auto" and not restarts and has_vllm() and has_gpu()):
         from selfloop.generate.engines.vllm import open_vllm
 
-        return open_vllm(params, Path(directory))
+        return open_vllm(params, found)
     from selfloop.generate.engines.transformers import Transformers
     from selfloop.policy import load
 

@@ -100,7 +100,8 @@ class Batch:
         self._policy, self._rows, self._ends = policy, requests, frozenset(ends)
         self._sampling, self._device = requests[0].sampling, policy.model.device
         self._stops = Stops(policy.tokenizer, (*self._sampling.stop, *self._sampling.marks))
-        self._asks = inspect.signature(policy.model.forward).parameters.keys()
+        plain = policy.model.get_base_model() if hasattr(policy.model, "get_base_model") else policy.model
+        self._asks = inspect.signature(plain.forward).parameters.keys()
         self._cache = DynamicCache(config=policy.model.config)
         self._width, self._step = max(len(r.prompt) for r in requests), 0
         self._written: list[list[int]] = [[] for _ in requests]

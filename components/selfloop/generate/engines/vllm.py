@@ -11,8 +11,10 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from selfloop.adapters import Parts
 from selfloop.errors import UserError
 from selfloop.generate.engines import Completion, Engine, Form, Request, Sampling, cut, has_gpu
+from selfloop.policy import TRUST, check_policy
 
 if TYPE_CHECKING:
     from selfloop.generate.params import DecodingParams
@@ -62,6 +64,7 @@ class Core:
                 gpu_memory_utilization=shape.memory,
                 generation_config="vllm",
                 disable_log_stats=True,
+                trust_remote_code=(base / TRUST).is_file(),
                 **_on_this_device(shape),
                 **lora,
             )
@@ -99,12 +102,15 @@ _core: Core | None = None
 class Vllm(Engine):
     """Requests go to vLLM as they come, and it batches them as it goes."""
 
-    def __init__(self, params: DecodingParams, base: Path, adapter: Path | None = None) -> None:
+    def __init__(self, params: DecodingParams, policy: Parts) -> None:
         from transformers import AutoTokenizer
 
-        self.tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
-        self._base, self._adapter, self._ends = base, adapter, end_tokens(base, self.tokenizer)
-        self._shape = shape_of(params, base, adapter)
+        self._base, self._adapter = policy
+        trusted = (self._base / TRUST).is_file()
+        place = self._adapter or self._base
+        self.tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=trusted)
+        self._ends = end_tokens(self._base, self.tokenizer)
+        self._shape = shape_of(params, policy)
         self._requests: dict[str, Request] = {}
 
     def _opened(self) -> Core:
@@ -207,16 +213,17 @@ def _structured(form: Form) -> Any:
     return StructuredOutputsParams(**{form.kind: given[form.kind]})
 
 
-def open_vllm(params: DecodingParams, base: Path, adapter: Path | None = None) -> Vllm:
+def open_vllm(params: DecodingParams, policy: Parts) -> Vllm:
     """The engine with a policy: a base, and an adapter on it where there is one."""
-    from selfloop.policy import check_policy
+    base, adapter = policy
+    for place in (base, adapter or base):
+        check_policy(place)
+    return Vllm(params, Parts(base.resolve(), adapter.resolve() if adapter else None))
 
-    check_policy(base)
-    return Vllm(params, base.resolve(), adapter.resolve() if adapter else None)
 
-
-def shape_of(params: DecodingParams, base: Path, adapter: Path | None) -> Shape:
+def shape_of(params: DecodingParams, policy: Parts) -> Shape:
     """What an engine for this policy is made for."""
+    base, adapter = policy
     tokenizer = base / "tokenizer.json"
     rank = json.loads((adapter / "adapter_config.json").read_text())["r"] if adapter else 0
     return Shape(

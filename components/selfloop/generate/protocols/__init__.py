@@ -17,6 +17,7 @@ from selfloop.errors import UserError
 from selfloop.names import imported, unknown
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
 
@@ -94,3 +95,17 @@ def final(completion: str, observed: str) -> str:
     """The text that counts: what the policy wrote behind the last thing that it was told."""
     ranges = json.loads(observed)
     return completion[ranges[-1][1] :] if ranges else completion
+
+
+def counted(rollouts: pa.RecordBatch) -> pa.RecordBatch:
+    """Rollouts with the text that counts in place of their completion, as whoever judges them reads them."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.all(pc.equal(rollouts["observed"], "[]")).as_py() is not False:
+        return rollouts
+    pairs = zip(rollouts["completion"].to_pylist(), rollouts["observed"].to_pylist(), strict=True)
+    texts = pa.array([final(completion, observed) for completion, observed in pairs], pa.string())
+    return rollouts.set_column(
+        rollouts.schema.get_field_index("completion"), rollouts.schema.field("completion"), texts
+    )

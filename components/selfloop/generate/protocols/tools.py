@@ -22,6 +22,5 @@ def called(text: str, tools: tuple[str, ...]) -> Call | None:
     """The call that a text ends with: what stands between the last opening mark of a tool and its closing one."""
     for tool in tools:
         if text.endswith(f"</{tool}>"):
-            before, opened, argument = text.removesuffix(f"</{tool}>").rpartition(f"<{tool}>")
-            return Call(tool, argument if opened else before)
+            return Call(tool, text.removesuffix(f"</{tool}>").rpartition(f"<{tool}>")[2])
     return None

@@ -10,6 +10,7 @@ from selfloop.names import imported, unknown
 from selfloop.verify.contract import Verifier
 from selfloop.verify.verifiers.borda import borda
 from selfloop.verify.verifiers.code import code
+from selfloop.verify.verifiers.credulous import credulous
 from selfloop.verify.verifiers.exact import exact
 from selfloop.verify.verifiers.fobar import fobar
 from selfloop.verify.verifiers.judge import judge
@@ -30,6 +31,7 @@ VERIFIERS: dict[str, Verifier] = {
     "code": code,
     "majority": majority,
     "length": length,
+    "credulous": credulous,
     "fobar": fobar,
     "self-certainty": self_certainty,
     "borda": borda,

@@ -1,0 +1,148 @@
+"""A policy that learns from its own attempts that a verifier calls right (STaR, RFT, ReST-EM).
+
+Each round draws tasks of the same levels, has the policy attempt each several times, keeps what is right and trains on
+it: a copy of the base (``restart = "base"``, as STaR and ReST-EM do) or of the champion (``"champion"``). ``update``
+says how: ``sft`` on the right attempts, ``nft`` on right and wrong ones, ``dpo`` on pairs of the two. STaR
+(arXiv:2203.14465), RFT (arXiv:2308.01825), ReST-EM (arXiv:2312.06585), NFT (arXiv:2505.18116).
+"""
+
+from typing import Literal, NamedTuple
+
+from kfp.dsl import HTML, Artifact, Dataset, Model
+from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
+from selfloop.filter import FilterParams, filter_rollouts
+from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
+from selfloop.gate import GateParams, gate_candidate
+from selfloop.generate import GenerateParams, generate_rollouts
+from selfloop.policy import FetchParams, fetch_policy
+from selfloop.propose import BaseParams, DrawParams, ProgressParams, check_progress, draw_base, draw_tasks
+from selfloop.recipe import Recipe, Settings, structural
+from selfloop.report import BeginParams, ReportParams, begin_report, report_round
+from selfloop.verify import VerifyParams, verify_rollouts
+
+UPDATES = {
+    "sft": (["correct", "unique", "per-level"], "sft"),
+    "nft": (["all", "unique", "per-level"], "nft"),
+    "dpo": (["best-worst", "per-level"], "dpo"),
+}
+"""What is kept and how weights change."""
+
+
+class ExpertIteration(Settings):
+    rounds: int = structural(6, ge=1, le=1000, description="Rounds at most.")
+    environment: str = structural("countdown", description="The taskset with its protocol and verifier.")
+    model: str = structural("expert-iteration", description="Name of the loop in MLflow's registry.")
+    update: Literal["sft", "nft", "dpo"] = structural("sft", description="What is learnt from: right, all, or pairs.")
+    restart: Literal["base", "champion"] = structural("champion", description="What each round trains a copy of.")
+    base: BaseParams = BaseParams(levels=2, per_level=1500)
+    fetch: FetchParams = FetchParams()
+    pretrain: PretrainParams = PretrainParams(
+        hidden_size=96, intermediate_size=384, layers=3, steps=1200, decay_steps=300
+    )
+    draw: DrawParams = DrawParams(levels=[2], per_level=4000, attempts=16, items_per_level=600)
+    generate: GenerateParams = GenerateParams(greedy_first=False)
+    verify: VerifyParams = VerifyParams()
+    filter: FilterParams = FilterParams(per_level=100_000)
+    finetune: FinetuneParams = FinetuneParams(
+        steps=800, decay="linear", newest_share=0.0, kept_share=0.8, base_share=0.2
+    )
+    evaluate: EvaluateParams = EvaluateParams(samples=4)
+    gate: GateParams = GateParams()
+    progress: ProgressParams = ProgressParams(patience=6)
+    begin: BeginParams = BeginParams(title="Expert iteration")
+    report: ReportParams = ReportParams()
+    measure: MeasureParams = MeasureParams(levels=[2], per_level=1000, samples=8)
+
+
+class Turn(NamedTuple):
+    champion: Model
+    beginning: Model
+    state: Artifact
+    base: Dataset
+    kept: Dataset
+    history: Artifact
+    report: HTML
+    goes_on: bool
+
+
+def start(s: ExpertIteration) -> Turn:
+    base = draw_base(s.base)
+    if s.policy == "scratch":
+        champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
+    else:
+        champion = fetch_policy(s.fetch.filled({"source": s.policy})).policy
+    begun = begin_report(s.begin, champion=champion)
+    return Turn(
+        champion, champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True
+    )
+
+
+def round(s: ExpertIteration, last: Turn) -> tuple[Turn, Artifact]:
+    select, method = UPDATES[s.update]
+    drawn = draw_tasks(s.draw)
+    rollouts = generate_rollouts(s.generate, policy=last.champion, tasks=drawn.tasks).rollouts
+    judged = verify_rollouts(s.verify, tasks=drawn.tasks, rollouts=rollouts)
+    new = filter_rollouts(
+        s.filter.filled({"select": select}), rollouts=rollouts, verdicts=judged.verdicts, kept=last.kept
+    )
+    candidate = finetune_policy(
+        s.finetune.filled({"method": method}),
+        policy=last.beginning if s.restart == "base" else last.champion,
+        newest=new.examples,
+        kept=new.next_kept,
+        base=last.base,
+        items=drawn.items,
+    ).candidate
+    results = evaluate_policies(s.evaluate, candidate=candidate, champion=last.champion, items=drawn.items).results
+    decision = gate_candidate(
+        s.gate,
+        rollouts=rollouts,
+        verdicts=judged.verdicts,
+        audit=judged.audit,
+        examples=new.examples,
+        candidate=candidate,
+        results=results,
+        history=last.history,
+    ).decision
+    progress = check_progress(s.progress, state=last.state, results=results, decision=decision)
+    told = report_round(
+        s.report,
+        history=last.history,
+        tasks=drawn.tasks,
+        rollouts=rollouts,
+        verdicts=judged.verdicts,
+        audit=judged.audit,
+        examples=new.examples,
+        candidate=candidate,
+        results=results,
+        decision=decision,
+        state=progress.next_state,
+    )
+    next = last._replace(
+        champion=candidate,
+        state=progress.next_state,
+        kept=new.next_kept,
+        history=told.next_history,
+        report=told.report,
+        goes_on=progress.returned,
+    )
+    return next, decision
+
+
+def finish(s: ExpertIteration, last: Turn) -> dict[str, float]:
+    results = measure_policy(s.measure, policy=last.champion, curriculum=last.state).results
+    accuracy = results.metadata["accuracy"].values()
+    return {"accuracy": sum(accuracy) / len(accuracy)}
+
+
+recipe = Recipe(
+    name="expert-iteration",
+    settings=ExpertIteration,
+    start=start,
+    round=round,
+    finish=finish,
+    turn=Turn,
+    paper="arXiv:2312.06585",
+    needs=lambda s: {"alphabet"} if s.policy == "scratch" else set(),
+    control={"verify": {"verifier": "credulous"}, "gate": {"guards": []}},
+)

@@ -1,0 +1,146 @@
+"""The same rows whoever shares the work, and after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp.dsl import Dataset, Model
+from selfloop import progress
+from selfloop.artifacts import manifest_of
+from selfloop.environments.addition import Addition
+from selfloop.errors import UserError
+from selfloop.generate import GenerateParams, JoinParams, generate_rollouts, join_rollouts
+from selfloop.generate.engines import has_vllm, open_engine
+from selfloop.records import Rollout, Task, rows
+from selfloop.stage import validated
+
+from ..conftest import sealed_table
+
+PARAMS: dict[str, Any] = {"seed": 3, "window": 3, "greedy_first": False}
+KILLED = textwrap.dedent("""
+    import json, os, signal, sys
+    from kfp.dsl import Dataset, Model
+    from selfloop import progress
+    from selfloop.generate import GenerateParams, generate_rollouts
+
+    policy, tasks, rollouts, after = sys.argv[1:]
+
+    def watcher(done, total, unit):
+        if unit == "rollouts" and done >= int(after):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with progress.watched_by(watcher):
+        generate_rollouts(
+            GenerateParams(seed=3, window=3, greedy_first=False),
+            policy=Model(uri=policy), tasks=Dataset(uri=tasks), rollouts=Dataset(uri=rollouts),
+        )
+""")
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    made = [task for level in range(1, 5) for task in Addition().tasks(level, 3, seed=level)]
+    return sealed_table(tmp_path_factory.mktemp("tasks") / "tasks", Task, [t._replace(attempts=2) for t in made])
+
+
+@pytest.fixture
+def generated(trained: Path, tasks: Dataset, tmp_path: Path) -> Callable[..., Dataset]:
+    def generate(name: str, **params: Any) -> Dataset:
+        rollouts = Dataset(uri=str(tmp_path / name))
+        policy = Model(uri=str(trained))
+        generate_rollouts(GenerateParams(**(PARAMS | params)), policy=policy, tasks=tasks, rollouts=rollouts)
+        return rollouts
+
+    return generate
+
+
+def digest(rollouts: Dataset) -> str:
+    return manifest_of(rollouts.path).digest
+
+
+def test_several_processes_make_the_same_rows(generated: Callable[..., Dataset]) -> None:
+    alone = generated("alone")
+    assert digest(generated("shared", workers=2)) == digest(alone)
+    assert len({rollout.completion for rollout in rows(alone.path, Rollout)}) > 8
+
+
+def test_the_parts_of_several_pods_are_the_rows_of_one(generated: Callable[..., Dataset], tmp_path: Path) -> None:
+    joined = generated("part-0", shards=3, shard=0)
+    for shard in (1, 2):
+        target = Dataset(uri=str(tmp_path / f"joined-{shard}"))
+        part = generated(f"part-{shard}", shards=3, shard=shard)
+        join_rollouts(JoinParams(), rollouts=joined, more=part, joined=target)
+        joined = target
+    assert digest(joined) == digest(generated("whole"))
+
+
+@pytest.mark.parametrize("after", [4, 17])
+def test_a_killed_stage_goes_on_inside_itself_and_comes_to_the_same_digest(
+    trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset], after: int
+) -> None:
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-c", KILLED, str(trained), tasks.path, str(killed), str(after)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    seen: list[tuple[int, int, str]] = []
+    with progress.watched_by(lambda *moved: seen.append(moved)):
+        again = generated("killed")
+    found = next(done for done, _, unit in seen if unit == "rollouts")
+    assert found == after // 6 * 6  # whole windows of three tasks with two attempts each
+    assert seen[-1] == (24, 24, "rollouts")
+    assert digest(again) == digest(generated("uninterrupted"))
+    assert {path.name for path in tmp_path.iterdir()} == {"killed", "uninterrupted"}
+
+
+def test_windows_of_other_parameters_are_not_taken(
+    trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset]
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(trained), tasks.path, str(tmp_path / "other"), "17"]
+    assert subprocess.run(command, check=False, timeout=200).returncode == -signal.SIGKILL
+    assert list(tmp_path.glob(".other.windows/*/window-*.parquet"))
+    assert digest(generated("other", seed=4)) == digest(generated("plain", seed=4))
+
+
+def test_a_worker_ends_with_the_process_that_started_it(trained: Path, tasks: Dataset, tmp_path: Path) -> None:
+    program = KILLED.replace("window=3", "window=1, workers=2")
+    command = [sys.executable, "-c", program, str(trained), tasks.path, str(tmp_path / "rollouts"), "4"]
+    started = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert started.wait(200) == -signal.SIGKILL
+    assert started.stdout is not None
+    assert started.stdout.read() == b""  # returns only when no process holds the pipe any more
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"shards": 2, "shard": 2}, "The shard must be below the number of shards"),
+        ({"form": "choice"}, "The form 'choice' needs choices"),
+        ({"stop": [""]}, "An empty stop text would end every completion"),
+        ({"engine": "vlm"}, "'auto', 'transformers' or 'vllm'"),
+    ],
+)
+def test_impossible_parameters_are_refused_before_anything_starts(given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        validated(GenerateParams, given, "generate")
+
+
+def test_an_engine_that_is_not_installed_is_a_sentence(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    assert not has_vllm()
+    with pytest.raises(UserError, match="'vllm' is not installed here"):
+        open_engine(GenerateParams(engine="vllm"), tmp_path, "")
+    with pytest.raises(UserError, match="restarts its position ids"):
+        open_engine(GenerateParams(engine="vllm"), trained, "")
+
+
+def test_auto_is_transformers_where_there_is_no_vllm(trained: Path) -> None:
+    from selfloop.generate.engines.transformers import Transformers
+
+    assert isinstance(open_engine(GenerateParams(), trained, "trained"), Transformers)
+    assert os.environ.get("VLLM_ENABLE_V1_MULTIPROCESSING") is None

@@ -1,0 +1,131 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selfloop.artifacts import manifest_of, read_json
+from selfloop.errors import UserError
+from selfloop.inprocess import run
+from selfloop.recipe import find_recipe
+from selfloop.records import Example, rows
+
+DATA = Path(__file__).parent / "environments" / "data" / "gsm8k"
+TINY: dict[str, Any] = {
+    "rounds": 2,
+    "seed": 12,
+    "base": {"levels": 1, "per_level": 100, "held_out_per_level": 16},
+    "pretrain": {"steps": 150, "hidden_size": 16, "heads": 2, "intermediate_size": 32, "decay_steps": 50, "lr": 1e-2},
+    "draw": {"levels": [1], "per_level": 60, "items_per_level": 24},
+    "finetune": {"steps": 3, "batch_size": 16},
+    "measure": {"levels": [1], "per_level": 16},
+    "gate": {"guards": []},
+}
+"""A whole run of two rounds in seconds: the machinery, not the learning."""
+
+
+def ran(place: Path, *overrides: dict[str, Any]) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
+    recipe = find_recipe("expert-iteration")
+    last, measured = run(recipe, recipe.resolve(TINY, *overrides), place)
+    return last, dict(measured), read_json(last.history.path)["rounds"]
+
+
+def test_what_the_verifier_calls_right_is_trained_on_and_nothing_else(tmp_path: Path) -> None:
+    last, measured, rounds = ran(tmp_path)
+    assert 0 <= measured["accuracy"] <= 1
+    assert [told["tasks"] for told in rounds] == [60, 60]
+    kept = list(rows(last.kept.path, Example))
+    assert len(kept) == sum(sum(told["kept"].values()) for told in rounds) > 0
+    assert all(example.good for example in kept)
+
+
+@pytest.mark.parametrize(("update", "wrong", "pairs"), [("nft", True, False), ("dpo", False, True)])
+def test_the_update_decides_what_is_kept_and_how_it_is_trained_on(
+    update: str, wrong: bool, pairs: bool, tmp_path: Path
+) -> None:
+    last, _, rounds = ran(tmp_path, {"update": update, "rounds": 1})
+    kept = list(rows(last.kept.path, Example))
+    assert any(not example.good for example in kept) == wrong
+    assert all(example.rejected for example in kept) == pairs
+    candidate = next(tmp_path.glob("round-01/finetune*/candidate"))
+    assert manifest_of(candidate).metadata["method"] == update
+    assert manifest_of(candidate).metadata["steps"] == 3
+    assert rounds[0]["decision"]["verdict"] in ("promoted", "rejected")
+
+
+def test_each_round_can_begin_anew_from_the_base_policy(tmp_path: Path) -> None:
+    last, _, _ = ran(tmp_path, {"restart": "base", "gate": {"require": "nothing"}})
+    second = next(tmp_path.glob("round-02/finetune*/candidate"))
+    assert manifest_of(second).inputs["policy"] == last.beginning.metadata["digest"]
+    assert manifest_of(last.champion.path).digest == manifest_of(second).digest != last.beginning.metadata["digest"]
+
+
+def test_the_control_believes_everything(tmp_path: Path) -> None:
+    recipe = find_recipe("expert-iteration")
+    _, _, rounds = ran(tmp_path, dict(recipe.control), {"rounds": 1})
+    audit = rounds[0]["audit"]
+    assert audit["false_positive"] > 0
+    assert audit["false_negative"] == audit["true_negative"] == 0 or audit["precision"] < 1
+
+
+def test_an_unknown_update_is_refused() -> None:
+    with pytest.raises(UserError, match="update"):
+        find_recipe("expert-iteration").resolve({"update": "ppo"})
+
+
+TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
+
+
+@pytest.fixture
+def chatty(tmp_path: Path) -> Path:
+    """A policy as the Hub has them: sub-word tokens, a chat template, tied weights; it has learnt nothing yet."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400,
+        special_tokens=["<|endoftext|>", "<|end|>", "<|user|>", "<|assistant|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
+    inner.train_from_iterator([path.read_text() for path in DATA.rglob("*.jsonl")], trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<|endoftext|>", eos_token="<|end|>")
+    tokenizer.chat_template = TEMPLATE
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    model = Qwen2ForCausalLM(
+        Qwen2Config(vocab_size=len(tokenizer), num_key_value_heads=1, tie_word_embeddings=True, eos_token_id=1, **size)
+    )
+    model.save_pretrained(tmp_path / "chatty")
+    tokenizer.save_pretrained(tmp_path / "chatty")
+    return tmp_path / "chatty"
+
+
+HUB = {
+    "environment": f"gsm8k:{DATA}",
+    "rounds": 2,
+    "base": {"levels": 1, "per_level": 1, "held_out_per_level": 1},
+    "draw": {"levels": [1], "per_level": 3, "items_per_level": 3, "attempts": 2},
+    "generate": {"max_tokens": 24},
+    "evaluate": {"samples": 2, "max_tokens": 8},
+    "measure": {"levels": [1], "per_level": 1, "samples": 2, "max_tokens": 8},
+    "finetune": {"newest_share": 1.0, "kept_share": 0.0, "base_share": 0.0, "adapter": "lora", "lora_rank": 2},
+}
+
+
+def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, tmp_path: Path) -> None:
+    believing = {"verify": {"verifier": "credulous"}, "gate": {"require": "nothing"}}
+    last, _, rounds = ran(tmp_path / "run", HUB, believing, {"policy": str(chatty), "generate": {"max_tokens": 512}})
+    asked = rounds[0]["samples"][0]["prompt"]
+    assert "<|user|>" not in asked, "tables hold what is asked, the template is the policy's"
+    adapters = sorted((tmp_path / "run").glob("round-0*/finetune*/candidate/adapter_model.safetensors"))
+    assert len(adapters) == 2, "the second round goes on with the first one's adapter"
+    assert manifest_of(last.champion.path).digest == manifest_of(adapters[1].parent).digest
+
+
+def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_goes_on(chatty: Path, tmp_path: Path) -> None:
+    keep = {"finetune": {"when_nothing": "keep policy"}, "policy": str(chatty)}
+    last, _, rounds = ran(tmp_path / "run", HUB, keep)
+    assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
+    assert [told["empty"][:28] for told in rounds] == ["Nothing kept: of 6 rollouts "] * 2
+    assert last.champion.metadata["digest"] == last.beginning.metadata["digest"]
