@@ -108,7 +108,7 @@ def cpu_seconds(pool: Pool) -> float:
 def main() -> None:
     """Measure, print, write."""
     small = wants_small(__doc__)
-    items = pairs(60 if small else 900)
+    items = pairs(60 if small else 600)
     pool = Pool(TARGET, WORKERS, time_limit=5.0, memory_limit=1024, warm=WARM)
     warm = pairs(12)
     serial(warm), pooled(pool, warm * WORKERS)
