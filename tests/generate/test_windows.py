@@ -43,6 +43,28 @@ KILLED = textwrap.dedent("""
 """)
 
 
+IN_PROCESS = textwrap.dedent("""
+    import os, signal, sys
+    from pathlib import Path
+    from kfp.dsl import Dataset, Model
+    from selfloop.generate import GenerateParams, generate_rollouts
+    from selfloop.inprocess import InProcess, Silent
+
+    policy, tasks, root, after = sys.argv[1:]
+
+    class Killer(Silent):
+        def stage_moves(self, done, total, unit):
+            if unit == "rollouts":
+                print(done)
+                if done >= int(after):
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    params = GenerateParams(seed=3, window=3, greedy_first=False)
+    inputs = {"policy": Model(uri=policy), "tasks": Dataset(uri=tasks)}
+    InProcess(Path(root), Killer()).call(generate_rollouts, params, inputs)
+""")
+
+
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     made = [task for level in range(1, 5) for task in Addition().tasks(level, 3, seed=level)]
@@ -96,6 +118,21 @@ def test_a_killed_stage_goes_on_inside_itself_and_comes_to_the_same_digest(
     assert seen[-1] == (24, 24, "rollouts")
     assert digest(again) == digest(generated("uninterrupted"))
     assert {path.name for path in tmp_path.iterdir()} == {"killed", "uninterrupted"}
+
+
+def test_a_run_in_process_keeps_the_windows_of_a_killed_stage(
+    trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset]
+) -> None:
+    command = [sys.executable, "-c", IN_PROCESS, str(trained), tasks.path, str(tmp_path / "run")]
+    killed, finished = (
+        subprocess.run([*command, after], check=False, capture_output=True, text=True, timeout=200)
+        for after in ("13", "25")
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert finished.stdout.split()[0] == "12", finished.stderr  # what it began with
+    [made] = (tmp_path / "run" / "round-00").iterdir()
+    assert {path.name for path in made.iterdir()} == {"rollouts"}
+    assert manifest_of(made / "rollouts").digest == digest(generated("plain"))
 
 
 def test_windows_of_other_parameters_are_not_taken(
