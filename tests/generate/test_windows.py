@@ -176,6 +176,18 @@ def test_an_engine_that_is_not_installed_is_a_sentence(trained: Path, tmp_path: 
         open_engine(GenerateParams(engine="vllm"), trained, "")
 
 
+def test_a_run_with_an_engine_that_is_not_installed_does_not_begin(
+    selfloop: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = selfloop("run", "length-generalization", "--engine", "vllm")
+    said = [line for line in done.stderr.splitlines() if line]
+    assert (done.returncode, len(said)) == (1, 1), done.stderr
+    assert "'vllm' is not installed here" in said[0]
+    assert not list(tmp_path.rglob("run.json"))
+    wrong = selfloop("run", "length-generalization", "--engine", "vlm")
+    assert "generate.engine' of length-generalization cannot be 'vlm'" in wrong.stderr
+
+
 def test_auto_is_transformers_where_there_is_no_vllm(trained: Path) -> None:
     from selfloop.generate.engines.transformers import Transformers
 
