@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -129,12 +130,12 @@ def mounted(model: PreTrainedModel, found: Parts, trainable: bool) -> Any:
     return made
 
 
-def save_adapter(model: Any, directory: str | Path) -> None:
+def save_adapter(model: Any, directory: str | Path, weights: Mapping[str, Any] | None = None) -> None:
     """Write an adapter without the weights that it is on: the same bytes for the same adapter and base."""
     place, config = Path(directory), model.peft_config["default"]
     base = Path(config.base_model_name_or_path)
     digest = digest_at(base)
-    model.save_pretrained(directory, selected_adapters=["default"], save_embedding_layers=False)
+    model.save_pretrained(directory, selected_adapters=["default"], save_embedding_layers=False, state_dict=weights)
     (place / "README.md").unlink(missing_ok=True)
     about = json.loads((place / CONFIG).read_text()) | {"base_model_name_or_path": f"sha256:{digest}"}
     if isinstance(about["target_modules"], list):

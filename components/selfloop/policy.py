@@ -281,7 +281,7 @@ def save(policy: Policy, directory: str | Path, weights: Mapping[str, torch.Tens
 
     disable_progress_bar()
     if hasattr(policy.model, "peft_config"):
-        save_adapter(policy.model, directory)
+        save_adapter(policy.model, directory, weights)
     else:
         policy.model.save_pretrained(directory, state_dict=weights)
         _copy_code(policy, Path(directory))

@@ -34,17 +34,17 @@ class ExpertIteration(Settings):
     model: str = structural("expert-iteration", description="Name of the loop in MLflow's registry.")
     update: Literal["sft", "nft", "dpo"] = structural("sft", description="What is learnt from: right, all, or pairs.")
     restart: Literal["base", "champion"] = structural("champion", description="What each round trains a copy of.")
-    base: BaseParams = BaseParams(levels=2, per_level=3000)
+    base: BaseParams = BaseParams(levels=2, per_level=1500)
     fetch: FetchParams = FetchParams()
     pretrain: PretrainParams = PretrainParams(
-        hidden_size=96, intermediate_size=384, layers=3, steps=1500, decay_steps=300
+        hidden_size=96, intermediate_size=384, layers=3, steps=1200, decay_steps=300
     )
-    draw: DrawParams = DrawParams(levels=[2], per_level=2000, items_per_level=600)
+    draw: DrawParams = DrawParams(levels=[2], per_level=4000, attempts=16, items_per_level=600)
     generate: GenerateParams = GenerateParams(greedy_first=False)
     verify: VerifyParams = VerifyParams()
     filter: FilterParams = FilterParams(per_level=100_000)
     finetune: FinetuneParams = FinetuneParams(
-        steps=600, decay="linear", newest_share=0.0, kept_share=0.7, base_share=0.3
+        steps=800, decay="linear", newest_share=0.0, kept_share=0.8, base_share=0.2
     )
     evaluate: EvaluateParams = EvaluateParams(samples=4)
     gate: GateParams = GateParams()

@@ -14,13 +14,15 @@ import os
 import random
 import time
 from functools import partial
+from pathlib import Path
+from typing import NamedTuple
 
 from math_verify import parse, verify
 from measuring import in_turns, publish, ratios, seconds, show, spread, wants_small
 from selfloop.verify.verifiers.math_verify import TARGET, WARM
 from selfloop.verify.workers import Pool
 
-REPEATS = 7
+REPEATS = 5
 WORKERS = 2
 
 Pair = tuple[str, str]
@@ -82,47 +84,68 @@ def pooled(pool: Pool, items: list[Pair]) -> list[bool]:
     return [outcome.value == "right" for outcome in pool.map(items)]
 
 
-def timed(work: partial[list[bool]], said: list[list[bool]]) -> float:
-    """Seconds of one arm; what it says is kept."""
-    began = time.perf_counter()
+class Took(NamedTuple):
+    """Wall seconds of an arm, and the processor's in this process and in the children."""
+
+    wall: float
+    cpu: float
+
+
+def timed(work: partial[list[bool]], pool: Pool, said: list[list[bool]]) -> Took:
+    """How long one arm takes; what it says is kept."""
+    wall, cpu = time.perf_counter(), cpu_seconds(pool)
     said.append(work())
-    return time.perf_counter() - began
+    return Took(time.perf_counter() - wall, cpu_seconds(pool) - cpu)
+
+
+def cpu_seconds(pool: Pool) -> float:
+    """What this process and the pool's children have used by now."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pool.children]
+    ticks = sum(int(user) + int(system) for *_, user, system in (field[:13] for field in fields))
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
     """Measure, print, write."""
     small = wants_small(__doc__)
-    items = pairs(60 if small else 1200)
+    items = pairs(60 if small else 900)
     pool = Pool(TARGET, WORKERS, time_limit=5.0, memory_limit=1024, warm=WARM)
     warm = pairs(12)
     serial(warm), pooled(pool, warm * WORKERS)
     said: list[list[bool]] = []
     arms = {
-        "serial loop": partial(timed, partial(serial, items), said),
-        f"{WORKERS} killable processes": partial(timed, partial(pooled, pool, items), said),
+        "serial loop": partial(timed, partial(serial, items), pool, said),
+        f"{WORKERS} killable processes": partial(timed, partial(pooled, pool, items), pool, said),
     }
     took = in_turns(arms, 2 if small else REPEATS)
     assert all(each == said[0] for each in said), "the arms do not agree"
     plain, ours = took.values()
-    faster = ratios(plain, ours)
+    faster = ratios([each.wall for each in plain], [each.wall for each in ours])
+    work = ratios([each.cpu for each in ours], [each.cpu for each in plain])
     one = Pool(TARGET, 1, time_limit=1.0, memory_limit=1024, warm=WARM)
     one.map(warm)
     cut = seconds(partial(one.map, [("3", "$9^{9^{9^{9}}}$"), ("3", "3")]))
     for each in (pool, one):
         each.close()
-    rows = [(name, str(spread(len(items) / s for s in values))) for name, values in took.items()]
+    rates = {name: spread(len(items) / each.wall for each in values) for name, values in took.items()}
     show(
         f"{len(items)} answers, median of {len(plain)} (lowest–highest), {os.cpu_count()} cores",
         ["what", "answers/s"],
-        [*rows, ("ratio, paired", str(faster)), ("a limit of 1 s, a kill and the next answer", f"{cut:.2f} s")],
+        [
+            *((name, str(rate)) for name, rate in rates.items()),
+            ("ratio, paired", str(faster)),
+            ("processor time, of the serial loop's", str(work)),
+            ("a limit of 1 s, a kill and the next answer", f"{cut:.2f} s"),
+        ],
     )
     numbers = {
         "items": len(items),
         "right": sum(said[0]),
         "workers": WORKERS,
-        "answers_per_second": {name: spread(len(items) / s for s in values)._asdict() for name, values in took.items()},
+        "answers_per_second": {name: rate._asdict() for name, rate in rates.items()},
         "ratio": faster._asdict(),
-        "ratios": [a / b for a, b in zip(plain, ours, strict=True)],
+        "ratios": [a.wall / b.wall for a, b in zip(plain, ours, strict=True)],
+        "cpu_ratio": work._asdict(),
         "seconds_of_a_cut_and_the_next": cut,
         "target": 1.5,
     }

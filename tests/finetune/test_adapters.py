@@ -148,3 +148,16 @@ def test_an_adapter_that_lacks_a_part_is_refused(adapter: Path, missing: str, to
 def test_modules_that_a_policy_does_not_have_are_refused(trained: Path, finetuned: Finetuned) -> None:
     with pytest.raises(UserError, match=r"lora_targets attention_magic cannot be adapted .*: name linear modules"):
         finetuned(trained, "none", tried(), lora_targets=["attention_magic"], **LORA)
+
+
+def test_a_loop_goes_on_from_adapters(small: dict[str, Any], tmp_path: Path) -> None:
+    from selfloop.inprocess import run
+    from selfloop.recipe import find_recipe
+
+    recipe = find_recipe("length-generalization")
+    settings = recipe.resolve(small | {"finetune": {"steps": 3, "adapter": "lora", "lora_rank": 2}})
+    run(recipe, settings, tmp_path / "run")
+    made = sorted((tmp_path / "run").glob("round-*/finetune_policy-*/candidate"))
+    assert len(made) == 2
+    [base] = (tmp_path / "run").glob("round-*/pretrain_policy-*/policy")
+    assert {parts(place) for place in made} == {Parts(base, place) for place in made}

@@ -43,11 +43,21 @@ def test_two_processes_train_as_one_does(plain: Path, two: str, finetuned: Finet
     assert both.metadata["steps"] == 4
 
 
-def test_what_a_process_refuses_is_told(plain: Path, two: str, finetuned: Finetuned) -> None:
-    with pytest.raises(
-        UserError, match="batch_size 9 cannot be shared by 2 processes in 1 parts: give a multiple of 2"
-    ):
-        finetuned(plain, "odd", tried(), batch_size=9, accelerate_config=two)
+def test_what_a_process_refuses_is_told(trained: Path, tmp_path: Path, finetuned: Finetuned) -> None:
+    one = tmp_path / "one.yaml"
+    one.write_text(CONFIG.replace("MULTI_GPU", "'NO'").replace("num_processes: 2", "num_processes: 1"))
+    with pytest.raises(UserError, match="packing cannot keep this policy's position scheme"):
+        finetuned(trained, "packed", tried(), packing=True, accelerate_config=str(one))
+
+
+def test_processes_that_would_train_alone_are_refused(
+    plain: Path, finetuned: Finetuned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("selfloop.finetune.training.processes", lambda: 2)
+    with pytest.raises(UserError, match="2 processes were started, but each would train alone: start them with"):
+        finetuned(plain, "alone", tried())
+    with pytest.raises(UserError, match="batch_size 9 cannot be shared by 2 processes in 1 parts: give a multiple of"):
+        finetuned(plain, "odd", tried(), batch_size=9)
 
 
 def test_a_configuration_that_is_not_there_is_refused(plain: Path, finetuned: Finetuned) -> None:

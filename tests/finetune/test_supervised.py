@@ -90,6 +90,40 @@ def test_pretraining_ends_once_the_examples_are_mastered(tmp_path: Path) -> None
     assert seen[-1] % 10 == 5  # a look at the accuracy, and the decay
 
 
+def test_pretraining_that_broke_off_ends_as_it_would_have(tmp_path: Path) -> None:
+    class BrokenOffError(Exception):
+        pass
+
+    def break_off(done: int, total: int, unit: str) -> None:
+        if done == 14:
+            raise BrokenOffError
+
+    few = solutions([1], 1)
+    given = {"steps": 40, "lr": 2e-2, "batch_size": 4, "check_every": 5, "decay_steps": 8, "checkpoint_every": 6}
+    given |= {"mastered": 0.01}  # so that the decay begins early, before the training breaks off
+    whole = pretrained(tmp_path / "whole", few, **given)
+    with pytest.raises(BrokenOffError), progress.watched_by(break_off):
+        pretrained(tmp_path / "again", few, **given)
+    shutil.rmtree(tmp_path / "again" / "policy")
+    seen: list[int] = []
+    with progress.watched_by(lambda done, total, unit: seen.append(done)):
+        again = pretrained(tmp_path / "again", few, **given)
+    assert seen[0] == 13
+    assert seen[-1] == whole.metadata["steps"] < 40
+    assert again.metadata == whole.metadata
+
+
+@pytest.mark.parametrize("lacking", ["examples", "held_out"])
+def test_pretraining_on_nothing_is_refused(tmp_path: Path, lacking: str) -> None:
+    tables = {name: solutions([1], 2) for name in ("examples", "held_out")} | {lacking: []}
+    with pytest.raises(UserError, match=rf"{lacking} holds no examples: a policy cannot be trained from scratch"):
+        pretrain_policy(
+            PretrainParams.model_validate(TINY),
+            **{name: sealed_table(tmp_path / name, Example, rows) for name, rows in tables.items()},
+            policy=Model(uri=str(tmp_path / "policy")),
+        )
+
+
 def test_heads_that_do_not_divide_the_width_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="hidden_size 16 does not divide into 3 heads: change either"):
         pretrained(tmp_path, solutions([1], 4), heads=3)

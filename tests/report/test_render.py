@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from selfloop.report.render import (
+    AUDITS_BY_DIFFICULTY,
     DISTINCT_ATTEMPTS,
     TEXT_HEAD,
     TEXT_TAIL,
     Axis,
     asked,
+    audits,
     axis,
     by_test,
     clipped,
@@ -630,6 +632,38 @@ def test_the_funnel_narrows_from_selector_to_selector(browser: Browser, tmp_path
     kept = table.locator(".bar i.t0").evaluate_all("(all) => all.map((part) => part.getBoundingClientRect().width)")
     assert kept[1] == pytest.approx(bars[2], abs=2)
     page.close()
+
+
+@pytest.mark.debian("chromium")
+def test_the_label_audit_is_told_by_round_and_by_difficulty(browser: Browser, tmp_path: Path) -> None:
+    notes = {"answers": 1200, "answers that cannot be read": 7}
+    unknown = an_audit(**measured(0, 0, 0, 0), strata=[], bins=[])
+    rounds = [a_round(1, audit=unknown), a_round(2), a_round(3, audit=an_audit(notes=notes))]
+    page = opened(browser, tmp_path, render(a_history(*rounds), []))
+    section = page.locator("section", has=page.locator("#audit"))
+    tables = section.locator("table").evaluate_all(
+        "(all) => all.map((table) => [...table.tBodies[0].rows].map((row) => [...row.cells].map((c) => c.textContent)))"
+    )
+    whole = ["1,000", "545", "500", "0", "99.0%", "90.8%", "0.055", "0.051"]
+    assert tables[0] == [["2", *whole], ["3", *whole]]
+    assert tables[2] == [
+        ["level 2", "300", "300", "300", "0", "100%", "100%", "0.055", "0.051"],
+        ["level 10", "700", "245", "200", "40", "97.5%", "79.6%", "—", "—"],
+    ]
+    assert section.locator("details[open] summary b").all_inner_texts() == ["Round 3"]
+    assert "asked for 1,200 answers; 7 of them cannot be read" in section.locator("details[open]").inner_text()
+    chart = section.locator("details[open]").get_by_role("img", name="0% at a score of 0.02, 85.0% at a score of 0.55")
+    square, *dots = chart.evaluate("(chart) => [chart, ...chart.children].map((e) => e.getBoundingClientRect())")
+    for dot, (across, up) in zip(dots, [(0.02, 0.0), (0.55, 0.85), (0.98, 0.99)], strict=True):
+        assert dot["left"] + dot["width"] / 2 == pytest.approx(square["left"] + across * square["width"], abs=2)
+        assert dot["top"] + dot["height"] / 2 == pytest.approx(square["bottom"] - up * square["height"], abs=2)
+    page.close()
+
+
+def test_only_the_newest_audits_are_told_by_difficulty() -> None:
+    told = audits([a_round(number) for number in range(1, AUDITS_BY_DIFFICULTY + 3)])
+    assert [bool(each.strata) for each in told] == [False, False] + [True] * AUDITS_BY_DIFFICULTY
+    assert "No truth is known in this run" in render(a_history(a_round(1, audit=an_audit(rollouts=0))), [])
 
 
 @pytest.mark.debian("chromium")

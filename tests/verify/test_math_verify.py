@@ -122,8 +122,8 @@ def test_outcomes_are_in_the_order_of_the_items_and_children_live_on(pool: Pool)
         "a" * number for number in range(50)
     ]
     first, second = ({outcome.value for outcome in pool.map([["pid"]] * 20)} for _ in range(2))
-    assert first | second <= {worker._child.pid for worker in pool._workers}
-    assert len(pool._workers) == 2
+    assert first | second <= {*pool.children}
+    assert len(pool.children) == 2
 
 
 def test_a_large_item_goes_through(pool: Pool) -> None:
@@ -146,7 +146,7 @@ def test_an_orphan_that_computes_is_ended_by_the_kernel(tmp_path: Path) -> None:
         "worker = Worker('endless:spin', 1024)\n"
         "while worker.hear() is None: pass\n"
         "worker.give([], 0.1)\n"
-        "print(worker._child.pid)\n"
+        "print(worker.pid)\n"
         "sys.stdout.flush()\n"
         "import os; os._exit(0)\n"
     )
@@ -171,7 +171,7 @@ def test_children_that_cannot_start_are_said_in_one_sentence() -> None:
     broken = Pool("no_such_module:function", 1, time_limit=1.0, memory_limit=512)
     with pytest.raises(UserError, match="A process that shall check answers with no_such_module:function cannot start"):
         broken.map([[1]])
-    assert broken._workers == []
+    assert broken.children == []
 
 
 def test_an_outcome_knows_its_seconds(pool: Pool) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from selfloop.environments.code import metadata
 from selfloop.errors import UserError
 from selfloop.policy import scratch_tokenizer
 from selfloop.verify import VERIFIERS
@@ -88,8 +89,7 @@ def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
 
 @pytest.mark.debian("bubblewrap")
 def test_a_program_is_judged_by_the_tests_of_its_task() -> None:
-    programs = pytest.importorskip("selfloop.environments.code", reason="needs the environment 'code'")
-    task = a_task("t", metadata=programs.metadata(["assert solve(1) == 2", "assert solve(5) == 6"]))
+    task = a_task("t", metadata=metadata(["assert solve(1) == 2", "assert solve(5) == 6"]))
     right, wrong = "def solve(v):\n    return v + 1", "def solve(v):\n    return 2"
     rollouts = attempts(task, right, wrong, right)
     rollouts[2] = rollouts[2]._replace(finished=False)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from selfloop.adapters import parts
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
-from selfloop.policy import Policy, fresh, load, seed_of
+from selfloop.policy import Policy, fresh, load, save, seed_of
+
+if TYPE_CHECKING:
+    from selfloop.finetune.training import Trained
 
 
 def to_train(params: TrainingParams, directory: str) -> Policy:
@@ -48,13 +52,16 @@ def adapted(policy: Policy, params: TrainingParams, kind: str = "CAUSAL_LM") -> 
         ) from None
 
 
-def whole(params: TrainingParams, policy: Policy, directory: str) -> Policy:
-    """What is to be saved of a trained policy, in the precision in which the policy in ``directory`` is kept."""
-    model = policy.model
-    if hasattr(model, "peft_config"):
-        if params.keep == "adapter":
-            return policy
-        model = model.merge_and_unload()
+def keep(params: TrainingParams, policy: Policy, directory: str, trained: Trained, output: Path) -> None:
+    """Save what was trained of a policy, in the precision in which the policy in ``directory`` is kept."""
     about = json.loads((parts(directory).base / "config.json").read_text())
-    dtype = about.get("dtype", about.get("torch_dtype")) or "float32"
-    return Policy(model.to(getattr(torch, dtype)), policy.tokenizer)
+    dtype = getattr(torch, about.get("dtype", about.get("torch_dtype")) or "float32")
+    model, adapter = policy.model, hasattr(policy.model, "peft_config")
+    if trained.weights is not None:
+        weights = {name: value if adapter else value.to(dtype) for name, value in trained.weights.items()}
+        save(policy, output, weights)
+    elif adapter and params.keep == "adapter":
+        save(policy, output)
+    else:
+        whole = model.merge_and_unload() if adapter else model
+        save(Policy(whole.to(dtype), policy.tokenizer), output)

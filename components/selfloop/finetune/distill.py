@@ -14,7 +14,7 @@ from pydantic import Field
 from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.on_policy import OnPolicyParams, asked, refuse_scheme, uncontaminated
-from selfloop.policy import Policy, load, save, seed_of
+from selfloop.policy import Policy, load, seed_of
 from selfloop.records import count
 from selfloop.stage import Resources, stage
 
@@ -42,7 +42,7 @@ def work(params: DistillParams, job: Job) -> Made:
     """Train on the tasks that are no held-out items, and save the candidate."""
     from trl import DistillationConfig
 
-    from selfloop.finetune.adapting import to_train, whole
+    from selfloop.finetune.adapting import keep, to_train
     from selfloop.finetune.distilling import Distillation, Drawn
     from selfloop.finetune.speed import speed
     from selfloop.finetune.training import Plan, fit, processes
@@ -63,7 +63,7 @@ def work(params: DistillParams, job: Job) -> Made:
     trainer.policy = made
     trained = fit(trainer, plan, Drawn(tasks))
     if is_first():
-        save(whole(params, made, job.inputs["policy"]), job.output)
+        keep(params, made, job.inputs["policy"], trained, job.output)
     about: dict[str, Any] = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
     about |= {"steps": trained.steps, "loss": trained.loss, "method": "distillation"}
     rate = speed(trainer.state.num_input_tokens_seen, trained.seconds, made.model.num_parameters(), processes())

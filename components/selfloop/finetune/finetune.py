@@ -19,7 +19,7 @@ from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.params import TrainingParams
 from selfloop.guards.contamination import clean, held_out
 from selfloop.names import imported
-from selfloop.policy import Policy, save, seed_of
+from selfloop.policy import Policy, seed_of
 from selfloop.records import Example, count, read, take
 from selfloop.stage import Resources, stage
 
@@ -80,7 +80,7 @@ def work(params: FinetuneParams, job: Job) -> Made:
     """Draw the mixture, train on it, save the candidate."""
     import math
 
-    from selfloop.finetune.adapting import to_train, whole
+    from selfloop.finetune.adapting import keep, to_train
     from selfloop.finetune.speed import speed
     from selfloop.finetune.training import Plan, processes
     from selfloop.policy import hand_on
@@ -104,7 +104,7 @@ def work(params: FinetuneParams, job: Job) -> Made:
     plan = Plan.of(params, seed_of(params.seed, params.round, "finetune"), job.place, steps)
     trained, data = imported("method", METHODS[params.method])(params, made, examples, order, plan)
     if is_first():
-        save(whole(params, made, job.inputs["policy"]), job.output)
+        keep(params, made, job.inputs["policy"], trained, job.output)
     about |= {"steps": trained.steps, "loss": trained.loss}
     tokens = data.count(trained.first * params.batch_size, trained.steps * params.batch_size)
     return Made(about, speed(tokens, trained.seconds, made.model.num_parameters(), processes()) | {"cut": data.cut})

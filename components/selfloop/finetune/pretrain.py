@@ -28,6 +28,7 @@ class PretrainParams(Params):
     decay_steps: int = Field(200, ge=1, description="Steps over which the rate falls to a twentieth at the end.")
     mastered: float = Field(0.99, gt=0, le=1, description="Accuracy on every level at which the decay begins.")
     check_every: int = Field(100, ge=1, description="Steps between two looks at the accuracy.")
+    checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints, which a killed training resumes.")
     seed: int = Field(0, ge=0, description="Seed of the weights and of the order of the texts.")
 
 
@@ -86,6 +87,7 @@ def pretrain_policy(
         weight_decay=params.weight_decay,
         seed=seed_of(params.seed, "pretrain"),
         place=scratch(policy.path, "pretrain", params, {"examples": examples.path, "held_out": held_out.path}),
+        checkpoint_every=params.checkpoint_every,
     )
     trained = train(made, Encoded(made, known, order), plan, after_step)
     save(made, policy.path)

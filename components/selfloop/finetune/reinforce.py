@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.on_policy import OnPolicyParams, asked, refuse_scheme, uncontaminated
-from selfloop.policy import save, seed_of
+from selfloop.policy import seed_of
 from selfloop.records import count
 from selfloop.stage import Resources, stage
 
@@ -51,7 +51,7 @@ def reinforce_policy(
 
 def work(params: ReinforceParams, job: Job) -> Made:
     """Train on the tasks that are no held-out items, and save the candidate."""
-    from selfloop.finetune.adapting import to_train, whole
+    from selfloop.finetune.adapting import keep, to_train
     from selfloop.finetune.reinforcing import TRAINERS, Rewarded
     from selfloop.finetune.speed import speed
     from selfloop.finetune.training import Plan, fit, processes
@@ -60,7 +60,7 @@ def work(params: ReinforceParams, job: Job) -> Made:
     made = to_train(params, job.inputs["policy"])
     refuse_scheme(made)
     plan = Plan.of(params, seed_of(params.seed, params.round, "reinforce"), job.place, params.steps)
-    rewarded = Rewarded(params, tasks, made.tokenizer.eos_token_id)
+    rewarded = Rewarded(params, tasks, made)
     kind, config = TRAINERS[params.algorithm]
     trainer = kind(
         model=made.model.train(),
@@ -78,7 +78,7 @@ def work(params: ReinforceParams, job: Job) -> Made:
     trainer.policy = made
     trained = fit(trainer, plan, rewarded)
     if is_first():
-        save(whole(params, made, job.inputs["policy"]), job.output)
+        keep(params, made, job.inputs["policy"], trained, job.output)
     about: dict[str, Any] = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
     about |= {"steps": trained.steps, "loss": trained.loss, "method": params.algorithm, "rewards": rewarded.by_step}
     rate = speed(trainer.state.num_input_tokens_seen, trained.seconds, made.model.num_parameters(), processes())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -13,8 +11,9 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from selfloop.finetune.on_policy import AsksAsWeDo
 from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.finetune.training import Guarded
-from selfloop.records import Rollout, Task, writing
-from selfloop.verify import VerifyParams, judged
+from selfloop.policy import Policy
+from selfloop.records import Rollout, Task
+from selfloop.verify import VerifyParams, judge
 
 
 class GRPO(Guarded, AsksAsWeDo, GRPOTrainer):
@@ -33,9 +32,11 @@ class Rewarded:
 
     __name__ = "verifier"
 
-    def __init__(self, params: ReinforceParams, tasks: Sequence[Task], eos: int) -> None:
+    def __init__(self, params: ReinforceParams, tasks: Sequence[Task], policy: Policy) -> None:
         self._verify = VerifyParams(environment=params.environment, verifier=params.verifier)
-        self._tasks, self._eos = tasks, eos
+        declared = policy.model.generation_config.eos_token_id
+        self._ends = {policy.tokenizer.eos_token_id, *(declared if isinstance(declared, list) else [declared])}
+        self._tasks = tasks
         self._last: list[dict[str, Any]] = []
         self.by_step: list[float] = []
 
@@ -48,22 +49,13 @@ class Rewarded:
         rollouts = []
         for task, text, ids in zip(asked, completions, completion_ids, strict=True):
             attempts[task.id] = attempts.get(task.id, -1) + 1
-            ended = bool(ids) and ids[-1] == self._eos
+            ended = bool(ids) and ids[-1] in self._ends
             rollouts.append(Rollout(task.id, task.level, attempts[task.id], task.prompt, text, ended, len(ids)))
-        scores = self._judged(rollouts, list(dict.fromkeys(asked)))
+        tasks_of_these = list(dict.fromkeys(asked))
+        scores = [verdict.score for verdict in judge(rollouts, tasks_of_these, self._verify)]
         self._last = [rollout._asdict() | {"score": score} for rollout, score in zip(rollouts, scores, strict=True)]
         self.by_step.append(fmean(scores))
         return scores
-
-    def _judged(self, rollouts: Sequence[Rollout], tasks: Sequence[Task]) -> list[float]:
-        with tempfile.TemporaryDirectory() as name:
-            place = Path(name)
-            with writing(place / "rollouts", Rollout) as table:
-                table.write(rollouts)
-            with writing(place / "tasks", Task) as table:
-                table.write(tasks)
-            batches = judged(self._verify, place / "tasks", place / "rollouts")
-            return [float(score) for batch in batches for score in batch["score"].to_pylist()]
 
     def seen(self, first: int, last: int) -> list[dict[str, Any]]:
         """The last attempts and their scores."""

@@ -84,7 +84,8 @@ def work(params: RewardParams, job: Job) -> Made:
     )
     trained = fit(trainer, plan, data)
     if is_first():
-        save(Policy(model.merge_and_unload() if params.adapter == "lora" else model, policy.tokenizer), job.output)
+        whole = model.merge_and_unload() if params.adapter == "lora" else model
+        save(Policy(whole, policy.tokenizer), job.output, trained.weights)
     about |= {"steps": trained.steps, "loss": trained.loss}
     seen = data.order[trained.first * params.batch_size : trained.steps * params.batch_size]
     tokens = int(data.lengths[seen].sum() + data.lengths[seen + len(pairs)].sum())

@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -44,6 +44,7 @@ class Plan:
     bf16: bool = False
     gradient_checkpointing: bool = False
     checkpoint_every: int = 500
+    merges: bool = False
 
     @classmethod
     def of(cls, params: TrainingParams, seed: int, place: Path, steps: int) -> Plan:
@@ -60,6 +61,7 @@ class Plan:
             bf16=in_bf16(params.precision),
             gradient_checkpointing=params.gradient_checkpointing,
             checkpoint_every=params.checkpoint_every,
+            merges=params.adapter == "lora" and params.keep == "merged",
         )
 
     def arguments(self) -> dict[str, Any]:
@@ -110,12 +112,16 @@ class Batches(Protocol):
 
 
 class Trained(NamedTuple):
-    """The mean loss of all steps, the steps, and the seconds that they took in this process."""
+    """The mean loss of all steps, the steps, from which on this process took them, and in how many seconds.
+
+    ``weights`` are those of the whole model where each process holds only a part (FSDP, DeepSpeed).
+    """
 
     loss: float
     steps: int
     first: int
     seconds: float
+    weights: Mapping[str, torch.Tensor] | None = None
 
 
 class Guarded:
@@ -202,6 +208,9 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
             f"{processes()} processes were started, but each would train alone: start them with 'accelerate launch' as "
             "multi-GPU, FSDP or DeepSpeed."
         )
+    shared_out = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if shared_out and plan.merges:
+        raise UserError("An adapter cannot be merged where each process holds a part of the weights: keep the adapter.")
     trainer.plan, trainer.batches = plan, batches
     trainer.add_callback(Reports(trainer, after_step))
     trainer.remove_callback(PrinterCallback)
@@ -215,7 +224,8 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
     seconds = time.perf_counter() - began
     trainer.model.eval()
     steps = trainer.state.global_step
-    return Trained(trainer.total / max(steps, 1), steps, first, seconds)
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if shared_out else None
+    return Trained(trainer.total / max(steps, 1), steps, first, seconds, weights)
 
 
 class memory_watched:  # noqa: N801 (a context, used like a function)

@@ -75,6 +75,11 @@ class Worker:
         line, self._heard = self._heard, b""
         return list(json.loads(line))
 
+    @property
+    def pid(self) -> int:
+        """The child's process."""
+        return self._child.pid
+
     def kill(self) -> None:
         """End the child at once."""
         self._child.kill()
@@ -179,6 +184,11 @@ class Pool:
         new = Worker(self.target, self.memory_limit, self.warm)
         self._workers[self._workers.index(worker)] = new
         return new
+
+    @property
+    def children(self) -> list[int]:
+        """The processes that there are now."""
+        return [worker.pid for worker in self._workers]
 
     def close(self) -> None:
         """End all children."""
