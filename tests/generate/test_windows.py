@@ -43,6 +43,28 @@ KILLED = textwrap.dedent("""
 """)
 
 
+IN_PROCESS = textwrap.dedent("""
+    import os, signal, sys
+    from pathlib import Path
+    from kfp.dsl import Dataset, Model
+    from selfloop.generate import GenerateParams, generate_rollouts
+    from selfloop.inprocess import InProcess, Silent
+
+    policy, tasks, root, after = sys.argv[1:]
+
+    class Killer(Silent):
+        def stage_moves(self, done, total, unit):
+            if unit == "rollouts":
+                print(done)
+                if done >= int(after):
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+    params = GenerateParams(seed=3, window=3, greedy_first=False)
+    inputs = {"policy": Model(uri=policy), "tasks": Dataset(uri=tasks)}
+    InProcess(Path(root), Killer()).call(generate_rollouts, params, inputs)
+""")
+
+
 @pytest.fixture(scope="module")
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     made = [task for level in range(1, 5) for task in Addition().tasks(level, 3, seed=level)]
@@ -98,6 +120,21 @@ def test_a_killed_stage_goes_on_inside_itself_and_comes_to_the_same_digest(
     assert {path.name for path in tmp_path.iterdir()} == {"killed", "uninterrupted"}
 
 
+def test_a_run_in_process_keeps_the_windows_of_a_killed_stage(
+    trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset]
+) -> None:
+    command = [sys.executable, "-c", IN_PROCESS, str(trained), tasks.path, str(tmp_path / "run")]
+    killed, finished = (
+        subprocess.run([*command, after], check=False, capture_output=True, text=True, timeout=200)
+        for after in ("13", "25")
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert finished.stdout.split()[0] == "12", finished.stderr  # what it began with
+    [made] = (tmp_path / "run" / "round-00").iterdir()
+    assert {path.name for path in made.iterdir()} == {"rollouts"}
+    assert manifest_of(made / "rollouts").digest == digest(generated("plain"))
+
+
 def test_windows_of_other_parameters_are_not_taken(
     trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset]
 ) -> None:
@@ -137,6 +174,18 @@ def test_an_engine_that_is_not_installed_is_a_sentence(trained: Path, tmp_path: 
         open_engine(GenerateParams(engine="vllm"), tmp_path, "")
     with pytest.raises(UserError, match="restarts its position ids"):
         open_engine(GenerateParams(engine="vllm"), trained, "")
+
+
+def test_a_run_with_an_engine_that_is_not_installed_does_not_begin(
+    selfloop: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = selfloop("run", "length-generalization", "--engine", "vllm")
+    said = [line for line in done.stderr.splitlines() if line]
+    assert (done.returncode, len(said)) == (1, 1), done.stderr
+    assert "'vllm' is not installed here" in said[0]
+    assert not list(tmp_path.rglob("run.json"))
+    wrong = selfloop("run", "length-generalization", "--engine", "vlm")
+    assert "generate.engine' of length-generalization cannot be 'vlm'" in wrong.stderr
 
 
 def test_auto_is_transformers_where_there_is_no_vllm(trained: Path) -> None:

@@ -111,6 +111,10 @@ def run(
     if dry_run:
         sys.stdout.write(as_toml(settings))
         return
+    if engine == "vllm":
+        from selfloop.generate.engines import check_vllm
+
+        check_vllm()
     from selfloop.lineage.tracking import check_place
 
     check_place(os.environ["MLFLOW_TRACKING_URI"], os.environ.get("SELFLOOP_STORE"))

@@ -108,8 +108,7 @@ def open_engine(params: DecodingParams, directory: str | Path, digest: str) -> E
                 f"The policy in {directory} restarts its position ids (position_restarts), which vLLM cannot do: "
                 "use the engine 'transformers'."
             )
-        if not has_vllm():
-            raise UserError("The engine 'vllm' is not installed here: install vLLM, or use the engine 'transformers'.")
+        check_vllm()
     if params.engine == "vllm" or (params.engine == "auto" and not restarts and has_vllm() and has_gpu()):
         from selfloop.generate.engines.vllm import open_vllm
 
@@ -118,6 +117,12 @@ def open_engine(params: DecodingParams, directory: str | Path, digest: str) -> E
     from selfloop.policy import load
 
     return Transformers(load(directory, digest), params.batch_size)
+
+
+def check_vllm() -> None:
+    """Refuse an engine that is not installed."""
+    if not has_vllm():
+        raise UserError("The engine 'vllm' is not installed here: install vLLM, or use the engine 'transformers'.")
 
 
 def has_vllm() -> bool:
