@@ -1,10 +1,15 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from selfloop import lineage
+from selfloop.adapters import Parts, parts
 from selfloop.artifacts import manifest_of, read_json
 from selfloop.errors import UserError
 from selfloop.inprocess import run
+from selfloop.lineage.retention import collect, plan
+from selfloop.policy import load
 from selfloop.recipe import find_recipe
 from selfloop.records import Example, rows
 
@@ -129,3 +134,21 @@ def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_goes_on(chatty: 
     assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
     assert [told["empty"][:28] for told in rounds] == ["Nothing kept: of 6 rollouts "] * 2
     assert last.champion.metadata["digest"] == last.beginning.metadata["digest"]
+
+
+def test_an_adapter_in_force_outlives_the_run_that_made_it(
+    chatty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    believing = {"verify": {"verifier": "credulous"}, "gate": {"require": "nothing"}, "generate": {"max_tokens": 512}}
+    recipe = find_recipe("expert-iteration")
+    settings = recipe.resolve(TINY, HUB, believing, {"policy": str(chatty)})
+    with lineage.tracked_run("adapters", settings.chosen(), tmp_path / "note", tmp_path / "mlflow"):
+        last, _ = run(recipe, settings, tmp_path / "run")
+    digest = last.champion.metadata["digest"]
+    shutil.rmtree(tmp_path / "run")
+    collect("expert-iteration", plan("expert-iteration", 0), 0)
+    place = lineage.policy_of("models:/expert-iteration@champion")
+    assert manifest_of(place).digest == digest
+    assert parts(place) == Parts(place.with_name(read_json(place, "base.json")["digest"]), place)
+    assert load(place).model.num_parameters() > 0

@@ -20,6 +20,8 @@ from selfloop.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from selfloop.store import Store
+
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
 
 
@@ -60,8 +62,9 @@ def _base_of(place: Path) -> Path:
     check_adapter(place)
     digest = read_json(place, BASE)["digest"]
     noted = sidecar_of(place)
-    if "base" in noted and digest_at(noted["base"]) == digest:
-        return Path(noted["base"])
+    for near in (noted.get("base", ""), place.with_name(digest)):  # in a store the two lie side by side
+        if near and digest_at(near) == digest:
+            return Path(near)
     stored = _stored(digest)
     if stored is not None:
         return stored
@@ -102,6 +105,16 @@ def digest_at(directory: str | Path) -> str:
     """The digest of the policy in a directory, after its files were compared with it once; empty where none is."""
     place = Path(directory)
     return _checked(place) if (place / "config.json").is_file() else ""
+
+
+def put_base(store: Store, directory: str | Path) -> str:
+    """Put the base of an adapter into a store. Returns its URI there; empty for other policies, and for a base that
+    is found elsewhere, as on the Hub.
+    """
+    if not is_adapter(Path(directory)):
+        return ""
+    base = parts(directory).base
+    return store.put(base) if (base / MANIFEST).is_file() else ""
 
 
 def note_base(directory: str | Path, base: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kfp.dsl import Artifact, Model
 
+from selfloop.adapters import put_base
 from selfloop.artifacts import read_json, write_json
 
 REFERENCE = "reference.json"
@@ -21,7 +22,9 @@ def left(output: Artifact) -> None:
         return
     from selfloop.store import open_store
 
-    reference = {"uri": open_store(uri).put(output.path), "digest": output.metadata["digest"]}
+    store = open_store(uri)
+    put_base(store, output.path)
+    reference = {"uri": store.put(output.path), "digest": output.metadata["digest"]}
     shutil.rmtree(output.path)
     write_json(output.path, reference, REFERENCE)
     output.metadata.update(reference)

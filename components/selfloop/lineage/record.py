@@ -18,6 +18,7 @@ from kfp.dsl import Artifact
 from pydantic import BaseModel
 
 from selfloop import __version__
+from selfloop.adapters import put_base
 from selfloop.artifacts import code_digest, manifest_of, read_json, seal, write_json
 from selfloop.errors import UserError
 from selfloop.sandbox.isolation import is_unsafe
@@ -27,11 +28,12 @@ PACKAGES = ("torch", "transformers", "trl", "vllm", "accelerate", "peft", "kfp",
 
 
 class Reference(BaseModel):
-    """An artifact in the store."""
+    """An artifact in the store; ``base`` is the policy that an adapter is for, where that is in the store as well."""
 
     uri: str
     digest: str
     kind: str
+    base: str = ""
 
 
 class Record(BaseModel):
@@ -85,11 +87,11 @@ def _opened(uri: str) -> Store:
 
 
 def kept(artifacts: Mapping[str, Artifact]) -> dict[str, Reference]:
-    """Put artifacts into the store, where they are not there already."""
+    """Put artifacts, and the bases of adapters, into the store, where they are not there already."""
     made = {}
     for name, artifact in artifacts.items():
-        manifest = manifest_of(artifact.path)
-        made[name] = Reference(uri=store().put(artifact.path), digest=manifest.digest, kind=manifest.kind)
+        manifest, base = manifest_of(artifact.path), put_base(store(), artifact.path)
+        made[name] = Reference(uri=store().put(artifact.path), digest=manifest.digest, kind=manifest.kind, base=base)
     return made
 
 

@@ -90,7 +90,8 @@ def _keys(version: Version) -> set[str]:
         return set()
     made: Record = record.read(version.tag("record"))
     parts = [made.roles, made.champions, made.before, made.after]
-    return {_key(version.tag("record")), *(_key(each.uri) for part in parts for each in part.values())}
+    uris = [uri for part in parts for each in part.values() for uri in (each.uri, each.base) if uri]
+    return {_key(version.tag("record")), *map(_key, uris)}
 
 
 def _key(uri: str) -> str:
