@@ -21,11 +21,11 @@ from selfloop.report import BeginParams, ReportParams, begin_report, report_roun
 from selfloop.verify import VerifyParams, verify_rollouts
 
 UPDATES = {
-    "sft": (["correct", "unique", "per-level"], "sft"),
-    "nft": (["all", "unique", "per-level"], "nft"),
+    "sft": (["correct", "per-level"], "sft"),
+    "nft": (["all", "per-level"], "nft"),
     "dpo": (["best-worst", "per-level"], "dpo"),
 }
-"""What is kept and how weights change."""
+"""What is kept, as often as it was drawn, and how weights change."""
 
 
 class ExpertIteration(Settings):
@@ -34,17 +34,24 @@ class ExpertIteration(Settings):
     model: str = structural("expert-iteration", description="Name of the loop in MLflow's registry.")
     update: Literal["sft", "nft", "dpo"] = structural("sft", description="What is learnt from: right, all, or pairs.")
     restart: Literal["base", "champion"] = structural("champion", description="What each round trains a copy of.")
-    base: BaseParams = BaseParams(levels=2, per_level=1500)
+    base: BaseParams = BaseParams(levels=2, per_level=20_000)
     fetch: FetchParams = FetchParams()
     pretrain: PretrainParams = PretrainParams(
         hidden_size=96, intermediate_size=384, layers=3, steps=1200, decay_steps=300
     )
-    draw: DrawParams = DrawParams(levels=[2], per_level=4000, attempts=16, items_per_level=600)
+    draw: DrawParams = DrawParams(levels=[2], per_level=2000, items_per_level=600)
     generate: GenerateParams = GenerateParams(greedy_first=False)
     verify: VerifyParams = VerifyParams()
-    filter: FilterParams = FilterParams(per_level=100_000)
+    filter: FilterParams = FilterParams(per_level=1_000_000)
     finetune: FinetuneParams = FinetuneParams(
-        steps=800, decay="linear", newest_share=0.0, kept_share=0.8, base_share=0.2
+        steps=150,
+        batch_size=128,
+        lr=3e-4,
+        decay="linear",
+        newest_share=0.8,
+        kept_share=0.0,
+        base_share=0.2,
+        nft_normalizer=10.0,
     )
     evaluate: EvaluateParams = EvaluateParams(samples=4)
     gate: GateParams = GateParams()
