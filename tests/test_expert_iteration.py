@@ -136,6 +136,11 @@ def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_goes_on(chatty: 
     assert last.champion.metadata["digest"] == last.beginning.metadata["digest"]
 
 
+def test_a_verifier_that_asks_a_policy_asks_the_champion(chatty: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"Not one of the \d+ answers that the verifier .judge. got"):
+        ran(tmp_path / "run", HUB, {"policy": str(chatty), "verify": {"verifier": "judge"}})
+
+
 def test_an_adapter_in_force_outlives_the_run_that_made_it(
     chatty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,8 @@
 
 Each round draws tasks of the same levels, has the policy attempt each several times, keeps what is right and trains on
 it: a copy of the base (``restart = "base"``, as STaR and ReST-EM do) or of the champion (``"champion"``). ``update``
-says how: ``sft`` on the right attempts, ``nft`` on right and wrong ones, ``dpo`` on pairs of the two. STaR
+says how: ``sft`` on the right attempts, ``nft`` on right and wrong ones, ``dpo`` on pairs of the two. A verifier that
+asks a policy, such as ``judge``, asks the champion. STaR
 (arXiv:2203.14465), RFT (arXiv:2308.01825), ReST-EM (arXiv:2312.06585), NFT (arXiv:2505.18116).
 """
 
@@ -18,7 +19,7 @@ from selfloop.policy import FetchParams, fetch_policy
 from selfloop.propose import BaseParams, DrawParams, ProgressParams, check_progress, draw_base, draw_tasks
 from selfloop.recipe import Recipe, Settings, structural
 from selfloop.report import BeginParams, ReportParams, begin_report, report_round
-from selfloop.verify import VerifyParams, verify_rollouts
+from selfloop.verify import VerifyParams, asking, judge_rollouts, verify_rollouts
 
 UPDATES = {
     "sft": (["correct", "per-level"], "sft"),
@@ -88,7 +89,8 @@ def round(s: ExpertIteration, last: Turn) -> tuple[Turn, Artifact]:
     select, method = UPDATES[s.update]
     drawn = draw_tasks(s.draw)
     rollouts = generate_rollouts(s.generate, policy=last.champion, tasks=drawn.tasks).rollouts
-    judged = verify_rollouts(s.verify, tasks=drawn.tasks, rollouts=rollouts)
+    judge = {"policy": last.champion} if asking(s.verify) else {}
+    judged = (judge_rollouts if judge else verify_rollouts)(s.verify, tasks=drawn.tasks, rollouts=rollouts, **judge)
     new = filter_rollouts(
         s.filter.filled({"select": select}), rollouts=rollouts, verdicts=judged.verdicts, kept=last.kept
     )
