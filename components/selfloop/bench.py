@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from selfloop.artifacts import read_json, write_json
@@ -20,7 +21,10 @@ from selfloop.stage import executed_by
 
 
 class Row(NamedTuple):
-    """One run: what was measured of the base and of the champion, and what it took; or why a guard halted it."""
+    """One run: what was measured of the base and of the champion, and what it took; or why a guard halted it.
+
+    ``course`` is the champion's pass@1 on the target suite, round by round, before each round's candidate was heard.
+    """
 
     arm: str
     seed: int
@@ -32,6 +36,35 @@ class Row(NamedTuple):
     precision: float
     seconds: float
     halted: str = ""
+    course: Sequence[float] = ()
+
+
+class Gain(NamedTuple):
+    """The mean of the champions' measures less their bases', and its 95 % interval over the seeds (Student's t)."""
+
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+def gains(rows: Sequence[Row]) -> dict[str, dict[str, Gain]]:
+    """What each arm gained in each measure. A run that was halted keeps no measure and counts for none."""
+    from scipy import stats
+
+    found: dict[str, dict[str, list[float]]] = {}
+    for row in rows:
+        for name in row.base.keys() & row.champion.keys():
+            found.setdefault(row.arm, {}).setdefault(name, []).append(row.champion[name] - row.base[name])
+    told: dict[str, dict[str, Gain]] = {}
+    for arm, measures in found.items():
+        for name, values in measures.items():
+            mean = fmean(values)
+            low, high = mean, mean
+            if len(set(values)) > 1:
+                low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+            told.setdefault(arm, {})[name] = Gain(mean, float(low), float(high), len(values))
+    return told
 
 
 def run_arms(
@@ -78,6 +111,7 @@ def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener
         precision=right / max(right + wrong, 1),
         seconds=seconds,
         halted=halted,
+        course=[told["decision"]["suites"]["target"]["champion"]["pass@1"] for told in rounds],
     )
 
 

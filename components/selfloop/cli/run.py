@@ -234,15 +234,22 @@ def bench(
     rows = []
     table = Table("arm", "seed", "base", "champion", "rounds", "promoted", "kept", "precision", "minutes", box=None)
     for row in bench_.run_arms(found, arms, output):
-        rows.append(row._asdict())
+        rows.append(row)
         base, champion = (", ".join(f"{k} {v}" for k, v in part.items()) for part in (row.base, row.champion))
         champion = champion or row.halted
         cells = (row.rounds, row.promoted, f"{row.kept:,}", f"{row.precision:.3f}", f"{row.seconds / 60:.1f}")
         console.print(f"{row.arm} {row.seed}: base {base}; champion {champion}", *cells)
         table.add_row(row.arm, str(row.seed), base, champion, *map(str, cells))
     command = shlex.join(["selfloop", *sys.argv[1:]])
-    write_json(output, {"command": command, "recipe": found.name, **bench_.machine(), "rows": rows}, "results.json")
+    about = {"command": command, "recipe": found.name, **bench_.machine()}
+    write_json(output, about | {"rows": [row._asdict() for row in rows]}, "results.json")
     console.print(table)
+    for arm, measures in bench_.gains(rows).items():
+        for name, gain in measures.items():
+            console.print(
+                f"{arm}: {name} {gain.mean:+.3f} on average, 95 % interval {gain.low:+.3f} to {gain.high:+.3f} over "
+                f"{gain.seeds} seed{'s' * (gain.seeds != 1)}"
+            )
     _say(f"{output / 'results.json'}")
 
 
