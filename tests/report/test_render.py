@@ -525,7 +525,7 @@ def test_every_section_is_there_and_the_last_round_s_samples_are_open(
     page = opened(browser, tmp_path, small)
     headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
     assert headings == [
-        "Accuracy by length over rounds", "Rounds", "The gate", "Guards", "Kept and rejected", "Label audit", "Samples",
+        "Accuracy by level over rounds", "Rounds", "The gate", "Guards", "Kept and rejected", "Label audit", "Samples",
         "Time by stage", "Parameters",
     ]  # fmt: skip
     links = page.get_by_role("navigation").get_by_role("link").all()
@@ -684,7 +684,7 @@ def test_the_page_is_never_wider_than_the_window(
 @pytest.mark.debian("chromium")
 def test_many_levels_scroll_beside_a_column_that_stays(browser: Browser, tmp_path: Path) -> None:
     page = opened(browser, tmp_path, render(*a_large_run(rounds=3)), width=400)
-    region = page.get_by_role("region", name="Accuracy by length over rounds")
+    region = page.get_by_role("region", name="Accuracy by level over rounds")
     name = region.get_by_role("rowheader", name="base")
     before = name.bounding_box()
     assert region.evaluate("(region) => { region.scrollLeft = 500; return region.scrollLeft; }") == 500
