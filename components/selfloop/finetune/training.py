@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers.utils.logging import disable_progress_bar
 
 from selfloop import progress
 from selfloop.artifacts import write_json
@@ -211,6 +212,7 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
     shared_out = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     if shared_out and plan.merges:
         raise UserError("An adapter cannot be merged where each process holds a part of the weights: keep the adapter.")
+    disable_progress_bar()  # a checkpoint would draw one
     trainer.plan, trainer.batches = plan, batches
     trainer.add_callback(Reports(trainer, after_step))
     trainer.remove_callback(PrinterCallback)
