@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from selfloop.recipe import find_recipe
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", README, re.DOTALL))
@@ -33,6 +35,13 @@ def test_a_recipe_of_ones_own_compiles(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "star.yaml").stat().st_size > 10_000
+
+
+def test_the_configuration_for_a_model_of_the_hub_is_one() -> None:
+    (text,) = re.findall(r"```toml\n# gsm8k\.toml(.*?)```", README, re.DOTALL)
+    settings = find_recipe("expert-iteration").resolve(tomllib.loads(text.partition("\n")[2]))
+    assert settings.draw.levels == settings.measure.levels
+    assert settings.finetune.base_share == 0
 
 
 def test_the_readme_names_only_commands_that_exist() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from selfloop.errors import UserError
 from selfloop.generate import GenerateParams, draw
-from selfloop.generate.engines import Engine, open_engine
+from selfloop.generate.engines import Engine, give_back, open_engine
 from selfloop.records import Rollout, Task
 
 pytest.importorskip("vllm", reason="needs vLLM, which has an environment of its own: make test")
@@ -54,6 +54,12 @@ def test_a_seed_gives_the_same_rollouts_whatever_is_decoded_beside_them(base: Pa
     assert texts(drawn(engine, seed=1, **given)) == texts(first)
     assert texts(drawn(engine, TASKS[5:6], seed=1, **given)) == texts(first[5:6])
     assert texts(drawn(engine, seed=2, **given)) != texts(first)
+
+
+def test_an_engine_that_gave_its_memory_back_begins_anew(base: Path) -> None:
+    before = texts(drawn(opened(base, engine="vllm")))
+    give_back()
+    assert texts(drawn(opened(base, engine="vllm"))) == before
 
 
 def test_a_truncated_distribution_comes_to_the_greedy_text(base: Path) -> None:

@@ -22,6 +22,7 @@ from selfloop.artifacts import SIDECAR, read_json, sidecar_of, write_json
 from selfloop.errors import UserError
 from selfloop.finetune.checkpoints import scratch
 from selfloop.finetune.params import TrainingParams
+from selfloop.generate.engines import give_back
 from selfloop.names import imported
 
 JOB, RESULT, REFUSED, LOG = "job.json", "result.json", "refused.json", "launch.log"
@@ -52,6 +53,8 @@ def done(work: Work, params: TrainingParams, inputs: Mapping[str, Artifact], out
 
     paths = {name: artifact.path for name, artifact in inputs.items()}
     job = Job(paths, Path(output.path), scratch(output.path, f"{work.__module__}:{work.__qualname__}", params, paths))
+    if torch.cuda.is_available():
+        give_back()
     alone = params.accelerate_config == "auto" and torch.cuda.device_count() < 2
     made = work(params, job) if alone else launched(work, params, job)
     write_json(output.path, sidecar_of(output.path) | made.moment, SIDECAR)

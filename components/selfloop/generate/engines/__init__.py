@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -123,6 +124,13 @@ def check_vllm() -> None:
     """Refuse an engine that is not installed."""
     if not has_vllm():
         raise UserError("The engine 'vllm' is not installed here: install vLLM, or use the engine 'transformers'.")
+
+
+def give_back() -> None:
+    """Let vLLM, where this process has it open, give back the memory that it holds: training needs it."""
+    module = sys.modules.get("selfloop.generate.engines.vllm")
+    if module is not None:
+        module.close()
 
 
 def has_vllm() -> bool:

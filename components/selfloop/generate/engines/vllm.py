@@ -99,6 +99,14 @@ class Core:
 _core: Core | None = None
 
 
+def close() -> None:
+    """End the process's engine, where there is one; the next request begins another."""
+    global _core
+    if _core is not None:
+        _core.close()
+        _core = None
+
+
 class Vllm(Engine):
     """Requests go to vLLM as they come, and it batches them as it goes."""
 
@@ -117,8 +125,7 @@ class Vllm(Engine):
         """The process's engine with this policy in it; one of another shape makes room first."""
         global _core
         if _core is not None and _core.shape != self._shape:
-            _core.close()
-            _core = None
+            close()
         if _core is None:
             _core = Core(self._shape, self._base)
         if not self._requests:
