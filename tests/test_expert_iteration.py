@@ -1,4 +1,5 @@
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pytest
 from selfloop import lineage
 from selfloop.adapters import Parts, parts
 from selfloop.artifacts import manifest_of, read_json
+from selfloop.cli.run import as_toml
 from selfloop.errors import UserError
 from selfloop.inprocess import run
 from selfloop.lineage.retention import collect, plan
@@ -42,16 +44,19 @@ def test_what_the_verifier_calls_right_is_trained_on_and_nothing_else(tmp_path: 
     assert all(example.good for example in kept)
 
 
-@pytest.mark.parametrize(("update", "wrong", "pairs"), [("nft", True, False), ("dpo", False, True)])
-def test_the_update_decides_what_is_kept_and_how_it_is_trained_on(
-    update: str, wrong: bool, pairs: bool, tmp_path: Path
+@pytest.mark.parametrize(
+    ("method", "select", "wrong", "pairs"),
+    [("nft", ["all"], True, False), ("kto", ["all"], True, False), ("dpo", ["best-worst"], False, True)],
+)
+def test_wrong_attempts_and_pairs_are_learnt_from_where_the_method_can(
+    method: str, select: list[str], wrong: bool, pairs: bool, tmp_path: Path
 ) -> None:
-    last, _, rounds = ran(tmp_path, {"update": update, "rounds": 1})
+    last, _, rounds = ran(tmp_path, {"finetune": {"method": method}, "filter": {"select": select}, "rounds": 1})
     kept = list(rows(last.kept.path, Example))
     assert any(not example.good for example in kept) == wrong
     assert all(example.rejected for example in kept) == pairs
     candidate = next(tmp_path.glob("round-01/finetune*/candidate"))
-    assert manifest_of(candidate).metadata["method"] == update
+    assert manifest_of(candidate).metadata["method"] == method
     assert manifest_of(candidate).metadata["steps"] == 3
     assert rounds[0]["decision"]["verdict"] in ("promoted", "rejected")
 
@@ -71,9 +76,17 @@ def test_the_control_believes_everything(tmp_path: Path) -> None:
     assert audit["false_negative"] == audit["true_negative"] == 0 or audit["precision"] < 1
 
 
-def test_an_unknown_update_is_refused() -> None:
-    with pytest.raises(UserError, match="update"):
-        find_recipe("expert-iteration").resolve({"update": "ppo"})
+@pytest.mark.parametrize(("method", "says"), [("nft", "put 'all' for 'correct'"), ("dpo", "put 'best-worst' or")])
+def test_a_method_that_cannot_learn_from_what_is_kept_is_refused_before_anything_runs(method: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        find_recipe("expert-iteration").resolve({"finetune": {"method": method}})
+
+
+def test_a_resolved_configuration_is_the_same_run() -> None:
+    recipe = find_recipe("expert-iteration")
+    settings = recipe.resolve({"finetune": {"method": "nft"}, "filter": {"select": ["all"]}})
+    again = recipe.resolve(tomllib.loads(as_toml(settings)))
+    assert again.bound(1).model_dump() == settings.bound(1).model_dump()
 
 
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"

@@ -1,17 +1,18 @@
 """A policy that learns from its own attempts that a verifier calls right (STaR, RFT, ReST-EM).
 
 Each round draws tasks of the same levels, has the policy attempt each several times, keeps what is right and trains on
-it: a copy of the base (``restart = "base"``, as STaR and ReST-EM do) or of the champion (``"champion"``). ``update``
-says how: ``sft`` on the right attempts, ``nft`` on right and wrong ones, ``dpo`` on pairs of the two. A verifier that
-asks a policy, such as ``judge``, asks the champion. STaR
-(arXiv:2203.14465), RFT (arXiv:2308.01825), ReST-EM (arXiv:2312.06585), NFT (arXiv:2505.18116).
+it: a copy of the base (``restart = "base"``, as STaR and ReST-EM do) or of the champion (``"champion"``). What is
+learnt from, and how, is ``filter.select`` and ``finetune.method``: ``sft`` on ``correct`` attempts, each as often as it
+was drawn; ``nft`` or ``kto`` on ``all``; ``dpo`` on ``best-worst`` pairs. A verifier that asks a policy asks the
+champion. STaR (arXiv:2203.14465), RFT (arXiv:2308.01825), ReST-EM (arXiv:2312.06585), NFT (arXiv:2505.18116).
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from kfp.dsl import HTML, Artifact, Dataset, Model
+from pydantic import model_validator
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
-from selfloop.filter import FilterParams, filter_rollouts
+from selfloop.filter import PAIRS, FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
 from selfloop.gate import GateParams, gate_candidate
 from selfloop.generate import GenerateParams, generate_rollouts
@@ -19,21 +20,13 @@ from selfloop.policy import FetchParams, fetch_policy
 from selfloop.propose import BaseParams, DrawParams, ProgressParams, check_progress, draw_base, draw_tasks
 from selfloop.recipe import Recipe, Settings, structural
 from selfloop.report import BeginParams, ReportParams, begin_report, report_round
-from selfloop.verify import VerifyParams, asking, judge_rollouts, verify_rollouts
-
-UPDATES = {
-    "sft": (["correct", "per-level"], "sft"),
-    "nft": (["all", "per-level"], "nft"),
-    "dpo": (["best-worst", "per-level"], "dpo"),
-}
-"""What is kept, as often as it was drawn, and how weights change."""
+from selfloop.verify import VerifyParams, askers, judge_rollouts, verify_rollouts
 
 
 class ExpertIteration(Settings):
     rounds: int = structural(6, ge=1, le=1000, description="Rounds at most.")
     environment: str = structural("countdown", description="The taskset with its protocol and verifier.")
     model: str = structural("expert-iteration", description="Name of the loop in MLflow's registry.")
-    update: Literal["sft", "nft", "dpo"] = structural("sft", description="What is learnt from: right, all, or pairs.")
     restart: Literal["base", "champion"] = structural("champion", description="What each round trains a copy of.")
     base: BaseParams = BaseParams(levels=2, per_level=20_000)
     fetch: FetchParams = FetchParams()
@@ -43,7 +36,7 @@ class ExpertIteration(Settings):
     draw: DrawParams = DrawParams(levels=[2], per_level=2000, items_per_level=600)
     generate: GenerateParams = GenerateParams(greedy_first=False)
     verify: VerifyParams = VerifyParams()
-    filter: FilterParams = FilterParams(per_level=1_000_000)
+    filter: FilterParams = FilterParams(select=["correct", "per-level"], per_level=1_000_000)
     finetune: FinetuneParams = FinetuneParams(
         steps=150,
         batch_size=128,
@@ -60,6 +53,15 @@ class ExpertIteration(Settings):
     begin: BeginParams = BeginParams(title="Expert iteration")
     report: ReportParams = ReportParams()
     measure: MeasureParams = MeasureParams(levels=[2], per_level=1000, samples=8)
+
+    @model_validator(mode="after")
+    def _what_is_kept_can_be_learnt_from(self) -> Self:
+        select, method = self.filter.select, self.finetune.method
+        if method in ("nft", "kto") and "correct" in select:
+            raise ValueError(f"{method} learns from wrong attempts too: put 'all' for 'correct' into filter.select.")
+        if method == "dpo" and not set(PAIRS) & set(select):
+            raise ValueError("dpo learns from pairs: put 'best-worst' or 'first-error' into filter.select.")
+        return self
 
 
 class Turn(NamedTuple):
@@ -78,7 +80,7 @@ def start(s: ExpertIteration) -> Turn:
     if s.policy == "scratch":
         champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
     else:
-        champion = fetch_policy(s.fetch.filled({"source": s.policy})).policy
+        champion = fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
     begun = begin_report(s.begin, champion=champion)
     return Turn(
         champion, champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True
@@ -86,16 +88,15 @@ def start(s: ExpertIteration) -> Turn:
 
 
 def round(s: ExpertIteration, last: Turn) -> tuple[Turn, Artifact]:
-    select, method = UPDATES[s.update]
     drawn = draw_tasks(s.draw)
     rollouts = generate_rollouts(s.generate, policy=last.champion, tasks=drawn.tasks).rollouts
-    judge = {"policy": last.champion} if asking(s.verify) else {}
-    judged = (judge_rollouts if judge else verify_rollouts)(s.verify, tasks=drawn.tasks, rollouts=rollouts, **judge)
-    new = filter_rollouts(
-        s.filter.filled({"select": select}), rollouts=rollouts, verdicts=judged.verdicts, kept=last.kept
-    )
+    if askers(s.verify):
+        judged = judge_rollouts(s.verify, policy=last.champion, tasks=drawn.tasks, rollouts=rollouts)
+    else:
+        judged = verify_rollouts(s.verify, tasks=drawn.tasks, rollouts=rollouts)
+    new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=judged.verdicts, kept=last.kept)
     candidate = finetune_policy(
-        s.finetune.filled({"method": method}),
+        s.finetune,
         policy=last.beginning if s.restart == "base" else last.champion,
         newest=new.examples,
         kept=new.next_kept,

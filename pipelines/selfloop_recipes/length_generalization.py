@@ -56,7 +56,7 @@ def start(s: LengthGeneralization) -> Turn:
     if s.policy == "scratch":
         champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
     else:
-        champion = fetch_policy(s.fetch.filled({"source": s.policy})).policy
+        champion = fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
     begun = begin_report(s.begin, champion=champion)
     return Turn(champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
 

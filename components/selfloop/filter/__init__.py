@@ -2,5 +2,6 @@
 
 from selfloop.filter.filter import filter_rollouts
 from selfloop.filter.params import FilterParams
+from selfloop.filter.selectors import PAIRS
 
-__all__ = ["FilterParams", "filter_rollouts"]
+__all__ = ["PAIRS", "FilterParams", "filter_rollouts"]

@@ -5,7 +5,7 @@ three columns, a row each: ``ok`` (bool, null where it has no opinion), ``score`
 """
 
 from selfloop.verify.contract import Context, Judged, Verifier, asks_policy
-from selfloop.verify.verifiers import VERIFIERS, asking, find_verifier
+from selfloop.verify.verifiers import VERIFIERS, askers, find_verifier
 from selfloop.verify.verify import VerifyParams, judge, judge_rollouts, judged, verify_rollouts
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "Judged",
     "Verifier",
     "VerifyParams",
-    "asking",
+    "askers",
     "asks_policy",
     "find_verifier",
     "judge",

@@ -34,7 +34,7 @@ from selfloop.records import (
 from selfloop.stage import Params, Resources, stage
 from selfloop.verify.audit import Auditor
 from selfloop.verify.contract import Context, called
-from selfloop.verify.verifiers import asking, check_weights, find_verifier
+from selfloop.verify.verifiers import askers, check_weights, find_verifier
 from selfloop.verify.verifiers.asking import decoding
 from selfloop.verify.verifiers.exact import exact
 
@@ -108,7 +108,7 @@ def verify_rollouts(
     audit: Output[Dataset],
 ) -> None:
     """Judge each rollout with the verifier, and hold the verdicts against the truth where the environment knows it."""
-    if names := asking(params):
+    if names := askers(params):
         raise UserError(f"The verifier '{names[0]}' asks a policy, which verify_rollouts has not: use judge_rollouts.")
     _write(params, tasks, rollouts, None, verdicts, audit)
 
@@ -185,7 +185,7 @@ def _write(
 
 
 def _groups(params: VerifyParams, tasks: Path, rollouts: Path) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    size = ASKED_ROWS if asking(params) else BATCH_ROWS
+    size = ASKED_ROWS if askers(params) else BATCH_ROWS
     counting = (counted(batch) for batch in read(rollouts, Rollout, batch_rows=size))
     return with_tasks(whole_groups(counting), read(tasks, Task))
 

@@ -51,7 +51,7 @@ def find_verifier(name: str) -> Verifier:
     return VERIFIERS[name]
 
 
-def asking(params: VerifyParams) -> list[str]:
+def askers(params: VerifyParams) -> list[str]:
     """The verifier, or those that it weighs, by name, as far as they ask a policy."""
     names = [params.verifier, *(params.weights if params.verifier == "weighted" else ())]
     return [name for name in names if getattr(find_verifier(name), "asks_policy", False)]
