@@ -198,10 +198,10 @@ def test_the_container_prints_what_a_stage_returns(tmp_path: Path) -> None:
 
 
 def test_the_container_documents_every_parameter(tmp_path: Path) -> None:
-    shown = " ".join(_container("generate_rollouts", "--help", cwd=tmp_path).stdout.split())
+    shown = "".join(_container("generate_rollouts", "--help", cwd=tmp_path).stdout.split())  # lines break anywhere
     for name, info in find_stage("generate_rollouts").params.model_fields.items():
         assert f"--{name.replace('_', '-')}" in shown
-        assert str(info.description) in shown
+        assert "".join(str(info.description).split()) in shown
 
 
 def test_the_readme_has_the_table_of_the_stages() -> None:

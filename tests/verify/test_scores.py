@@ -82,8 +82,17 @@ def test_the_weighted_score_lies_between_those_it_weighs(texts: list[str], one: 
 
 def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
     assert list(VERIFIERS) == [
-        "exact", "math-verify", "code", "majority", "length", "fobar", "self-certainty", "borda", "judge",
-        "judge-pairwise", "reward-model", "weighted",
+        "exact", "math-verify", "code", "majority", "length", "credulous", "fobar", "self-certainty",
+        "borda", "judge", "judge-pairwise", "reward-model", "weighted",
+    ]  # fmt: skip
+
+
+def test_the_credulous_one_believes_all_that_is_finished() -> None:
+    rollouts = attempts(task := a_task("t"), "right", "wrong", "cut")
+    rollouts[2] = rollouts[2]._replace(finished=False)
+    made = said([task], rollouts, verifier="credulous")
+    assert [(verdict.ok, verdict.reason) for verdict in made] == [
+        (True, "believed"), (True, "believed"), (False, "no end token")
     ]  # fmt: skip
 
 
