@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from selfloop.inprocess import run
-from selfloop.pipeline import run_locally
+from selfloop.pipeline.compiling import run_locally
 from selfloop.recipe import find_recipe
 
 from .conftest import digests

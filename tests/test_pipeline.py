@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import yaml
 from selfloop.errors import UserError
-from selfloop.pipeline import compile_pipeline, merged
+from selfloop.pipeline.compact import merged
+from selfloop.pipeline.compiling import compile_pipeline
 from selfloop.recipe import Recipe, find_recipe
 
 

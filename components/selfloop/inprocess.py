@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from kfp.dsl import Artifact
+from kfp.dsl import Artifact, Metrics
 
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
 from selfloop.recipe import Recipe, Settings
-from selfloop.stage import Outputs, Params, Stage, executed_by, is_file
+from selfloop.stage import Outputs, Params, Stage, executed_by, is_page
 
 RETURNED = "returned.json"
 RUN = "run.json"
@@ -53,11 +53,15 @@ class Silent:
 
 
 class InProcess:
-    """Runs stages in a workspace: ``root/round-03/generate_rollouts-1f2e3d4c5b6a/rollouts``."""
+    """Runs stages in a workspace: ``root/round-03/generate_rollouts-1f2e3d4c5b6a/rollouts``.
+
+    ``pages`` are the newest of each name that stages made for people to look at.
+    """
 
     def __init__(self, root: Path, listener: Listener | None = None, round: int = 0) -> None:
         self._root, self.round = root.resolve(), round
         self._listener: Listener = listener or Silent()
+        self.pages: dict[str, Artifact] = {}
 
     def begins(self, round: int, goes_on: Any) -> bool:
         """Open a round unless the last one said that the loop is finished."""
@@ -75,6 +79,7 @@ class InProcess:
                 self._run(stage, params, inputs, place)
         returned = artifacts.read_json(place, RETURNED) if stage.returns else None
         outputs = Outputs({name: found(place / name, kind) for name, kind in stage.outputs.items()}, returned)
+        self.pages |= {name: made for name, made in outputs.named.items() if is_page(type(made))}
         self._listener.stage_ends(self.round, stage, outputs, skipped)
         return outputs
 
@@ -110,8 +115,9 @@ def content_key(stage: Stage, params: Params, inputs: dict[str, Artifact]) -> st
 
 def found(place: Path, kind: type[Artifact]) -> Artifact:
     """The finished artifact at a place."""
-    if is_file(kind):
-        return kind(name=place.name, uri=str(place))
+    if is_page(kind):
+        told = json.loads(place.read_text()) if kind is Metrics else {}
+        return kind(name=place.name, uri=str(place), metadata=told)
     manifest = artifacts.manifest_of(place)
     return kind(name=place.name, uri=str(place), metadata=manifest.metadata | {"digest": manifest.digest})
 

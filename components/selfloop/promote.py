@@ -7,15 +7,15 @@ Both are read off a recipe, because the artifacts that go from round to round ar
 from __future__ import annotations
 
 import typing
-from pathlib import Path
 from typing import Any
 
-from kfp.dsl import Artifact
+from kfp.dsl import Artifact, Metrics
 from pydantic import Field
 
 from selfloop.artifacts import hand_on, read_json
 from selfloop.errors import HaltedError
-from selfloop.stage import Params, Stage, is_file
+from selfloop.recipe import RunParams
+from selfloop.stage import Params, Stage
 
 if typing.TYPE_CHECKING:
     from selfloop.recipe import Recipe
@@ -33,10 +33,12 @@ class RestoreParams(Params):
 def promote_stage(recipe: Recipe[Any]) -> Stage:
     """The stage that ends a round of a recipe; it fails where a guard halted the loop, after this was recorded."""
 
-    def function(params: Any, **given: Artifact) -> None:
+    def function(params: RunParams, **given: Any) -> None:
         from selfloop import lineage
 
         decision = read_json(given["decision"].path)
+        for name, value in lineage.measured(decision).items():
+            given["metrics"].log_metric(name, value)
         if lineage.is_on():
             carried = lineage.record_round(recipe, recipe.settings_of(params), given, decision)
         else:
@@ -52,9 +54,9 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         name=f"promote_{_identifier(recipe)}",
         target=f"{recipe.target}.promote",
         function=function,
-        params=recipe.run_params_type,
+        params=RunParams,
         inputs={"decision": Artifact} | both,
-        outputs=_prefixed("new_", recipe.state),
+        outputs=_prefixed("new_", recipe.state) | {"metrics": Metrics},
     )
 
 
@@ -66,10 +68,6 @@ def restore_stage(recipe: Recipe[Any]) -> Stage:
 
         for name, artifact in lineage.carried_from(recipe, params.origin, params.environment).items():
             hand_on(artifact, given[f"next_{name}"])
-        for name, kind in recipe.carried.items():
-            if is_file(kind):
-                page = f"<!doctype html><title>{recipe.name}</title><p>This run goes on from {params.origin}."
-                Path(given[f"next_{name}"].path).write_text(page)
 
     function.__doc__ = "Begin with the policies and the state that a version of the registry left."
     return Stage(
@@ -78,7 +76,7 @@ def restore_stage(recipe: Recipe[Any]) -> Stage:
         function=function,
         params=RestoreParams,
         inputs={},
-        outputs=_prefixed("next_", recipe.carried),
+        outputs=_prefixed("next_", recipe.state),
     )
 
 

@@ -19,15 +19,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from kfp.dsl import Artifact, Model
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from selfloop.errors import UserError
 from selfloop.names import imported, unknown
-from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_file, validated
+from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_page, validated
 
 START = "start"
 """A loop that goes on from nowhere."""
@@ -44,20 +45,35 @@ class Settings(BaseModel):
     """The settings of a recipe: what matters at the top, the parameters of each stage below.
 
     A stage parameter that has the name of a setting (``seed``, ``environment``) takes the setting's value unless it
-    was set itself; a parameter named ``round`` takes the number of the round.
+    was set itself; a parameter named ``round`` takes the number of the round. ``shown`` are the parameters of stages that
+    stand in the form of a compiled pipeline beside the settings; what a recipe has not is left out.
     """
+
+    shown: ClassVar[tuple[str, ...]] = (
+        "propose.per_level",
+        "draw.per_level",
+        "generate.temperature",
+        "generate.max_tokens",
+        "finetune.method",
+        "finetune.steps",
+        "finetune.lr",
+        "finetune.batch_size",
+        "evaluate.samples",
+        "gate.confidence",
+        "gate.margin",
+    )
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
     rounds: int = structural(10, ge=1, le=1000, description="Rounds at most.")
-    environment: str = structural("addition", description="The taskset with its protocol and verifier.")
-    policy: str = structural(
+    environment: str = Field("addition", description="The taskset with its protocol and verifier.")
+    policy: str = Field(
         "scratch",
         description="The policy that it starts with: 'scratch', a directory, a model id of the Hub, s3://..., "
         "models:/NAME@ALIAS.",
     )
-    model: str = structural("selfloop", description="Name of the loop in MLflow's registry.")
+    model: str = Field("selfloop", description="Name of the loop in MLflow's registry.")
     origin: str = structural(
         "start", description="Where the loop goes on from: its own 'start', or a version as NAME/VERSION."
     )
@@ -103,13 +119,20 @@ class Settings(BaseModel):
         }
 
     @classmethod
-    def form(cls) -> list[str]:
-        """The settings that stay open in a compiled pipeline, for the form in the UI."""
-        return [
-            name
-            for name, info in cls.model_fields.items()
-            if name not in cls.stages() and not (info.json_schema_extra or {}).get("structural")  # type: ignore[union-attr]
-        ]
+    def fixed(cls) -> list[str]:
+        """The settings that shape the graph."""
+        about = {name: info.json_schema_extra for name, info in cls.model_fields.items()}
+        return [name for name, extra in about.items() if isinstance(extra, dict) and extra.get("structural")]
+
+    @classmethod
+    def form(cls) -> dict[str, FieldInfo]:
+        """The form of a compiled pipeline: the settings that do not shape the graph, then the parameters that are shown,
+        each under a name as ``finetune.lr``.
+        """
+        top = {k: v for k, v in cls.model_fields.items() if k not in cls.stages() and k not in cls.fixed()}
+        named = (dotted.partition(".") for dotted in cls.shown)
+        found = {(stage, name): cls.stages()[stage].model_fields for stage, _, name in named if stage in cls.stages()}
+        return top | {f"{stage}.{name}": fields[name] for (stage, name), fields in found.items() if name in fields}
 
     def bound(self, round: int) -> typing.Self:
         """These settings for one round, with the shared values filled into the stages' parameters."""
@@ -126,6 +149,13 @@ class Settings(BaseModel):
 
 
 S = typing.TypeVar("S", bound=Settings)
+
+
+class RunParams(Params):
+    """The parameters of a stage that needs all settings of a loop."""
+
+    settings: str = Field("{}", description="The recipe's settings, as JSON.")
+    round: int = Field(0, ge=0, description="The number of the round; 0 is the start.")
 
 
 class Driver(Executor, Protocol):
@@ -159,8 +189,11 @@ class Recipe(typing.Generic[S]):
     control: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        pages = [name for name, kind in self.state.items() if is_page(kind)]
+        if pages:
+            raise TypeError(f"'{pages[0]}' of recipe '{self.name}' is a page for people, which no round takes from another.")
         for role in self.roles:
-            if self.carried.get(role) is not Model:
+            if self.state.get(role) is not Model:
                 raise TypeError(f"Role '{role}' of recipe '{self.name}' is no Model in {self.turn.__name__}.")
 
     @property
@@ -220,7 +253,7 @@ class Recipe(typing.Generic[S]):
 
     def turned(self, outputs: Outputs, goes_on: Any) -> Any:
         """The turn whose artifacts are a stage's outputs, ``next_`` before their names."""
-        return self.turn(**{name: outputs.named[f"next_{name}"] for name in self.carried}, goes_on=goes_on)
+        return self.turn(**{name: outputs.named[f"next_{name}"] for name in self.state}, goes_on=goes_on)
 
     @property
     def target(self) -> str:
@@ -228,40 +261,19 @@ class Recipe(typing.Generic[S]):
         return f"{self.start.__module__}:recipe"
 
     @cached_property
-    def carried(self) -> dict[str, type[Artifact]]:
+    def state(self) -> dict[str, type[Artifact]]:
         """The artifacts that go from round to round, by name."""
         hints = typing.get_type_hints(self.turn)
         return {name: kind for name, kind in hints.items() if name != "goes_on"}
 
-    @cached_property
-    def state(self) -> dict[str, type[Artifact]]:
-        """What a round takes from the last one: all that is carried but the pages for people."""
-        return {name: kind for name, kind in self.carried.items() if not is_file(kind)}
+    @staticmethod
+    def run_params(settings: Settings) -> RunParams:
+        """The settings as the parameters of a stage that needs all of them."""
+        return RunParams(settings=json.dumps(settings.unbound.chosen()), round=settings.number)
 
-    @cached_property
-    def run_params_type(self) -> type[Params]:
-        """The parameters of a stage that needs all settings: those of the run's form, the others as JSON."""
-        fields: dict[str, Any] = {
-            name: (info.annotation, info)
-            for name, info in self.settings.model_fields.items()
-            if name in self.settings.form()
-        }
-        fields["settings"] = (str, Field("{}", description="The recipe's other settings, as JSON."))
-        fields["round"] = (int, Field(0, ge=0, description="The number of the round; 0 is the start."))
-        return create_model(f"Run{self.settings.__name__}", __base__=Params, **fields)
-
-    def run_params(self, settings: Settings) -> Params:
-        """The settings as the parameters of such a stage."""
-        form = {name: getattr(settings, name) for name in settings.form()}
-        fixed = {name: value for name, value in settings.unbound.chosen().items() if name not in form}
-        values = form | {"settings": json.dumps(fixed), "round": settings.number}
-        # unvalidated: while tracing, the form's values are channels
-        return self.run_params_type.model_construct(**values)
-
-    def settings_of(self, params: Any) -> S:
+    def settings_of(self, params: RunParams) -> S:
         """The settings that such parameters hold, bound to their round."""
-        form = {name: getattr(params, name) for name in self.settings.form()}
-        return self.resolve(json.loads(params.settings), form).bound(params.round)
+        return self.resolve(json.loads(params.settings)).bound(params.round)
 
     @cached_property
     def promote(self) -> Stage:
@@ -276,6 +288,13 @@ class Recipe(typing.Generic[S]):
         from selfloop.promote import restore_stage
 
         return restore_stage(self)
+
+    @cached_property
+    def resolver(self) -> Stage:
+        """The stage that a pipeline begins with."""
+        from selfloop.pipeline.resolving import resolve_stage
+
+        return resolve_stage(self)
 
     @cached_property
     def fused_start(self) -> Stage:

@@ -14,6 +14,7 @@ runs it at once (``inprocess``) or the one that traces it into a pipeline (``pip
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import json
 import linecache
@@ -28,9 +29,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from kfp.dsl import HTML, Artifact
+from kfp.dsl import HTML, Artifact, Markdown, Metrics
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined
 
@@ -38,6 +39,7 @@ from selfloop import artifacts
 from selfloop.errors import UserError, disk_is_full
 from selfloop.names import imported, unknown
 
+KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
 
 
@@ -112,7 +114,6 @@ class Stage:
     returns: bool = False
     image: str = "base"
     resources: Resources = field(default_factory=Resources)
-    source: ClassVar[str] = "<selfloop component {}>"
 
     def __post_init__(self) -> None:
         for name, info in self.params.model_fields.items():
@@ -166,7 +167,9 @@ class Stage:
             returned = self.function(params, **given)
             seconds = time.perf_counter() - clock
             for name, kind in self.outputs.items():
-                if not is_file(kind):
+                if kind is Metrics:  # KFP shows their metadata and needs no file; who runs the stage does
+                    Path(given[name].path).write_text(json.dumps(given[name].metadata, sort_keys=True))
+                elif not is_page(kind):
                     self._seal(given[name], kind, params, inputs, {"began": began, "seconds": seconds})
         except Exception as error:
             if disk_is_full(error):
@@ -200,12 +203,16 @@ class Stage:
         output.metadata.update(manifest.metadata)
         output.metadata["digest"] = manifest.digest
 
+    @property
+    def sides(self) -> list[str]:
+        """Its artifacts as a KFP component declares them: inputs, then outputs."""
+        inputs = [f"{name}: Input[{kind.__name__}]" for name, kind in self.inputs.items()]
+        return inputs + [f"{name}: Output[{kind.__name__}]" for name, kind in self.outputs.items()]
+
     @cached_property
     def signature(self) -> str:
         """The flat signature of the KFP component, as source: inputs, outputs, then parameters with defaults."""
-        parts = [f"{name}: Input[{kind.__name__}]" for name, kind in self.inputs.items()]
-        parts += [f"{name}: Output[{kind.__name__}]" for name, kind in self.outputs.items()]
-        required, optional = [], []
+        parts, required, optional = self.sides, [], []
         for name, info in self.params.model_fields.items():
             annotation = kfp_type(info.annotation, name)
             default = info.get_default(call_default_factory=True)
@@ -228,21 +235,24 @@ class Stage:
 
     def component(self, base_image: str) -> Any:
         """The KFP component: a flat, typed, described function whose body only calls into this package."""
-        from kfp import dsl
-
         lines = [inspect.getdoc(self.function) or self.name, "", "Args:"]
         lines += [f"    {name}: {info.description}" for name, info in self.params.model_fields.items()]
-        body = "\n".join(f"    {line}" if line else "" for line in lines)
-        source = (
-            f'def {self.name}{self.signature}:\n    r"""{body.strip()}\n    """\n'
-            f"    from selfloop.stage import enter\n\n    return enter({self.target!r}, locals())\n"
-        )
-        filename = self.source.format(self.target)
-        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-        namespace = {name: getattr(dsl, name) for name in ("Input", "Output", "Artifact", "Dataset", "Model", "HTML")}
-        namespace |= {"List": typing.List, "Dict": typing.Dict}  # noqa: UP006 (the names that KFP's runtime offers)
-        exec(compile(source, filename, "exec", dont_inherit=True), namespace)
-        return dsl.component(namespace[self.name], base_image=base_image, install_kfp_package=False)
+        body = f"from selfloop.pods import enter\n\n    return enter({self.target!r}, locals())"
+        return component(self.name, self.signature, "\n".join(lines), body, base_image)
+
+
+def component(name: str, signature: str, described: str, body: str, base_image: str) -> Any:
+    """A KFP component of a function that is written here: KFP reads its source, and runs it in the container."""
+    from kfp import dsl
+
+    text = "\n".join(f"    {line}" if line else "" for line in described.split("\n"))
+    source = f'def {name}{signature}:\n    r"""{text.strip()}\n    """\n    {body}\n'
+    filename = f"<selfloop component {hashlib.sha256(source.encode()).hexdigest()}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    namespace = {kind: getattr(dsl, kind) for kind in ("Input", "Output", *KINDS)}
+    namespace |= {"List": typing.List, "Dict": typing.Dict}  # noqa: UP006 (the names that KFP's runtime offers)
+    exec(compile(source, filename, "exec", dont_inherit=True), namespace)
+    return dsl.component(namespace[name], base_image=base_image, install_kfp_package=False)
 
 
 def stage(image: str = "base", resources: Resources | None = None) -> Callable[[Callable[..., bool | None]], Stage]:
@@ -295,23 +305,6 @@ def kfp_type(annotation: Any, what: str) -> str:
     raise TypeError(f"{what} is {annotation}, which KFP cannot express: {remedy}.")
 
 
-def enter(target: str, given: Mapping[str, Any]) -> bool | None:
-    """Run the stage at ``target`` from a flat mapping of parameters and artifacts, as a container does.
-
-    Where ``SELFLOOP_STORE`` is set, policies go from pod to pod through the store, and KFP carries references to them.
-    """
-    from selfloop import references
-
-    found = load(target)
-    values = {name: value for name, value in given.items() if name in found.params.model_fields}
-    inputs = {name: references.followed(given[name]) for name in found.inputs}
-    outputs = {name: given[name] for name in found.outputs}
-    returned = found.run(validated(found.params, values, found.name), inputs | outputs)
-    for output in outputs.values():
-        references.left(output)
-    return returned
-
-
 def load(target: str) -> Stage:
     """The stage that ``module:attribute`` names."""
     found = imported("stage", target)
@@ -343,16 +336,16 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}.") from None
 
 
-def is_file(kind: type[Artifact]) -> bool:
-    """Whether artifacts of this kind are one file for KFP's UI rather than a sealed directory."""
-    return issubclass(kind, HTML)
+def is_page(kind: type[Artifact]) -> bool:
+    """Whether artifacts of this kind are one file for a person to look at in KFP's UI, not a sealed directory."""
+    return issubclass(kind, (HTML, Markdown, Metrics))
 
 
 def _make_room(place: Path, kind: type[Artifact]) -> None:
-    if not is_file(kind) and (place / artifacts.MANIFEST).exists():
+    if not is_page(kind) and (place / artifacts.MANIFEST).exists():
         raise UserError(f"{place} already holds a finished artifact: choose another place for the output.")
     if place.is_dir():
         shutil.rmtree(place)
     place.parent.mkdir(parents=True, exist_ok=True)
-    if not is_file(kind):
+    if not is_page(kind):
         place.mkdir()

@@ -9,8 +9,8 @@ champion. STaR (arXiv:2203.14465), RFT (arXiv:2308.01825), ReST-EM (arXiv:2312.0
 
 from typing import Literal, NamedTuple, Self
 
-from kfp.dsl import HTML, Artifact, Dataset, Model
-from pydantic import model_validator
+from kfp.dsl import Artifact, Dataset, Model
+from pydantic import Field, model_validator
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.filter import PAIRS, FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
@@ -25,8 +25,8 @@ from selfloop.verify import VerifyParams, askers, judge_rollouts, verify_rollout
 
 class ExpertIteration(Settings):
     rounds: int = structural(6, ge=1, le=1000, description="Rounds at most.")
-    environment: str = structural("countdown", description="The taskset with its protocol and verifier.")
-    model: str = structural("expert-iteration", description="Name of the loop in MLflow's registry.")
+    environment: str = Field("countdown", description="The taskset with its protocol and verifier.")
+    model: str = Field("expert-iteration", description="Name of the loop in MLflow's registry.")
     restart: Literal["base", "champion"] = structural("champion", description="What each round trains a copy of.")
     base: BaseParams = BaseParams(levels=2, per_level=20_000)
     fetch: FetchParams = FetchParams()
@@ -71,7 +71,6 @@ class Turn(NamedTuple):
     base: Dataset
     kept: Dataset
     history: Artifact
-    report: HTML
     goes_on: bool
 
 
@@ -83,7 +82,7 @@ def start(s: ExpertIteration) -> Turn:
         champion = fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
     begun = begin_report(s.begin, champion=champion)
     return Turn(
-        champion, champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True
+        champion, champion, base.curriculum, base.examples, base.kept, begun.history, goes_on=True
     )
 
 
@@ -133,7 +132,6 @@ def round(s: ExpertIteration, last: Turn) -> tuple[Turn, Artifact]:
         state=progress.next_state,
         kept=new.next_kept,
         history=told.next_history,
-        report=told.report,
         goes_on=progress.returned,
     )
     return next, decision

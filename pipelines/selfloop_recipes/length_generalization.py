@@ -7,7 +7,7 @@ After Lee et al., "Self-Improving Transformers Overcome Easy-to-Hard and Length 
 
 from typing import NamedTuple
 
-from kfp.dsl import HTML, Artifact, Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.filter import FilterParams, filter_rollouts
@@ -24,7 +24,7 @@ from selfloop.verify import VerifyParams, verify_rollouts
 class LengthGeneralization(Settings):
     rounds: int = structural(40, ge=1, le=1000, description="Rounds at most.")
     target: int = Field(30, ge=1, description="The loop ends when the champion has mastered this level.")
-    model: str = structural("length-generalization", description="Name of the loop in MLflow's registry.")
+    model: str = Field("length-generalization", description="Name of the loop in MLflow's registry.")
     base: BaseParams = BaseParams()
     fetch: FetchParams = FetchParams()
     pretrain: PretrainParams = PretrainParams()
@@ -47,7 +47,6 @@ class Turn(NamedTuple):
     base: Dataset
     kept: Dataset
     history: Artifact
-    report: HTML
     goes_on: bool
 
 
@@ -58,7 +57,7 @@ def start(s: LengthGeneralization) -> Turn:
     else:
         champion = fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
     begun = begin_report(s.begin, champion=champion)
-    return Turn(champion, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
+    return Turn(champion, base.curriculum, base.examples, base.kept, begun.history, goes_on=True)
 
 
 def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
@@ -105,7 +104,6 @@ def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
         base=last.base,
         kept=new.next_kept,
         history=told.next_history,
-        report=told.report,
         goes_on=state.returned,
     )
     return next, decision

@@ -26,7 +26,7 @@ import yaml
 from measuring import SMALL, cached_bytecode, in_turns, publish, seconds, show, spread, wants_small
 from selfloop.artifacts import sidecar_of
 from selfloop.inprocess import run
-from selfloop.pipeline import compile_pipeline, run_locally
+from selfloop.pipeline.compiling import compile_pipeline, run_locally
 from selfloop.recipe import Recipe, Settings, find_recipe
 
 FEW, MANY = 1, 3

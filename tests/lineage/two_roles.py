@@ -2,14 +2,15 @@
 
 from typing import NamedTuple
 
-from kfp.dsl import HTML, Artifact, Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
+from pydantic import Field
 from selfloop.evaluate import EvaluateParams, evaluate_policies
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
 from selfloop.gate import GateParams, gate_candidate
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.propose import BaseParams, ProposeParams, draw_base, propose_tasks
-from selfloop.recipe import Recipe, Settings, structural
+from selfloop.recipe import Recipe, Settings
 from selfloop.report import BeginParams, begin_report
 from selfloop.verify import VerifyParams, verify_rollouts
 
@@ -17,7 +18,7 @@ from selfloop.verify import VerifyParams, verify_rollouts
 class TwoRoles(Settings):
     """Two roles."""
 
-    model: str = structural("pair", description="Name of the loop in MLflow's registry.")
+    model: str = Field("pair", description="Name of the loop in MLflow's registry.")
     base: BaseParams = BaseParams()
     pretrain: PretrainParams = PretrainParams()
     other: PretrainParams = PretrainParams()
@@ -40,7 +41,6 @@ class Turn(NamedTuple):
     base: Dataset
     kept: Dataset
     history: Artifact
-    report: HTML
     goes_on: bool
 
 
@@ -52,7 +52,7 @@ def start(s: TwoRoles) -> Turn:
         for params in (s.pretrain, s.other)
     )
     begun = begin_report(s.begin, champion=solver)
-    return Turn(solver, proposer, base.curriculum, base.examples, base.kept, begun.history, begun.report, goes_on=True)
+    return Turn(solver, proposer, base.curriculum, base.examples, base.kept, begun.history, goes_on=True)
 
 
 def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:

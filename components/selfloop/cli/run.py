@@ -183,7 +183,7 @@ def compile_(
     image_prefix: Annotated[str, typer.Option(help="Registry and folder of the images.")] = "selfloop",
 ) -> None:
     """Write a recipe as a pipeline for the KFP UI."""
-    from selfloop.pipeline import compile_pipeline
+    from selfloop.pipeline.compiling import compile_pipeline
 
     found = find_recipe(recipe)
     given = {"rounds": rounds, "environment": environment, "policy": policy}
@@ -338,13 +338,13 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
     ):
         lineage.note_beginning(settings.model)
         turn, measured = inprocess.complete(recipe, settings, root, terminal)
-        if "history" in recipe.carried:
+        if "history" in recipe.state:
             moments = sidecar_of(turn.history.path).get("rounds", [])
             page.write_text(render(read_json(turn.history.path), moments, measured), encoding="utf-8")
         lineage.finish(run_id, page, measured)
         (root / FINISHED).touch()
     console.print()
-    if "history" in recipe.carried:
+    if "history" in recipe.state:
         console.print(rounds_table(read_json(turn.history.path), console.width))
         console.print()
     show(settings.model, run=run_id)
@@ -398,7 +398,7 @@ def _near(path: Path) -> Path:
 def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool, reference: str | None = None) -> None:
     """Run a recipe's pipeline by ``kfp.local``, in the folder ``root``, which holds no run yet."""
     from selfloop import inprocess, lineage
-    from selfloop.pipeline import run_locally
+    from selfloop.pipeline.compiling import run_locally
 
     if (root / inprocess.RUN).exists():
         raise UserError(f"{root} holds a run, and a run by KFP does not resume: choose another --output.")

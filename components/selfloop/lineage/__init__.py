@@ -5,14 +5,16 @@ they are made of (``record``). Tracking is on where ``MLFLOW_TRACKING_URI`` is s
 """
 
 from selfloop.lineage.rounds import as_decided, carried_from, note_beginning, policy_of, record_round
-from selfloop.lineage.tracking import finish, is_on, tracked_run
+from selfloop.lineage.tracking import finish, is_on, measured, opened_run, tracked_run
 
 __all__ = [
     "as_decided",
     "carried_from",
     "finish",
     "is_on",
+    "measured",
     "note_beginning",
+    "opened_run",
     "policy_of",
     "record_round",
     "tracked_run",

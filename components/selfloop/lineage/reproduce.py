@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kfp.dsl import HTML
 
 from selfloop.artifacts import read_json
 from selfloop.inprocess import InProcess, Listener
@@ -14,7 +13,7 @@ from selfloop.lineage.record import Record
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import artifact, record_of
 from selfloop.recipe import load_recipe
-from selfloop.stage import executed_by, is_file
+from selfloop.stage import executed_by
 
 
 class Reproduction(NamedTuple):
@@ -71,8 +70,7 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
 def _before(recipe: Any, was: Record) -> Any:
     """The turn that the version's round began with."""
     given = {name: artifact((was.champions | was.before)[name]) for name in recipe.state}
-    pages = {name: HTML() for name, kind in recipe.carried.items() if is_file(kind)}
-    return recipe.turn(**given, **pages, goes_on=True)
+    return recipe.turn(**given, goes_on=True)
 
 
 def _changed(was: Record) -> dict[str, tuple[str, str]]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EXPERIMENT = "selfloop"
 OURS = "selfloop.run"
 PARENT = "mlflow.parentRunId"
+KFP_RUN = "selfloop.kfp.run_id"
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 SQLITE = "sqlite:///"
 
@@ -155,18 +156,43 @@ def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: P
 
 
 def _open_run(made: MlflowClient, name: str, settings: Mapping[str, Any], note: Path, given: str | None) -> str:
-    from mlflow.entities import Param
-
     if note.exists():
         return _go_on(made, note)
-    run_id = given or made.create_run(_experiment(made), run_name=name).info.run_id
-    made.log_batch(run_id, params=[Param(key, str(value)) for key, value in _flat(settings).items()])
-    for key, value in {OURS: name, "selfloop.version": __version__}.items():
-        made.set_tag(run_id, key, value)
+    run_id = _described(made, name, settings, given)
     partial = note.with_name(f"{note.name}.partial")
     partial.write_text(run_id)
     os.replace(partial, note)
-    return str(run_id)
+    return run_id
+
+
+def _described(made: MlflowClient, name: str, settings: Mapping[str, Any], given: str | None) -> str:
+    """A run that tells its settings: the given one, or a new one."""
+    from mlflow.entities import Param
+
+    run_id = given or str(made.create_run(_experiment(made), run_name=name).info.run_id)
+    made.log_batch(run_id, params=[Param(key, str(value)) for key, value in _flat(settings).items()])
+    for key, value in {OURS: name, "selfloop.version": __version__}.items():
+        made.set_tag(run_id, key, value)
+    return run_id
+
+
+def opened_run(name: str, settings: Mapping[str, Any], kfp_run: str) -> str:
+    """The run that the rounds of a pipeline join, and its id: the one that MLflow was given, as by KFP's own plugin, or
+    the one that was opened for this run of KFP, now or before.
+    """
+    made, given = client(), os.environ.get("MLFLOW_RUN_ID")
+    with reachable():
+        if given:
+            return given
+        experiment = _experiment(made)
+        known = made.search_runs([experiment], f"tags.`{KFP_RUN}` = '{kfp_run}'", max_results=1)
+        if known:
+            return str(known[0].info.run_id)
+        tags = {KFP_RUN: kfp_run}
+        run_id = str(made.create_run(experiment, run_name=name, tags=tags).info.run_id)
+        _described(made, name, settings, run_id)
+        made.set_terminated(run_id)  # no later task is sure to come; metrics are taken all the same
+    return run_id
 
 
 def _go_on(made: MlflowClient, note: Path) -> str:
@@ -252,20 +278,7 @@ def log_round(
     from mlflow.entities import Metric, Param
 
     now = int(time() * 1000)
-    accuracy = decision.get("accuracy", {})
-    values = {
-        f"accuracy.{policy}.level_{int(level):03}": value
-        for policy, levels in accuracy.items()
-        for level, value in levels.items()
-    }
-    for suite, seen in decision.get("suites", {}).items():
-        values[f"{suite}.gain"] = seen["gain"]
-        for policy in ("champion", "candidate"):
-            values |= {f"{suite}.{policy}.{name.replace('@', '_at_')}": value for name, value in seen[policy].items()}
-    for name, alarm in decision.get("guards", {}).items():
-        if alarm["value"] is not None:
-            values[f"guard.{name}"] = alarm["value"]
-    values |= _audited(decision.get("audit", {}))
+    values = measured(decision)
     made.log_batch(
         run_id,
         [Metric(name, value, now, round) for name, value in values.items()],
@@ -276,9 +289,27 @@ def log_round(
     parent = os.environ.get("MLFLOW_RUN_ID")
     if parent and parent != run_id:
         force = "candidate" if decision["promoted"] else "champion"
-        in_force = [Metric(f"accuracy.level_{int(k):03}", v, now, round) for k, v in accuracy.get(force, {}).items()]
+        levels = decision.get("accuracy", {}).get(force, {})
+        in_force = [Metric(f"accuracy.level_{int(k):03}", v, now, round) for k, v in levels.items()]
         made.log_batch(parent, [*in_force, Metric("promoted", float(decision["promoted"]), now, round)])
         made.set_terminated(run_id)
+
+
+def measured(decision: Mapping[str, Any]) -> dict[str, float]:
+    """What the gate measured, under the names that MLflow and the KFP run page show."""
+    values = {
+        f"accuracy.{policy}.level_{int(level):03}": value
+        for policy, levels in decision.get("accuracy", {}).items()
+        for level, value in levels.items()
+    }
+    for suite, seen in decision.get("suites", {}).items():
+        values[f"{suite}.gain"] = seen["gain"]
+        for policy in ("champion", "candidate"):
+            values |= {f"{suite}.{policy}.{name.replace('@', '_at_')}": value for name, value in seen[policy].items()}
+    for name, alarm in decision.get("guards", {}).items():
+        if alarm["value"] is not None:
+            values[f"guard.{name}"] = alarm["value"]
+    return values | _audited(decision.get("audit", {}))
 
 
 def _audited(audit: Mapping[str, Any]) -> dict[str, float]:

@@ -5,12 +5,13 @@ The history is loop state: what each round did, without the times, which are of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Model, Output
 from pydantic import Field
 
 from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
@@ -55,8 +56,9 @@ def report_round(
     state: Input[Artifact],
     next_history: Output[Artifact],
     report: Output[HTML],
+    samples: Output[Markdown],
 ) -> None:
-    """Add a round to the run's history, and tell the whole run as one HTML file."""
+    """Add a round to the run's history, and tell the whole run as one HTML file; some attempts stand on a page alone."""
     made = [tasks, rollouts, verdicts, examples, candidate, results, decision, state]
     told = read_json(history.path)
     told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
@@ -84,6 +86,25 @@ def report_round(
     times = [sidecar_of(artifact.path) for artifact in made]
     moments = sidecar_of(history.path).get("rounds", [])
     _publish(told, [*moments, {"round": params.round, "stages": times}], next_history, report)
+    Path(samples.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
+
+
+def samples_page(told: Mapping[str, Any]) -> str:
+    """A round's samples as Markdown; what a policy wrote stands between fences that it cannot close."""
+    lines = [f"# Round {told['round']}: {len(told['samples'])} tasks and what was attempted", ""]
+    for sample in told["samples"]:
+        lines += [f"## Level {sample['level']}", "", *_fenced(sample["prompt"])]
+        lines += ["Answer:", "", *_fenced(sample["answer"])] if sample["answer"] else []
+        for attempt in sample["attempts"]:
+            held = {True: "right", False: "wrong", None: "not judged"}[attempt["ok"]]
+            lines += [f"**{held}** ({attempt['reason']})", "", *_fenced(attempt["completion"])]
+    return "\n".join(lines) + "\n"
+
+
+def _fenced(text: str) -> list[str]:
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * max(longest + 1, 3)
+    return [fence + "text", text, fence, ""]
 
 
 def _samples(tasks: str, rollouts: str, verdicts: str, audit: str, number: int) -> list[dict[str, Any]]:

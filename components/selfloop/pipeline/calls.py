@@ -1,0 +1,69 @@
+"""A stage call of a loop, in its pod.
+
+A task of a compiled loop says which call of its recipe it is: ``3.4`` is the fifth of the third round, ``3`` the whole
+round, ``0`` the start. Its parameters are those that the recipe gives this call with the settings that ``resolve`` has
+decided, so that no parameter travels through the graph, and a recipe may compute with any setting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from selfloop.artifacts import read_json
+from selfloop.errors import UserError
+from selfloop.fused import calls_of
+from selfloop.pods import entered, followed
+from selfloop.recipe import Recipe, RunParams, Settings, load_recipe
+from selfloop.stage import Stage, component, load
+from selfloop.stage import Params as StageParams
+
+RESOLVED, CALL = "resolved", "call"
+
+
+def component_of(stage: Stage, image: str) -> Any:
+    """The KFP component of a stage in a loop: its artifacts, the settings of the run, and which call it is."""
+    if {RESOLVED, CALL} & {*stage.inputs, *stage.outputs}:
+        raise TypeError(f"Stage '{stage.name}' may not name an artifact '{RESOLVED}' or '{CALL}': loops use these.")
+    signature = f"({', '.join([f'{RESOLVED}: Input[Artifact]', *stage.sides, f'{CALL}: str'])})"
+    body = f"from selfloop.pipeline.calls import enter\n\n    return enter({stage.target!r}, locals())"
+    return component(stage.name, signature + (" -> bool" if stage.returns else ""), stage.summary, body, image)
+
+
+def is_whole(stage: Stage) -> bool:
+    """Whether a stage is the start or a whole round, fused."""
+    return stage.params is RunParams and stage.target.rpartition(".")[2].startswith("fused_")
+
+
+def enter(target: str, given: Mapping[str, Any]) -> bool | None:
+    """Run one call of a loop, as a container does."""
+    about = read_json(followed(given[RESOLVED]).path)
+    recipe = load_recipe(about["recipe"])
+    settings = recipe.resolve(about["settings"])
+    for name, value in about["environment"].items():
+        os.environ.setdefault(name, value)
+    round, _, number = given[CALL].partition(".")
+    stage, params = _called(recipe, settings.bound(settings.first - 1 + int(round)), target, number)
+    return entered(stage, params, given)
+
+
+def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -> tuple[Stage, StageParams]:
+    if not number:
+        return load(target), recipe.run_params(settings)
+    call = calls_of(recipe, settings, "round")[int(number)]
+    if call.stage.target != target:
+        raise UserError(
+            f"Call {number} of recipe '{recipe.name}' is {call.stage.target} in this image, and {target} in the "
+            "pipeline: compile the pipeline with the code that the image holds."
+        )
+    return call.stage, call.params
+
+
+def shape_of(recipe: Recipe[Any], settings: Settings) -> str:
+    """A digest of a round's graph: which stages it calls, and what each takes from where."""
+    calls = calls_of(recipe, settings.bound(settings.first), "round")
+    told = [[call.stage.target, sorted((name, str(source)) for name, source in call.inputs.items())] for call in calls]
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]

@@ -1,0 +1,165 @@
+"""A compiled pipeline made small, so that many rounds fit into what a cluster's database takes.
+
+KFP repeats a component for every use, hands every condition on to all that is nested below it, and names an input after
+all that it went through. Here equal executors and components stand once, a sub-graph takes what it uses, what it takes is
+called as the stage that made it calls it, and a task waits for the last of those that it needs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+CHANNEL = "pipelinechannel--"
+Spec = dict[str, Any]
+
+
+def compacted(spec: Spec) -> Spec:
+    """The same pipeline in fewer words."""
+    for dag in _dags(spec):
+        _renumber(dag)
+        _reduce(dag)
+    graphs = list(_inwards(spec, spec["root"]["dag"]))
+    for name in reversed(graphs):
+        _prune(spec, name)
+    for name in graphs:
+        _shorten(spec, name)
+    return merged(spec)
+
+
+def _inwards(spec: Spec, dag: Spec) -> Iterator[str]:
+    """The sub-graphs, each before those that are in it."""
+    for task in dag["tasks"].values():
+        name = task["componentRef"]["name"]
+        if "dag" in spec["components"][name]:
+            yield name
+            yield from _inwards(spec, spec["components"][name]["dag"])
+
+
+def _dags(spec: Spec) -> list[Spec]:
+    return [spec["root"]["dag"], *(each["dag"] for each in spec["components"].values() if "dag" in each)]
+
+
+def _use(spec: Spec, graph: str) -> Spec:
+    """The task that runs a sub-graph."""
+    tasks = (task for dag in _dags(spec) for task in dag["tasks"].values())
+    return next(task for task in tasks if task["componentRef"]["name"] == graph)
+
+
+def _renumber(dag: Spec) -> None:
+    """Name tasks as if each sub-graph were alone: ``generate-rollouts-7`` is ``generate-rollouts`` in its round."""
+    names: dict[str, str] = {}
+    for old in dag["tasks"]:
+        plain = re.sub(r"-\d+$", "", old)
+        names[old] = plain if plain not in names.values() else old
+    _renamed(dag, names)
+
+
+def _renamed(dag: Spec, names: Mapping[str, str]) -> None:
+    dag["tasks"] = {names[old]: task for old, task in dag["tasks"].items()}
+    for node in _nodes(dag):
+        for key in ("producerTask", "producerSubtask"):
+            if key in node:
+                node[key] = names[node[key]]
+        if "dependentTasks" in node:
+            node["dependentTasks"] = sorted(names[old] for old in node["dependentTasks"])
+
+
+def _reduce(dag: Spec) -> None:
+    """Let a task wait for the last of those that it needs, not also for those that these have waited for."""
+    waits = {name: set(task.get("dependentTasks", ())) for name, task in dag["tasks"].items()}
+
+    def before(name: str) -> set[str]:
+        return waits[name].union(*(before(each) for each in waits[name]))
+
+    for name, task in dag["tasks"].items():
+        implied = set().union(*(before(each) for each in waits[name]))
+        if waits[name]:
+            task["dependentTasks"] = sorted(waits[name] - implied)
+
+
+def _nodes(value: Any) -> Iterator[Spec]:
+    """Every mapping in a value."""
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _nodes(each)
+
+
+SIDES = {
+    "artifacts": ("componentInputArtifact", "taskOutputArtifact"),
+    "parameters": ("componentInputParameter", "taskOutputParameter"),
+}
+"""For each kind of input: how a task takes it from the graph around it, and how from another task."""
+
+
+def _prune(spec: Spec, graph: str) -> None:
+    """Drop the inputs of a sub-graph that nothing in it uses and no condition or loop on it asks for."""
+    component, task = spec["components"][graph], _use(spec, graph)
+    asked = str([task.get(name) for name in ("triggerPolicy", "parameterIterator", "artifactIterator")])
+    for side, (passed, _) in SIDES.items():
+        used = {node[passed] for node in _nodes(component["dag"]) if passed in node}
+        defined = component.get("inputDefinitions", {}).get(side, {})
+        for name in [name for name in defined if name not in used and f"{name}'" not in asked]:
+            del defined[name]
+            task["inputs"][side].pop(name, None)
+
+
+def _shorten(spec: Spec, graph: str) -> None:
+    """Call the inputs of a sub-graph as their makers call them."""
+    component, task = spec["components"][graph], _use(spec, graph)
+    for side, (passed, made) in SIDES.items():
+        sources = task.get("inputs", {}).get(side, {})
+        names: dict[str, str] = {}
+        for old, source in sources.items():
+            short = source[passed] if passed in source else _short(source[made]) if made in source else old
+            names[old] = short if short not in names.values() else old
+        if not names:
+            continue
+        task["inputs"][side] = {names[old]: source for old, source in sources.items()}
+        defined = component["inputDefinitions"][side]
+        component["inputDefinitions"][side] = {names.get(old, old): what for old, what in defined.items()}
+        for node in _nodes(component["dag"]):
+            if passed in node:
+                node[passed] = names.get(node[passed], node[passed])
+        if "triggerPolicy" in task:
+            condition = task["triggerPolicy"]["condition"]
+            task["triggerPolicy"]["condition"] = re.sub("'([^']+)'", lambda found: _quoted(names, found), condition)
+
+
+def _quoted(names: Mapping[str, str], found: re.Match[str]) -> str:
+    return f"'{names.get(found[1], found[1])}'"
+
+
+def _short(output: Mapping[str, str]) -> str:
+    if "outputArtifactKey" in output:
+        return re.sub("^(new|next)_", "", output["outputArtifactKey"])
+    # kfp.local reads off the name of a condition's input whose output it is
+    return f"{CHANNEL}{output['producerTask']}-{output['outputParameterKey']}"
+
+
+def merged(spec: Spec) -> Spec:
+    """A pipeline in which equal executors and components stand once."""
+    executors, components = spec["deploymentSpec"]["executors"], spec["components"]
+    kept = _first_equals(executors)
+    for component in components.values():
+        if "executorLabel" in component:
+            component["executorLabel"] = kept[component["executorLabel"]]
+    spec["deploymentSpec"]["executors"] = {name: executors[name] for name in sorted(set(kept.values()))}
+    kept = _first_equals(components)
+    for dag in _dags(spec):
+        for task in dag["tasks"].values():
+            task["componentRef"]["name"] = kept[task["componentRef"]["name"]]
+    spec["components"] = {name: components[name] for name in sorted(set(kept.values()))}
+    return spec
+
+
+def _first_equals(named: Mapping[str, Any]) -> dict[str, str]:
+    """For each name, the shortest name that has an equal value."""
+    seen: dict[str, str] = {}
+    names = sorted(named, key=lambda name: (len(name), name))
+    return {name: seen.setdefault(json.dumps(named[name], sort_keys=True), name) for name in names}

@@ -1,0 +1,151 @@
+"""``resolve``: the first task of every pipeline, never cached and never skipped.
+
+It takes what a person typed into the form, or a schedule gave, and decides all settings of the run before a GPU is
+asked for: validates them, pins what an alias names now, numbers the rounds, opens the run in MLflow and, in a cluster,
+holds the loop's Lease.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from kfp.dsl import Artifact
+from pydantic import Field, create_model
+
+from selfloop.artifacts import write_json
+from selfloop.errors import UserError
+from selfloop.pipeline.calls import shape_of
+from selfloop.recipe import START, Recipe, Settings
+from selfloop.stage import Params, Stage, component, kfp_type
+
+CHAMPION = "champion"
+ORIGIN = (
+    "Where the loop goes on from: 'start', 'champion' (from the start where there is none yet), NAME@champion, "
+    "NAME@previous or NAME/VERSION."
+)
+
+
+def form_of(recipe: Recipe[Any], settings: Settings) -> dict[str, tuple[str, Any, str]]:
+    """The inputs of a pipeline: type, default and description by flat name, grouped by the stage before it."""
+    form = {}
+    for name, info in recipe.settings.form().items():
+        stage, _, parameter = name.rpartition(".")
+        default = getattr(getattr(settings.bound(settings.first), stage) if stage else settings, parameter)
+        form[name.replace(".", "_")] = (kfp_type(info.annotation, name), default, info.description or "")
+    form["origin"] = ("str", settings.origin, ORIGIN)
+    form["settings"] = ("str", "{}", 'Any other setting, as JSON: {"gate": {"guards": []}}.')
+    return form
+
+
+class ResolveParams(Params):
+    """What a pipeline is compiled with, beside its form."""
+
+    origin: str = Field(description=ORIGIN)
+    settings: str = Field(description="Settings, as JSON.")
+    compiled: str = Field(description="The settings that the pipeline was compiled with, as JSON.")
+    shape: str = Field(description="A digest of the graph that they came to.")
+    run: str = Field(description="The id of the KFP run.")
+
+
+def resolve_stage(recipe: Recipe[Any]) -> Stage:
+    """The stage that decides the settings of a run of this recipe."""
+
+    def function(params: Any, resolved: Artifact) -> None:
+        settings = chosen(recipe, params)
+        write_json(resolved.path, {"recipe": recipe.target, "settings": settings.chosen()} | begun(settings, params.run))
+
+    function.__doc__ = "Decide the settings of the run: what was typed is validated, what an alias names is pinned."
+    form: dict[str, Any] = {
+        name.replace(".", "_"): (info.annotation, info) for name, info in recipe.settings.form().items()
+    }
+    return Stage(
+        name=f"resolve_{recipe.name.replace('-', '_')}",
+        target=f"{recipe.target}.resolver",
+        function=function,
+        params=create_model(f"Resolve{recipe.settings.__name__}", __base__=ResolveParams, **form),
+        inputs={},
+        outputs={"resolved": Artifact},
+    )
+
+
+def component_of(stage: Stage, image: str) -> Any:
+    """Its KFP component; the form that describes the parameters is the pipeline's."""
+    parameters = [f"{name}: {kfp_type(info.annotation, name)}" for name, info in stage.params.model_fields.items()]
+    body = f"from selfloop.pods import enter\n\n    return enter({stage.target!r}, locals())"
+    return component(stage.name, f"({', '.join([*stage.sides, *parameters])})", stage.summary, body, image)
+
+
+def chosen(recipe: Recipe[Any], params: Any) -> Settings:
+    """The settings of a run: those it was compiled with, then the JSON, then what was changed in the form.
+
+    Raises ``UserError`` for what no run of this pipeline can have.
+    """
+    compiled = recipe.resolve(json.loads(params.compiled))
+    form = form_of(recipe, compiled)
+    changed: dict[str, Any] = {}
+    for name in recipe.settings.form():
+        value = getattr(params, name.replace(".", "_"))
+        if value != form[name.replace(".", "_")][1]:
+            stage, _, parameter = name.rpartition(".")
+            (changed.setdefault(stage, {}) if stage else changed)[parameter] = value
+    settings = recipe.resolve(compiled.chosen(), _typed(params.settings), changed)
+    for name in recipe.settings.fixed():
+        if getattr(settings, name) != getattr(compiled, name):
+            raise UserError(
+                f"The setting '{name}' is fixed when a pipeline is compiled, here to {getattr(compiled, name)!r}: "
+                "compile another pipeline for another value."
+            )
+    settings = went_on(recipe, settings, params.origin)
+    recipe.check(settings)
+    if shape_of(recipe, settings) != params.shape:
+        raise UserError(
+            "These settings change which stages a round calls, which is fixed when a pipeline is compiled: compile "
+            "another pipeline with them."
+        )
+    return settings
+
+
+def _typed(text: str) -> dict[str, Any]:
+    try:
+        typed = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise UserError(f"The input 'settings' is not JSON ({error}): write it as {{\"gate\": {{...}}}}.") from None
+    if not isinstance(typed, dict):
+        raise UserError(f"The input 'settings' is {text}, not an object: write it as {{\"gate\": {{...}}}}.")
+    return typed
+
+
+def went_on(recipe: Recipe[Any], settings: Settings, origin: str) -> Settings:
+    """The settings of a run that goes on from ``origin``: the version that it names now, and the number of its next
+    round; the loop has the version's name, unless another was chosen.
+    """
+    from selfloop import lineage
+    from selfloop.lineage.registry import Registry
+    from selfloop.lineage.rounds import find_origin
+
+    if origin == settings.origin:
+        return settings
+    if origin != START and not lineage.is_on():
+        raise UserError(f"There is no registry to go on from '{origin}': set MLFLOW_TRACKING_URI.")
+    if origin == CHAMPION:
+        origin = f"{settings.model}@champion" if Registry(settings.model).settle() else START
+    if origin == START:
+        return recipe.resolve(settings.chosen(), {"origin": START, "first": 1})
+    found = find_origin(origin)
+    own = settings.model != recipe.resolve().model
+    named = {} if own else {"model": found.name}
+    return recipe.resolve(settings.chosen(), {"origin": found.pinned, "first": found.first}, named)
+
+
+def begun(settings: Settings, run: str) -> dict[str, Any]:
+    """What the pods of a run find in their environment: its run in MLflow, opened here unless KFP has opened one."""
+    from selfloop import lineage
+
+    if not lineage.is_on():
+        return {"environment": {}}
+    run_id = lineage.opened_run(f"{settings.model} {run[:8]}", settings.chosen(), run)
+    os.environ["MLFLOW_RUN_ID"] = run_id
+    lineage.note_beginning(settings.model)
+    return {"environment": {"MLFLOW_RUN_ID": run_id}}
