@@ -79,6 +79,7 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
         inputs={} if part == "start" else recipe.state,
         outputs={f"next_{name}": kind for name, kind in recipe.state.items()} | {"artifacts": Artifact} | pages,
         returns=part == "round",
+        effects=True,
         image="finetune",
         resources=Resources(cpu="2", memory="4Gi"),
     )

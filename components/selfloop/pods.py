@@ -1,27 +1,35 @@
 """A stage in a pod: what it needs and makes goes through the store, and what was finished once is not done again.
 
-Where ``SELFLOOP_STORE`` is set, KFP carries references: a champion that is handed on is copied nowhere, and of a policy
-that changed in part only that part travels. Policies lie in the store itself, all else below its ``passing``, where the
-server may let it expire. A call is found there by its content key, whichever run made it; KFP's own cache, whose key
-knows neither content nor code, is off.
+Where ``SELFLOOP_STORE`` is set, policies travel as references: a champion that is handed on is copied nowhere, and of a
+policy that changed in part only that part travels. What a call came to is kept below ``passing`` in the store, under
+its content key, whichever run made it; the server may let it expire. KFP's own cache, whose key knows neither content
+nor code, is off.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import logging
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kfp.dsl import Artifact, Model
+from kfp.dsl import Artifact, Metrics, Model
 
 from selfloop.adapters import put_base
-from selfloop.artifacts import read_json, write_json
+from selfloop.artifacts import MANIFEST, check, read_json, write_json
+from selfloop.inprocess import content_key
 from selfloop.stage import Params, Stage, is_page, load, validated
 
+if TYPE_CHECKING:
+    from selfloop.store import Store
+
 REFERENCE = "reference.json"
+PASSING = "passing"
+log = logging.getLogger(__name__)
 
 
 def enter(target: str, given: Mapping[str, Any]) -> bool | None:
@@ -35,11 +43,76 @@ def entered(stage: Stage, params: Params, given: Mapping[str, Any]) -> bool | No
     """Run a stage on artifacts that KFP handed over, or take what an equal call has left in the store."""
     inputs = {name: followed(given[name]) for name in stage.inputs}
     outputs = {name: own_place(given[name]) for name in stage.outputs}
-    returned = stage.run(params, inputs | outputs)
-    for name, kind in stage.outputs.items():
-        if not is_page(kind):
-            left(outputs[name])
+    uri = os.environ.get("SELFLOOP_STORE")
+    if not uri:
+        return stage.run(params, inputs | outputs)
+    from selfloop.store import open_store
+
+    with open_store(uri) as store, open_store(f"{uri}/{PASSING}") as passing:
+        key = content_key(stage, params, inputs)
+        told = None if stage.effects else recalled(passing, store, key, outputs)
+        if told is not None:
+            log.info("%s was done before, with the same inputs: its outputs are taken from there.", stage.name)
+            return told.returned
+        returned = stage.run(params, inputs | outputs)
+        kept = {name: left(store, output) for name, output in outputs.items() if isinstance(output, Model)}
+        if not stage.effects:
+            passing.note(key, json.dumps(told_of(passing, outputs, returned, kept)._asdict()))
     return returned
+
+
+class Told(NamedTuple):
+    """What a call came to: its return value, references to its policies, and where its other outputs lie."""
+
+    returned: bool | None
+    policies: dict[str, dict[str, str]]
+    tables: dict[str, dict[str, str]]
+    pages: dict[str, str]
+
+
+def told_of(
+    passing: Store, outputs: Mapping[str, Artifact], returned: bool | None, policies: dict[str, dict[str, str]]
+) -> Told:
+    """What a call came to, its tables put into the store; for any later call with the same key."""
+    told = Told(returned, policies, {}, {})
+    for name, output in outputs.items():
+        if is_page(type(output)):
+            told.pages[name] = Path(output.path).read_text()
+        elif name not in policies:
+            manifest = (Path(output.path) / MANIFEST).read_text()  # equal rows may be of different makes
+            told.tables[name] = {"uri": passing.put(output.path), MANIFEST: manifest}
+    return told
+
+
+def recalled(passing: Store, store: Store, key: str, outputs: Mapping[str, Artifact]) -> Told | None:
+    """What an equal call came to, laid into the outputs; none where there was none, or it is not whole any more."""
+    note = passing.noted(key)
+    if note is None:
+        return None
+    told = Told(**json.loads(note))
+    places = [(passing, each["uri"]) for each in told.tables.values()] + [
+        (store, each["uri"]) for each in told.policies.values()
+    ]
+    if not all(where.has(where.key(uri)) for where, uri in places):
+        return None
+    for name, reference in told.policies.items():
+        refer(outputs[name], reference)
+    for name, table in told.tables.items():
+        laid(passing.get(table["uri"]), table[MANIFEST], outputs[name])
+    for name, text in told.pages.items():
+        Path(outputs[name].path).parent.mkdir(parents=True, exist_ok=True)
+        Path(outputs[name].path).write_text(text)
+        if isinstance(outputs[name], Metrics):
+            outputs[name].metadata.update(json.loads(text))
+    return told
+
+
+def laid(place: Path, manifest: str, output: Artifact) -> None:
+    """Lay an artifact of the store into an output, with the manifest that its maker gave it."""
+    shutil.copytree(place, output.path, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True)
+    (Path(output.path) / MANIFEST).write_text(manifest)
+    found = check(output.path)
+    output.metadata.update(found.metadata | {"digest": found.digest})
 
 
 def own_place(output: Artifact) -> Artifact:
@@ -55,17 +128,17 @@ def own_place(output: Artifact) -> Artifact:
     return output
 
 
-def left(output: Artifact) -> None:
-    """Put a policy into the store and leave a reference in its place; nothing where no store is set."""
-    uri = os.environ.get("SELFLOOP_STORE")
-    if not uri or not isinstance(output, Model):
-        return
-    from selfloop.store import open_store
-
-    store = open_store(uri)
+def left(store: Store, output: Artifact) -> dict[str, str]:
+    """Put a policy into the store and leave a reference in its place. Returns the reference."""
     put_base(store, output.path)
     reference = {"uri": store.put(output.path), "digest": output.metadata["digest"]}
     shutil.rmtree(output.path)
+    refer(output, reference)
+    return reference
+
+
+def refer(output: Artifact, reference: dict[str, str]) -> None:
+    """Let an output be a reference."""
     write_json(output.path, reference, REFERENCE)
     output.metadata.update(reference)
 

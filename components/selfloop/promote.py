@@ -57,6 +57,7 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         params=RunParams,
         inputs={"decision": Artifact} | both,
         outputs=_prefixed("new_", recipe.state) | {"metrics": Metrics},
+        effects=True,
     )
 
 

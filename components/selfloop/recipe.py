@@ -45,8 +45,8 @@ class Settings(BaseModel):
     """The settings of a recipe: what matters at the top, the parameters of each stage below.
 
     A stage parameter that has the name of a setting (``seed``, ``environment``) takes the setting's value unless it
-    was set itself; a parameter named ``round`` takes the number of the round. ``shown`` are the parameters of stages that
-    stand in the form of a compiled pipeline beside the settings; what a recipe has not is left out.
+    was set itself; a parameter named ``round`` takes the number of the round. ``shown`` are the stages'
+    parameters that stand in the form of a compiled pipeline; what a recipe has not is left out.
     """
 
     shown: ClassVar[tuple[str, ...]] = (
@@ -126,8 +126,8 @@ class Settings(BaseModel):
 
     @classmethod
     def form(cls) -> dict[str, FieldInfo]:
-        """The form of a compiled pipeline: the settings that do not shape the graph, then the parameters that are shown,
-        each under a name as ``finetune.lr``.
+        """The form of a compiled pipeline: the settings that do not shape the graph, then the parameters that are
+        shown, each under a name as ``finetune.lr``.
         """
         top = {k: v for k, v in cls.model_fields.items() if k not in cls.stages() and k not in cls.fixed()}
         named = (dotted.partition(".") for dotted in cls.shown)
@@ -191,7 +191,9 @@ class Recipe(typing.Generic[S]):
     def __post_init__(self) -> None:
         pages = [name for name, kind in self.state.items() if is_page(kind)]
         if pages:
-            raise TypeError(f"'{pages[0]}' of recipe '{self.name}' is a page for people, which no round takes from another.")
+            raise TypeError(
+                f"'{pages[0]}' of recipe '{self.name}' is a page for people, which no round takes from another."
+            )
         for role in self.roles:
             if self.state.get(role) is not Model:
                 raise TypeError(f"Role '{role}' of recipe '{self.name}' is no Model in {self.turn.__name__}.")

@@ -103,7 +103,9 @@ def executed_by(executor: Executor) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Stage:
-    """One typed function and what was read off its signature. ``target`` is where a container finds it."""
+    """One typed function and what was read off its signature. ``target`` is where a container finds it; one with
+    ``effects`` changes what is outside of its outputs, as a registry, and so every run does it anew.
+    """
 
     name: str
     target: str
@@ -112,6 +114,7 @@ class Stage:
     inputs: Mapping[str, type[Artifact]]
     outputs: Mapping[str, type[Artifact]]
     returns: bool = False
+    effects: bool = False
     image: str = "base"
     resources: Resources = field(default_factory=Resources)
 

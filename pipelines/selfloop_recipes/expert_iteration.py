@@ -81,9 +81,7 @@ def start(s: ExpertIteration) -> Turn:
     else:
         champion = fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
     begun = begin_report(s.begin, champion=champion)
-    return Turn(
-        champion, champion, base.curriculum, base.examples, base.kept, begun.history, goes_on=True
-    )
+    return Turn(champion, champion, base.curriculum, base.examples, base.kept, begun.history, goes_on=True)
 
 
 def round(s: ExpertIteration, last: Turn) -> tuple[Turn, Artifact]:

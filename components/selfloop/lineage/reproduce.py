@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-
 from selfloop.artifacts import read_json
 from selfloop.inprocess import InProcess, Listener
 from selfloop.lineage import record

@@ -18,8 +18,7 @@ from selfloop.errors import UserError
 from selfloop.fused import calls_of
 from selfloop.pods import entered, followed
 from selfloop.recipe import Recipe, RunParams, Settings, load_recipe
-from selfloop.stage import Stage, component, load
-from selfloop.stage import Params as StageParams
+from selfloop.stage import Params, Stage, component, load
 
 RESOLVED, CALL = "resolved", "call"
 
@@ -50,7 +49,7 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     return entered(stage, params, given)
 
 
-def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -> tuple[Stage, StageParams]:
+def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -> tuple[Stage, Params]:
     if not number:
         return load(target), recipe.run_params(settings)
     call = calls_of(recipe, settings, "round")[int(number)]

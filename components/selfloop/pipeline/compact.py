@@ -1,8 +1,8 @@
 """A compiled pipeline made small, so that many rounds fit into what a cluster's database takes.
 
 KFP repeats a component for every use, hands every condition on to all that is nested below it, and names an input after
-all that it went through. Here equal executors and components stand once, a sub-graph takes what it uses, what it takes is
-called as the stage that made it calls it, and a task waits for the last of those that it needs.
+all that it went through. Here equal executors and components stand once, a sub-graph takes what it uses, what it takes
+is called as the stage that made it calls it, and a task waits for the last of those that it needs.
 """
 
 from __future__ import annotations
@@ -127,12 +127,11 @@ def _shorten(spec: Spec, graph: str) -> None:
             if passed in node:
                 node[passed] = names.get(node[passed], node[passed])
         if "triggerPolicy" in task:
-            condition = task["triggerPolicy"]["condition"]
-            task["triggerPolicy"]["condition"] = re.sub("'([^']+)'", lambda found: _quoted(names, found), condition)
+            task["triggerPolicy"]["condition"] = _requoted(task["triggerPolicy"]["condition"], names)
 
 
-def _quoted(names: Mapping[str, str], found: re.Match[str]) -> str:
-    return f"'{names.get(found[1], found[1])}'"
+def _requoted(condition: str, names: Mapping[str, str]) -> str:
+    return re.sub("'([^']+)'", lambda found: f"'{names.get(found[1], found[1])}'", condition)
 
 
 def _short(output: Mapping[str, str]) -> str:

@@ -54,7 +54,9 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
 
     def function(params: Any, resolved: Artifact) -> None:
         settings = chosen(recipe, params)
-        write_json(resolved.path, {"recipe": recipe.target, "settings": settings.chosen()} | begun(settings, params.run))
+        write_json(
+            resolved.path, {"recipe": recipe.target, "settings": settings.chosen()} | begun(settings, params.run)
+        )
 
     function.__doc__ = "Decide the settings of the run: what was typed is validated, what an alias names is pinned."
     form: dict[str, Any] = {
@@ -67,6 +69,7 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
         params=create_model(f"Resolve{recipe.settings.__name__}", __base__=ResolveParams, **form),
         inputs={},
         outputs={"resolved": Artifact},
+        effects=True,
     )
 
 

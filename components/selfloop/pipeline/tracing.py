@@ -85,9 +85,7 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, image
     body.__doc__ = "\n".join(described)
     body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(
-                name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=types[kind]
-            )
+            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=types[kind])
             for name, (kind, default, _) in form.items()
         ]
     )

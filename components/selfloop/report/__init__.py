@@ -58,7 +58,7 @@ def report_round(
     report: Output[HTML],
     samples: Output[Markdown],
 ) -> None:
-    """Add a round to the run's history, and tell the whole run as one HTML file; some attempts stand on a page alone."""
+    """Add a round to the run's history, and tell the whole run as one HTML file; samples are a page of their own."""
     made = [tasks, rollouts, verdicts, examples, candidate, results, decision, state]
     told = read_json(history.path)
     told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}

@@ -7,6 +7,7 @@ their own digest::
     <store>/<key>/model-00001-of-00002.safetensors
     <store>/<key>/manifest.json                        written last, once: from then on the artifact is there
     <store>/files/<sha256>                             names a <key>/<file> with these bytes: they are not sent again
+    <store>/notes/<name>                               a small text
 
 The sidecar, which no digest covers, goes along where there is one. ``delete`` is for artifacts that nobody is putting.
 
@@ -33,6 +34,7 @@ from selfloop.artifacts import Manifest
 from selfloop.errors import UserError
 
 INDEX = "files"
+NOTES = "notes"
 INDEXED_BYTES = 1024**2
 KEY = re.compile(r"[0-9a-f]{64}")
 AGAIN = "run the same command again, what was sent is kept"
@@ -99,6 +101,14 @@ class Store(ABC):
     @abstractmethod
     def delete(self, key: str) -> None:
         """Remove an artifact, or what is left of one. From the first moment on it is not there any more."""
+
+    @abstractmethod
+    def note(self, name: str, text: str) -> None:
+        """Write a small text under a name, in place of what is there."""
+
+    @abstractmethod
+    def noted(self, name: str) -> str | None:
+        """The text under a name; none where there is none."""
 
     def close(self) -> None:  # noqa: B027 (a directory holds nothing)
         """Let go of what is in use: the directories that ``get`` returned may go from now on."""

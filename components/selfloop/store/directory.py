@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, file_digest
 from selfloop.errors import UserError, disk_is_full
-from selfloop.store import AGAIN, INDEX, INDEXED_BYTES, KEY, Store, folders, key_of
+from selfloop.store import AGAIN, INDEX, INDEXED_BYTES, KEY, NOTES, Store, folders, key_of
 
 
 class DirectoryStore(Store):
@@ -62,6 +62,20 @@ class DirectoryStore(Store):
         if self.root.is_dir():
             with self._locked(key):
                 folders.remove(self.root, key)
+
+    @override
+    def note(self, name: str, text: str) -> None:
+        with self._locked(NOTES):
+            place = self.root / NOTES / name
+            place.parent.mkdir(exist_ok=True)
+            unfinished = place.with_name(f".{name}")
+            unfinished.write_text(text)
+            os.replace(unfinished, place)
+
+    @override
+    def noted(self, name: str) -> str | None:
+        place = self.root / NOTES / name
+        return place.read_text() if place.is_file() else None
 
     def _build(self, source: Path, manifest: Manifest, key: str) -> None:
         unfinished = folders.unfinished(self.root, key)

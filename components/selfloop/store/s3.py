@@ -16,7 +16,7 @@ from urllib3.exceptions import HTTPError
 
 from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, manifest_of
 from selfloop.errors import UserError, disk_is_full
-from selfloop.store import KEY, Store, key_of
+from selfloop.store import KEY, NOTES, Store, key_of
 from selfloop.store.cache import Cache
 from selfloop.store.connection import endpoint_of_environment
 from selfloop.store.objects import Objects
@@ -83,6 +83,17 @@ class S3Store(Store):
                 self.objects.remove(name)
             for name, upload in self.objects.uploads(f"{key}/"):
                 self.objects.abort(name, upload)
+
+    @override
+    def note(self, name: str, text: str) -> None:
+        with self._told():
+            self.objects.write(f"{NOTES}/{name}", text.encode())
+
+    @override
+    def noted(self, name: str) -> str | None:
+        with self._told():
+            found = self.objects.read(f"{NOTES}/{name}")
+        return None if found is None else found.decode()
 
     @override
     def close(self) -> None:
