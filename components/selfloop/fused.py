@@ -16,7 +16,8 @@ from kfp.dsl import Artifact
 from selfloop.artifacts import hand_on
 from selfloop.inprocess import InProcess
 from selfloop.recipe import Recipe, Settings
-from selfloop.stage import Resources, Stage, executed_by, is_file
+from selfloop.resources import Resources
+from selfloop.stage import Stage, executed_by, is_file
 
 S = typing.TypeVar("S", bound=Settings)
 
@@ -74,5 +75,6 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
         outputs={f"next_{name}": kind for name, kind in recipe.carried.items()} | {"artifacts": Artifact},
         returns=True,
         image="finetune",
-        resources=Resources(cpu="2", memory="4Gi"),
+        # a round may be halted, which another attempt would not mend
+        resources=Resources(cpu="2", memory="4Gi", retries=0 if part == "round" else 2),
     )

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from selfloop.artifacts import hand_on, read_json
 from selfloop.errors import HaltedError
+from selfloop.resources import Resources
 from selfloop.stage import Params, Stage, is_file
 
 if typing.TYPE_CHECKING:
@@ -55,6 +56,7 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         params=recipe.run_params_type,
         inputs={"decision": Artifact} | both,
         outputs=_prefixed("new_", recipe.state),
+        resources=Resources(retries=0),  # what a guard halted stays halted
     )
 
 
