@@ -108,6 +108,11 @@ class Profile(Part):
         }
         return {name: values for name, values in chosen.items() if values}
 
+    def with_prefix(self, prefix: str) -> Profile:
+        """This profile with the images of another registry or folder."""
+        registry = validated(Registry, self.registry.model_dump() | {"prefix": prefix}, "--image-prefix")
+        return self.model_copy(update={"registry": registry})
+
 
 def profiles() -> dict[str, Profile]:
     """The profiles that come with selfloop, by name."""
