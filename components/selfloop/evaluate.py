@@ -19,7 +19,8 @@ from selfloop.generate.protocols import final
 from selfloop.generate.windows import Tally
 from selfloop.policy import seed_of
 from selfloop.records import ItemResult, Task, count, rows, to_batch, writing
-from selfloop.stage import Resources, stage
+from selfloop.resources import Resources
+from selfloop.stage import stage
 
 LEVEL_SUITES = ("target", "old", "measure")
 """The suites whose items are drawn as a level is; what an environment declares beside them is harder or otherwise."""

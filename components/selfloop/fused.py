@@ -20,7 +20,8 @@ from kfp.dsl import Artifact
 from selfloop.artifacts import hand_on
 from selfloop.inprocess import InProcess
 from selfloop.recipe import Recipe, RunParams, Settings
-from selfloop.stage import Outputs, Params, Resources, Stage, executed_by, is_page
+from selfloop.resources import Resources
+from selfloop.stage import Outputs, Params, Stage, executed_by, is_page
 
 S = typing.TypeVar("S", bound=Settings)
 
@@ -81,7 +82,8 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
         returns=part == "round",
         effects=True,
         image="finetune",
-        resources=Resources(cpu="2", memory="4Gi"),
+        # a round may be halted, which another attempt would not mend
+        resources=Resources(cpu="2", memory="4Gi", retries=0 if part == "round" else 2),
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from selfloop.artifacts import hand_on, read_json
 from selfloop.errors import HaltedError
 from selfloop.recipe import RunParams
+from selfloop.resources import Resources
 from selfloop.stage import Params, Stage
 
 if typing.TYPE_CHECKING:
@@ -56,8 +57,9 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         function=function,
         params=RunParams,
         inputs={"decision": Artifact} | both,
-        outputs=_prefixed("new_", recipe.state) | {"metrics": Metrics},
-        effects=True,
+from selfloop.recipe import RunParams
+from selfloop.resources import Resources
+from selfloop.stage import Params, Stage
     )
 
 

@@ -38,6 +38,7 @@ from pydantic_core import PydanticUndefined
 from selfloop import artifacts
 from selfloop.errors import UserError, disk_is_full
 from selfloop.names import imported, unknown
+from selfloop.resources import Resources
 
 KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -53,15 +54,6 @@ class Params(BaseModel):
         own = type(self).model_fields
         update = {k: v for k, v in shared.items() if k in own and k not in self.model_fields_set}
         return self.model_copy(update=update)
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What a stage asks of the cluster: KFP's own notation for ``cpu`` and ``memory``, and whole GPUs."""
-
-    cpu: str = "1"
-    memory: str = "2Gi"
-    gpu: int = 0
 
 
 class Outputs:
@@ -328,8 +320,9 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         path = [str(part) for part in first["loc"]]
         if first["type"] == "extra_forbidden":
             owner: Any = model
-            for part in path[:-1]:
-                owner = owner.model_fields[part].annotation
+            for part in path[:-1]:  # a model's field, or what a dict or a list holds
+                holds = hasattr(owner, "model_fields")
+                owner = owner.model_fields[part].annotation if holds else typing.get_args(owner)[-1]
             raise unknown(f"parameter of {'.'.join([where, *path[:-1]])}", path[-1], owner.model_fields) from None
         if not path:
             raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None

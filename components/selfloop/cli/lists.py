@@ -1,4 +1,4 @@
-"""What there is: recipes, stages, environments."""
+"""What there is: recipes, stages, profiles, guards, environments."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.padding import Padding
@@ -17,6 +17,7 @@ from rich.text import Text
 from selfloop.cli.app import app, console
 from selfloop.environments import Environment, environments, find_environment
 from selfloop.errors import UserError
+from selfloop.profiles import Profile
 from selfloop.recipe import recipes
 from selfloop.records import Task
 
@@ -55,6 +56,61 @@ def stages_(
     for row in stage.rows():
         table.add_row(*row)
     console.print(table)
+
+
+@app.command("profiles")
+def profiles_(
+    name: Annotated[
+        str | None, typer.Argument(help="A profile, or a .toml file, for what it gives each stage.")
+    ] = None,
+) -> None:
+    """List what hardware there are profiles for, or show what one gives each stage."""
+    from selfloop.profiles import find_profile, profiles
+
+    if name is None:
+        table = Table("profile", "what it is", box=None)
+        for known in profiles().values():
+            table.add_row(known.name, known.description)
+        console.print(table)
+        console.print("\nselfloop profiles NAME shows what one gives each stage; one of your own is a .toml file.")
+        return
+    profile = find_profile(name)
+    console.print(Text(f"{profile.name}  {profile.description}\n"))
+    table = Table("stage", "image", *COLUMNS, "also", box=None)
+    for row in resources_by_stage(profile):
+        table.add_row(*row)
+    console.print(table)
+    console.print(Text(f"\nimages  {profile.registry.prefix}/IMAGE:{profile.registry.tag}"))
+    for stage, values in profile.settings.items():
+        console.print(Text(f"sets    {', '.join(f'{stage}.{key}={value}' for key, value in values.items())}"))
+
+
+COLUMNS = ("cpu", "memory", "gpu", "shm")
+"""The resources that have a column of their own."""
+
+
+def resources_by_stage(profile: Profile) -> list[tuple[str, ...]]:
+    """What a profile gives the stages that come with selfloop, as rows; stages that are given the same share one."""
+    from selfloop.stages import stages
+
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for stage in stages().values():
+        given = profile.resources(stage)
+        rest = given.model_dump(exclude={*COLUMNS}, exclude_defaults=True)
+        also = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in rest.items())
+        row = (stage.image, *(str(getattr(given, name) or "-") for name in COLUMNS), also)
+        verbs = alike.setdefault(row, [])
+        verbs += [stage.verb] if stage.verb not in verbs else []
+    return [(", ".join(verbs), *row) for row, verbs in alike.items()]
+
+
+def shown(value: Any) -> str:
+    """A field of a stage's resources, as a person reads it."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={label}" for key, label in value.items())
+    if isinstance(value, list):
+        return " ".join(taint.get("key", "any") for taint in value)
+    return str(value)
 
 
 @app.command("guards")

@@ -35,6 +35,8 @@ class Mode(StrEnum):
 
 
 RUNS = Path("runs")
+COMPONENTS = Path("components/exported")
+"""Where the stages lie as KFP components."""
 FINISHED = "finished"
 """A file in the folder of a run that came to its end."""
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
@@ -170,8 +172,13 @@ def use_registry(tracking_uri: str | None, store: str | None, runs: Path) -> Non
 
 @app.command("compile")
 def compile_(
-    recipe: RecipeName,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Where the YAML for the KFP UI goes.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where the YAML for the KFP UI goes, or the folder of the components."),
+    ] = None,
     config: ConfigFile = None,
     sets: Sets = [],  # noqa: B006
     rounds: Rounds = None,
@@ -181,16 +188,34 @@ def compile_(
     control: Control = False,
     fused: Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")] = False,
     image_prefix: Annotated[str, typer.Option(help="Registry and folder of the images.")] = "selfloop",
+    components: Annotated[
+        bool,
+        typer.Option("--components", help="Write all stages as KFP components instead (components/exported)."),
+    ] = False,
 ) -> None:
     """Write a recipe as a pipeline for the KFP UI."""
     from selfloop.pipeline.compiling import compile_pipeline
 
+    if components:
+        _export(recipe, output or COMPONENTS, image_prefix)
+        return
+    if not recipe or output is None:
+        raise UserError("Say which recipe goes into which file: 'selfloop compile RECIPE -o FILE', or --components.")
     found = find_recipe(recipe)
     given = {"rounds": rounds, "environment": environment, "policy": policy}
     settings = resolved(found, config, [*sets, *engine_sets(found, engine)], given, control)
     compile_pipeline(found, settings, output, fused, image_prefix)
     form = ", ".join(settings.form())
     _say(f"{output}: {settings.rounds} rounds, {output.stat().st_size / 1000:.0f} kB. Form: {form}.")
+
+
+def _export(recipe: str, folder: Path, image_prefix: str) -> None:
+    from selfloop.exporting import export_components
+
+    if recipe:
+        raise UserError(f"--components writes every stage, and no recipe: leave out '{recipe}' or --components.")
+    written = export_components(folder, image_prefix)
+    _say(f"{folder}: {len(written)} components.")
 
 
 @app.command()

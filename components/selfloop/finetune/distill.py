@@ -16,7 +16,8 @@ from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.on_policy import OnPolicyParams, asked, refuse_scheme, uncontaminated
 from selfloop.policy import Policy, load, seed_of
 from selfloop.records import count
-from selfloop.stage import Resources, stage
+from selfloop.resources import Resources
+from selfloop.stage import stage
 
 
 class DistillParams(OnPolicyParams):

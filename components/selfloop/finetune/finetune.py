@@ -21,7 +21,8 @@ from selfloop.guards.contamination import clean, held_out
 from selfloop.names import imported
 from selfloop.policy import Policy, seed_of
 from selfloop.records import Example, count, read, take
-from selfloop.stage import Resources, stage
+from selfloop.resources import Resources
+from selfloop.stage import stage
 
 if TYPE_CHECKING:
     import numpy as np

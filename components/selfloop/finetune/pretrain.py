@@ -8,7 +8,8 @@ from selfloop.errors import UserError
 from selfloop.finetune.checkpoints import scratch
 from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, seed_of, settle_threads
 from selfloop.records import Example, rows
-from selfloop.stage import Params, Resources, stage
+from selfloop.resources import Resources
+from selfloop.stage import Params, stage
 
 
 class PretrainParams(Params):

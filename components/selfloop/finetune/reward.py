@@ -17,7 +17,8 @@ from selfloop.finetune.params import TrainingParams
 from selfloop.guards.contamination import clean, held_out
 from selfloop.policy import Policy, load, save, seed_of
 from selfloop.records import Example, count, take
-from selfloop.stage import Resources, stage
+from selfloop.resources import Resources
+from selfloop.stage import stage
 
 
 class RewardParams(TrainingParams):

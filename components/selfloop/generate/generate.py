@@ -10,7 +10,8 @@ from selfloop.generate.protocols import find_protocol
 from selfloop.generate.tools import find_tools
 from selfloop.generate.windows import Kept, Source, Tally, key_of, make, of_shard, to_make
 from selfloop.records import Rollout, read, writing
-from selfloop.stage import Params, Resources, stage
+from selfloop.resources import Resources
+from selfloop.stage import Params, stage
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))

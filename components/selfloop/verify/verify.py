@@ -31,7 +31,8 @@ from selfloop.records import (
     with_tasks,
     writing,
 )
-from selfloop.stage import Params, Resources, stage
+from selfloop.resources import Resources
+from selfloop.stage import Params, stage
 from selfloop.verify.audit import Auditor
 from selfloop.verify.contract import Context, called
 from selfloop.verify.verifiers import askers, check_weights, find_verifier

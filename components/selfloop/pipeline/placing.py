@@ -1,0 +1,93 @@
+"""Where a task's pod runs, with what, and what it is told: a profile put onto a task of Kubeflow Pipelines.
+
+What kfp-kubernetes 2.17 cannot say, and what stands in for it:
+
+- a priority class: Kueue's label for one;
+- a request of ephemeral storage: a limit on the volume at ``/tmp``, which reserves nothing on the node;
+- a read-only root filesystem, ``seccompProfile: Localhost`` (KFP sets ``RuntimeDefault`` and drops all capabilities),
+  ``fsGroup`` and ``hostUsers``: for the namespace's admission policy or KFP's own configuration to set;
+- the service account: a run's, not a task's;
+- which failures are retried: all (see ``resources``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kfp import kubernetes
+
+from selfloop.profiles import Cluster, Profile
+from selfloop.resources import Resources
+from selfloop.stage import Stage
+
+CACHE = "/var/cache/selfloop"
+QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
+PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
+CONFIG = ("MLFLOW_TRACKING_URI", "SELFLOOP_STORE")
+"""Keys of the config map without which no pod starts."""
+OPTIONAL_CONFIG = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "SELFLOOP_KFP_ENDPOINT")
+
+
+def place(task: Any, stage: Stage, profile: Profile, image: str) -> Any:
+    """Put what a profile says of a stage onto its task, a ``kfp.dsl.PipelineTask``, and return the task."""
+    resources = profile.resources(stage)
+    task.set_container_image(image)
+    _ask(task, resources)
+    _choose_nodes(task, resources)
+    _tell(task, profile.cluster, image)
+    _mount(task, profile.cluster, resources)
+    kubernetes.set_image_pull_policy(task, profile.registry.pull_policy)
+    if profile.registry.pull_secrets:
+        kubernetes.set_image_pull_secrets(task, profile.registry.pull_secrets)
+    kubernetes.set_security_context(task, run_as_non_root=True)
+    return task
+
+
+def _ask(task: Any, resources: Resources) -> None:
+    task.set_cpu_request(resources.cpu).set_cpu_limit(resources.cpu)
+    task.set_memory_request(resources.memory).set_memory_limit(resources.memory)
+    if resources.gpu:
+        task.set_accelerator_type(resources.accelerator).set_accelerator_limit(resources.gpu)
+    if resources.time_limit:
+        kubernetes.set_timeout(task, resources.time_limit)
+    if resources.retries:
+        # the last is Argo's maxDuration: it counts the attempts too, and ends the one that runs then
+        task.set_retry(
+            resources.retries, f"{resources.backoff}s", resources.backoff_factor, f"{resources.retry_within}s"
+        )
+
+
+def _choose_nodes(task: Any, resources: Resources) -> None:
+    for key, value in resources.node_selector.items():
+        kubernetes.add_node_selector(task, key, value)
+    for toleration in resources.tolerations:
+        kubernetes.add_toleration(task, **toleration.model_dump())
+    for label, value in ((QUEUE_LABEL, resources.queue), (PRIORITY_LABEL, resources.priority_class)):
+        if value:
+            kubernetes.add_pod_label(task, label, value)
+
+
+def _tell(task: Any, cluster: Cluster, image: str) -> None:
+    told = {
+        "SELFLOOP_IMAGE": image,
+        "SELFLOOP_CACHE": CACHE,
+        "HF_HOME": f"{CACHE}/huggingface",
+        "PYTHONHASHSEED": "0",
+    }
+    for name, value in told.items():
+        task.set_env_variable(name, value)
+    if cluster.config_map:
+        kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in CONFIG})
+        kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in OPTIONAL_CONFIG}, optional=True)
+    for secret in cluster.secrets:
+        kubernetes.use_secret_as_env(task, secret.name, {key: key for key in secret.keys}, secret.optional)
+
+
+def _mount(task: Any, cluster: Cluster, resources: Resources) -> None:
+    if cluster.cache_claim:
+        kubernetes.mount_pvc(task, cluster.cache_claim, CACHE)
+    else:
+        kubernetes.empty_dir_mount(task, "cache", CACHE)
+    kubernetes.empty_dir_mount(task, "scratch", "/tmp", size_limit=resources.ephemeral_storage or None)  # noqa: S108
+    if resources.shm:
+        kubernetes.empty_dir_mount(task, "shm", "/dev/shm", "Memory", resources.shm)  # noqa: S108

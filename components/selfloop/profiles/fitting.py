@@ -1,0 +1,70 @@
+"""Whether a loop's settings, a recipe and a profile fit each other, said before anything is compiled."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from selfloop.errors import UserError
+from selfloop.names import unknown
+from selfloop.profiles import Profile, profiles
+from selfloop.recipe import Recipe, Settings
+from selfloop.stage import Params, Stage
+from selfloop.stages import stages
+
+IMAGES = ("base", "generate", "finetune", "rl", "sandbox")
+"""The images that stages run in."""
+MADE = ("promote", "restore", "start", "round", "resolve")
+"""The stages that are read off a recipe."""
+
+
+def check(profile: Profile, recipe: Recipe[Any], settings: Settings, fused: bool = False) -> None:
+    """Refuse names that stand for nothing, and more GPUs than the profile gives. Raises ``UserError``: one sentence."""
+    used = [recipe.fused_start, recipe.fused_round] if fused else stages_of(recipe)
+    _check_names(profile, recipe, used)
+    for stage in used:
+        profile.resources(stage)
+    for name in recipe.settings.stages():
+        params = getattr(settings, name)
+        takers = [stage for stage in used if isinstance(params, stage.params) and stage.image != "base"]
+        if fused or takers:  # the image base asks no policy itself
+            _check_gpus(profile, name, params, takers or [recipe.fused_round])
+
+
+def stages_of(recipe: Recipe[Any]) -> list[Stage]:
+    """The stages that the module of a recipe names."""
+    module = inspect.getmodule(recipe.start)
+    return [value for value in vars(module).values() if isinstance(value, Stage)]
+
+
+def _check_names(profile: Profile, recipe: Recipe[Any], used: Iterable[Stage]) -> None:
+    known = stages().values()
+    verbs = {stage.verb for stage in (*known, *used)} | {*MADE}
+    images = {stage.image for stage in used} | {*IMAGES}
+    parts = recipe.settings.stages()
+    places = {stage.verb for stage in known} | {*parts}
+    fields = {key for params in (*(stage.params for stage in known), *parts.values()) for key in params.model_fields}
+    for what, names, there in (
+        ("stage", profile.stages, verbs),
+        ("image", profile.images, images),
+        ("stage's settings", profile.settings, places),
+        ("parameter", [key for values in profile.settings.values() for key in values], fields),
+    ):
+        for name in names:
+            if name not in there:
+                raise unknown(f"{what}, which profile '{profile.name}' names,", name, there)
+
+
+def _check_gpus(profile: Profile, name: str, params: Params, takers: list[Stage]) -> None:
+    wanted = getattr(params, "tensor_parallel", 1)
+    stage = max(takers, key=lambda taker: profile.resources(taker).gpu)
+    there = profile.resources(stage).gpu
+    if wanted == 1 or wanted <= there:
+        return
+    enough = [other.name for other in profiles().values() if other.resources(stage).gpu >= wanted]
+    other = f"choose --profile {enough[0]}, or " if enough else ""
+    raise UserError(
+        f"{name}.tensor_parallel={wanted} needs {wanted} GPUs where profile '{profile.name}' gives stage "
+        f"'{stage.verb}' {there}: {other}set gpu under [stages.{stage.verb}] in a profile of your own."
+    )
