@@ -25,8 +25,8 @@ IMAGE_PREFIX = "selfloop"
 class Tracer:
     """Traces stage calls into the pipeline that KFP is building."""
 
-    def __init__(self, resolved: Any, image_prefix: str = IMAGE_PREFIX) -> None:
-        self._resolved, self._image_prefix = resolved, image_prefix
+    def __init__(self, resolved: Any, profile: Profile) -> None:
+        self._resolved, self._profile = resolved, profile
         self._round, self._ordinal, self._calls, self._nest = 0, -1, 0, ExitStack()
         self._components: dict[str, Any] = {}
 
@@ -40,11 +40,11 @@ class Tracer:
     def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
         """Add one task. Its parameters are the call's, and its pod takes them from the settings of the run."""
         if stage.target not in self._components:
-            self._components[stage.target] = calls.component_of(stage, image_of(stage, self._image_prefix))
+            self._components[stage.target] = calls.component_of(stage, self._profile.image(stage))
         call = f"{self._ordinal}" if calls.is_whole(stage) else f"{self._ordinal}.{self._calls}"
         self._calls += 1
         task = self._components[stage.target](**{calls.RESOLVED: self._resolved, calls.CALL: call}, **inputs)
-        placed(task, stage, f"round {self._round} · {stage.verb}")
+        placed(task, stage, self._profile, f"round {self._round} · {stage.verb}")
         returned = task.outputs["Output"] if stage.returns else None
         return Outputs({name: task.outputs[name] for name in stage.outputs}, returned)
 
