@@ -57,9 +57,9 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         function=function,
         params=RunParams,
         inputs={"decision": Artifact} | both,
-from selfloop.recipe import RunParams
-from selfloop.resources import Resources
-from selfloop.stage import Params, Stage
+        outputs=_prefixed("new_", recipe.state) | {"metrics": Metrics},
+        effects=True,
+        resources=Resources(retries=0),  # what a guard halted stays halted
     )
 
 

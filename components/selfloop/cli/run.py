@@ -23,6 +23,7 @@ from rich.table import Table
 
 from selfloop.cli.app import StoppedError, app, console
 from selfloop.errors import HaltedError, UserError
+from selfloop.profiles import Profile
 from selfloop.recipe import Recipe, Settings, find_recipe
 
 
@@ -68,6 +69,12 @@ StoreUri = Annotated[
 ]
 Unsafe = Annotated[
     bool, typer.Option("--unsafe-no-sandbox", help="Run generated code unprotected; it is noted in the lineage.")
+]
+ProfileName = Annotated[
+    str, typer.Option("--profile", help="The cluster's hardware: a name of 'selfloop profiles', or a .toml file.")
+]
+ImagePrefix = Annotated[
+    str | None, typer.Option("--image-prefix", help="Registry and folder of the images; default: the profile's.")
 ]
 Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
 
@@ -187,7 +194,8 @@ def compile_(
     engine: EngineChoice = None,
     control: Control = False,
     fused: Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")] = False,
-    image_prefix: Annotated[str, typer.Option(help="Registry and folder of the images.")] = "selfloop",
+    profile: ProfileName = "cpu",
+    image_prefix: ImagePrefix = None,
     components: Annotated[
         bool,
         typer.Option("--components", help="Write all stages as KFP components instead (components/exported)."),
@@ -197,20 +205,21 @@ def compile_(
     from selfloop.pipeline.compiling import compile_pipeline
 
     if components:
-        _export(recipe, output or COMPONENTS, image_prefix)
+        _export(recipe, output or COMPONENTS, image_prefix or "selfloop")
         return
     if not recipe or output is None:
         raise UserError("Say which recipe goes into which file: 'selfloop compile RECIPE -o FILE', or --components.")
     found = find_recipe(recipe)
     given = {"rounds": rounds, "environment": environment, "policy": policy}
-    settings = resolved(found, config, [*sets, *engine_sets(found, engine)], given, control)
-    compile_pipeline(found, settings, output, fused, image_prefix)
-    form = ", ".join(settings.form())
-    _say(f"{output}: {settings.rounds} rounds, {output.stat().st_size / 1000:.0f} kB. Form: {form}.")
+    hardware = chosen_profile(profile, image_prefix)
+    settings = resolved(found, config, [*sets, *engine_sets(found, engine)], given, control, hardware)
+    compile_pipeline(found, settings, output, fused, hardware)
+    size = f"{output.stat().st_size / 1000:.0f} kB"
+    _say(f"{output}: {settings.rounds} rounds, {size}, for profile '{hardware.name}'.")
 
 
 def _export(recipe: str, folder: Path, image_prefix: str) -> None:
-    from selfloop.exporting import export_components
+    from selfloop.pipeline.exporting import export_components
 
     if recipe:
         raise UserError(f"--components writes every stage, and no recipe: leave out '{recipe}' or --components.")
@@ -278,13 +287,30 @@ def bench(
     _say(f"{output / 'results.json'}")
 
 
+def chosen_profile(name: str, image_prefix: str | None) -> Profile:
+    """The profile of this name, or of this file; its images under another prefix where one is given."""
+    from selfloop.profiles import find_profile
+
+    profile = find_profile(name)
+    return profile.with_prefix(image_prefix) if image_prefix else profile
+
+
 def resolved(
-    recipe: Recipe[Any], config: Path | None, sets: list[str], given: Mapping[str, Any], control: bool
+    recipe: Recipe[Any],
+    config: Path | None,
+    sets: list[str],
+    given: Mapping[str, Any],
+    control: bool,
+    profile: Profile | None = None,
 ) -> Settings:
-    """The settings after the file, ``--set``, and the options of their own, in this order."""
+    """The settings after the profile, the file, ``--set``, and the options of their own, in this order."""
     named = {name: value for name, value in given.items() if value is not None}
     settings: Settings = recipe.resolve(
-        recipe.control if control else {}, _from_file(config) if config else {}, *map(_from_set, sets), named
+        profile.settings_for(recipe) if profile else {},
+        recipe.control if control else {},
+        _from_file(config) if config else {},
+        *map(_from_set, sets),
+        named,
     )
     return settings
 

@@ -13,11 +13,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 CHANNEL = "pipelinechannel--"
+TEMPLATE_BYTES = 700
+"""Of the two tasks that Argo has for one of KFP's."""
 Spec = dict[str, Any]
 
 
-def compacted(spec: Spec) -> Spec:
-    """The same pipeline in fewer words."""
+def compacted(spec: Spec, platform: Spec | None = None) -> Spec:
+    """The same pipeline in fewer words; ``platform`` is what Kubernetes is to give each of its executors."""
     for dag in _dags(spec):
         _renumber(dag)
         _reduce(dag)
@@ -26,7 +28,7 @@ def compacted(spec: Spec) -> Spec:
         _prune(spec, name)
     for name in graphs:
         _shorten(spec, name)
-    return merged(spec)
+    return merged(spec, platform)
 
 
 def _inwards(spec: Spec, dag: Spec) -> Iterator[str]:
@@ -141,14 +143,17 @@ def _short(output: Mapping[str, str]) -> str:
     return f"{CHANNEL}{output['producerTask']}-{output['outputParameterKey']}"
 
 
-def merged(spec: Spec) -> Spec:
+def merged(spec: Spec, platform: Spec | None = None) -> Spec:
     """A pipeline in which equal executors and components stand once."""
     executors, components = spec["deploymentSpec"]["executors"], spec["components"]
-    kept = _first_equals(executors)
+    asked = (platform or {}).get("platforms", {}).get("kubernetes", {}).get("deploymentSpec", {}).get("executors", {})
+    kept = _first_equals({name: [executor, asked.get(name)] for name, executor in executors.items()})
     for component in components.values():
         if "executorLabel" in component:
             component["executorLabel"] = kept[component["executorLabel"]]
-    spec["deploymentSpec"]["executors"] = {name: executors[name] for name in sorted(set(kept.values()))}
+    for named in (executors, asked):
+        for name in named.keys() - set(kept.values()):
+            del named[name]
     kept = _first_equals(components)
     for dag in _dags(spec):
         for task in dag["tasks"].values():
@@ -162,3 +167,14 @@ def _first_equals(named: Mapping[str, Any]) -> dict[str, str]:
     seen: dict[str, str] = {}
     names = sorted(named, key=lambda name: (len(name), name))
     return {name: seen.setdefault(json.dumps(named[name], sort_keys=True), name) for name in names}
+
+
+def stored_bytes(spec: Spec, platform: Spec | None = None) -> int:
+    """About how large the Argo workflow is that KFP makes of a pipeline, which Kubernetes keeps as one object.
+
+    It holds each component, executor and platform's wish as JSON in a string, and each task of a graph a second time,
+    beside the templates of its driver and its executor.
+    """
+    tasks = [task for dag in _dags(spec) for task in dag["tasks"].values()]
+    texts = [*spec["components"].values(), *spec["deploymentSpec"]["executors"].values(), spec["root"], platform, *tasks]
+    return sum(len(json.dumps(json.dumps(text, separators=(",", ":")))) for text in texts) + TEMPLATE_BYTES * len(tasks)

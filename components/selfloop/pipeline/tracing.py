@@ -8,27 +8,71 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Iterable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Protocol
 
 from kfp import dsl
 
-from selfloop import __version__
-from selfloop.fused import in_pods
-from selfloop.pipeline import calls, resolving
+from selfloop.fused import calls_of, in_pods
+from selfloop.pipeline import calls, images, placing, resolving
+from selfloop.profiles import Profile
 from selfloop.recipe import Recipe, Settings
 from selfloop.stage import Outputs, Params, Stage
 
-IMAGE_PREFIX = "selfloop"
+def _place_like(first: Any, task: Any) -> None:
+    """Ask for the same as another task of the same stage does; saying it anew takes KFP most of the time."""
+    task.container_spec, task.platform_config = first.container_spec, first.platform_config
+    task._task_spec.retry_policy = first._task_spec.retry_policy
+
+
+class Pods(Protocol):
+    """Where the tasks of a pipeline run."""
+
+    def image(self, stage: Stage) -> str:
+        """The image of a stage's pod."""
+        ...
+
+    def place(self, task: Any, stage: Stage) -> None:
+        """Put onto a task what its pod asks of the cluster."""
+        ...
+
+
+class Here:
+    """Tasks that run on this machine."""
+
+    def image(self, stage: Stage) -> str:
+        """A name; nothing is pulled."""
+        return f"selfloop/{stage.image}"
+
+    def place(self, task: Any, stage: Stage) -> None:
+        """Ask for nothing."""
+
+
+class OnCluster:
+    """Tasks that run where a profile says."""
+
+    def __init__(self, profile: Profile, stages: Iterable[Stage]) -> None:
+        self._profile = profile
+        self._images = images.references(profile, sorted({stage.image for stage in stages}))
+
+    def image(self, stage: Stage) -> str:
+        """Its reference, by digest where the registry answers."""
+        return self._images[stage.image]
+
+    def place(self, task: Any, stage: Stage) -> None:
+        """Ask for what the profile says of the stage."""
+        placing.place(task, stage, self._profile, self.image(stage))
 
 
 class Tracer:
     """Traces stage calls into the pipeline that KFP is building."""
 
-    def __init__(self, resolved: Any, profile: Profile) -> None:
-        self._resolved, self._profile = resolved, profile
+    def __init__(self, resolved: Any, pods: Pods) -> None:
+        self._resolved, self._pods = resolved, pods
         self._round, self._ordinal, self._calls, self._nest = 0, -1, 0, ExitStack()
         self._components: dict[str, Any] = {}
+        self._first: dict[str, Any] = {}
 
     def begins(self, round: int, goes_on: Any) -> bool:
         """Open a round: inside an ``If`` where the last round decides whether there is to be another."""
@@ -40,11 +84,16 @@ class Tracer:
     def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
         """Add one task. Its parameters are the call's, and its pod takes them from the settings of the run."""
         if stage.target not in self._components:
-            self._components[stage.target] = calls.component_of(stage, self._profile.image(stage))
+            self._components[stage.target] = calls.component_of(stage, self._pods.image(stage))
         call = f"{self._ordinal}" if calls.is_whole(stage) else f"{self._ordinal}.{self._calls}"
         self._calls += 1
         task = self._components[stage.target](**{calls.RESOLVED: self._resolved, calls.CALL: call}, **inputs)
-        placed(task, stage, self._profile, f"round {self._round} · {stage.verb}")
+        task.set_caching_options(False).set_display_name(f"round {self._round} · {stage.verb}")
+        if stage.target in self._first:
+            _place_like(self._first[stage.target], task)
+        else:
+            self._pods.place(task, stage)
+            self._first[stage.target] = task
         returned = task.outputs["Output"] if stage.returns else None
         return Outputs({name: task.outputs[name] for name in stage.outputs}, returned)
 
@@ -53,29 +102,16 @@ class Tracer:
         self._nest.close()
 
 
-def image_of(stage: Stage, prefix: str) -> str:
-    """The image that a stage's pod runs."""
-    return f"{prefix}/{stage.image}:{__version__}"
-
-
-def placed(task: Any, stage: Stage, name: str) -> None:
-    """Name a task, and ask the cluster for what it needs."""
-    task.set_caching_options(False).set_display_name(name)
-    task.set_cpu_request(stage.resources.cpu).set_memory_request(stage.resources.memory)
-    task.set_cpu_limit(stage.resources.cpu).set_memory_limit(stage.resources.memory)
-    if stage.resources.gpu:
-        task.set_accelerator_type("nvidia.com/gpu").set_accelerator_limit(stage.resources.gpu)
-
-
-def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, image_prefix: str = IMAGE_PREFIX) -> Any:
+def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods: Pods | None = None) -> Any:
     """A recipe as a KFP pipeline, whose inputs are the run's form."""
     recipe.check(settings)
+    pods = pods or Here()
     form = resolving.form_of(recipe, settings)
     types = {"int": int, "float": float, "str": str, "bool": bool}
 
     def body(*channels: Any) -> None:
         given = dict(zip(form, channels, strict=True))
-        tracer = Tracer(_resolved(recipe, settings, given, image_prefix), image_prefix)
+        tracer = Tracer(_resolved(recipe, settings, given, pods), pods)
         try:
             in_pods(recipe, fused).drive(settings, tracer)
         finally:
@@ -92,13 +128,20 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, image
     return dsl.pipeline(name=recipe.name, description=recipe.summary)(body)
 
 
-def _resolved(recipe: Recipe[Any], settings: Settings, channels: dict[str, Any], image_prefix: str) -> Any:
+def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pods: Pods) -> Any:
     stage = recipe.resolver
-    task = resolving.component_of(stage, image_of(stage, image_prefix))(
-        **channels,
+    task = resolving.component_of(stage, pods.image(stage))(
+        **form,
         compiled=json.dumps(settings.chosen()),
         shape=calls.shape_of(recipe, settings),
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
-    placed(task, stage, "resolve")
+    task.set_caching_options(False).set_display_name("resolve")
+    pods.place(task, stage)
     return task.outputs["resolved"]
+
+
+def stages_of(recipe: Recipe[Any], settings: Settings, fused: bool) -> list[Stage]:
+    """The stages that the tasks of a pipeline run."""
+    turn = [recipe.fused_round] if fused else [call.stage for call in calls_of(recipe, settings, "round")]
+    return [recipe.resolver, recipe.fused_start, *turn]

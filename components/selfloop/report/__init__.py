@@ -56,7 +56,7 @@ def report_round(
     state: Input[Artifact],
     next_history: Output[Artifact],
     report: Output[HTML],
-    samples: Output[Markdown],
+    sampled: Output[Markdown],
 ) -> None:
     """Add a round to the run's history, and tell the whole run as one HTML file; samples are a page of their own."""
     made = [tasks, rollouts, verdicts, examples, candidate, results, decision, state]
@@ -86,7 +86,7 @@ def report_round(
     times = [sidecar_of(artifact.path) for artifact in made]
     moments = sidecar_of(history.path).get("rounds", [])
     _publish(told, [*moments, {"round": params.round, "stages": times}], next_history, report)
-    Path(samples.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
+    Path(sampled.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
 
 
 def samples_page(told: Mapping[str, Any]) -> str:
