@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from kfp.dsl import HTML, Artifact, Model
+from kfp.dsl import HTML, Artifact, Metrics, Model
 from selfloop.artifacts import check, manifest_of, seal
 from selfloop.errors import HaltedError
 from selfloop.policy import fresh, save
@@ -18,7 +18,6 @@ class Turn(NamedTuple):
     solver: Model
     proposer: Model
     memory: Artifact
-    report: HTML
     goes_on: bool
 
 
@@ -51,6 +50,7 @@ def _promoted(tmp_path: Path, last: Path, candidate: Path, decision: dict[str, A
         **{role: Model(uri=str(last)) for role in RECIPE.roles},
         **{f"next_{role}": Model(uri=str(candidate)) for role in RECIPE.roles},
         **{f"new_{name}": artifact for name, artifact in new.items()},
+        metrics=Metrics(uri=str(tmp_path / "metrics")),
     )
     assert manifest_of(new["memory"].path) == manifest_of(memory.path), "the state goes on in any case"
     return {role: new[role] for role in RECIPE.roles}
@@ -61,6 +61,17 @@ def test_a_role_is_a_policy_that_goes_from_round_to_round() -> None:
     for role in ("memory", "judge"):
         with pytest.raises(TypeError, match=f"Role '{role}' of recipe 'two-roles' is no Model in Turn"):
             Recipe("two-roles", Settings, _never, _never, Turn, roles=(role,))
+
+
+class Told(NamedTuple):
+    champion: Model
+    report: HTML
+    goes_on: bool
+
+
+def test_a_page_for_people_does_not_go_from_round_to_round() -> None:
+    with pytest.raises(TypeError, match="'report' of recipe 'told' is a page for people"):
+        Recipe("told", Settings, _never, _never, Told)
 
 
 @pytest.mark.parametrize(("verdict", "promoted"), [("promoted", True), ("rejected", False), ("pending", False)])

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from selfloop.errors import UserError
-from selfloop.stage import Stage, enter
+from selfloop.pods import enter
+from selfloop.stage import Stage
 from selfloop.stages import find_stage, stages
 
 
@@ -21,13 +22,17 @@ def command(stage: Stage) -> click.Command:
         for name, kind in kinds.items():
             flag = f"--{name.replace('_', '-')}"
             help_text = f"Where the {side} lies ({kind.__name__})."
-            options.append(click.Option([flag, name], required=True, metavar="PATH", help=help_text))
+            several = name in stage.many
+            options.append(click.Option([flag, name], required=True, multiple=several, metavar="PATH", help=help_text))
     for name, spelled, default, description in stage.rows():
         help_text = f"{description} [{spelled}; {default}]"
         options.append(click.Option([f"--{name.replace('_', '-')}", name], help=help_text))
 
     def run(**given: Any) -> None:
-        places = {name: kind(uri=given.pop(name)) for name, kind in (*stage.inputs.items(), *stage.outputs.items())}
+        places: dict[str, Any] = {}
+        for name, kind in (*stage.inputs.items(), *stage.outputs.items()):
+            at = given.pop(name)
+            places[name] = [kind(uri=uri) for uri in at] if name in stage.many else kind(uri=at)
         values = {name: _value(text) for name, text in given.items() if text is not None}
         returned = enter(stage.target, values | places)
         if stage.returns:

@@ -19,6 +19,7 @@ from kfp.dsl import Artifact
 
 from selfloop.artifacts import hand_on
 from selfloop.inprocess import InProcess
+from selfloop.pods import lighten
 from selfloop.recipe import Recipe, RunParams, Settings
 from selfloop.resources import Resources
 from selfloop.stage import Outputs, Params, Stage, executed_by, is_page
@@ -68,6 +69,7 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
         for name in pages.keys() & driver.pages.keys():
             shutil.copyfile(driver.pages[name].path, given[name].path)
             given[name].metadata.update(driver.pages[name].metadata)
+        lighten(Path(given["artifacts"].path))
         return None if part == "start" else bool(turn.goes_on)
 
     body = getattr(recipe, part)
@@ -111,6 +113,9 @@ class _Notes:
         number = len(self.calls)
         self.calls.append(Call(stage, params, inputs))
         return Outputs({name: f"{number}.{name}" for name in stage.outputs}, f"{number}.returned")
+
+    def spread(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        return [next(iter(self.call(stage, params, inputs).named.values()))]
 
 
 def calls_of(recipe: Recipe[S], settings: S, part: Literal["start", "round"]) -> list[Call]:

@@ -20,7 +20,7 @@ from kfp.dsl import Artifact, Metrics
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
 from selfloop.recipe import Recipe, Settings
-from selfloop.stage import Outputs, Params, Stage, executed_by, is_page
+from selfloop.stage import Outputs, Params, Stage, digest_of, executed_by, is_page
 
 RETURNED = "returned.json"
 RUN = "run.json"
@@ -83,6 +83,11 @@ class InProcess:
         self._listener.stage_ends(self.round, stage, outputs, skipped)
         return outputs
 
+    def spread(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> list[Artifact]:
+        """Run the shards of a stage one after the other."""
+        shards = (params.model_copy(update={"shard": shard}) for shard in range(getattr(params, "shards", 1)))
+        return [next(iter(self.call(stage, each, inputs).named.values())) for each in shards]
+
     def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path) -> None:
         partial = place.with_name(place.name + ".partial")
         _clear(partial)
@@ -108,7 +113,7 @@ def content_key(stage: Stage, params: Params, inputs: dict[str, Artifact]) -> st
         "stage": stage.target,
         "code": artifacts.code_digest(),
         "params": params.model_dump(mode="json"),
-        "inputs": {name: artifacts.manifest_of(inputs[name].path).digest for name in stage.inputs},
+        "inputs": {name: digest_of(inputs[name]) for name in stage.inputs},
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kfp.dsl import Artifact, Metrics, Model
 
 from selfloop.adapters import put_base
-from selfloop.artifacts import MANIFEST, check, read_json, write_json
+from selfloop.artifacts import MANIFEST, check, manifest_of, read_json, write_json
 from selfloop.inprocess import content_key
 from selfloop.stage import Params, Stage, is_page, load, validated
 
@@ -41,7 +41,10 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
 
 def entered(stage: Stage, params: Params, given: Mapping[str, Any]) -> bool | None:
     """Run a stage on artifacts that KFP handed over, or take what an equal call has left in the store."""
-    inputs = {name: followed(given[name]) for name in stage.inputs}
+    inputs = {
+        name: [followed(each) for each in given[name]] if name in stage.many else followed(given[name])
+        for name in stage.inputs
+    }
     outputs = {name: own_place(given[name]) for name in stage.outputs}
     uri = os.environ.get("SELFLOOP_STORE")
     if not uri:
@@ -135,6 +138,20 @@ def left(store: Store, output: Artifact) -> dict[str, str]:
     shutil.rmtree(output.path)
     refer(output, reference)
     return reference
+
+
+def lighten(folder: Path) -> None:
+    """Leave references in place of the policies in a folder; nothing where no store is set."""
+    uri = os.environ.get("SELFLOOP_STORE")
+    if not uri:
+        return
+    from selfloop.store import open_store
+
+    with open_store(uri) as store:
+        for place in [path.parent for path in folder.rglob(MANIFEST)]:
+            manifest = manifest_of(place)
+            if manifest.kind == "Model":
+                left(store, Model(uri=str(place), metadata={"digest": manifest.digest}))
 
 
 def refer(output: Artifact, reference: dict[str, str]) -> None:

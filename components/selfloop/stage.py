@@ -79,6 +79,10 @@ class Executor(Protocol):
         """Run or trace one stage."""
         ...
 
+    def spread(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        """Run or trace a stage once for each of its ``params.shards``. Returns the list of its one output."""
+        ...
+
 
 _executor: ContextVar[Executor | None] = ContextVar("executor", default=None)
 
@@ -107,6 +111,8 @@ class Stage:
     outputs: Mapping[str, type[Artifact]]
     returns: bool = False
     effects: bool = False
+    many: frozenset[str] = frozenset()
+    joined_by: Stage | None = None
     image: str = "base"
     resources: Resources = field(default_factory=Resources)
 
@@ -147,14 +153,19 @@ class Stage:
         executor = _executor.get()
         if executor is None:
             raise TypeError(f"{self.name} was called without its outputs and outside a recipe: give it all artifacts.")
+        if self.joined_by is not None and getattr(params, "shards", 1) > 1:
+            joined = self.joined_by(self.joined_by.params(), parts=executor.spread(self, params, given))
+            return Outputs(dict(zip(self.outputs, joined.named.values(), strict=True)))
         return executor.call(self, params, given)
 
-    def run(self, params: Params, given: Mapping[str, Artifact]) -> bool | None:
+    def run(self, params: Params, given: Mapping[str, Any]) -> bool | None:
         """Check the inputs, run the function, seal the outputs: each is complete afterwards, or absent."""
-        manifests = {name: artifacts.check(given[name].path) for name in self.inputs}
-        for name, manifest in manifests.items():  # what KFP hands on has turned integers into floats
-            given[name].metadata.update(manifest.metadata | {"digest": manifest.digest})
-        inputs = {name: manifest.digest for name, manifest in manifests.items()}
+        for name in self.inputs:
+            for artifact in each(given[name]):
+                manifest = artifacts.check(artifact.path)
+                # what KFP hands on has turned integers into floats
+                artifact.metadata.update(manifest.metadata | {"digest": manifest.digest})
+        inputs = {name: digest_of(given[name]) for name in self.inputs}
         for name, kind in self.outputs.items():
             _make_room(Path(given[name].path), kind)
         began, clock = time.time(), time.perf_counter()
@@ -201,7 +212,8 @@ class Stage:
     @property
     def sides(self) -> list[str]:
         """Its artifacts as a KFP component declares them: inputs, then outputs."""
-        inputs = [f"{name}: Input[{kind.__name__}]" for name, kind in self.inputs.items()]
+        kinds = {name: kind.__name__ for name, kind in self.inputs.items()}
+        inputs = [f"{name}: Input[{f'List[{k}]' if name in self.many else k}]" for name, k in kinds.items()]
         return inputs + [f"{name}: Output[{kind.__name__}]" for name, kind in self.outputs.items()]
 
     @cached_property
@@ -250,7 +262,9 @@ def component(name: str, signature: str, described: str, body: str, base_image: 
     return dsl.component(namespace[name], base_image=base_image, install_kfp_package=False)
 
 
-def stage(image: str = "base", resources: Resources | None = None) -> Callable[[Callable[..., bool | None]], Stage]:
+def stage(
+    image: str = "base", resources: Resources | None = None, joined_by: Stage | None = None
+) -> Callable[[Callable[..., bool | None]], Stage]:
     """Make a stage of a function ``(params: P, name: Input[...], ..., name: Output[...]) -> None | bool``.
 
     Raises ``TypeError``, when the function is defined, for a parameter that KFP cannot express.
@@ -263,11 +277,16 @@ def stage(image: str = "base", resources: Resources | None = None) -> Callable[[
         if params is None or not issubclass(params, Params):
             raise TypeError(f"Stage '{function.__name__}' must take 'params', a subclass of Params, first.")
         sides: dict[str, dict[str, type[Artifact]]] = {"InputAnnotation": {}, "OutputAnnotation": {}}
+        many: list[str] = []
         for name, hint in hints.items():
             marks = [getattr(mark, "__name__", "") for mark in getattr(hint, "__metadata__", ())]
             if not marks or marks[0] not in sides:
                 raise TypeError(f"'{name}' of stage '{function.__name__}' must be Input[...] or Output[...].")
-            sides[marks[0]][name] = typing.get_args(hint)[0]
+            kind = typing.get_args(hint)[0]
+            if typing.get_origin(kind) is list:
+                many.append(name)
+                kind = typing.get_args(kind)[0]
+            sides[marks[0]][name] = kind
         return Stage(
             name=function.__name__,
             target=f"{function.__module__}:{function.__qualname__}",
@@ -276,6 +295,8 @@ def stage(image: str = "base", resources: Resources | None = None) -> Callable[[
             inputs=sides["InputAnnotation"],
             outputs=sides["OutputAnnotation"],
             returns=returns is bool,
+            many=frozenset(many),
+            joined_by=joined_by,
             image=image,
             resources=resources or Resources(),
         )
@@ -330,6 +351,16 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         if first["type"] == "missing":
             raise UserError(f"{where} needs the parameter '{name}': set it.") from None
         raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}.") from None
+
+
+def each(given: Any) -> list[Artifact]:
+    """The artifacts of an input: one, or those of a list."""
+    return list(given) if isinstance(given, list) else [given]
+
+
+def digest_of(given: Any) -> str:
+    """The digest of an input, or those of a list, in order."""
+    return ",".join(artifacts.manifest_of(artifact.path).digest for artifact in each(given))
 
 
 def is_page(kind: type[Artifact]) -> bool:

@@ -93,12 +93,9 @@ def test_several_processes_make_the_same_rows(generated: Callable[..., Dataset])
 
 
 def test_the_parts_of_several_pods_are_the_rows_of_one(generated: Callable[..., Dataset], tmp_path: Path) -> None:
-    joined = generated("part-0", shards=3, shard=0)
-    for shard in (1, 2):
-        target = Dataset(uri=str(tmp_path / f"joined-{shard}"))
-        part = generated(f"part-{shard}", shards=3, shard=shard)
-        join_rollouts(JoinParams(), rollouts=joined, more=part, joined=target)
-        joined = target
+    parts = [generated(f"part-{shard}", shards=3, shard=shard) for shard in range(3)]
+    joined = Dataset(uri=str(tmp_path / "joined"))
+    join_rollouts(JoinParams(), parts=parts, joined=joined)
     assert digest(joined) == digest(generated("whole"))
 
 

@@ -14,7 +14,20 @@ from selfloop.resources import Resources
 from selfloop.stage import Params, stage
 
 
-@stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
+class JoinParams(Params):
+    """Parts of what one generation made."""
+
+
+@stage()
+def join_rollouts(params: JoinParams, parts: Input[list[Dataset]], joined: Output[Dataset]) -> None:
+    """Put the rollouts that the shards of a generation drew behind each other."""
+    with writing(joined.path, Rollout) as table:
+        for part in parts:
+            for batch in read(part.path, Rollout):
+                table.write(batch)
+
+
+@stage(image="generate", resources=Resources(cpu="2", memory="4Gi"), joined_by=join_rollouts)
 def generate_rollouts(
     params: GenerateParams, policy: Input[Model], tasks: Input[Dataset], rollouts: Output[Dataset]
 ) -> None:
@@ -33,16 +46,3 @@ def generate_rollouts(
                 table.write(batch)
     artifacts.write_json(rollouts.path, {"windows_found": len(found)}, artifacts.SIDECAR)
     kept.remove()
-
-
-class JoinParams(Params):
-    """Parts of what one generation made."""
-
-
-@stage(image="generate")
-def join_rollouts(params: JoinParams, rollouts: Input[Dataset], more: Input[Dataset], joined: Output[Dataset]) -> None:
-    """Put the rollouts of the next shard behind those of the shards before it."""
-    with writing(joined.path, Rollout) as table:
-        for part in (rollouts, more):
-            for batch in read(part.path, Rollout):
-                table.write(batch)

@@ -20,14 +20,18 @@ from selfloop.pods import entered, followed
 from selfloop.recipe import Recipe, RunParams, Settings, load_recipe
 from selfloop.stage import Params, Stage, component, load
 
-RESOLVED, CALL = "resolved", "call"
+RESOLVED, CALL, SHARD = "resolved", "call", "shard"
 
 
-def component_of(stage: Stage, image: str) -> Any:
-    """The KFP component of a stage in a loop: its artifacts, the settings of the run, and which call it is."""
-    if {RESOLVED, CALL} & {*stage.inputs, *stage.outputs}:
-        raise TypeError(f"Stage '{stage.name}' may not name an artifact '{RESOLVED}' or '{CALL}': loops use these.")
-    signature = f"({', '.join([f'{RESOLVED}: Input[Artifact]', *stage.sides, f'{CALL}: str'])})"
+def component_of(stage: Stage, image: str, sharded: bool = False) -> Any:
+    """The KFP component of a stage in a loop: its artifacts, the settings of the run, which call it is, and which of
+    the shards of that call.
+    """
+    taken = {RESOLVED, CALL, SHARD} & {*stage.inputs, *stage.outputs}
+    if taken:
+        raise TypeError(f"Stage '{stage.name}' may not call an artifact '{taken.pop()}': loops use this name.")
+    parts = [f"{RESOLVED}: Input[Artifact]", *stage.sides, f"{CALL}: str", *([f"{SHARD}: int"] if sharded else [])]
+    signature = f"({', '.join(parts)})"
     body = f"from selfloop.pipeline.calls import enter\n\n    return enter({stage.target!r}, locals())"
     return component(stage.name, signature + (" -> bool" if stage.returns else ""), stage.summary, body, image)
 
@@ -46,6 +50,8 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
         os.environ.setdefault(name, value)
     round, _, number = given[CALL].partition(".")
     stage, params = _called(recipe, settings.bound(settings.first - 1 + int(round)), target, number)
+    if SHARD in given:
+        params = params.model_copy(update={SHARD: given[SHARD]})
     return entered(stage, params, given)
 
 

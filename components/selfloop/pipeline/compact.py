@@ -176,5 +176,11 @@ def stored_bytes(spec: Spec, platform: Spec | None = None) -> int:
     beside the templates of its driver and its executor.
     """
     tasks = [task for dag in _dags(spec) for task in dag["tasks"].values()]
-    texts = [*spec["components"].values(), *spec["deploymentSpec"]["executors"].values(), spec["root"], platform, *tasks]
+    texts = [
+        *spec["components"].values(),
+        *spec["deploymentSpec"]["executors"].values(),
+        spec["root"],
+        platform,
+        *tasks,
+    ]
     return sum(len(json.dumps(json.dumps(text, separators=(",", ":")))) for text in texts) + TEMPLATE_BYTES * len(tasks)

@@ -20,6 +20,7 @@ from selfloop.profiles import Profile
 from selfloop.recipe import Recipe, Settings
 from selfloop.stage import Outputs, Params, Stage
 
+
 def _place_like(first: Any, task: Any) -> None:
     """Ask for the same as another task of the same stage does; saying it anew takes KFP most of the time."""
     task.container_spec, task.platform_config = first.container_spec, first.platform_config
@@ -83,19 +84,30 @@ class Tracer:
 
     def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
         """Add one task. Its parameters are the call's, and its pod takes them from the settings of the run."""
-        if stage.target not in self._components:
-            self._components[stage.target] = calls.component_of(stage, self._pods.image(stage))
-        call = f"{self._ordinal}" if calls.is_whole(stage) else f"{self._ordinal}.{self._calls}"
-        self._calls += 1
-        task = self._components[stage.target](**{calls.RESOLVED: self._resolved, calls.CALL: call}, **inputs)
-        task.set_caching_options(False).set_display_name(f"round {self._round} · {stage.verb}")
-        if stage.target in self._first:
-            _place_like(self._first[stage.target], task)
-        else:
-            self._pods.place(task, stage)
-            self._first[stage.target] = task
+        task = self._task(stage, inputs)
         returned = task.outputs["Output"] if stage.returns else None
         return Outputs({name: task.outputs[name] for name in stage.outputs}, returned)
+
+    def spread(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        """Add a task for each shard, side by side."""
+        with dsl.ParallelFor(items=list(range(getattr(params, "shards", 1)))) as shard:
+            task = self._task(stage, inputs, {calls.SHARD: shard})
+        return dsl.Collected(next(iter(task.outputs.values())))
+
+    def _task(self, stage: Stage, inputs: dict[str, Any], more: dict[str, Any] | None = None) -> Any:
+        kind = f"{stage.target} {'sharded' if more else 'whole'}"
+        if kind not in self._components:
+            self._components[kind] = calls.component_of(stage, self._pods.image(stage), sharded=bool(more))
+        call = f"{self._ordinal}" if calls.is_whole(stage) else f"{self._ordinal}.{self._calls}"
+        self._calls += 1
+        task = self._components[kind](**{calls.RESOLVED: self._resolved, calls.CALL: call}, **inputs, **(more or {}))
+        task.set_caching_options(False).set_display_name(f"round {self._round} · {stage.verb}")
+        if kind in self._first:
+            _place_like(self._first[kind], task)
+        else:
+            self._pods.place(task, stage)
+            self._first[kind] = task
+        return task
 
     def close(self) -> None:
         """Leave the rounds, the innermost first."""

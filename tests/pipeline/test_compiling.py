@@ -1,0 +1,176 @@
+"""The compiled pipeline, read as KFP would read it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf.json_format import ParseDict
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
+from selfloop.errors import UserError
+from selfloop.pipeline import compiling
+from selfloop.pipeline.compiling import compile_pipeline
+from selfloop.profiles import find_profile, profiles
+from selfloop.recipe import Recipe, find_recipe, recipes
+
+
+@pytest.fixture
+def recipe() -> Recipe[Any]:
+    return find_recipe("length-generalization")
+
+
+def _compiled(
+    recipe: Recipe[Any], place: Path, rounds: int, fused: bool = False, profile: str = "cpu", **settings: Any
+) -> list[dict[str, Any]]:
+    chosen = recipe.resolve({"rounds": rounds} | settings)
+    compile_pipeline(recipe, chosen, place / "p.yaml", fused, find_profile(profile))
+    return list(yaml.safe_load_all((place / "p.yaml").read_text()))
+
+
+def _tasks(spec: dict[str, Any]) -> list[dict[str, Any]]:
+    dags = [spec["root"]["dag"], *(each["dag"] for each in spec["components"].values() if "dag" in each)]
+    return [task for dag in dags for task in dag["tasks"].values()]
+
+
+@pytest.mark.parametrize("name", recipes())
+@pytest.mark.parametrize("fused", [False, True])
+def test_kfp_reads_what_is_compiled(name: str, fused: bool, tmp_path: Path) -> None:
+    """KFP's own schemas refuse what they do not know, and every reference must lead somewhere."""
+    spec, platform = _compiled(find_recipe(name), tmp_path, 3, fused)
+    ParseDict(spec, PipelineSpec())
+    ParseDict(platform, PlatformSpec())
+    executors = spec["deploymentSpec"]["executors"].keys()
+    assert {each["executorLabel"] for each in spec["components"].values() if "executorLabel" in each} == executors
+    assert platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].keys() == executors
+    assert {task["componentRef"]["name"] for task in _tasks(spec)} == spec["components"].keys()
+    for graph in (spec["root"], *(each for each in spec["components"].values() if "dag" in each)):
+        _is_whole(graph, spec["components"])
+
+
+def _is_whole(graph: dict[str, Any], components: dict[str, Any]) -> None:
+    defined = graph.get("inputDefinitions", {})
+    for task in graph["dag"]["tasks"].values():
+        wanted = components[task["componentRef"]["name"]].get("inputDefinitions", {})
+        for side, passed, made in (
+            ("artifacts", "componentInputArtifact", "taskOutputArtifact"),
+            ("parameters", "componentInputParameter", "taskOutputParameter"),
+        ):
+            given = task.get("inputs", {}).get(side, {})
+            assert given.keys() == wanted.get(side, {}).keys()
+            for source in given.values():
+                if passed in source:
+                    assert source[passed] in defined[side]
+                elif made in source:
+                    producer = graph["dag"]["tasks"][source[made]["producerTask"]]
+                    key = source[made]["outputArtifactKey" if side == "artifacts" else "outputParameterKey"]
+                    assert key in components[producer["componentRef"]["name"]]["outputDefinitions"][side]
+        for name in re.findall(r"parameter_values\['([^']+)'\]", str(task.get("triggerPolicy", ""))):
+            assert name in task["inputs"]["parameters"]
+
+
+def test_the_form_is_flat_typed_described_and_grouped_by_stage(recipe: Recipe[Any], tmp_path: Path) -> None:
+    form = _compiled(recipe, tmp_path, 2)[0]["root"]["inputDefinitions"]["parameters"]
+    assert 12 <= len(form) <= 20
+    assert all(each["description"] and "defaultValue" in each for each in form.values())
+    lr = recipe.settings.stages()["finetune"].model_fields["lr"]
+    assert form["finetune_lr"] == {
+        "defaultValue": lr.default,
+        "description": lr.description,
+        "isOptional": True,
+        "parameterType": "NUMBER_DOUBLE",
+    }
+    assert form["target"]["parameterType"] == "NUMBER_INTEGER"
+    assert form["origin"]["defaultValue"] == "start"
+    assert form["settings"]["defaultValue"] == "{}"
+
+
+def test_the_form_has_the_values_that_it_was_compiled_with(recipe: Recipe[Any], tmp_path: Path) -> None:
+    spec = _compiled(recipe, tmp_path, 1, finetune={"lr": 0.25}, environment="reverse")[0]
+    form = spec["root"]["inputDefinitions"]["parameters"]
+    assert form["finetune_lr"]["defaultValue"] == 0.25
+    assert form["environment"]["defaultValue"] == "reverse"
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_every_task_has_a_readable_name_and_is_not_cached(recipe: Recipe[Any], tmp_path: Path, fused: bool) -> None:
+    tasks = _tasks(_compiled(recipe, tmp_path, 2, fused)[0])
+    names = {task["taskInfo"]["name"] for task in tasks}
+    of_round = {"round 2 · round"} if fused else {"round 1 · generate", "round 2 · promote"}
+    assert {"resolve", "round 0 · start", *of_round} <= names
+    assert not any(task.get("cachingOptions", {}).get("enableCache") for task in tasks)
+
+
+def test_equal_executors_and_components_stand_once(recipe: Recipe[Any], tmp_path: Path) -> None:
+    two, nine = (_compiled(recipe, tmp_path, rounds)[0] for rounds in (2, 9))
+    assert two["deploymentSpec"] == nine["deploymentSpec"]
+    graphs = [name for name, each in nine["components"].items() if "dag" in each]
+    assert len(graphs) == 8, "one for each round but the first, which needs none"
+
+
+def test_the_first_round_is_in_no_sub_graph(recipe: Recipe[Any], tmp_path: Path) -> None:
+    tasks = _compiled(recipe, tmp_path, 1)[0]["root"]["dag"]["tasks"]
+    assert {"resolve-length-generalization", "start-length-generalization", "generate-rollouts"} <= tasks.keys()
+
+
+@pytest.mark.parametrize(("fused", "a_round", "at_25"), [(False, 14_000, 400_000), (True, 4_000, 150_000)])
+def test_a_round_is_small(recipe: Recipe[Any], tmp_path: Path, fused: bool, a_round: int, at_25: int) -> None:
+    """In bytes of the file, with a profile that asks for GPUs, as etcd's limit wants it."""
+    sizes = {}
+    for rounds in (5, 25):
+        _compiled(recipe, tmp_path, rounds, fused, profile="one-gpu")
+        sizes[rounds] = (tmp_path / "p.yaml").stat().st_size
+    assert (sizes[25] - sizes[5]) / 20 <= a_round
+    assert sizes[25] < at_25
+
+
+def test_more_rounds_than_a_cluster_keeps_are_refused_with_the_number_that_fits(
+    recipe: Recipe[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiling, "STORED_BYTES", 250_000)
+    with pytest.raises(UserError, match="20 rounds of length-generalization are more than a cluster keeps") as refused:
+        _compiled(recipe, tmp_path, 20)
+    assert "--fused" in str(refused.value)
+    assert "selfloop schedule" in str(refused.value)
+    assert not (tmp_path / "p.yaml").exists()
+    fits = int(re.findall(r"about (\d+) fit", str(refused.value))[0])
+    _compiled(recipe, tmp_path, fits)
+    with pytest.raises(UserError):
+        _compiled(recipe, tmp_path, fits + 2)
+
+
+def test_shards_are_tasks_side_by_side_that_are_joined_once(recipe: Recipe[Any], tmp_path: Path) -> None:
+    spec = _compiled(recipe, tmp_path, 1, generate={"shards": 3})[0]
+    (loop,) = [task for task in _tasks(spec) if "parameterIterator" in task]
+    assert loop["parameterIterator"]["items"]["raw"] == "[0, 1, 2]"
+    body = spec["components"][loop["componentRef"]["name"]]["dag"]["tasks"]
+    assert [task["taskInfo"]["name"] for task in body.values()] == ["round 1 · generate"]
+    assert [task["taskInfo"]["name"] for task in _tasks(spec) if "join" in task["taskInfo"]["name"]] == [
+        "round 1 · join"
+    ]
+
+
+@pytest.mark.parametrize("name", profiles())
+@pytest.mark.parametrize("fused", [False, True])
+def test_no_value_of_a_secret_is_in_a_compiled_pipeline(
+    recipe: Recipe[Any], tmp_path: Path, fused: bool, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {key: f"value-of-{key.lower()}" for each in find_profile(name).cluster.secrets for key in each.keys}
+    for key, value in secrets.items():
+        monkeypatch.setenv(key, value)
+    _compiled(recipe, tmp_path, 1, fused, name)
+    text = (tmp_path / "p.yaml").read_text()
+    assert "value-of-" not in text
+    assert not re.search(r"(?i)(password|secret_access_key|token)['\"]?: *['\"]?(?!\w+_)[\w+/]{8,}", text)
+    assert not re.search(r"\w+://[^/\s:]+:[^/\s@]+@", text), "an address with a password"
+
+
+def test_resources_are_requested(recipe: Recipe[Any], tmp_path: Path) -> None:
+    executors = _compiled(recipe, tmp_path, 1)[0]["deploymentSpec"]["executors"]
+    cpu = find_profile("cpu").resources(next(s for s in [recipe.fused_start]))
+    assert executors["exec-start-length-generalization"]["container"]["resources"]["resourceMemoryLimit"] == cpu.memory
+
+
+def test_a_file_that_kfp_cannot_read_is_refused(recipe: Recipe[Any], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"KFP reads .yaml"):
+        compile_pipeline(recipe, recipe.resolve(), tmp_path / "p.txt")

@@ -1,0 +1,119 @@
+"""A stage as its pod runs it: places, references, and calls that were made before."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp.dsl import Artifact, Input, Markdown, Model, Output
+from pydantic import Field
+from selfloop import artifacts
+from selfloop.pods import entered, followed
+from selfloop.stage import Params, Stage, stage
+from selfloop.store import open_store
+
+from .conftest import sealed_value
+
+
+class CountParams(Params):
+    """Something to depend on."""
+
+    times: int = Field(1, description="What is counted up by.")
+
+
+@stage()
+def count_up(
+    params: CountParams, before: Input[Artifact], after: Output[Artifact], policy: Output[Model], page: Output[Markdown]
+) -> bool:
+    """Add to a number."""
+    CALLS.append(params.times)
+    artifacts.write_json(after.path, artifacts.read_json(before.path) + params.times)
+    after.metadata["sum"] = params.times
+    artifacts.write_json(policy.path, {"weights": params.times})
+    Path(page.path).write_text("counted")
+    return True
+
+
+CALLS: list[int] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    CALLS.clear()
+    monkeypatch.setenv("SELFLOOP_STORE", str(tmp_path / "store"))
+
+
+def _called(place: Path, before: Artifact, times: int = 1, called: Stage = count_up) -> dict[str, Any]:
+    made = {name: kind(name=name, uri=str(place / name)) for name, kind in called.outputs.items()}
+    assert entered(called, CountParams(times=times), made | {"before": before}) is True
+    return made
+
+
+def test_an_equal_call_is_not_made_again_and_leaves_the_same(tmp_path: Path) -> None:
+    before = sealed_value(tmp_path / "before", 3)
+    first, second = (_called(tmp_path / name, before) for name in ("first", "second"))
+    assert CALLS == [1]
+    for made in (first, second):
+        assert artifacts.read_json(made["after"].path) == 4
+        assert made["after"].metadata["sum"] == 1
+        assert artifacts.read_json(followed(made["policy"]).path) == {"weights": 1}
+        assert Path(made["page"].path).read_text() == "counted"
+    assert artifacts.check(second["after"].path) == artifacts.check(first["after"].path)
+
+
+def test_other_parameters_and_other_inputs_are_other_calls(tmp_path: Path) -> None:
+    before = sealed_value(tmp_path / "before", 3)
+    _called(tmp_path / "a", before)
+    _called(tmp_path / "b", before, times=2)
+    _called(tmp_path / "c", sealed_value(tmp_path / "other", 4))
+    assert CALLS == [1, 2, 1]
+
+
+def test_what_has_expired_is_made_again(tmp_path: Path) -> None:
+    before = sealed_value(tmp_path / "before", 3)
+    _called(tmp_path / "a", before)
+    passing = open_store(str(tmp_path / "store" / "passing"))
+    for key in list(passing.keys()):
+        passing.delete(key)
+    made = _called(tmp_path / "b", before)
+    assert CALLS == [1, 1]
+    assert artifacts.read_json(made["after"].path) == 4
+
+
+def test_a_stage_with_effects_is_run_each_time(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    before = sealed_value(tmp_path / "before", 3)
+    for name in ("a", "b"):
+        _called(tmp_path / name, before, called=replace(count_up, effects=True))
+    assert CALLS == [1, 1]
+
+
+def test_equal_rows_of_different_makes_keep_their_makers(tmp_path: Path) -> None:
+    """Equal files lie in the store once, and yet each call is told what itself was given."""
+    made = [
+        _called(tmp_path / f"{n}-{again}", sealed_value(tmp_path / f"in-{n}-{again}", 10 - n), n)
+        for again in range(2)
+        for n in (1, 2)
+    ]
+    assert CALLS == [1, 2]
+    assert [each["after"].metadata["sum"] for each in made] == [1, 2, 1, 2]
+    assert len({artifacts.manifest_of(each["after"].path).digest for each in made}) == 1
+
+
+def test_a_task_that_shares_its_component_with_an_earlier_round_gets_a_place_of_its_own(tmp_path: Path) -> None:
+    before = sealed_value(tmp_path / "before", 3)
+    first = _called(tmp_path / "task", before)
+    second = _called(tmp_path / "task", before, times=5)
+    assert Path(second["after"].path) == tmp_path / "task" / "2" / "after"
+    assert artifacts.read_json(first["after"].path) == 4
+    assert artifacts.read_json(second["after"].path) == 8
+
+
+def test_nothing_is_kept_where_there_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SELFLOOP_STORE")
+    before = sealed_value(tmp_path / "before", 3)
+    made = _called(tmp_path / "a", before)
+    _called(tmp_path / "b", before)
+    assert CALLS == [1, 1]
+    assert artifacts.manifest_of(made["policy"].path).kind == "Model"
+    assert not (tmp_path / "store").exists()
