@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -52,8 +52,8 @@ def as_yaml(traced: Any) -> str:
     spec, platform = MessageToDict(traced.pipeline_spec), MessageToDict(traced.platform_spec)
     told = pipeline_spec_builder.extract_comments_from_pipeline_spec(spec, traced.description)
     documents = [spec, platform] if platform else [spec]
-    style = {"default_flow_style": None, "sort_keys": True, "allow_unicode": True, "width": 120}
-    return str(told) + str(yaml.dump_all(documents, Dumper=yaml.CSafeDumper, **style))
+    text = yaml.dump_all(documents, Dumper=yaml.CSafeDumper, default_flow_style=None, allow_unicode=True, width=120)
+    return f"{told}{text}"
 
 
 def compiled(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> tuple[Any, int]:
@@ -87,8 +87,13 @@ def _too_many(recipe: Recipe[Any], settings: Settings, fused: bool, size: int) -
     )
 
 
-def run_locally(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool = False) -> None:
-    """Run a recipe's pipeline on this machine by ``kfp.local``, a process a task; its artifacts lie in ``root``."""
+def run_locally(
+    recipe: Recipe[Any], settings: Settings, root: Path, fused: bool = False, form: Mapping[str, Any] | None = None
+) -> None:
+    """Run a recipe's pipeline on this machine by ``kfp.local``, a process a task; its artifacts lie in ``root``.
+
+    It is the pipeline that the KFP UI takes; ``form`` is what a person changes in its form.
+    """
     with warnings.catch_warnings(), _importable():
         warnings.filterwarnings("ignore", message=".*non-Python base image.*")
         warnings.filterwarnings("ignore", message=".*have no effect in the current local runner.*")
@@ -97,7 +102,7 @@ def run_locally(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool
             compiled = Path(place, "pipeline.yaml")
             compile_pipeline(recipe, settings, compiled, fused)
             loaded = components.load_component_from_file(str(compiled))
-        loaded()
+        loaded(**(form or {}))
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, TypeVar
 
 from kfp.dsl import Artifact
 from pydantic import Field, create_model
@@ -21,6 +21,7 @@ from selfloop.recipe import START, Recipe, Settings
 from selfloop.stage import Params, Stage, component, kfp_type
 
 CHAMPION = "champion"
+S = TypeVar("S", bound=Settings)
 ORIGIN = (
     "Where the loop goes on from: 'start', 'champion' (from the start where there is none yet), NAME@champion, "
     "NAME@previous or NAME/VERSION."
@@ -80,7 +81,7 @@ def component_of(stage: Stage, image: str) -> Any:
     return component(stage.name, f"({', '.join([*stage.sides, *parameters])})", stage.summary, body, image)
 
 
-def chosen(recipe: Recipe[Any], params: Any) -> Settings:
+def chosen(recipe: Recipe[S], params: Any) -> S:
     """The settings of a run: those it was compiled with, then the JSON, then what was changed in the form.
 
     Raises ``UserError`` for what no run of this pipeline can have.
@@ -120,7 +121,7 @@ def _typed(text: str) -> dict[str, Any]:
     return typed
 
 
-def went_on(recipe: Recipe[Any], settings: Settings, origin: str) -> Settings:
+def went_on(recipe: Recipe[S], settings: S, origin: str) -> S:
     """The settings of a run that goes on from ``origin``: the version that it names now, and the number of its next
     round; the loop has the version's name, unless another was chosen.
     """

@@ -1,0 +1,140 @@
+"""The first task of a pipeline: what was typed, or what a schedule gave, becomes the settings of a run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+from kfp.dsl import Artifact
+from mlflow import MlflowClient
+from selfloop import pods
+from selfloop.artifacts import read_json
+from selfloop.errors import UserError
+from selfloop.inprocess import run
+from selfloop.lineage.registry import Registry
+from selfloop.pipeline.calls import enter, shape_of
+from selfloop.pipeline.compiling import run_locally
+from selfloop.pipeline.resolving import form_of
+from selfloop.recipe import Recipe, find_recipe
+
+NAME = "length-generalization"
+
+
+@pytest.fixture
+def recipe() -> Recipe[Any]:
+    return find_recipe(NAME)
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return MlflowClient()
+
+
+def _resolved(recipe: Recipe[Any], place: Path, compiled: dict[str, Any], **typed: Any) -> dict[str, Any]:
+    """What ``resolve`` gives for a form in which some inputs were typed, of a pipeline compiled with some settings."""
+    settings = recipe.resolve(compiled)
+    form = {name: default for name, (_, default, _) in form_of(recipe, settings).items()}
+    fixed = {"compiled": json.dumps(settings.chosen()), "shape": shape_of(recipe, settings), "run": "1f2e-3d4c"}
+    made = Artifact(uri=str(place / "resolved"))
+    pods.enter(recipe.resolver.target, form | fixed | typed | {"resolved": made})
+    return dict(read_json(made.path))
+
+
+def test_a_form_that_nobody_touched_is_what_was_compiled(recipe: Recipe[Any], tmp_path: Path) -> None:
+    compiled = {"rounds": 3, "finetune": {"lr": 0.5}, "environment": "reverse"}
+    told = _resolved(recipe, tmp_path, compiled)
+    assert told["settings"] == recipe.resolve(compiled).chosen()
+    assert told["recipe"] == recipe.target
+
+
+def test_what_was_typed_goes_over_the_json_and_that_over_what_was_compiled(recipe: Recipe[Any], tmp_path: Path) -> None:
+    typed = json.dumps({"finetune": {"lr": 0.2, "steps": 9}, "gate": {"guards": []}})
+    compiled = {"finetune": {"lr": 0.1, "warmup_steps": 1}}
+    told = _resolved(recipe, tmp_path, compiled, settings=typed, finetune_steps=7, seed=4)["settings"]
+    assert told["finetune"] == {"lr": 0.2, "steps": 7, "warmup_steps": 1}
+    assert (told["seed"], told["gate"]) == (4, {"guards": []})
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ({"settings": "lr=3"}, "The input 'settings' is not JSON"),
+        ({"settings": "[1]"}, "The input 'settings' is [1], not an object"),
+        ({"settings": '{"finetune": {"lrr": 1}}'}, "There is no parameter of length-generalization.finetune 'lrr'"),
+        ({"settings": '{"rounds": 99}'}, "The setting 'rounds' is fixed when a pipeline is compiled, here to 2"),
+        ({"finetune_lr": -1.0}, "cannot be -1"),
+        ({"environment": "adition"}, "did you mean 'addition'"),
+        ({"environment": "reasoning-gym:countdown"}, "does not offer"),
+        ({"model": "a/b"}, "Use letters"),
+        ({"origin": "champion"}, "There is no registry to go on from 'champion': set MLFLOW_TRACKING_URI."),
+    ],
+)
+def test_what_no_run_can_have_is_one_sentence(
+    recipe: Recipe[Any], tmp_path: Path, typed: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        _resolved(recipe, tmp_path, {"rounds": 2}, **typed)
+    assert sentence in str(refused.value)
+    assert not (tmp_path / "resolved" / "manifest.json").exists()
+
+
+def test_settings_that_change_which_stages_are_called_are_refused(tmp_path: Path) -> None:
+    judged = json.dumps({"verify": {"verifier": "judge"}})
+    with pytest.raises(UserError, match="change which stages a round calls"):
+        _resolved(find_recipe("expert-iteration"), tmp_path, {}, settings=judged)
+
+
+def test_code_that_calls_other_stages_than_the_pipeline_is_refused(recipe: Recipe[Any], tmp_path: Path) -> None:
+    _resolved(recipe, tmp_path, {})
+    resolved = Artifact(uri=str(tmp_path / "resolved"))
+    with pytest.raises(UserError, match="compile the pipeline with the code that the image holds"):
+        enter("selfloop.generate.generate:generate_rollouts", {"resolved": resolved, "call": "1.0"})
+
+
+def test_the_champion_is_the_start_where_there_is_none_yet(
+    recipe: Recipe[Any], tmp_path: Path, client: MlflowClient
+) -> None:
+    told = _resolved(recipe, tmp_path, {}, origin="champion")
+    assert (told["settings"]["origin"], told["settings"]["first"]) == ("start", 1)
+
+
+def test_the_run_in_mlflow_is_opened_once(recipe: Recipe[Any], tmp_path: Path, client: MlflowClient) -> None:
+    """Also where the task is tried again; and tells the settings, and which run of KFP it is."""
+    first, second = (_resolved(recipe, tmp_path / name, {})["environment"]["MLFLOW_RUN_ID"] for name in "ab")
+    assert first == second
+    found = client.get_run(first).data
+    assert found.params["rounds"] == "40"
+    assert found.tags["selfloop.kfp.run_id"] == "1f2e-3d4c"
+
+
+def test_an_alias_is_pinned_and_the_rounds_count_on(
+    recipe: Recipe[Any], tmp_path: Path, client: MlflowClient, small: dict[str, Any]
+) -> None:
+    run(recipe, recipe.resolve(small, {"gate": {"require": "nothing", "guards": []}}), tmp_path / "run")
+    told = _resolved(recipe, tmp_path, {}, origin=f"{NAME}@champion")["settings"]
+    assert (told["origin"], told["first"]) == (f"{NAME}/3", 3)
+    told = _resolved(recipe, tmp_path / "2", {}, origin=f"{NAME}/2")["settings"]
+    assert (told["origin"], told["first"]) == (f"{NAME}/2", 2)
+
+
+def test_runs_of_a_schedule_go_on_from_each_other(
+    recipe: Recipe[Any], tmp_path: Path, client: MlflowClient, small: dict[str, Any]
+) -> None:
+    """One compiled pipeline, run twice: the first begins, the second goes on with the champion and its state."""
+    settings = recipe.resolve(small, {"rounds": 1, "gate": {"require": "nothing", "guards": []}})
+    for number in (1, 2):
+        run_locally(recipe, settings, tmp_path / f"kfp-{number}", fused=True, form={"origin": "champion"})
+    versions = Registry(NAME).versions()
+    assert [(each.tag("round"), each.tag("parent")) for each in versions.values()] == [
+        ("0", ""),
+        ("1", "1"),
+        ("2", "2"),
+    ]
+    assert Registry(NAME).settle().version == 3  # type: ignore[union-attr]
+    runs = client.search_runs([client.get_experiment_by_name("selfloop").experiment_id], "tags.`selfloop.run` != ''")
+    assert len({each.data.tags["selfloop.kfp.run_id"] for each in runs}) == 2
