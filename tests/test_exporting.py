@@ -51,7 +51,7 @@ def test_a_pipeline_can_be_put_together_from_the_files(tmp_path: Path) -> None:
         components.load_component_from_file(str(EXPORTED / f"{name}.yaml")) for name in ("draw_base", "pretrain_policy")
     )
 
-    @dsl.pipeline(name="by-hand")
+    @dsl.pipeline(name="by-hand")  # type: ignore[untyped-decorator]
     def by_hand(seed: int = 0) -> None:
         base = draw(seed=seed).set_caching_options(False)
         pretrain(seed=seed, examples=base.outputs["examples"], held_out=base.outputs["held_out"])

@@ -8,12 +8,15 @@ import pytest
 import yaml
 from google.protobuf.json_format import ParseDict
 from kfp import compiler, dsl, local
+from kfp.dsl import Model, Output
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
+from pydantic import Field
 from selfloop.finetune import pretrain_policy
 from selfloop.pipeline_placing import place
 from selfloop.profiles import Profile, find_profile
 from selfloop.propose import draw_base
+from selfloop.stage import Params, stage
 
 ALL = """
 [registry]
@@ -50,7 +53,7 @@ retries = 0
 def compiled(profile: Profile, place_at: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The IR and the platform spec of a pipeline of two tasks."""
 
-    @dsl.pipeline(name="two")
+    @dsl.pipeline(name="two")  # type: ignore[untyped-decorator]
     def two() -> None:
         base = place(draw_base.component("x")(), draw_base, profile, "registry/base@sha256:0")
         component = pretrain_policy.component("x")
@@ -94,6 +97,26 @@ def test_the_pod_knows_its_image_and_its_cache_and_hashes_alike(mine: Profile, t
         "HF_HOME": "/var/cache/selfloop/huggingface",
         "PYTHONHASHSEED": "0",
     }
+
+
+def test_a_training_stage_knows_what_each_node_of_a_training_has(tmp_path: Path) -> None:
+    class AcrossParams(Params):
+        nodes: int = Field(4, description="Machines.")
+
+    @stage(image="finetune")
+    def train_across(params: AcrossParams, policy: Output[Model]) -> None:
+        """Train."""
+
+    (tmp_path / "mine.toml").write_text('nodes = { cpu = 64, memory = "512Gi", gpu = 8, accelerator = "amd.com/gpu" }')
+    profile, known = find_profile(str(tmp_path / "mine.toml")), []
+
+    @dsl.pipeline(name="one")  # type: ignore[untyped-decorator]
+    def one() -> None:
+        known.append(place(train_across.component("x")(), train_across, profile, "x").container_spec.env)
+        known.append(place(draw_base.component("x")(), draw_base, profile, "x").container_spec.env)
+
+    assert json.loads(known[0]["SELFLOOP_NODE_RESOURCES"]) == {"cpu": "64", "memory": "512Gi", "amd.com/gpu": "8"}
+    assert "SELFLOOP_NODE_RESOURCES" not in known[1]
 
 
 def test_what_failed_is_tried_again_with_longer_and_longer_waits(mine: Profile, tmp_path: Path) -> None:
@@ -181,11 +204,11 @@ def test_a_stage_adds_less_than_three_kilobytes(name: str, tmp_path: Path) -> No
     assert max(len(json.dumps(config)) for config in executors.values()) < 2300
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 def test_kfp_runs_a_placed_task_on_this_machine(tmp_path: Path, mine: Profile) -> None:
     from selfloop.pipeline import _importable
 
-    @dsl.pipeline(name="one")
+    @dsl.pipeline(name="one")  # type: ignore[untyped-decorator]
     def one() -> None:
         place(draw_base.component("x")(per_level=4, held_out_per_level=2, levels=1), draw_base, mine, "registry/base:1")
 

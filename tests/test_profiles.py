@@ -70,7 +70,7 @@ def test_a_quantity_that_kfp_or_kubernetes_does_not_read_is_refused(text: str) -
     except ValueError:
         return
     assert parse_quantity(text) > 0
-    assert PipelineTask._validate_memory_request_limit(None, text) == text  # type: ignore[arg-type]
+    assert PipelineTask._validate_memory_request_limit(None, text) == text
 
 
 @pytest.mark.parametrize("memory", ["64GB", "1.5Gi", "0", "2K", "2k", "-1Gi", "", "2 Gi"])
@@ -242,7 +242,7 @@ def test_settings_apply_where_the_recipe_has_them(recipe: Recipe[Any], written: 
     profile = find_profile(written("[settings]\ngenerate.shards = 4\njudge.window = 1\ndistill.steps = 1"))
     assert profile.settings_for(recipe) == {"generate": {"shards": 4}}
     chosen = recipe.resolve(profile.settings_for(recipe), {"generate": {"shards": 2}})
-    assert chosen.generate.shards == 2  # type: ignore[attr-defined]
+    assert chosen.generate.shards == 2
 
 
 def test_the_stages_of_a_recipe_are_those_that_its_module_names(recipe: Recipe[Any]) -> None:

@@ -12,12 +12,13 @@ What kfp-kubernetes 2.17 cannot say, and what stands in for it:
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from kfp import kubernetes
 
 from selfloop.profiles import Cluster, Profile
-from selfloop.resources import Resources
+from selfloop.resources import Compute, Resources
 from selfloop.stage import Stage
 
 CACHE = "/var/cache/selfloop"
@@ -35,12 +36,20 @@ def place(task: Any, stage: Stage, profile: Profile, image: str) -> Any:
     _ask(task, resources)
     _choose_nodes(task, resources)
     _tell(task, profile.cluster, image)
+    if "nodes" in stage.params.model_fields and profile.nodes.model_fields_set:
+        task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(node_resources(profile.nodes)))
     _mount(task, profile.cluster, resources)
     kubernetes.set_image_pull_policy(task, profile.registry.pull_policy)
     if profile.registry.pull_secrets:
         kubernetes.set_image_pull_secrets(task, profile.registry.pull_secrets)
     kubernetes.set_security_context(task, run_as_non_root=True)
     return task
+
+
+def node_resources(node: Compute) -> dict[str, str]:
+    """What the nodes of a training ask for, by Kubernetes' names of resources."""
+    gpus = {node.accelerator: str(node.gpu)} if node.gpu else {}
+    return {"cpu": node.cpu, "memory": node.memory} | gpus
 
 
 def _ask(task: Any, resources: Resources) -> None:

@@ -16,7 +16,7 @@ from selfloop import __version__
 from selfloop.errors import UserError
 from selfloop.names import unknown
 from selfloop.recipe import Recipe
-from selfloop.resources import Name, Request, Resources, overlaid
+from selfloop.resources import Compute, Name, Request, Resources, overlaid
 from selfloop.stage import Stage, validated
 
 PROVIDED = ("cpu", "one-gpu", "eight-gpu", "multi-node")
@@ -85,6 +85,9 @@ class Profile(Part):
     default: Request = Field(Request(), description="Resources where neither the profile nor the stage says more.")
     images: dict[str, Request] = Field({}, description="Resources of the stages that run in an image.")
     stages: dict[str, Request] = Field({}, description="Resources of a stage, by its verb, such as generate.")
+    nodes: Compute = Field(
+        Compute(), description="What a node has where a training spans several; as its stage where nothing is said."
+    )
     settings: dict[str, dict[str, Any]] = Field(
         {}, description="Parameters of stages that go with the hardware, for the recipes that have them."
     )
