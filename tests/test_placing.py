@@ -107,7 +107,7 @@ def test_a_training_stage_knows_what_each_node_of_a_training_has(tmp_path: Path)
     def train_across(params: AcrossParams, policy: Output[Model]) -> None:
         """Train."""
 
-    (tmp_path / "mine.toml").write_text('nodes = { cpu = 64, memory = "512Gi", gpu = 8, accelerator = "amd.com/gpu" }')
+    (tmp_path / "mine.toml").write_text('nodes = { memory = "512Gi", gpu = 8 }\nimages.finetune.cpu = 64')
     profile, known = find_profile(str(tmp_path / "mine.toml")), []
 
     @dsl.pipeline(name="one")  # type: ignore[untyped-decorator]
@@ -115,7 +115,7 @@ def test_a_training_stage_knows_what_each_node_of_a_training_has(tmp_path: Path)
         known.append(place(train_across.component("x")(), train_across, profile, "x").container_spec.env)
         known.append(place(draw_base.component("x")(), draw_base, profile, "x").container_spec.env)
 
-    assert json.loads(known[0]["SELFLOOP_NODE_RESOURCES"]) == {"cpu": "64", "memory": "512Gi", "amd.com/gpu": "8"}
+    assert json.loads(known[0]["SELFLOOP_NODE_RESOURCES"]) == {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "8"}
     assert "SELFLOOP_NODE_RESOURCES" not in known[1]
 
 

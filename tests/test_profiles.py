@@ -170,7 +170,7 @@ def test_ones_own_extends_a_provided_one_and_another_of_ones_own(written: Callab
     written('extends = "one-gpu"\nregistry.prefix = "harbor.lan/team"\n[settings.generate]\nwindow = 64', "team.toml")
     profile = find_profile(written('extends = "team.toml"\n[images.generate]\nmemory = "80Gi"', "mine.toml"))
     generate = profile.resources(generate_rollouts)
-    assert (profile.name, profile.registry.prefix) == ("mine", "harbor.lan/team")
+    assert (profile.name, profile.description, profile.registry.prefix) == ("mine", "", "harbor.lan/team")
     assert (generate.memory, generate.gpu) == ("80Gi", 1)
     assert profile.settings["generate"] == {"engine": "vllm", "window": 64}
 

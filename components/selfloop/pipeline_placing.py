@@ -37,19 +37,13 @@ def place(task: Any, stage: Stage, profile: Profile, image: str) -> Any:
     _choose_nodes(task, resources)
     _tell(task, profile.cluster, image)
     if "nodes" in stage.params.model_fields and profile.nodes.model_fields_set:
-        task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(node_resources(profile.nodes)))
+        task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(_by_kind(profile.node(stage))))
     _mount(task, profile.cluster, resources)
     kubernetes.set_image_pull_policy(task, profile.registry.pull_policy)
     if profile.registry.pull_secrets:
         kubernetes.set_image_pull_secrets(task, profile.registry.pull_secrets)
     kubernetes.set_security_context(task, run_as_non_root=True)
     return task
-
-
-def node_resources(node: Compute) -> dict[str, str]:
-    """What the nodes of a training ask for, by Kubernetes' names of resources."""
-    gpus = {node.accelerator: str(node.gpu)} if node.gpu else {}
-    return {"cpu": node.cpu, "memory": node.memory} | gpus
 
 
 def _ask(task: Any, resources: Resources) -> None:
@@ -90,6 +84,12 @@ def _tell(task: Any, cluster: Cluster, image: str) -> None:
         kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in OPTIONAL_CONFIG}, optional=True)
     for secret in cluster.secrets:
         kubernetes.use_secret_as_env(task, secret.name, {key: key for key in secret.keys}, secret.optional)
+
+
+def _by_kind(node: Compute) -> dict[str, str]:
+    """What a node asks for, by Kubernetes' names of resources."""
+    gpus = {node.accelerator: str(node.gpu)} if node.gpu else {}
+    return {"cpu": node.cpu, "memory": node.memory} | gpus
 
 
 def _mount(task: Any, cluster: Cluster, resources: Resources) -> None:
