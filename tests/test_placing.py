@@ -8,15 +8,12 @@ import pytest
 import yaml
 from google.protobuf.json_format import ParseDict
 from kfp import compiler, dsl, local
-from kfp.dsl import Model, Output
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
-from pydantic import Field
 from selfloop.finetune import pretrain_policy
 from selfloop.pipeline_placing import place
 from selfloop.profiles import Profile, find_profile
 from selfloop.propose import draw_base
-from selfloop.stage import Params, stage
 
 ALL = """
 [registry]
@@ -100,20 +97,15 @@ def test_the_pod_knows_its_image_and_its_cache_and_hashes_alike(mine: Profile, t
 
 
 def test_a_training_stage_knows_what_each_node_of_a_training_has(tmp_path: Path) -> None:
-    class AcrossParams(Params):
-        nodes: int = Field(4, description="Machines.")
-
-    @stage(image="finetune")
-    def train_across(params: AcrossParams, policy: Output[Model]) -> None:
-        """Train."""
-
     (tmp_path / "mine.toml").write_text('nodes = { memory = "512Gi", gpu = 8 }\nimages.finetune.cpu = 64')
     profile, known = find_profile(str(tmp_path / "mine.toml")), []
 
     @dsl.pipeline(name="one")  # type: ignore[untyped-decorator]
     def one() -> None:
-        known.append(place(train_across.component("x")(), train_across, profile, "x").container_spec.env)
-        known.append(place(draw_base.component("x")(), draw_base, profile, "x").container_spec.env)
+        base = place(draw_base.component("x")(), draw_base, profile, "x")
+        given = {name: base.outputs[name] for name in ("examples", "held_out")}
+        trained = place(pretrain_policy.component("x")(**given), pretrain_policy, profile, "x")
+        known.extend([trained.container_spec.env, base.container_spec.env])
 
     assert json.loads(known[0]["SELFLOOP_NODE_RESOURCES"]) == {"cpu": "64", "memory": "512Gi", "nvidia.com/gpu": "8"}
     assert "SELFLOOP_NODE_RESOURCES" not in known[1]

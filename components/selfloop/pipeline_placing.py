@@ -21,6 +21,8 @@ from selfloop.profiles import Cluster, Profile
 from selfloop.resources import Compute, Resources
 from selfloop.stage import Stage
 
+TRAINING = ("finetune", "rl")
+"""Images in which a training may span nodes, also that of a fused round."""
 CACHE = "/var/cache/selfloop"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
@@ -36,7 +38,7 @@ def place(task: Any, stage: Stage, profile: Profile, image: str) -> Any:
     _ask(task, resources)
     _choose_nodes(task, resources)
     _tell(task, profile.cluster, image)
-    if "nodes" in stage.params.model_fields and profile.nodes.model_fields_set:
+    if stage.image in TRAINING and profile.nodes.model_fields_set:
         task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(_by_kind(profile.node(stage))))
     _mount(task, profile.cluster, resources)
     kubernetes.set_image_pull_policy(task, profile.registry.pull_policy)
