@@ -18,6 +18,7 @@ PROGRAMS = {
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "chromium": "chromium",
+    "docker-registry": "docker-registry",
     "postgresql": "pg_ctlcluster",
     "radosgw": "radosgw",
 }

@@ -72,8 +72,8 @@ class Toleration(BaseModel):
         return self
 
 
-class Request(BaseModel):
-    """What is asked of the cluster, as far as somebody said it."""
+class Compute(BaseModel):
+    """What computes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", coerce_numbers_to_str=True)
 
@@ -85,6 +85,11 @@ class Request(BaseModel):
         pattern=r"^[a-z0-9.\-]+/[\w.\-]+$",
         description="The resource that a GPU is; its type is chosen by node_selector.",
     )
+
+
+class Request(Compute):
+    """What is asked of the cluster, as far as somebody said it."""
+
     shm: MemoryOrNone = Field("", description="Size of /dev/shm, taken from the memory; empty: the node's own 64 MiB.")
     ephemeral_storage: MemoryOrNone = Field(
         "", description="Most that /tmp holds, on the node's disk; empty: no limit."

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.padding import Padding
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from selfloop.cli.app import app, console
@@ -75,12 +75,14 @@ def profiles_(
         console.print("\nselfloop profiles NAME shows what one gives each stage; one of your own is a .toml file.")
         return
     profile = find_profile(name)
-    console.print(Text(f"{profile.name}  {profile.description}\n"))
-    table = Table("stage", "image", *COLUMNS, "also", box=None)
+    console.print(Text(f"{profile.name}  {profile.description}".rstrip() + "\n"))
+    table = Table("stage", "image", *COLUMNS, Column("also", overflow="fold"), box=None)
     for row in resources_by_stage(profile):
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console.print(table)
     console.print(Text(f"\nimages  {profile.registry.prefix}/IMAGE:{profile.registry.tag}"))
+    if node := profile.nodes.model_dump(exclude_unset=True):
+        console.print(Text(f"nodes   {', '.join(f'{key} {value}' for key, value in node.items())}"))
     for stage, values in profile.settings.items():
         console.print(Text(f"sets    {', '.join(f'{stage}.{key}={value}' for key, value in values.items())}"))
 
@@ -97,7 +99,7 @@ def resources_by_stage(profile: Profile) -> list[tuple[str, ...]]:
     for stage in stages().values():
         given = profile.resources(stage)
         rest = given.model_dump(exclude={*COLUMNS}, exclude_defaults=True)
-        also = ", ".join(f"{name.replace('_', ' ')} {shown(value)}" for name, value in rest.items())
+        also = "\n".join(f"{name} {shown(value)}" for name, value in rest.items())
         row = (stage.image, *(str(getattr(given, name) or "-") for name in COLUMNS), also)
         verbs = alike.setdefault(row, [])
         verbs += [stage.verb] if stage.verb not in verbs else []

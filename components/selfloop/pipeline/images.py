@@ -82,7 +82,10 @@ def _digest(host: str, repository: str, tag: str) -> str:
     authorization = credentials(host)
 
     def log_in(registry: Any, response: Any) -> None:
-        registry.authenticate(authorization=authorization, response=response)
+        try:
+            registry.authenticate(authorization=authorization, response=response)
+        except (KeyError, TypeError, ValueError) as error:  # what the library makes of a header that is none
+            raise UnansweredError(f"{host} asks for a login in a way that is not understood") from error
 
     where = "registry-1.docker.io" if host == HUB else host
     local = LOCAL.fullmatch(host) is not None
@@ -93,8 +96,6 @@ def _digest(host: str, repository: str, tag: str) -> str:
         digest, _ = registry.head_manifest_and_response(tag)
     except DXFError as error:
         raise UnansweredError(f"{host} does not let one read {repository} without a login ({error})") from None
-    except (KeyError, ValueError) as error:
-        raise UnansweredError(f"{host} asks for a login in a way that is not understood ({error})") from None
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest or ""):
         raise UnansweredError(f"{host} tells no digest")
     return str(digest)

@@ -12,14 +12,17 @@ What kfp-kubernetes 2.17 cannot say, and what stands in for it:
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from kfp import kubernetes
 
 from selfloop.profiles import Cluster, Profile
-from selfloop.resources import Resources
+from selfloop.resources import Compute, Resources
 from selfloop.stage import Stage
 
+TRAINING = ("finetune", "rl")
+"""Images in which a training may span nodes, also that of a fused round."""
 CACHE = "/var/cache/selfloop"
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
@@ -35,6 +38,8 @@ def place(task: Any, stage: Stage, profile: Profile, image: str) -> Any:
     _ask(task, resources)
     _choose_nodes(task, resources)
     _tell(task, profile.cluster, image)
+    if stage.image in TRAINING and profile.nodes.model_fields_set:
+        task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(_by_kind(profile.node(stage))))
     _mount(task, profile.cluster, resources)
     kubernetes.set_image_pull_policy(task, profile.registry.pull_policy)
     if profile.registry.pull_secrets:
@@ -81,6 +86,12 @@ def _tell(task: Any, cluster: Cluster, image: str) -> None:
         kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in OPTIONAL_CONFIG}, optional=True)
     for secret in cluster.secrets:
         kubernetes.use_secret_as_env(task, secret.name, {key: key for key in secret.keys}, secret.optional)
+
+
+def _by_kind(node: Compute) -> dict[str, str]:
+    """What a node asks for, by Kubernetes' names of resources."""
+    gpus = {node.accelerator: str(node.gpu)} if node.gpu else {}
+    return {"cpu": node.cpu, "memory": node.memory} | gpus
 
 
 def _mount(task: Any, cluster: Cluster, resources: Resources) -> None:

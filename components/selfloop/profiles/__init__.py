@@ -16,7 +16,7 @@ from selfloop import __version__
 from selfloop.errors import UserError
 from selfloop.names import unknown
 from selfloop.recipe import Recipe
-from selfloop.resources import Name, Request, Resources, overlaid
+from selfloop.resources import Compute, Name, Request, Resources, overlaid
 from selfloop.stage import Stage, validated
 
 PROVIDED = ("cpu", "one-gpu", "eight-gpu", "multi-node")
@@ -85,6 +85,9 @@ class Profile(Part):
     default: Request = Field(Request(), description="Resources where neither the profile nor the stage says more.")
     images: dict[str, Request] = Field({}, description="Resources of the stages that run in an image.")
     stages: dict[str, Request] = Field({}, description="Resources of a stage, by its verb, such as generate.")
+    nodes: Compute = Field(
+        Compute(), description="What a node has where a training spans several; as its stage where nothing is said."
+    )
     settings: dict[str, dict[str, Any]] = Field(
         {}, description="Parameters of stages that go with the hardware, for the recipes that have them."
     )
@@ -97,6 +100,10 @@ class Profile(Part):
             shared["retries"] = 0
         values = overlaid(shared, _said(self.stages.get(stage.verb, Request())))
         return validated(Resources, values, f"stage '{stage.verb}' in profile '{self.name}'")
+
+    def node(self, stage: Stage) -> Compute:
+        """What each node has where the training of a stage spans several: as the stage's pod, where nothing is said."""
+        return Compute(**self.resources(stage).model_dump(include={*Compute.model_fields}) | _said(self.nodes))
 
     def settings_for(self, recipe: Recipe[Any]) -> dict[str, dict[str, Any]]:
         """Those of its settings that a recipe has: they lie under what the user chooses."""
@@ -138,8 +145,8 @@ def _values(name: str, extending: tuple[str, ...] = ()) -> dict[str, Any]:
     if parent.endswith(".toml") and isinstance(place, Path):
         parent = str(place.parent / parent)
     below = _values(parent, (*extending, name))
-    below.pop("name", None)
-    return overlaid(below, values)
+    inherited = {key: value for key, value in below.items() if key not in ("name", "description")}
+    return overlaid(inherited, values)
 
 
 def _place(name: str) -> Traversable:
@@ -160,5 +167,5 @@ def _read(place: Traversable, name: str) -> dict[str, Any]:
         raise UserError(f"{name} is not TOML: {error}.") from None
 
 
-def _said(request: Request) -> dict[str, Any]:
+def _said(request: Compute) -> dict[str, Any]:
     return request.model_dump(exclude_unset=True)
