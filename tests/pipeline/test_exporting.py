@@ -8,11 +8,11 @@ import pytest
 import yaml
 from kfp import compiler, components, dsl
 from selfloop.errors import UserError
-from selfloop.exporting import export_components
+from selfloop.pipeline.exporting import export_components
 from selfloop.stage import Stage
 from selfloop.stages import stages
 
-EXPORTED = Path(__file__).parents[1] / "components" / "exported"
+EXPORTED = Path(__file__).parents[2] / "components" / "exported"
 EACH = pytest.mark.parametrize("stage", stages().values(), ids=lambda stage: stage.name)
 
 

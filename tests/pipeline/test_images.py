@@ -15,12 +15,12 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop import image_references
-from selfloop.image_references import credentials, parted, references, resolved
+from selfloop.pipeline import images
+from selfloop.pipeline.images import credentials, parted, references, resolved
 from selfloop.profiles import find_profile
 
-from . import registry
-from .registry import HOST, HTPASSWD, PASSWORD, USER, Registry, answering, basic, debian_registry
+from .. import registry
+from ..registry import HOST, HTPASSWD, PASSWORD, USER, Registry, answering, basic, debian_registry
 
 PARTS = st.from_regex(r"[a-z0-9]{1,5}(-[a-z0-9]{1,3})?", fullmatch=True)
 REAL = pytest.mark.debian("docker-registry")
@@ -238,7 +238,7 @@ def test_all_kinds_of_manifests_are_accepted() -> None:
 def test_a_registry_that_never_answers_is_asked_once(
     monkeypatch: pytest.MonkeyPatch, warned: Callable[[], list[str]]
 ) -> None:
-    monkeypatch.setattr(image_references, "SECONDS", 0.2)
+    monkeypatch.setattr(images, "SECONDS", 0.2)
     let_go = threading.Event()
 
     def hang(*_: Any) -> registry.Answer:
