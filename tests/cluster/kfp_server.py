@@ -37,6 +37,10 @@ class Fault(NamedTuple):
     drops: str = ""
     """'before' or 'after' the request takes effect."""
     hangs: bool = False
+    page: bool = False
+    """Whether it answers with a page for people."""
+    takes_effect: bool = False
+    """Whether it refuses only after it has done what was asked."""
 
 
 class Asked(NamedTuple):
@@ -59,7 +63,7 @@ class Kfp:
         self.api = Api(DOCUMENT)
         self.multi_user, self.namespaces = True, {"selfloop"}
         self.token, self.cookie, self.dex = "", "", False
-        self.page = 100
+        self.page, self.prefix = 100, ""
         self.pipelines: dict[str, dict[str, Any]] = {}
         self.versions: dict[str, dict[str, Any]] = {}
         self.experiments: dict[str, dict[str, Any]] = {}
@@ -263,7 +267,9 @@ class Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         url = urlsplit(self.path)
         kind, body = self._body()
-        operation = self.kfp.api.operation(self.command, unquote(url.path))
+        path = unquote(url.path)
+        is_here = path.startswith(self.kfp.prefix)
+        operation = self.kfp.api.operation(self.command, path.removeprefix(self.kfp.prefix)) if is_here else None
         if operation is None:
             self._send(404, {"code": 5, "message": "Not Found"})
             return
@@ -271,14 +277,14 @@ class Handler(BaseHTTPRequestHandler):
             return
         query = parse_qs(url.query, keep_blank_values=True)
         asked = {name: values[0] for name, values in query.items()}
-        self.kfp.asked.append(Asked(operation.id, asked, dict(self.headers), body))
+        self.kfp.asked.append(Asked(operation.id, asked, {k.lower(): v for k, v in self.headers.items()}, body))
         mistakes = self.kfp.api.query_mistakes(operation, query) + self.kfp.api.body_mistakes(operation, kind, body)
         if mistakes:
             self.kfp.mistakes += [f"{operation.id}: {mistake}" for mistake in mistakes]
             self._send(400, {"code": 3, "message": "; ".join(mistakes)})
             return
         fault = self._fault(operation.id)
-        if fault is not None and fault.drops != "after":
+        if fault is not None and fault.drops != "after" and not fault.takes_effect:
             self._fail(fault)
             return
         try:
@@ -327,7 +333,7 @@ class Handler(BaseHTTPRequestHandler):
         if fault.hangs or fault.drops:
             self.close_connection = True
             return
-        self._send(fault.status, {"code": 13, "message": fault.said}, fault.headers)
+        self._send(fault.status, LOGIN if fault.page else {"code": 13, "message": fault.said}, fault.headers)
 
     def _send(self, status: int, answer: Any, headers: Mapping[str, str] = {}) -> None:
         raw = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
+from rich.table import Table
 
 from selfloop.cli.app import StoppedError, app, console
 from selfloop.cli.run import (
@@ -25,7 +28,7 @@ from selfloop.cli.run import (
     engine_sets,
     resolved,
 )
-from selfloop.errors import UserError
+from selfloop.errors import HaltedError, UserError
 from selfloop.recipe import Settings, find_recipe
 
 if TYPE_CHECKING:
@@ -85,10 +88,114 @@ def submit(
         version = uploads.uploaded(connection, package)
         experiment_id = uploads.experiment(connection, experiment or settings.model)
         run_id = runs.submit(connection, package, version, experiment_id, values)
-    console.print(f"Run {run_id} of {package.recipe}, version {package.version}", markup=False, soft_wrap=True)
-    console.print(connection.run_url(run_id), markup=False, soft_wrap=True)
+    _say(f"Run {run_id} of {package.recipe}, version {package.version}")
+    _say(connection.run_url(run_id))
     if watch:
         watched(connection, run_id)
+
+
+@app.command()
+def schedule(
+    recipe: RecipeName,
+    cron: Annotated[str | None, typer.Option("--cron", help="When, as five fields in UTC: '0 2 * * *'.")] = None,
+    every: Annotated[str | None, typer.Option("--every", help="How often: 30m, 6h, 1d.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the schedule; default: the experiment's.")] = None,
+    config: ConfigFile = None,
+    sets: Sets = [],  # noqa: B006
+    seed: Seed = None,
+    rounds: Rounds = None,
+    environment: EnvironmentName = None,
+    policy: PolicyName = None,
+    engine: EngineChoice = None,
+    control: Control = False,
+    fused: Fused = False,
+    image_prefix: ImagePrefix = "selfloop",
+    experiment: Experiment = None,
+    kfp: Kfp = None,
+    namespace: Namespace = "selfloop",
+    ca_file: CaFile = None,
+) -> None:
+    """Let a recipe run again and again on a cluster, each time from the loop's champion with its state."""
+    connection = connected(kfp, namespace, ca_file)
+    given = {"rounds": rounds, "environment": environment, "policy": policy}
+    from selfloop.cluster import runs, schedules, uploads
+
+    when = schedules.trigger(cron, every)
+    with compiled(recipe, config, sets, given, engine, control, fused, image_prefix) as (package, settings):
+        values = runs.parameters(package, seed, schedules.CHAMPION)
+        version = uploads.uploaded(connection, package)
+        experiment_id = uploads.experiment(connection, experiment or settings.model)
+        name = name or experiment or settings.model
+        schedules.schedule(connection, name, version, experiment_id, when, values)
+    _say(f"Schedule '{name}' of {package.recipe}, version {package.version}; see 'selfloop schedules'.")
+
+
+@app.command("schedules")
+def schedules_(kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
+    """List what runs again and again on a cluster; times are UTC."""
+    connection = connected(kfp, namespace, ca_file)
+    from selfloop.cluster import schedules
+
+    found = schedules.schedules(connection)
+    if not found:
+        _say(f"Nothing is scheduled in namespace '{namespace}'.")
+        return
+    table = Table("name", "recipe", "when", "next run", "last run", "", box=None, pad_edge=False)
+    for one in found:
+        upcoming = _moment(one.next) if one.is_on else "paused"
+        table.add_row(one.name, one.recipe, one.when, upcoming, _moment(one.last), one.last_state.lower())
+    console.print(table)
+
+
+@app.command()
+def unschedule(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A schedule's name, or its id.")],
+    pause: Annotated[bool, typer.Option("--pause", help="Do not end it: let no more runs begin for now.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Let runs begin again.")] = False,
+    kfp: Kfp = None,
+    namespace: Namespace = "selfloop",
+    ca_file: CaFile = None,
+) -> None:
+    """End, pause or resume a schedule. Runs that were begun go on."""
+    if pause and resume:
+        raise UserError("Give --pause or --resume, not both.")
+    connection = connected(kfp, namespace, ca_file)
+    from selfloop.cluster import schedules
+
+    if pause:
+        schedules.pause(connection, name)
+    elif resume:
+        schedules.resume(connection, name)
+    else:
+        schedules.unschedule(connection, name)
+    _say(f"Schedule '{name}' {'is paused' if pause else 'goes on' if resume else 'is ended; its runs stay'}.")
+
+
+@app.command()
+def logs(
+    run: RunId,
+    stage: Annotated[
+        str | None,
+        typer.Argument(metavar="[STAGE]", help="'generate', or '2/generate' for a round; default: failed, or last."),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the stage ends.")] = False,
+    kfp: Kfp = None,
+    namespace: Namespace = "selfloop",
+    ca_file: CaFile = None,
+) -> None:
+    """Print what a stage of a run printed in its pod. Read from Kubernetes, with your kubeconfig."""
+    connection = connected(kfp, namespace, ca_file)
+    from selfloop.cluster import pods, runs
+
+    tasks = runs.plan_of(connection, run)
+    api = pods.kubernetes()
+    pod = pods.choose(pods.pods_of(api, run, pods.namespaces(connection), tasks), run, stage)
+    try:
+        for piece in pods.log(api, pod, follow):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise StoppedError(f"Stopped reading; run {run} goes on.") from None
 
 
 @app.command("watch")
@@ -104,7 +211,7 @@ def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_fi
     from selfloop.cluster import runs
 
     runs.cancel(connection, run)
-    console.print(f"Run {run} is being cancelled.", markup=False, soft_wrap=True)
+    _say(f"Run {run} is being cancelled.")
 
 
 def connected(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
@@ -143,14 +250,15 @@ def compiled(
 
 def watched(connection: Connection, run_id: str) -> None:
     """Show a run until it has ended, and end as it did: see ``EXITS`` for a guard's halt and a person's stop."""
-    from selfloop.cluster import runs, table
+    from selfloop.cluster import runs
+    from selfloop.cluster.table import table_of
 
     lines = Lines()
     live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
 
     def show(progress: Progress) -> None:
         if console.is_terminal:
-            live.update(table.table_of(progress, console, most=max(console.height - 7, 1)), refresh=True)
+            live.update(table_of(progress, console, most=max(console.height - 7, 1)), refresh=True)
         else:
             lines.show(progress)
 
@@ -162,7 +270,7 @@ def watched(connection: Connection, run_id: str) -> None:
             f"Stopped watching; run {run_id} goes on. See it again with 'selfloop watch {run_id}', end it with "
             f"'selfloop cancel {run_id}'."
         ) from None
-    console.print(table.table_of(last, console))
+    console.print(table_of(last, console))
     conclude(connection, last)
 
 
@@ -181,14 +289,15 @@ class Lines:
         for step in progress.steps:
             if step.state in ENDED and step.state != "SKIPPED" and step.key not in self._told:
                 self._told.add(step.key)
-                console.print(step_line(step), markup=False, soft_wrap=True)
+                _say(step_line(step))
         if progress.trouble and progress.trouble != self._trouble:
-            console.print(progress.trouble, markup=False, soft_wrap=True)
+            _say(progress.trouble)
         self._trouble = progress.trouble
 
 
 def conclude(connection: Connection, last: Progress) -> None:
     """End as a run ended. Raises ``HaltedError`` where a guard halted the loop, ``UserError`` where it failed."""
+    from selfloop.cluster import pods
     from selfloop.cluster.table import name_of
 
     if last.state in ("SUCCEEDED", "SKIPPED"):
@@ -199,4 +308,17 @@ def conclude(connection: Connection, last: Progress) -> None:
     step = last.failed
     if step is None:
         raise UserError(f"Run {last.run_id} failed before a stage began: see {url}.")
-    raise UserError(f"Run {last.run_id} failed in {name_of(step)}: see {url}.")
+    reason = pods.why_halted(connection, last.run_id, {step.key: step.task})
+    if reason:
+        raise HaltedError(f"{reason} See {url}.")
+    where = f"{step.task.round}/{step.task.stage}"
+    raise UserError(f"Run {last.run_id} failed in {name_of(step)}: see 'selfloop logs {last.run_id} {where}' or {url}.")
+
+
+def _say(line: str) -> None:
+    """Print a line as it is, whole."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""

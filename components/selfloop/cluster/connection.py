@@ -140,9 +140,13 @@ class _Client(ApiClient):
     """KFP's client, which waits no longer than a person would, and takes nothing but an API's answer."""
 
     def request(self, method: str, url: str, **options: Any) -> Any:
-        answer = super().request(method, url, **(options | {"_request_timeout": TIMEOUTS_S}))
-        if "json" not in (answer.getheader("content-type") or "json"):
-            raise ApiException(status=302, reason="a page instead of an answer")
+        try:
+            answer = super().request(method, url, **(options | {"_request_timeout": TIMEOUTS_S}))
+            if "json" not in (answer.getheader("content-type") or "json"):
+                raise ApiException(status=302, reason="a page instead of an answer")
+        except ApiException as error:
+            error.body = error.body or b""  # the client decodes it, also where there is none
+            raise
         return answer
 
 
