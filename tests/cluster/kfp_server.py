@@ -5,6 +5,7 @@ What is asked wrongly is answered with 400 and noted in ``mistakes``, which the 
 
 import json
 import ssl
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -350,12 +351,19 @@ def _text(part: MIMEPart) -> str:
     return content.decode()
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # who hangs up is no fault of the server
+            super().handle_error(request, client_address)
+
+
 @contextmanager
 def serving(certificate: Any = None) -> Iterator[Kfp]:
     """The server on a port that the system gives; with a certificate of ``trustme`` it speaks TLS."""
     kfp = Kfp()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"kfp": kfp}))
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), type("Bound", (Handler,), {"kfp": kfp}))
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         certificate.configure_cert(context)

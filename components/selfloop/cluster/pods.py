@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ def kubernetes() -> CoreV1Api:
     configuration = Configuration()
     configuration.retries = 2
     try:
-        config.load_kube_config(client_configuration=configuration)
+        config.load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)
     except ConfigException:
         try:
             config.load_incluster_config(client_configuration=configuration)
