@@ -37,7 +37,8 @@ class Cluster:
 
     def add(self, run: str, task: str, log: str, phase: str = "Succeeded", namespace: str = "selfloop") -> None:
         """A pod as Argo makes it: its node says which task it is of."""
-        node = f"wf.root.condition-1.{task}.executor(0)"
+        graph = "root.condition-1" if task in ("work-4", "work-5") else "root"
+        node = f"wf.{graph}.{task}.executor(0)"
         began = f"2026-11-21T02:00:{len(self.pods):02}Z"
         self.pods[namespace, f"wf-system-container-impl-{len(self.pods)}"] = Kept(run, node, phase, log, began)
 

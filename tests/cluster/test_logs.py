@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from selfloop.cluster.pods import task_of
+from selfloop.cluster.uploads import Planned, Task
 
 from .conftest import Ended
 from .kfp_server import Kfp
@@ -84,6 +86,22 @@ def test_without_a_kubeconfig_logs_says_what_to_set(command: Command, begun: str
     done = command("logs", begun)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert "There is no kubeconfig, and logs come from Kubernetes: set KUBECONFIG" in done.err
+
+
+@pytest.mark.parametrize(
+    ("node", "round"),
+    [
+        ("wf.root.generate.executor", 1),
+        ("wf.root.condition.generate.executor(1)", 2),
+        ("wf.root.condition.condition.for-loop.iteration(0:0).generate.executor(0)", 3),
+        ("wf.root.generate-driver", None),
+        ("wf.root.condition.driver", None),
+        ("", None),
+    ],
+)
+def test_a_pod_is_of_the_round_whose_graph_it_is_in(node: str, round: int | None) -> None:
+    loop = [Planned(Task(n, "generate"), (*["condition"] * (n - 1), "generate")) for n in (1, 2, 3)]
+    assert task_of(node, loop) == (Task(round, "generate") if round else None)
 
 
 @pytest.mark.parametrize(

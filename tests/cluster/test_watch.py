@@ -1,20 +1,25 @@
 """Watching a run: what is shown of its rounds, and how the command ends."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from io import StringIO
+from pathlib import Path
 
 import pytest
+import yaml
+from kfp import compiler, dsl
+from kfp_server_api import V2beta1PipelineTaskDetail
 from rich.console import Console
-from selfloop.cluster import runs
+from selfloop.cluster import runs, uploads
 from selfloop.cluster.connection import Connection, RefusedError
 from selfloop.cluster.runs import Progress, Step
 from selfloop.cluster.table import table_of
-from selfloop.cluster.uploads import Task
+from selfloop.cluster.uploads import Planned, Task
 
-from .conftest import Ended
+from .conftest import Ended, work
 from .kfp_server import Fault, Kfp
 
 Command = Callable[..., Ended]
@@ -101,7 +106,7 @@ def test_a_server_that_stays_away_is_not_waited_for_for_ever(
 
 
 def test_a_run_that_vanishes_while_it_is_watched_is_said_to_have(command: Command, kfp: Kfp, begun: str) -> None:
-    kfp.looks = [_nothing, _nothing, lambda run_id: kfp.runs.pop(run_id) and None]
+    kfp.looks = [_nothing, _nothing, kfp.runs.__delitem__]
     done = command("watch", begun)
     assert (done.code, done.err.count("\n")) == (1, 1)
     assert f"Run {begun} vanished while it was watched" in done.err
@@ -127,24 +132,74 @@ def test_a_stage_is_what_its_task_and_its_driver_tell(connected: Connection, kfp
     assert [step.seconds(NOW) for step in steps] == [12, 3600, None, 12, None]
 
 
-def test_a_stage_of_several_pods_is_as_far_as_the_last_of_them(connected: Connection, kfp: Kfp, begun: str) -> None:
-    tasks = runs.plan_of(connected, begun)
-    kfp.move(begun, "work-2", "SUCCEEDED", BEGAN, ENDED)
-    kfp.runs[begun]["run_details"]["task_details"] *= 2
-    one, other = (dict(detail) for detail in kfp.runs[begun]["run_details"]["task_details"])
-    other |= {"state": "RUNNING", "start_time": "2026-11-21T02:30:00Z", "end_time": "0001-01-01T00:00:00Z"}
-    kfp.runs[begun]["run_details"]["task_details"] = [one, other]
-    step = runs.look(connected, begun, tasks).steps[1]
-    assert (step.state, step.seconds(NOW)) == ("RUNNING", 3600)
+def _detail(name: str, began: int, state: str = "SUCCEEDED") -> V2beta1PipelineTaskDetail:
+    """What KFP tells of a task that began so many minutes after two, and took one."""
+    start = datetime(2026, 11, 21, 2, began, tzinfo=UTC)
+    end = start + timedelta(minutes=1) if state == "SUCCEEDED" else datetime(1, 1, 1, tzinfo=UTC)
+    return V2beta1PipelineTaskDetail(display_name=name, state=state, start_time=start, end_time=end)
+
+
+def test_of_tasks_with_one_name_those_that_began_first_are_of_the_first_round() -> None:
+    loop = [
+        Planned(Task(n, stage), (*["condition"] * (n - 1), stage)) for n in (1, 2, 3) for stage in ("draw", "train")
+    ]
+    details = [
+        _detail("draw", 8, "RUNNING"), _detail("draw", 1), _detail("train", 5), _detail("draw", 4), _detail("train", 2)
+    ]  # fmt: skip
+    details += [_detail("train-driver", minute) for minute in (4, 1)]
+    told = [(step.task, step.state, step.began and step.began.minute) for step in runs.steps(loop, details)]
+    assert told == [
+        (Task(1, "draw"), "SUCCEEDED", 1),
+        (Task(1, "train"), "SUCCEEDED", 2),
+        (Task(2, "draw"), "SUCCEEDED", 4),
+        (Task(2, "train"), "SUCCEEDED", 5),
+        (Task(3, "draw"), "RUNNING", 8),
+        (Task(3, "train"), "", None),
+    ]
+
+
+def test_a_stage_of_several_pods_is_as_far_as_the_last_of_them() -> None:
+    loop = [Planned(Task(n, "generate"), (*["condition"] * (n - 1), "for-loop", "generate"), 3) for n in (1, 2)]
+    details = [_detail("generate", minute) for minute in (1, 2, 3)]
+    first, second = runs.steps(loop, [*details, _detail("generate", 9, "RUNNING"), _detail("generate", 8)])
+    assert (first.state, first.seconds(NOW)) == ("SUCCEEDED", 180)
+    assert (second.state, second.seconds(NOW)) == ("RUNNING", 52 * 60)
+
+
+def test_where_kfp_tells_of_tasks_by_what_its_ui_shows_that_is_believed() -> None:
+    loop = [Planned(Task(n, "generate"), (*["condition"] * (n - 1), "generate")) for n in (1, 2)]
+    first, second = runs.steps(loop, [_detail("round 2 · generate", 1)])
+    assert (first.state, second.state) == ("", "SUCCEEDED")
+
+
+@dsl.pipeline(name="sharded")  # type: ignore[untyped-decorator]
+def sharded_pipeline() -> None:
+    with dsl.ParallelFor(items=[0, 1, 2]):
+        first = work(seed=0, origin="").set_display_name("round 1 · generate")
+    with dsl.If(work(seed=0, origin="").after(first).output == True, name="round-2"):  # noqa: E712
+        work(seed=0, origin="").set_display_name("round 2 · generate")
+
+
+def test_the_plan_knows_over_how_many_pods_a_stage_is_spread(tmp_path: Path) -> None:
+    compiler.Compiler().compile(sharded_pipeline, str(tmp_path / "sharded.yaml"))
+    spec = next(yaml.safe_load_all((tmp_path / "sharded.yaml").read_text()))
+    found = list(uploads.planned(spec["root"]["dag"], spec["components"]))
+    # KFP numbers graphs as it likes
+    told = [(each.task, [re.sub(r"-\d+$", "", name) for name in each.path], each.pods) for each in found]
+    assert told[:1] + told[-1:] == [
+        (Task(1, "generate"), ["for-loop", "work"], 3),
+        (Task(2, "generate"), ["condition", "work"], 1),
+    ]
 
 
 def _progress(rounds: int, at: int, state: str = "RUNNING") -> Progress:
     """A run of some rounds, of whose stages the first ``at`` have ended and the next is in a state."""
     began = NOW - timedelta(seconds=400)
     names = [Task(0, "draw"), *(Task(n, stage) for n in range(1, rounds + 1) for stage in STAGES)]
-    done = [Step(task, str(task), "SUCCEEDED", began, began + timedelta(seconds=41)) for task in names[:at]]
-    now = Step(names[at], str(names[at]), state, NOW - timedelta(seconds=75))
-    left = [Step(task, str(task)) for task in names[at + 1 :]]
+    tasks = [Planned(task, (str(task),)) for task in names]
+    done = [Step(task, "SUCCEEDED", began, began + timedelta(seconds=41)) for task in tasks[:at]]
+    now = Step(tasks[at], state, NOW - timedelta(seconds=75))
+    left = [Step(task) for task in tasks[at + 1 :]]
     return Progress("id", "sec 2026-11-21 02:00:00", "RUNNING", began, None, (*done, now, *left))
 
 

@@ -53,7 +53,7 @@ Experiment = Annotated[
 ]
 From = Annotated[
     str | None,
-    typer.Option("--from", help="Go on from 'champion', the loop's own if it has one, or from NAME/VERSION."),
+    typer.Option("--from", help="Go on from 'champion' (the loop's own, if it has one), NAME@champion, NAME/VERSION."),
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as 'submit' printed it.")]
 
@@ -278,7 +278,7 @@ class Lines:
     """Tells a run as a log does: a line for each stage that has ended, and for each trouble."""
 
     def __init__(self) -> None:
-        self._told: set[str] = set()
+        self._told: set[tuple[int, str]] = set()
         self._trouble = ""
 
     def show(self, progress: Progress) -> None:
@@ -287,8 +287,8 @@ class Lines:
         from selfloop.cluster.table import step_line
 
         for step in progress.steps:
-            if step.state in ENDED and step.state != "SKIPPED" and step.key not in self._told:
-                self._told.add(step.key)
+            if step.state in ENDED and step.state != "SKIPPED" and step.task not in self._told:
+                self._told.add(step.task)
                 _say(step_line(step))
         if progress.trouble and progress.trouble != self._trouble:
             _say(progress.trouble)
@@ -308,7 +308,7 @@ def conclude(connection: Connection, last: Progress) -> None:
     step = last.failed
     if step is None:
         raise UserError(f"Run {last.run_id} failed before a stage began: see {url}.")
-    reason = pods.why_halted(connection, last.run_id, {step.key: step.task})
+    reason = pods.why_halted(connection, last.run_id, step.task, [each.planned for each in last.steps])
     if reason:
         raise HaltedError(f"{reason} See {url}.")
     where = f"{step.task.round}/{step.task.stage}"

@@ -9,7 +9,7 @@ import codecs
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
@@ -20,7 +20,7 @@ from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
 from selfloop.cluster.connection import Connection
-from selfloop.cluster.uploads import Task
+from selfloop.cluster.uploads import Planned, Task
 from selfloop.errors import UserError
 
 RUN_LABEL = "pipeline/runid"
@@ -67,7 +67,7 @@ def kubernetes() -> CoreV1Api:
     return CoreV1Api(ApiClient(configuration))
 
 
-def pods_of(api: CoreV1Api, run_id: str, places: tuple[str, ...], tasks: Mapping[str, Task]) -> list[Pod]:
+def pods_of(api: CoreV1Api, run_id: str, places: tuple[str, ...], tasks: Sequence[Planned]) -> list[Pod]:
     """The pods that work, or worked, at the stages of a run, the first first."""
     found: list[Pod] = []
     for namespace in places:
@@ -80,10 +80,10 @@ def pods_of(api: CoreV1Api, run_id: str, places: tuple[str, ...], tasks: Mapping
             namespace,
         )
         for pod in listed.items:
-            key = _key(pod.metadata.annotations or {}, tasks)
-            if key is not None:
-                about = pod.metadata
-                found.append(Pod(about.name, namespace, tasks[key], pod.status.phase, about.creation_timestamp))
+            about = pod.metadata
+            task = task_of((about.annotations or {}).get(NODE, ""), tasks)
+            if task is not None:
+                found.append(Pod(about.name, namespace, task, pod.status.phase, about.creation_timestamp))
         if found:
             break
     return sorted(found, key=lambda pod: pod.began)
@@ -120,21 +120,28 @@ def log(api: CoreV1Api, pod: Pod, follow: bool = False, lines: int | None = None
         raise UserError(f"The connection to pod {pod.name} broke: ask for its log again.") from None
 
 
-def why_halted(connection: Connection, run_id: str, failed: Mapping[str, Task]) -> str:
+def why_halted(connection: Connection, run_id: str, failed: Task, tasks: Sequence[Planned]) -> str:
     """What a guard said that halted the loop, where the log of the stage that failed can be read and says so."""
     try:
         api = kubernetes()
-        pods = pods_of(api, run_id, namespaces(connection), failed)
+        pods = [pod for pod in pods_of(api, run_id, namespaces(connection), tasks) if pod.task == failed]
         told = HALTED.findall("".join(log(api, pods[-1], lines=100))) if pods else []
     except UserError:
         return ""
     return str(told[-1]).strip() if told else ""
 
 
-def _key(annotations: Mapping[str, str], tasks: Mapping[str, Task]) -> str | None:
+def task_of(node: str, tasks: Sequence[Planned]) -> Task | None:
     """The task that a pod is of, by its node: ``workflow.root.condition-2.generate-rollouts.executor(0)``."""
-    parts = re.sub(r"\(\d+(:[^)]*)?\)", "", annotations.get(NODE, "")).split(".")
-    return next((part for part in reversed(parts) if part in tasks), None)
+    parts = re.sub(r"\([^)]*\)", "", node).split(".")
+    places = [each for each in tasks if _passes(each.path, parts)]
+    return max(places, key=lambda each: len(each.path)).task if places else None
+
+
+def _passes(path: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether all of the path is among the parts, in its order."""
+    rest = iter(parts)
+    return all(name in rest for name in path)
 
 
 def _asked(ask: Callable[[], T], namespace: str) -> T:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from kfp_server_api import (
 )
 
 from selfloop.cluster.connection import PASSING, Connection, RefusedError
-from selfloop.cluster.uploads import Package, Task, named, plan
+from selfloop.cluster.uploads import Package, Planned, Task, named, plan
 from selfloop.errors import UserError
 
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
@@ -34,11 +34,15 @@ PATIENCE = 40
 class Step:
     """A stage of a run: its state as KFP names it, empty where it has not begun, and its time."""
 
-    task: Task
-    key: str
+    planned: Planned
     state: str = ""
     began: datetime | None = None
     ended: datetime | None = None
+
+    @property
+    def task(self) -> Task:
+        """Its round and its stage."""
+        return self.planned.task
 
     def seconds(self, now: datetime) -> float | None:
         """How long it has been at work."""
@@ -138,7 +142,7 @@ def cancel(connection: Connection, run_id: str) -> None:
     connection.call(RunServiceApi(connection.client).run_service_terminate_run, run_id)
 
 
-def look(connection: Connection, run_id: str, tasks: Mapping[str, Task]) -> Progress:
+def look(connection: Connection, run_id: str, tasks: Sequence[Planned]) -> Progress:
     """How far a run is now."""
     run = find_run(connection, run_id)
     details = (run.run_details.task_details if run.run_details else None) or []
@@ -152,38 +156,57 @@ def look(connection: Connection, run_id: str, tasks: Mapping[str, Task]) -> Prog
     )
 
 
-def plan_of(connection: Connection, run_id: str) -> dict[str, Task]:
+def plan_of(connection: Connection, run_id: str) -> list[Planned]:
     """The tasks of a run's pipeline."""
     reference = find_run(connection, run_id).pipeline_version_reference
-    return plan(connection, reference) if reference else {}
+    return plan(connection, reference) if reference else []
 
 
-def steps(tasks: Mapping[str, Task], details: Iterable[Any]) -> list[Step]:
-    """A step for each task, with what KFP tells of it under the task's name or under that of its driver.
+def steps(tasks: Sequence[Planned], details: Iterable[Any]) -> list[Step]:
+    """A step for each task, with what KFP tells of it, or of its driver as long as that is all there is.
 
-    KFP names what it tells of by the key of the task in the pipeline, not by the name that its UI shows.
+    KFP tells of tasks by their names in the pipeline, which are equal in every round, and does not tell of which round
+    they are. Rounds come one after another: what began first is of the first.
     """
-    told: dict[str, list[Any]] = {}
-    for detail in details:
-        told.setdefault(detail.display_name or "", []).append(detail)
-    made = {}
-    for key, task in tasks.items():
-        step = _step(task, key, told.get(key, []))
-        if step.state in ("", "PENDING"):
-            driver = _step(task, key, told.get(f"{key}-driver", []))
-            begins = driver.state in ("PENDING", "RUNNING", "SUCCEEDED")
-            step = replace(driver, state="PENDING" if begins else driver.state)
-        made[key] = step
-    return list(made.values())
+    told = Told(tasks, details)
+    return [_with_driver(_step(each, told.of(each)), told.of(each, "-driver")) for each in tasks]
 
 
-def _step(task: Task, key: str, details: list[Any]) -> Step:
+class Told:
+    """What KFP tells of tasks, given out to those that bear the same name in turn."""
+
+    def __init__(self, tasks: Sequence[Planned], details: Iterable[Any]) -> None:
+        self._last = {each.key: each for each in tasks}
+        self._left: dict[str, list[Any]] = {}
+        for detail in sorted(details, key=lambda detail: str(_moment(detail.start_time) or "never")):
+            self._left.setdefault(detail.display_name or "", []).append(detail)
+
+    def of(self, planned: Planned, suffix: str = "") -> list[Any]:
+        """What is of this task: as much as it has pods; what is left is of the last."""
+        labelled = self._left.get(f"round {planned.task.round} · {planned.task.stage}{suffix}")
+        if labelled:  # by the name that the UI shows, which is of one round
+            return labelled
+        left = self._left.get(planned.key + suffix, [])
+        count = len(left) if self._last[planned.key] is planned else planned.pods
+        taken, left[:count] = left[:count], []
+        return taken
+
+
+def _step(planned: Planned, details: list[Any]) -> Step:
     states = {detail.state for detail in details}
     state = next((state for state in URGENT if state in states), "")
     began = [moment for detail in details if (moment := _moment(detail.start_time))]
     ended = [moment for detail in details if (moment := _moment(detail.end_time))]
     is_over = state in ENDED and bool(ended)
-    return Step(task, key, state, min(began, default=None), max(ended) if is_over else None)
+    return Step(planned, state, min(began, default=None), max(ended) if is_over else None)
+
+
+def _with_driver(step: Step, details: list[Any]) -> Step:
+    """The step, or, where only its driver has begun, what that tells."""
+    if step.state not in ("", "PENDING"):
+        return step
+    driver = _step(step.planned, details)
+    return replace(driver, state="PENDING") if driver.state in ("RUNNING", "SUCCEEDED") else driver
 
 
 def _moment(told: datetime | None) -> datetime | None:

@@ -60,6 +60,22 @@ class Task(NamedTuple):
     stage: str
 
 
+class Planned(NamedTuple):
+    """A task in its place: the names that KFP gives it and the graphs around it, and how many pods share its work.
+
+    The names are those of the pipeline's specification, and equal in every round; only the place is not.
+    """
+
+    task: Task
+    path: tuple[str, ...]
+    pods: int = 1
+
+    @property
+    def key(self) -> str:
+        """Its own name."""
+        return self.path[-1]
+
+
 def named(operation: str, key: str, value: str) -> str:
     """A filter for one value, as the API takes it."""
     return json.dumps({"predicates": [{"operation": operation, "key": key, "stringValue": value}]})
@@ -143,8 +159,8 @@ def experiment(connection: Connection, name: str) -> str:
     return str(found.experiment_id)
 
 
-def plan(connection: Connection, reference: V2beta1PipelineVersionReference) -> dict[str, Task]:
-    """The tasks of a version by the names that KFP gives them, in the order of their work."""
+def plan(connection: Connection, reference: V2beta1PipelineVersionReference) -> list[Planned]:
+    """The tasks of a version in the order of their work."""
     version = connection.call(
         PipelineServiceApi(connection.client).pipeline_service_get_pipeline_version,
         reference.pipeline_id,
@@ -152,17 +168,27 @@ def plan(connection: Connection, reference: V2beta1PipelineVersionReference) -> 
     )
     spec = version.pipeline_spec or {}
     spec = spec.get("pipeline_spec", spec)
-    return dict(_tasks(spec["root"]["dag"], spec["components"])) if "root" in spec else {}
+    return list(planned(spec["root"]["dag"], spec.get("components", {}))) if "root" in spec else []
 
 
-def _tasks(dag: Mapping[str, Any], components: Mapping[str, Any]) -> Iterator[tuple[str, Task]]:
+def planned(
+    dag: Mapping[str, Any], components: Mapping[str, Any], around: tuple[str, ...] = (), pods: int = 1
+) -> Iterator[Planned]:
+    """The tasks of a graph, and of the graphs in it, in the order of their work."""
     tasks = dag["tasks"]
     order = TopologicalSorter({name: task.get("dependentTasks", []) for name, task in tasks.items()})
     for name in order.static_order():
-        below = components[tasks[name]["componentRef"]["name"]].get("dag")
+        task, path = tasks[name], (*around, name)
+        below = components[task["componentRef"]["name"]].get("dag")
         if below:
-            yield from _tasks(below, components)
+            yield from planned(below, components, path, pods * _shards(task))
         else:
-            label = tasks[name].get("taskInfo", {}).get("name", name)
+            label = task.get("taskInfo", {}).get("name", name)
             found = LABEL.fullmatch(label)
-            yield name, Task(int(found[1]), found[2]) if found else Task(-1, label)
+            yield Planned(Task(int(found[1]), found[2]) if found else Task(-1, label), path, pods)
+
+
+def _shards(task: Mapping[str, Any]) -> int:
+    """Over how many items a graph is repeated side by side."""
+    items = task.get("parameterIterator", {}).get("items", {}).get("raw")
+    return len(json.loads(items)) if items else 1
