@@ -1,0 +1,324 @@
+"""Running loops on a cluster: submit, watch, schedule, read, cancel."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.table import Table
+
+from selfloop.cli.app import StoppedError, app, console
+from selfloop.cli.run import (
+    ConfigFile,
+    Control,
+    EngineChoice,
+    EnvironmentName,
+    PolicyName,
+    RecipeName,
+    Rounds,
+    Seed,
+    Sets,
+    engine_sets,
+    resolved,
+)
+from selfloop.errors import HaltedError, UserError
+from selfloop.recipe import Settings, find_recipe
+
+if TYPE_CHECKING:
+    from selfloop.cluster.connection import Connection
+    from selfloop.cluster.runs import Progress
+    from selfloop.cluster.uploads import Package
+
+Kfp = Annotated[
+    str | None,
+    typer.Option("--kfp", envvar="SELFLOOP_KFP_ENDPOINT", help="Address of Kubeflow Pipelines, as in a browser."),
+]
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", envvar="SELFLOOP_NAMESPACE", help="Namespace where the loops run.")
+]
+CaFile = Annotated[
+    Path | None, typer.Option("--ca-file", help="Certificates to trust; default: SSL_CERT_FILE, or the public ones.")
+]
+Fused = Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")]
+ImagePrefix = Annotated[str, typer.Option(help="Registry and folder of the images.")]
+Experiment = Annotated[
+    str | None, typer.Option("--experiment", help="Experiment in KFP; default: the loop's name in MLflow's registry.")
+]
+From = Annotated[
+    str | None,
+    typer.Option("--from", help="Go on from 'champion' (the loop's own, if it has one), NAME@champion, NAME/VERSION."),
+]
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as 'submit' printed it.")]
+
+
+@app.command()
+def submit(
+    recipe: RecipeName,
+    config: ConfigFile = None,
+    sets: Sets = [],  # noqa: B006 (typer copies it)
+    seed: Seed = None,
+    rounds: Rounds = None,
+    environment: EnvironmentName = None,
+    policy: PolicyName = None,
+    engine: EngineChoice = None,
+    control: Control = False,
+    fused: Fused = False,
+    image_prefix: ImagePrefix = "selfloop",
+    origin: From = None,
+    experiment: Experiment = None,
+    kfp: Kfp = None,
+    namespace: Namespace = "selfloop",
+    ca_file: CaFile = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show how far it is; end as the run ends.")] = False,
+) -> None:
+    """Begin a run of a recipe on a cluster, and print where it can be seen."""
+    connection = connected(kfp, namespace, ca_file)
+    given = {"rounds": rounds, "environment": environment, "policy": policy}
+    with compiled(recipe, config, sets, given, engine, control, fused, image_prefix) as (package, settings):
+        from selfloop.cluster import runs, uploads
+
+        values = runs.parameters(package, seed, origin)
+        version = uploads.uploaded(connection, package)
+        experiment_id = uploads.experiment(connection, experiment or settings.model)
+        run_id = runs.submit(connection, package, version, experiment_id, values)
+    _say(f"Run {run_id} of {package.recipe}, version {package.version}")
+    _say(connection.run_url(run_id))
+    if watch:
+        watched(connection, run_id)
+
+
+@app.command()
+def schedule(
+    recipe: RecipeName,
+    cron: Annotated[str | None, typer.Option("--cron", help="When, as five fields in UTC: '0 2 * * *'.")] = None,
+    every: Annotated[str | None, typer.Option("--every", help="How often: 30m, 6h, 1d.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the schedule; default: the experiment's.")] = None,
+    config: ConfigFile = None,
+    sets: Sets = [],  # noqa: B006
+    seed: Seed = None,
+    rounds: Rounds = None,
+    environment: EnvironmentName = None,
+    policy: PolicyName = None,
+    engine: EngineChoice = None,
+    control: Control = False,
+    fused: Fused = False,
+    image_prefix: ImagePrefix = "selfloop",
+    experiment: Experiment = None,
+    kfp: Kfp = None,
+    namespace: Namespace = "selfloop",
+    ca_file: CaFile = None,
+) -> None:
+    """Let a recipe run again and again on a cluster, each time from the loop's champion with its state."""
+    connection = connected(kfp, namespace, ca_file)
+    given = {"rounds": rounds, "environment": environment, "policy": policy}
+    from selfloop.cluster import runs, schedules, uploads
+
+    when = schedules.trigger(cron, every)
+    with compiled(recipe, config, sets, given, engine, control, fused, image_prefix) as (package, settings):
+        values = runs.parameters(package, seed, schedules.CHAMPION)
+        version = uploads.uploaded(connection, package)
+        experiment_id = uploads.experiment(connection, experiment or settings.model)
+        name = name or experiment or settings.model
+        schedules.schedule(connection, name, version, experiment_id, when, values)
+    _say(f"Schedule '{name}' of {package.recipe}, version {package.version}; see 'selfloop schedules'.")
+
+
+@app.command("schedules")
+def schedules_(kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
+    """List what runs again and again on a cluster; times are UTC."""
+    connection = connected(kfp, namespace, ca_file)
+    from selfloop.cluster import schedules
+
+    found = schedules.schedules(connection)
+    if not found:
+        _say(f"Nothing is scheduled in namespace '{namespace}'.")
+        return
+    table = Table("name", "recipe", "when", "next run", "last run", "", box=None, pad_edge=False)
+    for one in found:
+        upcoming = _moment(one.next) if one.is_on else "paused"
+        table.add_row(one.name, one.recipe, one.when, upcoming, _moment(one.last), one.last_state.lower())
+    console.print(table)
+
+
+@app.command()
+def unschedule(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A schedule's name, or its id.")],
+    pause: Annotated[bool, typer.Option("--pause", help="Do not end it: let no more runs begin for now.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Let runs begin again.")] = False,
+    kfp: Kfp = None,
+    namespace: Namespace = "selfloop",
+    ca_file: CaFile = None,
+) -> None:
+    """End, pause or resume a schedule. Runs that were begun go on."""
+    if pause and resume:
+        raise UserError("Give --pause or --resume, not both.")
+    connection = connected(kfp, namespace, ca_file)
+    from selfloop.cluster import schedules
+
+    if pause:
+        schedules.pause(connection, name)
+    elif resume:
+        schedules.resume(connection, name)
+    else:
+        schedules.unschedule(connection, name)
+    _say(f"Schedule '{name}' {'is paused' if pause else 'goes on' if resume else 'is ended; its runs stay'}.")
+
+
+@app.command()
+def logs(
+    run: RunId,
+    stage: Annotated[
+        str | None,
+        typer.Argument(metavar="[STAGE]", help="'generate', or '2/generate' for a round; default: failed, or last."),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the stage ends.")] = False,
+    kfp: Kfp = None,
+    namespace: Namespace = "selfloop",
+    ca_file: CaFile = None,
+) -> None:
+    """Print what a stage of a run printed in its pod. Read from Kubernetes, with your kubeconfig."""
+    connection = connected(kfp, namespace, ca_file)
+    from selfloop.cluster import pods, runs
+
+    tasks = runs.plan_of(connection, run)
+    api = pods.kubernetes()
+    pod = pods.choose(pods.pods_of(api, run, pods.namespaces(connection), tasks), run, stage)
+    try:
+        for piece in pods.log(api, pod, follow):
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise StoppedError(f"Stopped reading; run {run} goes on.") from None
+
+
+@app.command("watch")
+def watch_(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
+    """Show how far a run on a cluster is, and end as it ends."""
+    watched(connected(kfp, namespace, ca_file), run)
+
+
+@app.command()
+def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
+    """End a run on a cluster. What its finished stages made is kept."""
+    connection = connected(kfp, namespace, ca_file)
+    from selfloop.cluster import runs
+
+    runs.cancel(connection, run)
+    _say(f"Run {run} is being cancelled.")
+
+
+def connected(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
+    """The way to the API, which has answered."""
+    try:
+        from selfloop.cluster.connection import connect
+    except ModuleNotFoundError as error:
+        raise UserError(f"{error.name} is not installed: pip install 'selfloop[cluster]'.") from None
+    connection = connect(kfp, namespace, ca_file)
+    connection.check()
+    return connection
+
+
+@contextmanager
+def compiled(
+    name: str,
+    config: Path | None,
+    sets: list[str],
+    given: dict[str, Any],
+    engine: str | None,
+    control: bool,
+    fused: bool,
+    image_prefix: str,
+) -> Iterator[tuple[Package, Settings]]:
+    """A recipe's pipeline in a file that stays for the block, and the settings that it was made with."""
+    from selfloop.cluster.uploads import Package
+    from selfloop.pipeline import compile_pipeline
+
+    recipe = find_recipe(name)
+    settings = resolved(recipe, config, [*sets, *engine_sets(recipe, engine)], given, control)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place, f"{recipe.name}.yaml")
+        compile_pipeline(recipe, settings, file, fused, image_prefix)
+        yield Package(recipe.name, recipe.target, file), settings
+
+
+def watched(connection: Connection, run_id: str) -> None:
+    """Show a run until it has ended, and end as it did: see ``EXITS`` for a guard's halt and a person's stop."""
+    from selfloop.cluster import runs
+    from selfloop.cluster.table import table_of
+
+    lines = Lines()
+    live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+
+    def show(progress: Progress) -> None:
+        if console.is_terminal:
+            live.update(table_of(progress, console, most=max(console.height - 7, 1)), refresh=True)
+        else:
+            lines.show(progress)
+
+    try:
+        with live:
+            last = runs.watch(connection, run_id, show)
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"Stopped watching; run {run_id} goes on. See it again with 'selfloop watch {run_id}', end it with "
+            f"'selfloop cancel {run_id}'."
+        ) from None
+    console.print(table_of(last, console))
+    conclude(connection, last)
+
+
+class Lines:
+    """Tells a run as a log does: a line for each stage that has ended, and for each trouble."""
+
+    def __init__(self) -> None:
+        self._told: set[tuple[int, str]] = set()
+        self._trouble = ""
+
+    def show(self, progress: Progress) -> None:
+        """Print what has not been told."""
+        from selfloop.cluster.runs import ENDED
+        from selfloop.cluster.table import step_line
+
+        for step in progress.steps:
+            if step.state in ENDED and step.state != "SKIPPED" and step.task not in self._told:
+                self._told.add(step.task)
+                _say(step_line(step))
+        if progress.trouble and progress.trouble != self._trouble:
+            _say(progress.trouble)
+        self._trouble = progress.trouble
+
+
+def conclude(connection: Connection, last: Progress) -> None:
+    """End as a run ended. Raises ``HaltedError`` where a guard halted the loop, ``UserError`` where it failed."""
+    from selfloop.cluster import pods
+    from selfloop.cluster.table import name_of
+
+    if last.state in ("SUCCEEDED", "SKIPPED"):
+        return
+    url = connection.run_url(last.run_id)
+    if last.state == "CANCELED":
+        raise UserError(f"Run {last.run_id} was cancelled: what its finished stages made is kept, see {url}.")
+    step = last.failed
+    if step is None:
+        raise UserError(f"Run {last.run_id} failed before a stage began: see {url}.")
+    reason = pods.why_halted(connection, last.run_id, step.task, [each.planned for each in last.steps])
+    if reason:
+        raise HaltedError(f"{reason} See {url}.")
+    where = f"{step.task.round}/{step.task.stage}"
+    raise UserError(f"Run {last.run_id} failed in {name_of(step)}: see 'selfloop logs {last.run_id} {where}' or {url}.")
+
+
+def _say(line: str) -> None:
+    """Print a line as it is, whole."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""

@@ -1,0 +1,239 @@
+"""Runs in KFP: begun once, watched, ended."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from kfp_server_api import (
+    RunServiceApi,
+    V2beta1PipelineVersionReference,
+    V2beta1Run,
+    V2beta1RuntimeConfig,
+)
+
+from selfloop.cluster.connection import PASSING, Connection, RefusedError
+from selfloop.cluster.uploads import Package, Planned, Task, named, plan
+from selfloop.errors import UserError
+
+ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
+URGENT = ("FAILED", "RUNNING", "CANCELING", "PENDING", "PAUSED", "CANCELED", "SUCCEEDED", "SKIPPED")
+"""States, by what they tell of a stage that several pods share."""
+SERVICE_ACCOUNT = "selfloop"
+"""Stages run as this one of the namespace."""
+LOOK_S = 5.0
+PATIENCE = 40
+"""So many looks in vain until a watcher gives up; each has tried for half a minute."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of a run: its state as KFP names it, empty where it has not begun, and its time."""
+
+    planned: Planned
+    state: str = ""
+    began: datetime | None = None
+    ended: datetime | None = None
+
+    @property
+    def task(self) -> Task:
+        """Its round and its stage."""
+        return self.planned.task
+
+    def seconds(self, now: datetime) -> float | None:
+        """How long it has been at work."""
+        if self.began is None or self.state == "PENDING":
+            return None
+        return max(((self.ended or now) - self.began).total_seconds(), 0.0)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is."""
+
+    run_id: str
+    name: str
+    state: str
+    began: datetime | None
+    finished: datetime | None
+    steps: tuple[Step, ...]
+    trouble: str = ""
+    """Why this may be old."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.state in ENDED
+
+    @property
+    def failed(self) -> Step | None:
+        """The stage that failed first."""
+        failed = [step for step in self.steps if step.state == "FAILED"]
+        return min(failed, key=lambda step: step.ended or datetime.max.replace(tzinfo=UTC), default=None)
+
+
+def parameters(package: Package, seed: int | None = None, origin: str | None = None) -> dict[str, Any]:
+    """What fills the pipeline's form for one run; the rest stays as it was compiled."""
+    given = {name: value for name, value in {"seed": seed, "origin": origin}.items() if value is not None}
+    for name in given:
+        if name not in package.form:
+            raise UserError(f"The form of recipe '{package.recipe}' has no '{name}': leave it out.")
+    return given
+
+
+def submit(
+    connection: Connection,
+    package: Package,
+    version: V2beta1PipelineVersionReference,
+    experiment_id: str,
+    values: Mapping[str, Any],
+) -> str:
+    """Begin a run; its id. Where it is open whether KFP began it, it is looked for before another is begun."""
+    runs = RunServiceApi(connection.client)
+    mark = f"Submitted by selfloop {uuid.uuid4()}"
+    name = f"{package.recipe} {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+    wanted = V2beta1Run(
+        display_name=name,
+        description=mark,
+        experiment_id=experiment_id,
+        pipeline_version_reference=version,
+        runtime_config=V2beta1RuntimeConfig(parameters=dict(values)),
+        service_account=SERVICE_ACCOUNT,
+    )
+
+    def find() -> Any:
+        same = named("EQUALS", "display_name", name)
+        found = connection.listed(runs.run_service_list_runs, "runs", experiment_id=experiment_id, filter=same)
+        return next((run for run in found if run.description == mark), None)
+
+    return str(connection.create(lambda: runs.run_service_create_run(wanted), find).run_id)
+
+
+def find_run(connection: Connection, run_id: str) -> Any:
+    """A run by its id."""
+    try:
+        return connection.call(RunServiceApi(connection.client).run_service_get_run, run_id)
+    except RefusedError as error:
+        if error.status != 404:
+            raise
+        sentence = f"There is no run {run_id} at {connection.endpoint} (any more): give the id that 'submit' printed."
+        raise RefusedError(sentence, 404) from None
+
+
+def has_ended(connection: Connection, run_id: str) -> bool:
+    """Whether a run will do no more; one that was deleted will not."""
+    try:
+        return find_run(connection, run_id).state in ENDED
+    except RefusedError as error:
+        if error.status != 404:
+            raise
+        return True
+
+
+def cancel(connection: Connection, run_id: str) -> None:
+    """End a run that is at work."""
+    state = find_run(connection, run_id).state
+    if state in ENDED:
+        raise UserError(f"Run {run_id} has ended ({state.lower()}): there is nothing to cancel.")
+    connection.call(RunServiceApi(connection.client).run_service_terminate_run, run_id)
+
+
+def look(connection: Connection, run_id: str, tasks: Sequence[Planned]) -> Progress:
+    """How far a run is now."""
+    run = find_run(connection, run_id)
+    details = (run.run_details.task_details if run.run_details else None) or []
+    return Progress(
+        run_id,
+        run.display_name,
+        run.state or "PENDING",
+        _moment(run.created_at),
+        _moment(run.finished_at),
+        tuple(steps(tasks, details)),
+    )
+
+
+def plan_of(connection: Connection, run_id: str) -> list[Planned]:
+    """The tasks of a run's pipeline."""
+    reference = find_run(connection, run_id).pipeline_version_reference
+    return plan(connection, reference) if reference else []
+
+
+def steps(tasks: Sequence[Planned], details: Iterable[Any]) -> list[Step]:
+    """A step for each task, with what KFP tells of it, or of its driver as long as that is all there is.
+
+    KFP tells of tasks by their names in the pipeline, which are equal in every round, and does not tell of which round
+    they are. Rounds come one after another: what began first is of the first.
+    """
+    told = Told(tasks, details)
+    return [_with_driver(_step(each, told.of(each)), told.of(each, "-driver")) for each in tasks]
+
+
+class Told:
+    """What KFP tells of tasks, given out to those that bear the same name in turn."""
+
+    def __init__(self, tasks: Sequence[Planned], details: Iterable[Any]) -> None:
+        self._last = {each.key: each for each in tasks}
+        self._left: dict[str, list[Any]] = {}
+        for detail in sorted(details, key=lambda detail: str(_moment(detail.start_time) or "never")):
+            self._left.setdefault(detail.display_name or "", []).append(detail)
+
+    def of(self, planned: Planned, suffix: str = "") -> list[Any]:
+        """What is of this task: as much as it has pods; what is left is of the last."""
+        labelled = self._left.get(f"round {planned.task.round} · {planned.task.stage}{suffix}")
+        if labelled:  # by the name that the UI shows, which is of one round
+            return labelled
+        left = self._left.get(planned.key + suffix, [])
+        count = len(left) if self._last[planned.key] is planned else planned.pods
+        taken, left[:count] = left[:count], []
+        return taken
+
+
+def _step(planned: Planned, details: list[Any]) -> Step:
+    states = {detail.state for detail in details}
+    state = next((state for state in URGENT if state in states), "")
+    began = [moment for detail in details if (moment := _moment(detail.start_time))]
+    ended = [moment for detail in details if (moment := _moment(detail.end_time))]
+    is_over = state in ENDED and bool(ended)
+    return Step(planned, state, min(began, default=None), max(ended) if is_over else None)
+
+
+def _with_driver(step: Step, details: list[Any]) -> Step:
+    """The step, or, where only its driver has begun, what that tells."""
+    if step.state not in ("", "PENDING"):
+        return step
+    driver = _step(step.planned, details)
+    return replace(driver, state="PENDING") if driver.state in ("RUNNING", "SUCCEEDED") else driver
+
+
+def _moment(told: datetime | None) -> datetime | None:
+    """A time, where it is one: KFP tells what has not happened as the year 1 or 1970."""
+    return told if told is not None and told.year > 2000 else None
+
+
+def watch(connection: Connection, run_id: str, show: Callable[[Progress], None]) -> Progress:
+    """Show how far a run is until it has ended; a connection that drops is made again."""
+    tasks = plan_of(connection, run_id)
+    progress = look(connection, run_id, tasks)
+    show(progress)
+    in_vain = 0
+    while not progress.has_ended:
+        time.sleep(LOOK_S)
+        try:
+            progress, in_vain = look(connection, run_id, tasks), 0
+        except RefusedError as error:
+            in_vain += 1
+            if error.status not in (0, *PASSING) or in_vain > PATIENCE:
+                raise _lost(error, run_id) from None
+            progress = replace(progress, trouble=str(error))
+        show(progress)
+    return progress
+
+
+def _lost(error: RefusedError, run_id: str) -> RefusedError:
+    if error.status != 404:
+        return error
+    return RefusedError(f"Run {run_id} vanished while it was watched: somebody deleted it in KFP.", 404)
