@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from selfloop.cluster.access import Access, of_person
 
 TOKEN = "token-of-the-tests"
 NAMESPACE = "team-a"
@@ -261,6 +263,35 @@ def serving(place: Path) -> Iterator[KubernetesApi]:
             yield api
         finally:
             listening.shutdown()
+
+
+@pytest.fixture
+def kubernetes(tmp_path: Path) -> Iterator[KubernetesApi]:
+    """A server for a test, which a module takes as ``kubernetes = kubernetes_api.kubernetes``."""
+    place = tmp_path / "kubernetes"
+    place.mkdir()
+    with serving(place) as api:
+        yield api
+
+
+@pytest.fixture
+def access(kubernetes: KubernetesApi, monkeypatch: pytest.MonkeyPatch) -> Access:
+    """A person's access to it."""
+    monkeypatch.setenv("KUBECONFIG", str(kubernetes.kubeconfig()))
+    return of_person()
+
+
+@pytest.fixture
+def pod(kubernetes: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the kubelet gives a pod: address, token, certificate and namespace; the folder where they lie."""
+    for name, text in (("token", TOKEN), ("namespace", NAMESPACE)):
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(kubernetes.port))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
+    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(kubernetes.authority))
+    monkeypatch.setattr("selfloop.cluster.access.NAMESPACE_OF_POD", tmp_path / "namespace")
+    return tmp_path
 
 
 def _certify(place: Path) -> None:

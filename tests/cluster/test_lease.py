@@ -2,19 +2,19 @@
 
 import re
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop.cluster import access as ways
-from selfloop.cluster.access import Access, of_person, of_pod
+from selfloop.cluster.access import Access, of_person
 from selfloop.cluster.lease import hold, lease_name
 from selfloop.errors import UserError
 
-from .kubernetes_api import LABEL, LEASES, NAMESPACE, TOKEN, Fault, KubernetesApi
+from . import kubernetes_api
+from .kubernetes_api import LABEL, LEASES, TOKEN, Fault, KubernetesApi
 
+kubernetes, access, pod = kubernetes_api.kubernetes, kubernetes_api.access, kubernetes_api.pod
 LOOPS = st.text("abAB01-._ ", min_size=1, max_size=80)
 LEASE = f"{LEASES}/selfloop-adder"
 
@@ -255,26 +255,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("urllib3.util.retry.Retry.sleep", lambda self, response=None: None)
 
 
-@pytest.fixture
-def pod(kubernetes: KubernetesApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Access]:
-    """What the kubelet gives a pod: address, token, certificate and namespace."""
-    for name, text in (("token", TOKEN), ("namespace", NAMESPACE)):
-        (tmp_path / name).write_text(text)
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(kubernetes.port))
-    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
-    monkeypatch.setattr("kubernetes.config.incluster_config.SERVICE_CERT_FILENAME", str(kubernetes.authority))
-    monkeypatch.setattr(ways, "NAMESPACE_OF_POD", tmp_path / "namespace")
-    return of_pod
-
-
-def test_a_pod_holds_the_lease_as_its_service_account(kubernetes: KubernetesApi, pod: Callable[[], Access]) -> None:
+def test_a_pod_holds_the_lease_as_its_service_account(kubernetes: KubernetesApi, pod: Path) -> None:
     hold("adder", "run-1", _not_asked)
     assert _holder(kubernetes) == "run-1"
 
 
-def test_a_pod_without_a_token_is_told_what_it_lacks(pod: Callable[[], Access], tmp_path: Path) -> None:
-    (tmp_path / "token").unlink()
+def test_a_pod_without_a_token_is_told_what_it_lacks(pod: Path) -> None:
+    (pod / "token").unlink()
     with pytest.raises(UserError, match=r"Service token file does not exist.*whose token is mounted\.$"):
         hold("adder", "run-1", _not_asked)
 
