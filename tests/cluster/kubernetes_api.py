@@ -32,7 +32,6 @@ from selfloop.cluster.access import Access, of_person
 TOKEN = "token-of-the-tests"
 NAMESPACE = "team-a"
 LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
-REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 METADATA_ONLY = "as=PartialObjectMetadata"
 MICRO_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -75,9 +74,11 @@ class KubernetesApi:
     port: int = 0
     objects: dict[str, Json] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)
-    """API groups that are not installed."""
+    """API groups, with or without a version, that are not installed."""
     denied: set[tuple[str, str]] = field(default_factory=set)
-    """Verb and resource, such as ``("create", "leases")``."""
+    """What who asks may not do: verb and resource, such as ``("create", "leases")``."""
+    denied_to_stages: set[tuple[str, str]] = field(default_factory=set)
+    """What reviews say that the account of the stages may not do."""
     faults: list[Fault] = field(default_factory=list)
     calls: list[tuple[str, str, str]] = field(default_factory=list)
     _version: int = 100
@@ -125,14 +126,14 @@ class KubernetesApi:
             return error.status, refusal(error.status, str(error))
 
     def _done(self, method: str, path: str, accept: str, body: bytes) -> Json:
-        if path == REVIEWS:
-            return self._review(json.loads(body))
-        group, resource, name = parsed(path)
+        resource, name = parsed(path)
         verb = VERBS.get(method) or ("get" if name else "list")
         if (verb, resource) in self.denied:
             raise _RefusedError(403, f'{resource} is forbidden: User "me" cannot {verb} resource "{resource}"')
-        if group in self.absent:
+        if any(path.startswith(f"/apis/{group}/") for group in self.absent):
             raise _RefusedError(404, "the server could not find the requested resource")
+        if resource.endswith("accessreviews") and method == "POST":
+            return self._review(json.loads(body), resource)
         if method == "GET":
             return self._read(path, resource, name, accept)
         if method not in ("POST", "PUT") or resource != "leases":
@@ -174,20 +175,27 @@ class KubernetesApi:
         self.objects[path] = {**made, "metadata": metadata}
         return self.objects[path]
 
-    def _review(self, asked: Json) -> Json:
-        _require(asked.get("kind") == "SelfSubjectAccessReview", "kind")
-        about = asked["spec"]["resourceAttributes"]
-        _require({"verb", "resource", "namespace"} <= about.keys() <= {*about, "group", "subresource"}, "spec")
+    def _review(self, asked: Json, plural: str) -> Json:
+        _require(f"{asked['kind']}s".lower() == plural and asked["apiVersion"] == "authorization.k8s.io/v1", "kind")
+        spec = asked["spec"]
+        if plural == "localsubjectaccessreviews":
+            _require(asked["metadata"]["namespace"] == NAMESPACE, "metadata.namespace")
+            _require(
+                spec["user"] == f"system:serviceaccount:{NAMESPACE}:selfloop" and bool(spec["groups"]), "spec.user"
+            )
+        about = spec["resourceAttributes"]
+        _require({"verb", "resource", "namespace"} <= about.keys(), "spec.resourceAttributes")
+        _require(about.keys() <= {"verb", "resource", "namespace", "group", "subresource"}, "unknown field")
         resource = "/".join(filter(None, (about["resource"], about.get("subresource"))))
-        return {**asked, "metadata": {}, "status": {"allowed": (about["verb"], resource) not in self.denied}}
+        return {**asked, "metadata": {}, "status": {"allowed": (about["verb"], resource) not in self.denied_to_stages}}
 
 
-def parsed(path: str) -> tuple[str, str, str]:
-    """The API group, the resource and the name in a path; empty where there is none."""
-    found = re.fullmatch(r"/(?:api|apis/([^/]+))/[^/]+(?:/namespaces/[^/]+(?=/))?/([a-z]+)(?:/([^/]+))?", path)
+def parsed(path: str) -> tuple[str, str]:
+    """The resource and the name in a path; a name that is empty where there is none."""
+    found = re.fullmatch(r"/(?:api|apis/[^/]+)/[^/]+(?:/namespaces/[^/]+(?=/))?/([a-z]+)(?:/([^/]+))?", path)
     if not found:
         raise _RefusedError(404, f"{path} is unknown")
-    return found[1] or "", found[2], found[3] or ""
+    return found[1], found[2] or ""
 
 
 def check_lease(made: Json) -> None:
