@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,7 +105,8 @@ def _refused(subject: str, error: Any, absent: str, right: str) -> Finding:
 
 def reason(error: Exception) -> str:
     """Why there was no answer, in the system's words."""
-    return str(getattr(error, "reason", None) or error).rpartition(": ")[2].strip()[:120] or type(error).__name__
+    said = str(getattr(error, "reason", None) or error).rpartition(": ")[2]
+    return re.sub(r"\[Errno -?\d+\] ", "", said).strip()[:120] or type(error).__name__
 
 
 def ask(method: Callable[..., T], *words: Any, **options: Any) -> T:

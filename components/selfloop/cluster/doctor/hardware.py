@@ -16,9 +16,9 @@ TRAINER, TRAINER_VERSION, RUNTIME = "trainer.kubeflow.org", "v1alpha1", "selfloo
 
 
 class Demand(NamedTuple):
-    """What the pod of a stage asks for, by Kubernetes' names of resources, how many at once, and where it may run."""
+    """What the pods of stages ask for, by Kubernetes' names of resources, how many at once, and where they may run."""
 
-    stage: str
+    stages: list[str]
     resources: dict[str, str]
     pods: int
     selector: dict[str, str]
@@ -27,20 +27,28 @@ class Demand(NamedTuple):
 
     def __str__(self) -> str:
         asked = ", ".join(f"{amount} {name}" for name, amount in self.resources.items())
-        return f"{self.stage} ({f'{self.pods} x ' if self.pods > 1 else ''}{asked})"
+        named = ", ".join(self.stages[:3]) + ", ..." * (len(self.stages) > 3)
+        return f"{named} ({f'{self.pods} x ' if self.pods > 1 else ''}{asked})"
 
 
 def demands(profile: Any) -> list[Demand]:
-    """What a profile asks for its stages, those that ask the same once; GPUs first."""
-    found: dict[Any, Demand] = {}
+    """What a profile asks for its stages, those that ask the same together; the largest first."""
+    found: dict[str, Demand] = {}
     for stage in stages().values():
         asked = profile.resources(stage)
         resources = {asked.accelerator: str(asked.gpu)} if asked.gpu else {}
         resources |= {"cpu": asked.cpu, "memory": asked.memory}
+        resources |= {"ephemeral-storage": asked.ephemeral_storage} if asked.ephemeral_storage else {}
         pods = int(profile.settings.get(stage.verb, {}).get("nodes", 1))
-        made = Demand(stage.verb, resources, pods, asked.node_selector, asked.tolerations, asked.queue)
-        found.setdefault(repr(made[1:]), made)
-    return sorted(found.values(), key=lambda made: len(made.resources) < 3)
+        made = Demand([], resources, pods, asked.node_selector, asked.tolerations, asked.queue)
+        known = found.setdefault(repr(made), made)
+        known.stages.extend({stage.verb} - {*known.stages})
+    return sorted(found.values(), key=_size, reverse=True)
+
+
+def _size(demand: Demand) -> tuple[bool, Decimal]:
+    has_gpu = not {"cpu", "memory", "ephemeral-storage"} >= demand.resources.keys()
+    return has_gpu, amount(demand.resources["memory"]) * demand.pods
 
 
 def amount(quantity: str | int) -> Decimal:
@@ -64,7 +72,7 @@ def check_nodes(case: Case) -> Iterator[Finding]:
             what = f"{len(fitting) or 'none'} of {len(nodes)} takes {demand}; {_most(nodes, demand)}"
             yield bad(subject, what, "add nodes, or choose a smaller --profile")
     if all(sum(fits(node, demand) for node in nodes) >= demand.pods for demand in asked):
-        yield well(subject, f"{len(nodes)}; {sum(fits(node, asked[0]) for node in nodes)} can take {asked[0]}")
+        yield well(subject, f"{sum(fits(node, asked[0]) for node in nodes)} of {len(nodes)} can take {asked[0]}")
 
 
 def fits(node: Any, demand: Demand) -> bool:
@@ -117,7 +125,9 @@ def check_quota(case: Case) -> Iterator[Finding]:
         yield well(subject, "the namespace has none")
     for quota in quotas:
         hard, used = quota.status.hard or quota.spec.hard or {}, quota.status.used or {}
-        over = [f"{demand} of {ceiling}" for demand in demands(case.profile) for ceiling in _beyond(hard, demand)]
+        over = [
+            f"{ceiling} is less than {demand}" for demand in demands(case.profile) for ceiling in _beyond(hard, demand)
+        ]
         named = f"quota {quota.metadata.name}"
         if over:
             remedy = (
@@ -130,10 +140,10 @@ def check_quota(case: Case) -> Iterator[Finding]:
 
 
 def _beyond(hard: Mapping[str, str], demand: Demand) -> list[str]:
-    """The ceilings that a demand does not fit under, in words."""
+    """The ceilings that a demand does not fit under, in words with it."""
     asked = {name: amount(quantity) * demand.pods for name, quantity in demand.resources.items()}
     return [
-        f"{most} {ceiling}"
+        f"{ceiling} {most} is less than {demand}"
         for ceiling, most in hard.items()
         if asked.get(ceiling.removeprefix("requests.").removeprefix("limits."), Decimal(0)) > amount(most)
     ]

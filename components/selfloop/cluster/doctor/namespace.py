@@ -75,6 +75,9 @@ def check_secrets(case: Case) -> Iterator[Finding]:
             yield well(subject, "is there; what it holds was not looked at")
         except SettledError as settled:
             finding = settled.finding
+            if finding.state == "unseen":
+                yield finding._replace(subject="secrets")
+                return
             is_missed = finding.state != "bad" or finding.remedy != remedy or not secret.optional
             yield finding if is_missed else well(subject, "is not there; loops run without it")
 

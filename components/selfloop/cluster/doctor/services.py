@@ -131,7 +131,7 @@ def check_store(case: Case) -> Iterator[Finding]:
             objects.remove(name)
     except (MinioException, HTTPError) as error:
         told = sentence(error, objects.endpoint, objects.bucket, store.uri)
-        yield of_sentence(subject, UserError(re.sub(rf",? and {AGAIN}", "", told)))
+        yield of_sentence(subject, UserError(re.sub(rf",? and {AGAIN}|\[Errno -?\d+\] ", "", told)))
         return
     if arrived:
         yield well(subject, f"{store.uri} at {objects.endpoint} takes objects, and gives and removes them")
