@@ -560,6 +560,14 @@ def test_a_check_that_takes_too_long_or_breaks_hides_no_other(
     assert "nodes" in found
 
 
+def test_a_package_that_is_not_installed_is_no_fault_of_the_cluster(
+    cluster: KubernetesApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "kfp_server_api", None)
+    found = _found(_case("cpu", kfp="http://127.0.0.1:1"), "KFP")
+    assert (found.state, found.found) == ("unseen", "not from here, which lacks the package kfp_server_api")
+
+
 def _run(cluster: KubernetesApi, *words: str, width: int = 0) -> tuple[int, str]:
     """The command's exit code and what it prints, to a pipe or to a terminal so wide."""
     environment = {k: v for k, v in os.environ.items() if k not in ADDRESSES} | {"COLUMNS": str(width or 80)}

@@ -17,6 +17,7 @@ What the account may not look at is a finding that says so, and no fault.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -74,7 +75,8 @@ def case_of(
 def examine(case: Case) -> list[Finding]:
     """All findings, in the order in which a person mends them."""
     for name in SLOW:
-        import_module(name)
+        with suppress(ImportError):  # what lacks it is found where it is needed
+            import_module(name)
     if case.access is None:
         return [of_sentence(CLUSTER, UserError(case.trouble)), *_made(FROM_HERE, case)]
     first = _made(FIRST | FROM_HERE, case)
@@ -115,6 +117,8 @@ def _settled(check: Check, name: str, case: Case) -> list[Finding]:
         found.append(settled.finding)
     except UserError as error:
         found.append(of_sentence(name, error))
+    except ImportError as error:
+        found.append(unseen(name, f"not from here, which lacks the package {error.name}", "pip install it"))
     except Exception as error:  # a fault of one check, ours or a library's, hides no other
         why = (str(error).splitlines() or [""])[0][:160]
         found.append(bad(name, f"could not be looked at ({type(error).__name__}: {why})", "tell who wrote selfloop"))
