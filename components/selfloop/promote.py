@@ -12,7 +12,7 @@ from typing import Any
 from kfp.dsl import Artifact, Metrics
 from pydantic import Field
 
-from selfloop.artifacts import hand_on, read_json
+from selfloop.artifacts import hand_on, manifest_of, read_json
 from selfloop.errors import HaltedError
 from selfloop.recipe import RunParams
 from selfloop.resources import Resources
@@ -35,15 +35,17 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
     """The stage that ends a round of a recipe; it fails where a guard halted the loop, after this was recorded."""
 
     def function(params: RunParams, **given: Any) -> None:
-        from selfloop import lineage
+        from selfloop import lineage, notices
 
-        decision = read_json(given["decision"].path)
+        decision, settings = read_json(given["decision"].path), recipe.settings_of(params)
         for name, value in lineage.measured(decision).items():
             given["metrics"].log_metric(name, value)
         if lineage.is_on():
-            carried = lineage.record_round(recipe, recipe.settings_of(params), given, decision)
+            carried = lineage.record_round(recipe, settings, given, decision)
         else:
             carried = lineage.as_decided(recipe, given, decision["promoted"])
+        candidates = [manifest_of(given[f"next_{role}"].path).digest for role in recipe.roles]
+        notices.tell(settings.model, settings.number, candidates, decision)
         if decision.get("verdict") == "halted":
             raise HaltedError.because(decision["reason"])
         for name, artifact in carried.items():

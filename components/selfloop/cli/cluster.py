@@ -20,15 +20,19 @@ from selfloop.cli.run import (
     Control,
     EngineChoice,
     EnvironmentName,
+    ImagePrefix,
     PolicyName,
+    ProfileName,
     RecipeName,
     Rounds,
     Seed,
     Sets,
+    chosen_profile,
     engine_sets,
     resolved,
 )
 from selfloop.errors import HaltedError, UserError
+from selfloop.profiles import Profile
 from selfloop.recipe import Settings, find_recipe
 
 if TYPE_CHECKING:
@@ -47,7 +51,6 @@ CaFile = Annotated[
     Path | None, typer.Option("--ca-file", help="Certificates to trust; default: SSL_CERT_FILE, or the public ones.")
 ]
 Fused = Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")]
-ImagePrefix = Annotated[str, typer.Option(help="Registry and folder of the images.")]
 Experiment = Annotated[
     str | None, typer.Option("--experiment", help="Experiment in KFP; default: the loop's name in MLflow's registry.")
 ]
@@ -70,7 +73,8 @@ def submit(
     engine: EngineChoice = None,
     control: Control = False,
     fused: Fused = False,
-    image_prefix: ImagePrefix = "selfloop",
+    profile: ProfileName = "cpu",
+    image_prefix: ImagePrefix = None,
     origin: From = None,
     experiment: Experiment = None,
     kfp: Kfp = None,
@@ -81,7 +85,8 @@ def submit(
     """Begin a run of a recipe on a cluster, and print where it can be seen."""
     connection = connected(kfp, namespace, ca_file)
     given = {"rounds": rounds, "environment": environment, "policy": policy}
-    with compiled(recipe, config, sets, given, engine, control, fused, image_prefix) as (package, settings):
+    hardware = chosen_profile(profile, image_prefix)
+    with compiled(recipe, config, sets, given, engine, control, fused, hardware) as (package, settings):
         from selfloop.cluster import runs, uploads
 
         values = runs.parameters(package, seed, origin)
@@ -109,7 +114,8 @@ def schedule(
     engine: EngineChoice = None,
     control: Control = False,
     fused: Fused = False,
-    image_prefix: ImagePrefix = "selfloop",
+    profile: ProfileName = "cpu",
+    image_prefix: ImagePrefix = None,
     experiment: Experiment = None,
     kfp: Kfp = None,
     namespace: Namespace = "selfloop",
@@ -121,12 +127,13 @@ def schedule(
     from selfloop.cluster import runs, schedules, uploads
 
     when = schedules.trigger(cron, every)
-    with compiled(recipe, config, sets, given, engine, control, fused, image_prefix) as (package, settings):
+    hardware = chosen_profile(profile, image_prefix)
+    with compiled(recipe, config, sets, given, engine, control, fused, hardware) as (package, settings):
         values = runs.parameters(package, seed, schedules.CHAMPION)
         version = uploads.uploaded(connection, package)
         experiment_id = uploads.experiment(connection, experiment or settings.model)
         name = name or experiment or settings.model
-        schedules.schedule(connection, name, version, experiment_id, when, values)
+        schedules.schedule(connection, name, package, version, experiment_id, when, values)
     _say(f"Schedule '{name}' of {package.recipe}, version {package.version}; see 'selfloop schedules'.")
 
 
@@ -234,18 +241,18 @@ def compiled(
     engine: str | None,
     control: bool,
     fused: bool,
-    image_prefix: str,
+    profile: Profile,
 ) -> Iterator[tuple[Package, Settings]]:
     """A recipe's pipeline in a file that stays for the block, and the settings that it was made with."""
     from selfloop.cluster.uploads import Package
-    from selfloop.pipeline import compile_pipeline
+    from selfloop.pipeline.compiling import compile_pipeline
 
     recipe = find_recipe(name)
-    settings = resolved(recipe, config, [*sets, *engine_sets(recipe, engine)], given, control)
+    settings = resolved(recipe, config, [*sets, *engine_sets(recipe, engine)], given, control, profile)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, f"{recipe.name}.yaml")
-        compile_pipeline(recipe, settings, file, fused, image_prefix)
-        yield Package(recipe.name, recipe.target, file), settings
+        compile_pipeline(recipe, settings, file, fused, profile)
+        yield Package(recipe.name, recipe.target, file, profile.cluster.service_account), settings
 
 
 def watched(connection: Connection, run_id: str) -> None:

@@ -23,8 +23,6 @@ from selfloop.errors import UserError
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 URGENT = ("FAILED", "RUNNING", "CANCELING", "PENDING", "PAUSED", "CANCELED", "SUCCEEDED", "SKIPPED")
 """States, by what they tell of a stage that several pods share."""
-SERVICE_ACCOUNT = "selfloop"
-"""Stages run as this one of the namespace."""
 LOOK_S = 5.0
 PATIENCE = 40
 """So many looks in vain until a watcher gives up; each has tried for half a minute."""
@@ -102,7 +100,7 @@ def submit(
         experiment_id=experiment_id,
         pipeline_version_reference=version,
         runtime_config=V2beta1RuntimeConfig(parameters=dict(values)),
-        service_account=SERVICE_ACCOUNT,
+        service_account=package.service_account,
     )
 
     def find() -> Any:

@@ -23,8 +23,7 @@ from kfp_server_api import (
 )
 
 from selfloop.cluster.connection import Connection, RefusedError
-from selfloop.cluster.runs import SERVICE_ACCOUNT
-from selfloop.cluster.uploads import named
+from selfloop.cluster.uploads import Package, named
 from selfloop.errors import UserError
 from selfloop.names import unknown
 
@@ -92,6 +91,7 @@ def seconds(every: str) -> int:
 def schedule(
     connection: Connection,
     name: str,
+    package: Package,
     version: V2beta1PipelineVersionReference,
     experiment_id: str,
     when: V2beta1Trigger,
@@ -111,7 +111,7 @@ def schedule(
         experiment_id=experiment_id,
         pipeline_version_reference=version,
         runtime_config=V2beta1RuntimeConfig(parameters=dict(values)),
-        service_account=SERVICE_ACCOUNT,
+        service_account=package.service_account,
         trigger=when,
         mode="ENABLE",
         max_concurrency="1",

@@ -36,6 +36,8 @@ class Package:
     owner: str
     """What the recipe is loaded from: ``module:attribute``."""
     file: Path
+    service_account: str = "selfloop"
+    """What the pods of its stages run as."""
     digest: str = field(init=False)
     form: frozenset[str] = field(init=False)
     """The names of the pipeline's parameters."""

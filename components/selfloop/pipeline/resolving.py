@@ -144,12 +144,25 @@ def went_on(recipe: Recipe[S], settings: S, origin: str) -> S:
 
 
 def begun(settings: Settings, run: str) -> dict[str, Any]:
-    """What the pods of a run find in their environment: its run in MLflow, opened here unless KFP has opened one."""
+    """What the pods of a run find in their environment: its run in MLflow, opened here unless KFP has opened one.
+
+    In a cluster the run holds the loop's Lease from now on.
+    """
     from selfloop import lineage
 
     if not lineage.is_on():
         return {"environment": {}}
+    if "KUBERNETES_SERVICE_HOST" in os.environ:
+        _hold(settings.model, run)
     run_id = lineage.opened_run(f"{settings.model} {run[:8]}", settings.chosen(), run)
     os.environ["MLFLOW_RUN_ID"] = run_id
     lineage.note_beginning(settings.model)
     return {"environment": {"MLFLOW_RUN_ID": run_id}}
+
+
+def _hold(loop: str, run: str) -> None:
+    from selfloop.cluster import lease, runs
+    from selfloop.cluster.connection import connect
+
+    connection = connect()
+    lease.hold(loop, run, lambda holder: runs.has_ended(connection, holder))
