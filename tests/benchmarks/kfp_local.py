@@ -1,4 +1,4 @@
-"""What KFP adds: seconds a stage by ``kfp.local`` over the same stage in process, and how large pipelines grow.
+"""What KFP adds: seconds a stage by ``kfp.local`` over the same stage in process.
 
 Both arms run the small configuration of the tests with one round and with three. The difference of the two is the cost
 of two rounds, in which start-up, the base policy and the end of a run cancel. MLflow is off, compiled modules are
@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
@@ -22,16 +22,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from measuring import SMALL, cached_bytecode, in_turns, publish, seconds, show, spread, wants_small
 from selfloop.artifacts import sidecar_of
 from selfloop.inprocess import run
-from selfloop.pipeline.compiling import compile_pipeline, run_locally
+from selfloop.pipeline.compiling import run_locally
 from selfloop.recipe import Recipe, Settings, find_recipe
 
 FEW, MANY = 1, 3
 REPEATS = 3
-ROUNDS = (1, 5, 10, 25)
 
 
 class Ran(NamedTuple):
@@ -71,28 +69,6 @@ def moments(root: Path) -> tuple[dict[str, list[float]], dict[str, list[float]]]
 def a_round(few: list[Ran], many: list[Ran]) -> list[float]:
     """Seconds of one round, a number a repeat."""
     return [(b.seconds - a.seconds) / (MANY - FEW) for a, b in zip(few, many, strict=True)]
-
-
-def compiled(recipe: Recipe[Any], rounds: int, fused: bool) -> dict[str, Any]:
-    """Size, seconds and tasks of a pipeline."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "pipeline.yaml")
-        took = seconds(lambda: compile_pipeline(recipe, recipe.resolve({"rounds": rounds}), path, fused))
-        size = path.stat().st_size
-        spec = yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
-    about = {"rounds": rounds, "a pod": "a round" if fused else "a stage", "kB": size / 1000, "seconds": took}
-    return about | tasks(spec, spec["root"])
-
-
-def tasks(spec: dict[str, Any], component: dict[str, Any]) -> Counter[str]:
-    """The ``tasks`` with a pod of their own below a component, and the ``groups`` that hold others."""
-    found = Counter(tasks=0, groups=0)
-    for task in component["dag"]["tasks"].values():
-        called = spec["components"][task["componentRef"]["name"]]
-        if "dag" in called:
-            found.update(tasks(spec, called))
-        found["groups" if "dag" in called else "tasks"] += 1
-    return found
 
 
 def stages_of_a_round(recipe: Recipe[Any]) -> int:
@@ -140,18 +116,11 @@ def main() -> None:
         ["stage", *next(iter(stages.values()))],
         [(name, *(f"{s:.2f}" for s in row.values())) for name, row in stages.items()],
     )
-    pipelines = [compiled(recipe, n, fused) for fused in (False, True) for n in ROUNDS]
-    show(
-        "Compiled",
-        list(pipelines[0]),
-        [[f"{value:.2f}" if isinstance(value, float) else value for value in p.values()] for p in pipelines],
-    )
     numbers = {
         "stages_of_a_round": number,
         "seconds_a_round": rounds,
         "seconds_a_stage_over_in_process": over._asdict(),
         "stages": stages,
-        "compiled": pipelines,
     }
     publish("kfp_local", small, numbers)
 

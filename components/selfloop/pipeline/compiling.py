@@ -24,9 +24,9 @@ from selfloop.profiles import Profile
 from selfloop.profiles.fitting import check
 from selfloop.recipe import Recipe, Settings
 
-STORED_BYTES = 1_000_000
-"""Of the workflow that a cluster keeps as one object. Its etcd takes 1.5 MiB, in which the state of each pod has its
-place as well.
+STORED_BYTES = 1_250_000
+"""Of the workflow that a cluster keeps as one object, about. Its etcd takes 1.5 MiB, in which the state of all pods,
+which Argo compresses, has its place as well.
 """
 
 
