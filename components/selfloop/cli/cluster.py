@@ -122,11 +122,12 @@ def schedule(
     ca_file: CaFile = None,
 ) -> None:
     """Let a recipe run again and again on a cluster, each time from the loop's champion with its state."""
-    connection = connected(kfp, namespace, ca_file)
-    given = {"rounds": rounds, "environment": environment, "policy": policy}
+    check_installed()
     from selfloop.cluster import runs, schedules, uploads
 
     when = schedules.trigger(cron, every)
+    connection = connected(kfp, namespace, ca_file)
+    given = {"rounds": rounds, "environment": environment, "policy": policy}
     hardware = chosen_profile(profile, image_prefix)
     with compiled(recipe, config, sets, given, engine, control, fused, hardware) as (package, settings):
         values = runs.parameters(package, seed, schedules.CHAMPION)
@@ -221,12 +222,19 @@ def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_fi
     _say(f"Run {run} is being cancelled.")
 
 
-def connected(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
-    """The way to the API, which has answered."""
+def check_installed() -> None:
+    """Refuse where the extra that speaks to a cluster is not installed."""
     try:
-        from selfloop.cluster.connection import connect
+        import selfloop.cluster.schedules  # noqa: F401
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: pip install 'selfloop[cluster]'.") from None
+
+
+def connected(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
+    """The way to the API, which has answered."""
+    check_installed()
+    from selfloop.cluster.connection import connect
+
     connection = connect(kfp, namespace, ca_file)
     connection.check()
     return connection
