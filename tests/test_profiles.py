@@ -210,6 +210,7 @@ def test_a_file_that_is_not_there_is_named() -> None:
         ("stages.generate = { shm = '8Gi' }", "ask for more memory or less shm"),
         ("default = { priority_class = 'high' }", "name a queue too"),
         ("stages.genrate = { gpu = 1 }", "did you mean 'generate'?"),
+        ("stages.xyz = { gpu = 1 }", "Profile 'mine': There is no stage 'xyz': known are: "),
         ("images.finetun = { gpu = 1 }", "did you mean 'finetune'?"),
         ("settings.genrate = { window = 1 }", "did you mean 'generate'?"),
         ("settings.generate = { tensor_paralel = 2 }", "did you mean 'tensor_parallel'?"),
@@ -243,6 +244,12 @@ def test_settings_apply_where_the_recipe_has_them(recipe: Recipe[Any], written: 
     assert profile.settings_for(recipe) == {"generate": {"shards": 4}}
     chosen = recipe.resolve(profile.settings_for(recipe), {"generate": {"shards": 2}})
     assert chosen.generate.shards == 2
+
+
+def test_settings_of_another_recipe_are_no_mistake(recipe: Recipe[Any], written: Callable[[str], str]) -> None:
+    profile = find_profile(written("[settings]\nexplore.breadth = 4\ngenerate.breadth = 4"))
+    check(profile, recipe, recipe.resolve(profile.settings_for(recipe)))
+    assert profile.settings_for(recipe) == {}
 
 
 def test_the_stages_of_a_recipe_are_those_that_its_module_names(recipe: Recipe[Any]) -> None:

@@ -5,7 +5,7 @@ What kfp-kubernetes 2.17 cannot say, and what stands in for it:
 - a priority class: Kueue's label for one;
 - a request of ephemeral storage: a limit on the volume at ``/tmp``, which reserves nothing on the node;
 - a read-only root filesystem, ``seccompProfile: Localhost`` (KFP sets ``RuntimeDefault`` and drops all capabilities),
-  ``fsGroup`` and ``hostUsers``: for the namespace's admission policy or KFP's own configuration to set;
+  ``fsGroup``: the admission policies in ``manifests/base/sandbox``;
 - the service account: a run's, not a task's;
 - which failures are retried: all (see ``resources``).
 """

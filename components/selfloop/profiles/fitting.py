@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import Any
 
 from selfloop.errors import UserError
@@ -17,6 +18,9 @@ IMAGES = ("base", "generate", "finetune", "rl", "sandbox")
 """The images that stages run in."""
 MADE = ("promote", "restore", "start", "round", "resolve")
 """The stages that are read off a recipe."""
+
+NEARLY = 0.8
+"""How alike two names are of which one is taken for the other, misspelt."""
 
 
 def check(profile: Profile, recipe: Recipe[Any], settings: Settings, fused: bool = False) -> None:
@@ -39,21 +43,21 @@ def stages_of(recipe: Recipe[Any]) -> list[Stage]:
 
 
 def _check_names(profile: Profile, recipe: Recipe[Any], used: Iterable[Stage]) -> None:
+    """Refuse stages and images that are none, and settings that are nearly some: others may be another recipe's."""
     known = stages().values()
-    verbs = {stage.verb for stage in (*known, *used)} | {*MADE}
-    images = {stage.image for stage in used} | {*IMAGES}
     parts = recipe.settings.stages()
-    places = {stage.verb for stage in known} | {*parts}
+    verbs = {stage.verb for stage in (*known, *used)}
     fields = {key for params in (*(stage.params for stage in known), *parts.values()) for key in params.model_fields}
-    for what, names, there in (
-        ("stage", profile.stages, verbs),
-        ("image", profile.images, images),
-        ("stage's settings", profile.settings, places),
-        ("parameter", [key for values in profile.settings.values() for key in values], fields),
+    set_ = {key for values in profile.settings.values() for key in values}
+    for what, names, there, closeness in (
+        ("stage", profile.stages, verbs | {*MADE}, 0.0),
+        ("image", profile.images, {stage.image for stage in used} | {*IMAGES}, 0.0),
+        ("stage with settings", profile.settings, verbs | {*parts}, NEARLY),
+        ("parameter", set_, fields, NEARLY),
     ):
         for name in names:
-            if name not in there:
-                raise unknown(f"{what}, which profile '{profile.name}' names,", name, there)
+            if name not in there and get_close_matches(name, there, n=1, cutoff=closeness):
+                raise UserError(f"Profile '{profile.name}': {unknown(what, name, there)}")
 
 
 def _check_gpus(profile: Profile, name: str, params: Params, takers: list[Stage]) -> None:
