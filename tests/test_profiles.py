@@ -17,7 +17,8 @@ from selfloop.profiles import PROVIDED, Profile, find_profile, profiles
 from selfloop.profiles.fitting import check, stages_of
 from selfloop.propose import draw_base
 from selfloop.recipe import Recipe, find_recipe, recipes
-from selfloop.resources import Request, Resources, Toleration, in_bytes, in_cores, overlaid
+from selfloop.resources import Request, Resources, Toleration, in_bytes, in_cores
+from selfloop.stage import overlaid
 from selfloop.stages import stages
 
 ROOT = Path(__file__).parents[1]

@@ -83,7 +83,7 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
         outputs={f"next_{name}": kind for name, kind in recipe.state.items()} | {"artifacts": Artifact} | pages,
         returns=part == "round",
         effects=True,
-        image="finetune",
+        image="finetune" if part == "start" else "rl",
         # a round may be halted, which another attempt would not mend
         resources=Resources(cpu="2", memory="4Gi", retries=0 if part == "round" else 2),
     )

@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from selfloop.errors import UserError
 from selfloop.names import imported, unknown
-from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_page, validated
+from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_page, overlaid, validated
 
 START = "start"
 """A loop that goes on from nowhere."""
@@ -207,7 +207,7 @@ class Recipe(typing.Generic[S]):
         """The settings after each override in turn. Raises ``UserError`` for what is unknown or out of range."""
         values = self.settings().chosen()
         for override in overrides:
-            values = _merged(values, override)
+            values = overlaid(values, override)
         return validated(self.settings, values, self.name)
 
     def check(self, settings: S) -> None:
@@ -311,14 +311,6 @@ class Recipe(typing.Generic[S]):
         from selfloop.fused import fused_stage
 
         return fused_stage(self, "round")
-
-
-def _merged(values: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for name, value in override.items():
-        nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
-        merged[name] = _merged(merged[name], value) if nested else value
-    return merged
 
 
 def recipes() -> dict[str, Recipe[Any]]:

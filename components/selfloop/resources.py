@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import typing
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -130,12 +130,3 @@ def in_bytes(quantity: str) -> int:
 def in_cores(quantity: str) -> float:
     """A quantity of cpu in cores: ``in_cores("500m") == 0.5``."""
     return int(quantity[:-1]) / 1000 if quantity.endswith("m") else float(quantity)
-
-
-def overlaid(below: typing.Mapping[str, Any], above: typing.Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with others laid over them: tables are joined key by key, anything else is replaced."""
-    both = dict(below)
-    for name, value in above.items():
-        nested = isinstance(value, typing.Mapping) and isinstance(both.get(name), typing.Mapping)
-        both[name] = overlaid(both[name], value) if nested else value
-    return both

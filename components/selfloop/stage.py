@@ -353,6 +353,15 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}.") from None
 
 
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values with others laid over them: tables are joined key by key, anything else is replaced."""
+    both = dict(below)
+    for name, value in above.items():
+        nested = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)
+        both[name] = overlaid(both[name], value) if nested else value
+    return both
+
+
 def each(given: Any) -> list[Artifact]:
     """The artifacts of an input: one, or those of a list."""
     return list(given) if isinstance(given, list) else [given]

@@ -174,3 +174,12 @@ def test_resources_are_requested(recipe: Recipe[Any], tmp_path: Path) -> None:
 def test_a_file_that_kfp_cannot_read_is_refused(recipe: Recipe[Any], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"KFP reads .yaml"):
         compile_pipeline(recipe, recipe.resolve(), tmp_path / "p.txt")
+
+
+def test_a_pod_is_given_the_secrets_that_its_stage_needs(recipe: Recipe[Any], tmp_path: Path) -> None:
+    platform = _compiled(recipe, tmp_path, 1)[1]
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    held = {name: {each["secretName"] for each in config["secretAsEnv"]} for name, config in executors.items()}
+    assert held["exec-verify-rollouts"] == {"selfloop-s3"}
+    assert held["exec-promote-length-generalization"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-webhook"}
+    assert held["exec-start-length-generalization"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-hub"}

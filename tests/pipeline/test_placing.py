@@ -166,10 +166,8 @@ def test_credentials_and_addresses_are_references(mine: Profile, tmp_path: Path)
     secrets = {each["secretName"]: each for each in config["secretAsEnv"]}
     assert {name: each["optional"] for name, each in secrets.items()} == {
         "selfloop-s3": False,
-        "selfloop-mlflow": True,
         "selfloop-hub": True,
-        "selfloop-webhook": True,
-    }
+    }, "those of the other two are for stages that speak to MLflow and to the webhook"
     assert [pair["envVar"] for pair in secrets["selfloop-s3"]["keyToEnv"]] == [
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",

@@ -37,7 +37,7 @@ def place(task: Any, stage: Stage, profile: Profile, image: str) -> Any:
     task.set_container_image(image)
     _ask(task, resources)
     _choose_nodes(task, resources)
-    _tell(task, profile.cluster, image)
+    _tell(task, profile.cluster, stage, image)
     if stage.image in TRAINING and profile.nodes.model_fields_set:
         task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(_by_kind(profile.node(stage))))
     _mount(task, profile.cluster, resources)
@@ -72,7 +72,7 @@ def _choose_nodes(task: Any, resources: Resources) -> None:
             kubernetes.add_pod_label(task, label, value)
 
 
-def _tell(task: Any, cluster: Cluster, image: str) -> None:
+def _tell(task: Any, cluster: Cluster, stage: Stage, image: str) -> None:
     told = {
         "SELFLOOP_IMAGE": image,
         "SELFLOOP_CACHE": CACHE,
@@ -84,7 +84,7 @@ def _tell(task: Any, cluster: Cluster, image: str) -> None:
     if cluster.config_map:
         kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in CONFIG})
         kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in OPTIONAL_CONFIG}, optional=True)
-    for secret in cluster.secrets:
+    for secret in (each for each in cluster.secrets if not each.stages or stage.verb in each.stages):
         kubernetes.use_secret_as_env(task, secret.name, {key: key for key in secret.keys}, secret.optional)
 
 

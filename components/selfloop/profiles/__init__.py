@@ -16,8 +16,8 @@ from selfloop import __version__
 from selfloop.errors import UserError
 from selfloop.names import unknown
 from selfloop.recipe import Recipe
-from selfloop.resources import Compute, Name, Request, Resources, overlaid
-from selfloop.stage import Stage, validated
+from selfloop.resources import Compute, Name, Request, Resources
+from selfloop.stage import Stage, overlaid, validated
 
 PROVIDED = ("cpu", "one-gpu", "eight-gpu", "multi-node")
 """The profiles that come with selfloop, the smallest hardware first."""
@@ -48,6 +48,7 @@ class Secret(Part):
     name: Name = Field(min_length=1, description="Its name.")
     keys: list[str] = Field(min_length=1, description="Its keys.")
     optional: bool = Field(False, description="Whether a pod starts without it.")
+    stages: list[str] = Field([], description="Verbs of the stages whose pods get it; empty: all.")
 
 
 class Cluster(Part):
@@ -59,10 +60,13 @@ class Cluster(Part):
         [
             Secret(name="selfloop-s3", keys=["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]),
             Secret(
-                name="selfloop-mlflow", keys=["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"], optional=True
+                name="selfloop-mlflow",
+                keys=["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"],
+                optional=True,
+                stages=["resolve", "start", "promote", "round"],
             ),
-            Secret(name="selfloop-hub", keys=["HF_TOKEN"], optional=True),
-            Secret(name="selfloop-webhook", keys=["SELFLOOP_WEBHOOK_URL"], optional=True),
+            Secret(name="selfloop-hub", keys=["HF_TOKEN"], optional=True, stages=["start", "propose", "draw", "round"]),
+            Secret(name="selfloop-webhook", keys=["SELFLOOP_WEBHOOK_URL"], optional=True, stages=["promote", "round"]),
         ],
         description="Credentials, by reference.",
     )
