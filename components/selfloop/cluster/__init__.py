@@ -1,0 +1,1 @@
+"""What speaks to a cluster: Kubeflow Pipelines, Kubernetes, the Trainer."""
