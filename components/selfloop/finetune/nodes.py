@@ -22,13 +22,12 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selfloop.adapters import put_base
+from selfloop.adapters import is_adapter, note_base, parts, put_base
 from selfloop.artifacts import MANIFEST, SIDECAR, code_digest, manifest_of, read_json, seal, write_json
 from selfloop.cluster.reasons import REFUSED
 from selfloop.errors import UserError
 from selfloop.finetune.launch import JOB, Job, Made, Work, configuration, described, result, started, told
 from selfloop.finetune.params import TrainingParams
-from selfloop.policy import hand_on
 from selfloop.store import Store, open_store
 
 MADE = "selfloop made "
@@ -90,7 +89,9 @@ def handed_over(store: Store, work: Work, params: TrainingParams, job: Job) -> s
 def taken_back(store: Store, uri: str, job: Job) -> Made:
     """Take the policy that was made into the output; what says where it is goes from the store."""
     about = read_json(store.get(uri))
-    hand_on(store.get(about["policy"]), job.output)
+    _copied(store.get(about["policy"]), job.output)
+    if is_adapter(job.output):
+        note_base(job.output, parts(job.inputs["policy"]).base)
     store.delete(uri)
     return Made(about["metadata"], about["moment"])
 
@@ -121,7 +122,8 @@ class Node(NamedTuple):
     def launching(self, config: Path) -> list[str]:
         """How ``accelerate launch`` is told."""
         world = self.nodes * self.processes
-        how = ["--config_file", str(config)] if config.exists() else ["--multi_gpu"] if world > 1 else []
+        plain = ["--mixed_precision=no", "--dynamo_backend=no", *(["--multi_gpu"] if world > 1 else [])]
+        how = ["--config_file", str(config)] if config.exists() else plain
         how += [f"--num_processes={world}", f"--num_machines={self.nodes}", f"--machine_rank={self.rank}"]
         if self.nodes == 1:
             return how
@@ -174,7 +176,7 @@ def _kept(store: Store, made: Made, output: Path) -> str:
 
 
 def _copied(source: Path, target: Path) -> None:
-    """Give a table a second place: links where that works."""
+    """Give the files of an artifact a second place: links where that works."""
 
     def link(a: str, b: str) -> None:
         try:
@@ -182,7 +184,9 @@ def _copied(source: Path, target: Path) -> None:
         except OSError:
             shutil.copyfile(a, b)
 
-    shutil.copytree(source, target, copy_function=link, ignore=shutil.ignore_patterns(MANIFEST, SIDECAR))
+    shutil.copytree(
+        source, target, copy_function=link, ignore=shutil.ignore_patterns(MANIFEST, SIDECAR), dirs_exist_ok=True
+    )
 
 
 def main(uri: str) -> None:
