@@ -2,9 +2,11 @@
 
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from selfloop.store import open_store
 
 from ..finetune.conftest import Finetuned, finetuned, plain, tried
 from ..finetune.test_launch import CONFIG
-from .trainer_api import IMAGE, POD, Fault, TrainerApi, serving
+from .trainer_api import IMAGE, POD, Fault, TrainerApi, now, serving
 
 __all__ = ["finetuned", "plain"]
 
@@ -215,6 +217,7 @@ def test_the_trainjob_asks_for_what_the_pod_has(trainer: TrainerApi, runs: Calla
     assert sent["spec"]["activeDeadlineSeconds"] == 3600
     asked = sent["spec"]["trainer"]
     assert asked["image"] == IMAGE
+    assert asked["command"] == ["python", "-m", "train", POD, f"uid-{POD}"]
     assert asked["numProcPerNode"] == 1
     own = {"cpu": "1", "memory": "2Gi"}
     assert asked["resourcesPerNode"] == {"requests": own, "limits": own}
@@ -286,6 +289,47 @@ def test_the_last_words_of_a_node_are_told(runs: Callable[..., list[str]]) -> No
         runs(broken)
 
 
+def test_what_a_node_refused_is_told_at_once_though_it_is_started_again(runs: Callable[..., list[str]]) -> None:
+    def again(api: TrainerApi, name: str) -> None:
+        api.add_node(name, 0, {"running": {}}, phase="Running")
+        waiting = {"waiting": {"reason": "CrashLoopBackOff"}}
+        node = api.add_node(name, 1, waiting, phase="Running", restarts=1, last=ended(2, "Error"))
+        node.before.append((now(), 'selfloop refused "There is nothing to train on."\n'))
+
+    with pytest.raises(UserError, match=r"^There is nothing to train on\.$"):
+        runs(again)
+
+
+def test_a_node_ends_with_the_pod_that_it_works_for(
+    trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    told, looks = threading.Event(), list[float]()
+    before = signal.signal(signal.SIGTERM, lambda *_: told.set())
+
+    def the_pod_ends(pause_s: float) -> None:
+        looks.append(pause_s)
+        trainer.faults = [Fault("get", "pods", 500, times=9)] if len(looks) == 1 else []
+        if len(looks) == 2:
+            trainer.pods[POD]["status"]["phase"] = "Failed"
+
+    try:
+        monkeypatch.setattr(trainjob, "nap", the_pod_ends)
+        trainjob.end_with(POD, f"uid-{POD}")
+        assert told.wait(60)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert len(looks) == 2
+    assert f"Pod {POD}, which this node works for, has ended" in capfd.readouterr().out
+
+
+def test_a_node_that_may_not_look_works_on(trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr("builtins.print", lambda line, **_: said.put(line))
+    trainer.denied = {("get", "pods")}
+    trainjob.end_with(POD, f"uid-{POD}")
+    assert f"does not see whether pod {POD} still waits for it, and works on." in said.get(timeout=60)
+
+
 def test_a_node_that_was_evicted_is_told(runs: Callable[..., list[str]]) -> None:
     def evicted(api: TrainerApi, name: str) -> None:
         about = {"reason": "Evicted", "message": "The node was low on resource: ephemeral-storage."}
@@ -353,15 +397,15 @@ def test_a_trainjob_in_a_queue_is_waited_for(
     runs: Callable[..., list[str]], trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reasons, "START_WITHIN_S", 0.0)
-    looks = []
+    looks: list[str] = []
 
     def admitted(pause_s: float) -> None:
-        looks.append(pause_s)
+        looks.append("suspended")
         if len(looks) == 3:
             trainer.jobs["selfloop-abc"]["spec"]["suspend"] = False
             ran(trainer, "selfloop-abc")
 
-    monkeypatch.setattr(trainjob.time, "sleep", admitted)
+    monkeypatch.setattr(trainjob, "nap", admitted)
     assert runs(lambda api, name: api.jobs[name]["spec"].update(suspend=True)) == ["node 0\n"]
     assert len(looks) == 3
 
@@ -381,7 +425,7 @@ def test_a_node_that_is_started_again_is_heard_again(
         trainer.nodes[name].clear()
         ran(trainer, name)
 
-    monkeypatch.setattr(trainjob.time, "sleep", on)
+    monkeypatch.setattr(trainjob, "nap", on)
     assert runs(first) == ["begun\n", "a step\n", "node 0\n"]
 
 
@@ -472,7 +516,7 @@ def test_what_another_pod_is_at_is_left_alone(runs: Callable[..., list[str]], tr
 def test_a_trainjob_that_somebody_deletes_is_missed(
     runs: Callable[..., list[str]], trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainjob.time, "sleep", lambda _: trainer.jobs.clear())
+    monkeypatch.setattr(trainjob, "nap", lambda _: trainer.jobs.clear())
     with pytest.raises(UserError, match="TrainJob selfloop-abc was deleted by somebody before it was done"):
         runs(lambda api, name: None)
 

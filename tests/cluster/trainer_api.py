@@ -85,6 +85,8 @@ class Node:
 
     pod: Json
     log: list[tuple[str, str]] = field(default_factory=list)
+    before: list[tuple[str, str]] = field(default_factory=list)
+    """The log of its container before it was started again."""
     process: subprocess.Popen[str] | None = None
     reader: threading.Thread | None = None
 
@@ -144,7 +146,8 @@ class TrainerApi:
             "image": IMAGE,
             "imageID": "",
             "ready": False,
-            "restartCount": 0,
+            "restartCount": status.pop("restarts", 0),
+            "lastState": status.pop("last", {}),
             "state": state,
         }
         pod = {
@@ -207,7 +210,7 @@ class TrainerApi:
             return error.status, {**about, "reason": REASONS.get(error.status, "Error"), "code": error.status}
 
     def _done(self, verb: str, resource: str, name: str, asked: dict[str, str], body: Json) -> Json | str:
-        known = {
+        known: dict[tuple[str, str], Callable[[], Json | str]] = {
             ("create", "trainjobs"): lambda: self._create(body),
             ("get", "trainjobs"): lambda: self._job(name),
             ("delete", "trainjobs"): lambda: self._delete(name, body),
@@ -259,9 +262,11 @@ class TrainerApi:
         node = next((n for nodes in self.nodes.values() for n in nodes if n.pod["metadata"]["name"] == name), None)
         if node is None:
             raise RefusedError(404, f'pods "{name}" not found')
-        if "waiting" in node.pod["status"]["containerStatuses"][0]["state"]:
+        waits = "waiting" in node.pod["status"]["containerStatuses"][0]["state"]
+        if waits and asked.get("previous") != "True":
             raise RefusedError(400, 'container "node" is waiting to start')
-        lines = node.log[-int(asked["tailLines"]) :] if "tailLines" in asked else node.log
+        lines = node.before if asked.get("previous") == "True" else node.log
+        lines = lines[-int(asked["tailLines"]) :] if "tailLines" in asked else lines
         if "sinceSeconds" in asked:
             since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=int(asked["sinceSeconds"]))
             lines = [each for each in lines if each[0] >= since.strftime("%Y-%m-%dT%H:%M:%S")]

@@ -39,6 +39,7 @@ class End(NamedTuple):
     refused: str
     memory: str
     at: datetime.datetime
+    restarts: int = 0
 
     @classmethod
     def of(cls, pod: Any, last: Sequence[str]) -> Self:
@@ -56,6 +57,7 @@ class End(NamedTuple):
             refused=json.loads(refused[-1]) if refused else "",
             memory=(limits or {}).get("memory", ""),
             at=(found and found.finished_at) or LONG_AGO,
+            restarts=restarts(pod),
         )
 
     @property
@@ -144,17 +146,28 @@ def node_of(pod: Any) -> str:
 
 
 def terminated(pod: Any) -> Any:
-    """How a pod's container ended; none where it did not."""
+    """How a pod's container ended the last time; none where it never did."""
     for status in pod.status.container_statuses or []:
-        if status.state and status.state.terminated:
-            return status.state.terminated
+        for state in (status.state, status.last_state):
+            if state and state.terminated:
+                return state.terminated
     return None
+
+
+def restarts(pod: Any) -> int:
+    """How often a pod's container was started again."""
+    return sum(status.restart_count or 0 for status in pod.status.container_statuses or [])
+
+
+def was_restarted(pod: Any) -> bool:
+    """Whether the container that ended is one before the pod's present one."""
+    return not any(status.state and status.state.terminated for status in pod.status.container_statuses or [])
 
 
 def has_started(pod: Any) -> bool:
     """Whether a pod's container runs or ran."""
     states = [status.state for status in pod.status.container_statuses or [] if status.state]
-    return any(state.running or state.terminated for state in states)
+    return any(state.running or state.terminated for state in states) or restarts(pod) > 0
 
 
 def has_failed(pod: Any) -> bool:

@@ -50,6 +50,7 @@ PLAIN = (
 """What a node may be told by value; all else goes by reference to a config map or a secret, or not at all."""
 RESERVED = "PET_"
 LOOK_EVERY_S = 3.0
+OWNER_EVERY_S = 30.0
 PATIENCE_S = 600.0
 """How long the API server may be away while a TrainJob runs."""
 GONE_WITHIN_S = 300.0
@@ -66,6 +67,8 @@ class Cancelled(BaseException):
 def run(name: str, command: Sequence[str], nodes: int, hear: Callable[[str], None]) -> None:
     """Run a command on so many nodes to its end, and hear each line that the first of them says.
 
+    The command is told this pod's name and uid as its last words, for ``end_with``.
+
     Raises ``UserError``, one sentence, where the cluster refuses it or a node fails.
     """
     if not is_in_pod():
@@ -79,9 +82,14 @@ def run(name: str, command: Sequence[str], nodes: int, hear: Callable[[str], Non
         try:
             job.begin()
             while not job.is_over():
-                time.sleep(LOOK_EVERY_S)
+                nap(LOOK_EVERY_S)
         finally:
             job.delete()
+
+
+def nap(pause_s: float) -> None:
+    """Do nothing until it is time to look again."""
+    time.sleep(pause_s)
 
 
 def own_pod(access: Access) -> Any:
@@ -89,6 +97,46 @@ def own_pod(access: Access) -> Any:
     name = os.environ.get("POD_NAME") or os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")
     with answered(f"This pod, '{name}',", access, "get pods"):
         return CoreV1Api(access.api).read_namespaced_pod(name, access.namespace, _request_timeout=TIMEOUT_S)
+
+
+def runs(access: Access, name: str, uid: str) -> bool:
+    """Whether a pod is still there and has not ended."""
+    with answered(f"Pod {name}", access, "get pods"):
+        try:
+            pod = CoreV1Api(access.api).read_namespaced_pod(name, access.namespace, _request_timeout=TIMEOUT_S)
+        except ApiException as error:
+            if error.status == 404:
+                return False
+            raise
+    return bool(pod.metadata.uid == uid and pod.status.phase not in ("Succeeded", "Failed"))
+
+
+def end_with(name: str, uid: str) -> None:
+    """End this process, a node, by SIGTERM soon after the pod that it works for has ended.
+
+    A pod that is ended by Kubeflow Pipelines may be gone before it has deleted its TrainJob, and nobody would wait for
+    what the nodes go on to make. A node that may not look at pods says so and works on.
+    """
+
+    def is_there(access: Access) -> bool:
+        try:
+            return runs(access, name, uid)
+        except UserError as error:
+            if may_pass(error.__context__):
+                return True
+            raise
+
+    def look() -> None:
+        try:
+            access = of_pod()
+            while is_there(access):
+                nap(OWNER_EVERY_S)
+            print(f"Pod {name}, which this node works for, has ended: so does this node.", flush=True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        except UserError as error:
+            print(f"{error} This node does not see whether pod {name} still waits for it, and works on.", flush=True)
+
+    threading.Thread(target=look, daemon=True).start()
 
 
 def described(
@@ -103,7 +151,7 @@ def described(
     gpus = sum(int(amount) for kind, amount in resources.items() if "gpu" in kind)
     trainer: dict[str, Any] = {
         "image": environment.get("SELFLOOP_IMAGE") or container.image,
-        "command": list(command),
+        "command": [*command, pod.metadata.name, pod.metadata.uid],
         "numNodes": nodes,
         "numProcPerNode": max(1, gpus),
         "env": [each for each in map(handed_on, container.env or []) if each],
@@ -231,7 +279,7 @@ class TrainJob:
             if "deletionTimestamp" not in found["metadata"]:
                 print(f"{self} was left by a pod that ended, and is replaced.", flush=True)
                 self._delete("Foreground", found["metadata"]["uid"])
-            time.sleep(LOOK_EVERY_S)
+            nap(LOOK_EVERY_S)
 
     def is_over(self) -> bool:
         """Look once: hear what is new, and see whether it is complete. Raises ``UserError`` where it is not to be."""
@@ -250,7 +298,7 @@ class TrainJob:
         if "Complete" in conditions:
             self._tries -= not heard
             return heard or not self._tries
-        self._note_ends(pods)
+        self._note_ends(pods, "Failed" in conditions)
         refused = [end.refused for end in self._ends.values() if end.refused]
         if refused:  # it would refuse again, however often the Trainer starts it
             raise UserError(refused[0])
@@ -304,22 +352,12 @@ class TrainJob:
             self._mine = True
             return True
         for owner in owners:
-            if self._runs(owner):
+            if runs(self._access, owner["name"], owner["uid"]):
                 raise UserError(
                     f"{self} does this very work for pod {owner['name']}, which still runs: wait for its result, or "
                     "end that run."
                 )
         return False
-
-    def _runs(self, owner: Mapping[str, str]) -> bool:
-        with self._asking("get", "pods"):
-            try:
-                pod = self._core.read_namespaced_pod(owner["name"], self._access.namespace, _request_timeout=TIMEOUT_S)
-            except ApiException as error:
-                if error.status == 404:
-                    return False
-                raise
-        return pod.metadata.uid == owner["uid"] and pod.status.phase not in ("Succeeded", "Failed")
 
     def _get(self) -> Any:
         with self._asking("get"):
@@ -405,12 +443,21 @@ class TrainJob:
         parts = (each.partition(" ") for each in text.splitlines(keepends=True))
         return [(moment(stamp), line) for stamp, _, line in parts]
 
-    def _note_ends(self, pods: Sequence[Any]) -> None:
-        """Remember how each node ended that did not end well: its pod may be gone before the TrainJob is."""
+    def _note_ends(self, pods: Sequence[Any], failed: bool) -> None:
+        """Remember how each node ended that did not end well: its pod may be gone before the TrainJob is.
+
+        What was before the Trainer started all nodes again is forgotten.
+        """
+        if pods:
+            there = {pod.metadata.uid for pod in pods}
+            self._ends = {uid: end for uid, end in self._ends.items() if uid in there}
         for pod in pods:
-            if pod.metadata.uid not in self._ends and reasons.has_failed(pod):
-                last = [line for _, line in self._log(pod, tail_lines=20) or []]
-                self._ends[pod.metadata.uid] = reasons.End.of(pod, last)
+            known = self._ends.get(pod.metadata.uid)
+            if reasons.has_failed(pod) and (known is None or known.restarts != reasons.restarts(pod)):
+                how = {"previous": True} if reasons.was_restarted(pod) else {}
+                lines = self._log(pod, tail_lines=20, **how)
+                if lines is not None or failed:
+                    self._ends[pod.metadata.uid] = reasons.End.of(pod, [line for _, line in lines or []])
 
     @contextmanager
     def _asking(self, verb: str, what: str = PLURAL) -> Iterator[None]:

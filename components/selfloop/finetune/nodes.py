@@ -5,7 +5,7 @@ trainjob`` run this module on each node, and takes the policy that was made from
 node this module fetches the inputs into the machine's cache and lets ``accelerate launch`` do the work, as the pod
 would; the processes of all nodes train together, and the first one saves::
 
-    python -m selfloop.finetune.nodes s3://bucket/prefix/<key of the artifact>
+    python -m selfloop.finetune.nodes s3://bucket/prefix/<key of the artifact> <name and uid of the pod>
 
 The Trainer tells a node its place in the environment (``PET_NNODES``, ``PET_NODE_RANK``, ``PET_NPROC_PER_NODE``,
 ``PET_MASTER_ADDR``, ``PET_MASTER_PORT``).
@@ -189,9 +189,12 @@ def _copied(source: Path, target: Path) -> None:
     )
 
 
-def main(uri: str) -> None:
-    """Serve as a node, and say with the last line what came of it."""
+def main(uri: str, owner: str, uid: str) -> None:
+    """Serve as a node for a pod, and say with the last line what came of it."""
+    from selfloop.cluster.trainjob import end_with
+
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    end_with(owner, uid)
     os.environ.setdefault("SELFLOOP_STORE", uri.rpartition("/")[0])
     try:
         made = serve(uri, Node.of_environment())
@@ -203,4 +206,4 @@ def main(uri: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
