@@ -117,6 +117,11 @@ def hand_on(source: str | Path, target: str | Path) -> None:
         note_base(target, parts(source).base)
 
 
+def weight_bytes(directory: str | Path) -> int:
+    """The bytes of a policy's weights; of an adapter policy, those of its base."""
+    return sum(path.stat().st_size for path in parts(directory).base.glob("*.safetensors"))
+
+
 def check_source(source: str, trusted: bool = False) -> None:
     """Refuse what cannot be the source of a policy, before anything starts."""
     if source.startswith(REMOTE):

@@ -96,7 +96,8 @@ def work(params: FinetuneParams, job: Job) -> Made:
     shares = shared(params, usable)
     if not any(shares.values()):
         if params.when_nothing == "keep policy":
-            hand_on(job.inputs["policy"], job.output)
+            if is_first():
+                hand_on(job.inputs["policy"], job.output)
             return Made(about | {"steps": 0, "loss": 0.0}, {})
         raise nothing(params, removed, totals)
     examples, order = mixture(params, sources, usable, shares)

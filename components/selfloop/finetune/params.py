@@ -35,5 +35,11 @@ class TrainingParams(Params):
     accelerate_config: str = Field(
         "auto", description="A YAML of 'accelerate config' (multi-GPU, FSDP, DeepSpeed); auto uses all visible GPUs."
     )
+    nodes: int = Field(
+        1, ge=1, description="Machines that a training spans, by Kubeflow's Trainer; 1 stays in the pod."
+    )
+    nodes_from_bytes: int = Field(
+        2 * 10**9, ge=0, description="nodes: a policy with fewer bytes of weights than this stays in the pod."
+    )
     seed: int = Field(0, ge=0, description="Seed of the training.")
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")

@@ -220,6 +220,7 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
     if found is not None:
         trainer.total = found[1]["total"]
     first = int(found[0].name.rpartition("-")[2]) if found else 0
+    check_agreed(first)
     began = time.perf_counter()
     with memory_watched(plan, batches):
         trainer.train(resume_from_checkpoint=str(found[0]) if found else None)
@@ -228,6 +229,20 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
     steps = trainer.state.global_step
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if shared_out else None
     return Trained(trainer.total / max(steps, 1), steps, first, seconds, weights)
+
+
+def check_agreed(first: int) -> None:
+    """Refuse to go on where the processes would go on from different steps."""
+    if processes() == 1:
+        return
+    from accelerate.utils import gather_object
+
+    seen = gather_object([first])
+    if len(set(seen)) > 1:
+        raise UserError(
+            f"The nodes see checkpoints of different steps ({', '.join(map(str, seen))}): set SELFLOOP_SCRATCH to a "
+            "place that all of them share, or leave it unset."
+        )
 
 
 class memory_watched:  # noqa: N801 (a context, used like a function)
