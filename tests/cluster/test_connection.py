@@ -211,8 +211,9 @@ def test_all_pages_of_a_listing_are_read(kfp: Kfp, connected: Connection) -> Non
     for number in range(5):
         kfp.on_create_experiment({}, {"display_name": str(number), "namespace": "selfloop"})
     kfp.page = 2
-    found = connected.listed(api.experiment_service_list_experiments, "experiments", **connected.scope)
-    assert [one.display_name for one in found] == list("01234")
+    order = {"sort_by": "display_name desc", **connected.scope}
+    found = connected.listed(api.experiment_service_list_experiments, "experiments", **order)
+    assert [one.display_name for one in found] == list("43210")
     assert kfp.count(LIST) == 3
 
 

@@ -104,13 +104,14 @@ class Connection:
 
     def listed(self, function: Callable[..., Any], items: str, *words: str, **options: Any) -> Iterator[Any]:
         """All that a listing has, page by page."""
-        token = ""
+        page = self.call(function, *words, page_size=PAGE, **options)
         while True:
-            page = self.call(function, *words, page_token=token, page_size=PAGE, **options)
             yield from getattr(page, items) or []
-            token = page.next_page_token
-            if not token:
+            if not page.next_page_token:
                 return
+            # the token stands for the filter too
+            rest = {name: value for name, value in options.items() if name not in ("filter", "sort_by")}
+            page = self.call(function, *words, page_size=PAGE, page_token=page.next_page_token, **rest)
 
     def run_url(self, run_id: str) -> str:
         """Where a person sees a run."""

@@ -106,7 +106,7 @@ def submit(
     )
 
     def find() -> Any:
-        same = named("EQUALS", "display_name", name)
+        same = named("display_name", name)
         found = connection.listed(runs.run_service_list_runs, "runs", experiment_id=experiment_id, filter=same)
         return next((run for run in found if run.description == mark), None)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import yaml
 from kfp_server_api import (
@@ -76,9 +77,9 @@ class Planned(NamedTuple):
         return self.path[-1]
 
 
-def named(operation: str, key: str, value: str) -> str:
-    """A filter for one value, as the API takes it."""
-    return json.dumps({"predicates": [{"operation": operation, "key": key, "stringValue": value}]})
+def named(key: str, value: str) -> str:
+    """A filter for one value, as the API takes it: quoted once more than any other text in an address."""
+    return quote(json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "stringValue": value}]}))
 
 
 def uploaded(connection: Connection, package: Package) -> V2beta1PipelineVersionReference:
@@ -136,7 +137,7 @@ def _version(connection: Connection, pipeline_id: str, package: Package) -> Any:
         PipelineServiceApi(connection.client).pipeline_service_list_pipeline_versions,
         "pipeline_versions",
         pipeline_id,
-        filter=named("EQUALS", "name", package.version),
+        filter=named("name", package.version),
     )
     return next((version for version in found if version.name == package.version), None)
 
@@ -150,7 +151,7 @@ def experiment(connection: Connection, name: str) -> str:
         found = connection.listed(
             experiments.experiment_service_list_experiments,
             "experiments",
-            filter=named("EQUALS", "display_name", name),
+            filter=named("display_name", name),
             **connection.scope,
         )
         return next(found, None)
