@@ -242,6 +242,7 @@ REMEDIES = {
 BROKEN = "{endpoint} is out of order ({why}): wait until it is well again, and try again."
 UNREACHABLE = "{endpoint} cannot be reached ({why}): check the network and --kfp."
 SLOW = "{endpoint} does not answer: look how Kubeflow Pipelines is, and try again."
+ELSEWHERE = "{endpoint} speaks https alone: write https:// in --kfp."
 UNTRUSTED = "The certificate of {endpoint} is not trusted: give the one of its authority with --ca-file."
 
 
@@ -250,9 +251,17 @@ def _remedy(error: Exception, status: int) -> str:
     if isinstance(error, ApiException):
         if "CERTIFICATE_VERIFY_FAILED" in str(error.reason):
             return UNTRUSTED
+        if _speaks_tls(error):
+            return ELSEWHERE
         if 300 <= status < 400 or (status in (401, 403) and "<html" in str(error.body).lower()):
             return LOGIN
         return UNREACHABLE if status == 0 else REMEDIES.get(status, BROKEN)
     if isinstance(error, SlowError) and not isinstance(error, NewConnectionError):
         return SLOW
     return UNREACHABLE
+
+
+def _speaks_tls(error: ApiException) -> bool:
+    """Whether the same was to be asked over https."""
+    location = urlsplit((error.headers or {}).get("Location", ""))
+    return location.scheme == "https" and "/apis/v2beta1/" in location.path

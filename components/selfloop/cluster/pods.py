@@ -99,7 +99,7 @@ def choose(pods: list[Pod], run_id: str, stage: str | None) -> Pod:
     number, name = (found[1], found[2]) if found else (None, stage)
     matching = [pod for pod in pods if pod.task.stage == name and number in (None, str(pod.task.round))]
     if not matching:
-        known = ", ".join(dict.fromkeys(f"{pod.task.round}/{pod.task.stage}" for pod in pods))
+        known = ", ".join(dict.fromkeys(pod.task.short for pod in pods))
         raise UserError(f"There is no pod of stage '{stage}' in run {run_id}: there are {known}.")
     return matching[-1]
 

@@ -27,7 +27,7 @@ SERVICE_ACCOUNT = "selfloop"
 """Stages run as this one of the namespace."""
 LOOK_S = 5.0
 PATIENCE = 40
-"""So many looks in vain until a watcher gives up; each has tried for half a minute."""
+"""So many looks in vain until a watcher gives up; each has tried some times itself."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Told:
 
     def of(self, planned: Planned, suffix: str = "") -> list[Any]:
         """What is of this task: as much as it has pods; what is left is of the last."""
-        labelled = self._left.get(f"round {planned.task.round} · {planned.task.stage}{suffix}")
+        labelled = self._left.get(planned.task.title + suffix)
         if labelled:  # by the name that the UI shows, which is of one round
             return labelled
         left = self._left.get(planned.key + suffix, [])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -55,12 +56,7 @@ def step_line(step: Step) -> str:
     """A stage that has ended, in a line of a log."""
     seconds = step.seconds(datetime.now(UTC))
     took = "" if seconds is None else f", {duration(seconds)}"
-    return f"{name_of(step)}: {step.state.lower()}{took}"
-
-
-def name_of(step: Step) -> str:
-    """A stage as the KFP UI names it."""
-    return step.task.stage if step.task.round < 0 else f"round {step.task.round} · {step.task.stage}"
+    return f"{step.task.title}: {step.state.lower()}{took}"
 
 
 def _head(progress: Progress, now: datetime) -> Text:
@@ -96,7 +92,7 @@ def _before(rounds: dict[int, list[Step]], now: datetime) -> list[Text]:
 
 
 def _wide(rounds: dict[int, list[Step]], stages: Sequence[str], now: datetime) -> Table:
-    columns = (Column(stage, no_wrap=True) for stage in (*stages, "took"))
+    columns = (Column(escape(stage), no_wrap=True) for stage in (*stages, "took"))
     table = Table("round", *columns, box=None, pad_edge=False)
     for number, steps in rounds.items():
         cells = {step.task.stage: _cell(step, now) for step in steps}

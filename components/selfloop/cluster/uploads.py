@@ -60,6 +60,16 @@ class Task(NamedTuple):
     round: int
     stage: str
 
+    @property
+    def title(self) -> str:
+        """As the KFP UI names it."""
+        return self.stage if self.round < 0 else f"round {self.round} · {self.stage}"
+
+    @property
+    def short(self) -> str:
+        """As a person types it."""
+        return self.stage if self.round < 0 else f"{self.round}/{self.stage}"
+
 
 class Planned(NamedTuple):
     """A task in its place: the names that KFP gives it and the graphs around it, and how many pods share its work.
