@@ -90,11 +90,11 @@ def pods_of(api: CoreV1Api, run_id: str, places: tuple[str, ...], tasks: Sequenc
 
 
 def choose(pods: list[Pod], run_id: str, stage: str | None) -> Pod:
-    """The last pod of a stage, named ``generate``, ``2/generate`` or ``round 2 · generate``; or that which failed."""
+    """The last pod of a stage named ``generate``, ``2/generate`` or ``round 2 · generate``; of none, what failed last."""
     if not pods:
         raise UserError(f"Run {run_id} has no pods (any more): look at its page in the KFP UI, which keeps logs.")
     if stage is None:
-        return next((pod for pod in pods if pod.phase == "Failed"), pods[-1])
+        return next((pod for pod in reversed(pods) if pod.phase == "Failed"), pods[-1])
     found = re.fullmatch(r"(?:(?:round )?(\d+)(?: · |/))?(.+)", stage)
     number, name = (found[1], found[2]) if found else (None, stage)
     matching = [pod for pod in pods if pod.task.stage == name and number in (None, str(pod.task.round))]

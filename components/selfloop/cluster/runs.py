@@ -146,20 +146,24 @@ def look(connection: Connection, run_id: str, tasks: Sequence[Planned]) -> Progr
     """How far a run is now."""
     run = find_run(connection, run_id)
     details = (run.run_details.task_details if run.run_details else None) or []
-    return Progress(
-        run_id,
-        run.display_name,
-        run.state or "PENDING",
-        _moment(run.created_at),
-        _moment(run.finished_at),
-        tuple(steps(tasks, details)),
-    )
+    found = steps(tasks, details)
+    if run.state in ENDED:  # what was not needed has no state of its own
+        found = [step if step.state else replace(step, state="SKIPPED") for step in found]
+    began, finished = _moment(run.created_at), _moment(run.finished_at)
+    return Progress(run_id, run.display_name, run.state or "PENDING", began, finished, tuple(found))
 
 
 def plan_of(connection: Connection, run_id: str) -> list[Planned]:
-    """The tasks of a run's pipeline."""
+    """The tasks of a run's pipeline; none where it was deleted, or is no version."""
     reference = find_run(connection, run_id).pipeline_version_reference
-    return plan(connection, reference) if reference else []
+    if not reference or not reference.pipeline_version_id:
+        return []
+    try:
+        return plan(connection, reference)
+    except RefusedError as error:
+        if error.status != 404:
+            raise
+        return []
 
 
 def steps(tasks: Sequence[Planned], details: Iterable[Any]) -> list[Step]:

@@ -35,7 +35,8 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
     """The rounds of a run, ``most`` of them: a column a stage where there is room for it, otherwise a mark a stage."""
     now = now or datetime.now(UTC)
     rounds = _rounds(progress.steps)
-    shown = _near_the_work(rounds, most)
+    begun = {n: steps for n, steps in rounds.items() if any(step.state != "SKIPPED" for step in steps)}
+    shown = _near_the_work(begun, most)
     stages = _order(shown)
     table = _wide(shown, stages, now)
     lines: list[RenderableType] = [_head(progress, now)]
@@ -43,8 +44,9 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
         lines += [*_before(shown, now), table]
     else:
         lines += [_narrow(shown, now), Text(f"stages: {', '.join(stages)}", "dim")]
-    if len(shown) < len(rounds):
-        lines.append(Text(f"{len(rounds) - len(shown)} more rounds are not shown", "dim"))
+    for count, what in ((len(begun) - len(shown), "not shown"), (len(rounds) - len(begun), "not needed")):
+        if count:
+            lines.append(Text(f"{count} round{'s' * (count != 1)} {what}", "dim"))
     if progress.trouble:
         lines.append(Text(progress.trouble, "yellow"))
     if not progress.has_ended:
