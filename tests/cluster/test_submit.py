@@ -170,6 +170,9 @@ def test_a_run_that_vanished_has_ended_and_one_that_cannot_be_asked_for_has_not(
     kfp.fault("RunService_GetRun", Fault(403))
     with pytest.raises(RefusedError, match="forbids"):
         runs.has_ended(connected, begun)
+    kfp.prefix = "/moved"
+    with pytest.raises(RefusedError, match="is no API of Kubeflow Pipelines"):
+        runs.has_ended(connected, begun)
 
 
 def test_a_run_is_cancelled(command: Command, kfp: Kfp, begun: str) -> None:

@@ -65,14 +65,17 @@ class Connection:
 
     @cached_property
     def scope(self) -> dict[str, str]:
-        """The namespace, for requests to an API that serves many users; another one refuses it."""
+        """The namespace, for requests to an API that serves many users; another one has none."""
+        return {"namespace": self.namespace} if self.recognize() else {}
+
+    def recognize(self) -> bool:
+        """See that it is an API of KFP that answers; whether it serves many users."""
         try:
-            health = self.call(HealthzServiceApi(self.client).healthz_service_get_healthz)
+            return bool(self.call(HealthzServiceApi(self.client).healthz_service_get_healthz).multi_user)
         except RefusedError as error:
             if error.status != 404:
                 raise
-            raise RefusedError(f"{self.endpoint} is no API of Kubeflow Pipelines: correct --kfp.", 404) from None
-        return {"namespace": self.namespace} if health.multi_user else {}
+            raise RefusedError(NO_API.format(endpoint=self.endpoint), 404) from None
 
     def call(self, function: Callable[..., T], *words: Any, **options: Any) -> T:
         """The answer to a request that may be made twice. Raises ``RefusedError``."""
@@ -240,9 +243,10 @@ REMEDIES = {
 }
 """One sentence for each refusal, by its HTTP status."""
 BROKEN = "{endpoint} is out of order ({why}): wait until it is well again, and try again."
-UNREACHABLE = "{endpoint} cannot be reached ({why}): check the network and --kfp."
+UNREACHABLE = "{endpoint} cannot be reached ({why}): check the network and --kfp (SELFLOOP_KFP_ENDPOINT)."
 SLOW = "{endpoint} does not answer: look how Kubeflow Pipelines is, and try again."
 ELSEWHERE = "{endpoint} speaks https alone: write https:// in --kfp."
+NO_API = "{endpoint} is no API of Kubeflow Pipelines: correct --kfp or SELFLOOP_KFP_ENDPOINT."
 UNTRUSTED = "The certificate of {endpoint} is not trusted: give the one of its authority with --ca-file."
 
 

@@ -90,7 +90,7 @@ def pods_of(api: CoreV1Api, run_id: str, places: tuple[str, ...], tasks: Sequenc
 
 
 def choose(pods: list[Pod], run_id: str, stage: str | None) -> Pod:
-    """The last pod of a stage named ``generate``, ``2/generate`` or ``round 2 · generate``; of none, what failed last."""
+    """The last pod of a stage named ``generate``, ``2/generate`` or ``round 2 · generate``; of none, a failed one."""
     if not pods:
         raise UserError(f"Run {run_id} has no pods (any more): look at its page in the KFP UI, which keeps logs.")
     if stage is None:

@@ -125,7 +125,11 @@ def find_run(connection: Connection, run_id: str) -> Any:
 
 
 def has_ended(connection: Connection, run_id: str) -> bool:
-    """Whether a run will do no more; one that was deleted will not."""
+    """Whether a run will do no more; one that was deleted will not.
+
+    Raises ``RefusedError`` where that cannot be known, such as at an address that is no API of KFP.
+    """
+    connection.recognize()
     try:
         return find_run(connection, run_id).state in ENDED
     except RefusedError as error:
