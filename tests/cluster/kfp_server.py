@@ -17,7 +17,7 @@ from email.policy import HTTP
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, unquote_plus, urlsplit
 
 import yaml
 
@@ -236,17 +236,26 @@ class Kfp:
         return kept[key]
 
     def _page(self, field: str, kept: Mapping[str, Any], query: Mapping[str, str]) -> Any:
+        asked = json.loads(unquote_plus(query.get("page_token", "")) or "{}")
+        if asked and ("filter" in query or "sort_by" in query):
+            raise RefusalError(400, "page token does not match the supplied sort by and/or filtering criteria")
+        asked = asked or {"filter": unquote_plus(query.get("filter", "")), "sort_by": query.get("sort_by", "")}
+        found = self._found(kept, **{name: asked[name] for name in ("filter", "sort_by")})
+        size, first = min(int(query.get("page_size") or 10), self.page), asked.get("first", 0)
+        token = quote(json.dumps(asked | {"first": first + size}))
+        more = {"next_page_token": token} if first + size < len(found) else {}
+        return {field: found[first : first + size], "total_size": len(found), **more}
+
+    def _found(self, kept: Mapping[str, Any], filter: str, sort_by: str) -> list[Any]:
         found = list(kept.values())
-        for predicate in json.loads(query.get("filter") or "{}").get("predicates", []):
+        for predicate in json.loads(filter or "{}").get("predicates", []):
             if predicate["operation"] != "EQUALS":
                 raise RefusalError(400, "this server only knows EQUALS")
             found = [one for one in found if one.get(predicate["key"]) == predicate["stringValue"]]
-        if query.get("sort_by"):
-            key, _, order = query["sort_by"].partition(" ")
+        if sort_by:
+            key, _, order = sort_by.partition(" ")
             found.sort(key=lambda one: str(one[key]), reverse=order == "desc")
-        size, first = min(int(query.get("page_size") or 10), self.page), int(query.get("page_token") or 0)
-        more = {"next_page_token": str(first + size)} if first + size < len(found) else {}
-        return {field: found[first : first + size], "total_size": len(found), **more}
+        return found
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -109,6 +109,12 @@ def test_a_page_instead_of_an_answer_is_one_to_log_in(kfp: Kfp, status: int) -> 
     assert "answers with a page to log in" in str(_refusal(connect(kfp.url)))
 
 
+def test_where_only_https_is_spoken_that_is_said(kfp: Kfp) -> None:
+    to = {"Location": f"{kfp.url.replace('http', 'https')}/apis/v2beta1/healthz"}
+    kfp.fault("HealthzService_GetHealthz", Fault(308, to))
+    assert "speaks https alone: write https://" in str(_refusal(connect(kfp.url)))
+
+
 def test_a_namespace_that_is_not_ones_own_is_refused(kfp: Kfp) -> None:
     told = str(_refusal(connect(kfp.url, "team-b")))
     assert "forbids this in namespace 'team-b'" in told
@@ -211,8 +217,9 @@ def test_all_pages_of_a_listing_are_read(kfp: Kfp, connected: Connection) -> Non
     for number in range(5):
         kfp.on_create_experiment({}, {"display_name": str(number), "namespace": "selfloop"})
     kfp.page = 2
-    found = connected.listed(api.experiment_service_list_experiments, "experiments", **connected.scope)
-    assert [one.display_name for one in found] == list("01234")
+    order = {"sort_by": "display_name desc", **connected.scope}
+    found = connected.listed(api.experiment_service_list_experiments, "experiments", **order)
+    assert [one.display_name for one in found] == list("43210")
     assert kfp.count(LIST) == 3
 
 

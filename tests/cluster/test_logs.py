@@ -1,10 +1,11 @@
 """``selfloop logs``: what a stage printed, from its pod; and what a failed one tells of why."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from selfloop.cluster.pods import task_of
+from selfloop.cluster.pods import Pod, choose, task_of
 from selfloop.cluster.uploads import Planned, Task
 
 from .conftest import Ended
@@ -74,6 +75,11 @@ def test_an_installation_for_one_user_has_its_pods_beside_kfp(
     kfp.multi_user = False
     cluster.add(begun, "work-2", "there\n", namespace="kubeflow")
     assert command("logs", begun).out == "there\n"
+
+
+def test_a_stage_outside_of_all_rounds_is_named_alone() -> None:
+    pod = Pod("wf-1", "selfloop", Task(-1, "resolve"), "Failed", datetime.now(UTC))
+    assert choose([pod], "run", Task(-1, "resolve").short) == pod
 
 
 def test_pods_that_are_gone_are_said_to_be(command: Command, begun: str, cluster: Cluster) -> None:

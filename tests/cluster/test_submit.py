@@ -29,7 +29,6 @@ def test_submit_uploads_the_pipeline_and_begins_a_run(command: Command, kfp: Kfp
     assert (pipeline["name"], pipeline["namespace"]) == ("length-generalization", "selfloop")
     assert (experiment["display_name"], experiment["namespace"]) == ("length-generalization", "selfloop")
     assert version["name"] in done.out
-    assert version["pipeline_spec"]["pipelineInfo"]["name"] == "length-generalization"
     assert "round 2 · generate" in str(version["pipeline_spec"])
 
 
@@ -53,6 +52,13 @@ def test_the_version_is_found_on_whatever_page_it_is(connected: Connection, kfp:
         kfp.versions |= {"x": kfp.versions[first.pipeline_version_id] | {"name": f"0-{len(kfp.versions)}"}}
     kfp.page = 1
     assert uploads.uploaded(connected, package).pipeline_version_id == first.pipeline_version_id
+
+
+@pytest.mark.parametrize("name", ["a+b", "100 %", "ünï/code & more"])
+def test_an_experiment_may_have_any_name(connected: Connection, kfp: Kfp, name: str) -> None:
+    first = uploads.experiment(connected, name)
+    assert uploads.experiment(connected, name) == first
+    assert kfp.experiments[first]["display_name"] == name
 
 
 def test_an_api_for_one_user_is_told_no_namespace(command: Command, kfp: Kfp) -> None:
@@ -163,6 +169,9 @@ def test_a_run_that_vanished_has_ended_and_one_that_cannot_be_asked_for_has_not(
     assert runs.has_ended(connected, "vanished")
     kfp.fault("RunService_GetRun", Fault(403))
     with pytest.raises(RefusedError, match="forbids"):
+        runs.has_ended(connected, begun)
+    kfp.prefix = "/moved"
+    with pytest.raises(RefusedError, match="is no API of Kubeflow Pipelines"):
         runs.has_ended(connected, begun)
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from selfloop.cli.app import StoppedError, app, console
 from selfloop.cli.run import (
@@ -148,10 +149,13 @@ def schedules_(kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFi
     if not found:
         _say(f"Nothing is scheduled in namespace '{namespace}'.")
         return
-    table = Table("name", "recipe", "when", "next run", "last run", "", box=None, pad_edge=False)
+    titles = (Column(title, no_wrap=title.endswith("run")) for title in ("when", "next run", "last run", "state"))
+    named = (Column(title, overflow="fold") for title in ("name", "recipe"))
+    table = Table(*named, *titles, box=None, pad_edge=False)
     for one in found:
         upcoming = _moment(one.next) if one.is_on else "paused"
-        table.add_row(one.name, one.recipe, one.when, upcoming, _moment(one.last), one.last_state.lower())
+        cells = (one.name, one.recipe, one.when, upcoming, _moment(one.last), one.last_state.lower())
+        table.add_row(*map(escape, cells))
     console.print(table)
 
 
@@ -313,7 +317,6 @@ class Lines:
 def conclude(connection: Connection, last: Progress) -> None:
     """End as a run ended. Raises ``HaltedError`` where a guard halted the loop, ``UserError`` where it failed."""
     from selfloop.cluster import pods
-    from selfloop.cluster.table import name_of
 
     if last.state in ("SUCCEEDED", "SKIPPED"):
         return
@@ -326,8 +329,8 @@ def conclude(connection: Connection, last: Progress) -> None:
     reason = pods.why_halted(connection, last.run_id, step.task, [each.planned for each in last.steps])
     if reason:
         raise HaltedError(f"{reason} See {url}.")
-    where = f"{step.task.round}/{step.task.stage}"
-    raise UserError(f"Run {last.run_id} failed in {name_of(step)}: see 'selfloop logs {last.run_id} {where}' or {url}.")
+    log = f"selfloop logs {last.run_id} {step.task.short}"
+    raise UserError(f"Run {last.run_id} failed in {step.task.title}: see '{log}' or {url}.")
 
 
 def _say(line: str) -> None:
@@ -336,4 +339,4 @@ def _say(line: str) -> None:
 
 
 def _moment(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
+    return f"{moment:%b %d %H:%M}" if moment else ""

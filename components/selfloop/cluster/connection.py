@@ -65,14 +65,17 @@ class Connection:
 
     @cached_property
     def scope(self) -> dict[str, str]:
-        """The namespace, for requests to an API that serves many users; another one refuses it."""
+        """The namespace, for requests to an API that serves many users; another one has none."""
+        return {"namespace": self.namespace} if self.recognize() else {}
+
+    def recognize(self) -> bool:
+        """See that it is an API of KFP that answers; whether it serves many users."""
         try:
-            health = self.call(HealthzServiceApi(self.client).healthz_service_get_healthz)
+            return bool(self.call(HealthzServiceApi(self.client).healthz_service_get_healthz).multi_user)
         except RefusedError as error:
             if error.status != 404:
                 raise
-            raise RefusedError(f"{self.endpoint} is no API of Kubeflow Pipelines: correct --kfp.", 404) from None
-        return {"namespace": self.namespace} if health.multi_user else {}
+            raise RefusedError(NO_API.format(endpoint=self.endpoint), 404) from None
 
     def call(self, function: Callable[..., T], *words: Any, **options: Any) -> T:
         """The answer to a request that may be made twice. Raises ``RefusedError``."""
@@ -104,13 +107,14 @@ class Connection:
 
     def listed(self, function: Callable[..., Any], items: str, *words: str, **options: Any) -> Iterator[Any]:
         """All that a listing has, page by page."""
-        token = ""
+        page = self.call(function, *words, page_size=PAGE, **options)
         while True:
-            page = self.call(function, *words, page_token=token, page_size=PAGE, **options)
             yield from getattr(page, items) or []
-            token = page.next_page_token
-            if not token:
+            if not page.next_page_token:
                 return
+            # the token stands for the filter too
+            rest = {name: value for name, value in options.items() if name not in ("filter", "sort_by")}
+            page = self.call(function, *words, page_size=PAGE, page_token=page.next_page_token, **rest)
 
     def run_url(self, run_id: str) -> str:
         """Where a person sees a run."""
@@ -239,8 +243,10 @@ REMEDIES = {
 }
 """One sentence for each refusal, by its HTTP status."""
 BROKEN = "{endpoint} is out of order ({why}): wait until it is well again, and try again."
-UNREACHABLE = "{endpoint} cannot be reached ({why}): check the network and --kfp."
+UNREACHABLE = "{endpoint} cannot be reached ({why}): check the network and --kfp (SELFLOOP_KFP_ENDPOINT)."
 SLOW = "{endpoint} does not answer: look how Kubeflow Pipelines is, and try again."
+ELSEWHERE = "{endpoint} speaks https alone: write https:// in --kfp."
+NO_API = "{endpoint} is no API of Kubeflow Pipelines: correct --kfp or SELFLOOP_KFP_ENDPOINT."
 UNTRUSTED = "The certificate of {endpoint} is not trusted: give the one of its authority with --ca-file."
 
 
@@ -249,9 +255,17 @@ def _remedy(error: Exception, status: int) -> str:
     if isinstance(error, ApiException):
         if "CERTIFICATE_VERIFY_FAILED" in str(error.reason):
             return UNTRUSTED
+        if _speaks_tls(error):
+            return ELSEWHERE
         if 300 <= status < 400 or (status in (401, 403) and "<html" in str(error.body).lower()):
             return LOGIN
         return UNREACHABLE if status == 0 else REMEDIES.get(status, BROKEN)
     if isinstance(error, SlowError) and not isinstance(error, NewConnectionError):
         return SLOW
     return UNREACHABLE
+
+
+def _speaks_tls(error: ApiException) -> bool:
+    """Whether the same was to be asked over https."""
+    location = urlsplit((error.headers or {}).get("Location", ""))
+    return location.scheme == "https" and "/apis/v2beta1/" in location.path

@@ -90,16 +90,16 @@ def pods_of(api: CoreV1Api, run_id: str, places: tuple[str, ...], tasks: Sequenc
 
 
 def choose(pods: list[Pod], run_id: str, stage: str | None) -> Pod:
-    """The last pod of a stage, named ``generate``, ``2/generate`` or ``round 2 · generate``; or that which failed."""
+    """The last pod of a stage named ``generate``, ``2/generate`` or ``round 2 · generate``; of none, a failed one."""
     if not pods:
         raise UserError(f"Run {run_id} has no pods (any more): look at its page in the KFP UI, which keeps logs.")
     if stage is None:
-        return next((pod for pod in pods if pod.phase == "Failed"), pods[-1])
+        return next((pod for pod in reversed(pods) if pod.phase == "Failed"), pods[-1])
     found = re.fullmatch(r"(?:(?:round )?(\d+)(?: · |/))?(.+)", stage)
     number, name = (found[1], found[2]) if found else (None, stage)
     matching = [pod for pod in pods if pod.task.stage == name and number in (None, str(pod.task.round))]
     if not matching:
-        known = ", ".join(dict.fromkeys(f"{pod.task.round}/{pod.task.stage}" for pod in pods))
+        known = ", ".join(dict.fromkeys(pod.task.short for pod in pods))
         raise UserError(f"There is no pod of stage '{stage}' in run {run_id}: there are {known}.")
     return matching[-1]
 

@@ -25,7 +25,7 @@ URGENT = ("FAILED", "RUNNING", "CANCELING", "PENDING", "PAUSED", "CANCELED", "SU
 """States, by what they tell of a stage that several pods share."""
 LOOK_S = 5.0
 PATIENCE = 40
-"""So many looks in vain until a watcher gives up; each has tried for half a minute."""
+"""So many looks in vain until a watcher gives up; each has tried some times itself."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def submit(
     )
 
     def find() -> Any:
-        same = named("EQUALS", "display_name", name)
+        same = named("display_name", name)
         found = connection.listed(runs.run_service_list_runs, "runs", experiment_id=experiment_id, filter=same)
         return next((run for run in found if run.description == mark), None)
 
@@ -123,7 +123,11 @@ def find_run(connection: Connection, run_id: str) -> Any:
 
 
 def has_ended(connection: Connection, run_id: str) -> bool:
-    """Whether a run will do no more; one that was deleted will not."""
+    """Whether a run will do no more; one that was deleted will not.
+
+    Raises ``RefusedError`` where that cannot be known, such as at an address that is no API of KFP.
+    """
+    connection.recognize()
     try:
         return find_run(connection, run_id).state in ENDED
     except RefusedError as error:
@@ -144,20 +148,24 @@ def look(connection: Connection, run_id: str, tasks: Sequence[Planned]) -> Progr
     """How far a run is now."""
     run = find_run(connection, run_id)
     details = (run.run_details.task_details if run.run_details else None) or []
-    return Progress(
-        run_id,
-        run.display_name,
-        run.state or "PENDING",
-        _moment(run.created_at),
-        _moment(run.finished_at),
-        tuple(steps(tasks, details)),
-    )
+    found = steps(tasks, details)
+    if run.state in ENDED:  # what was not needed has no state of its own
+        found = [step if step.state else replace(step, state="SKIPPED") for step in found]
+    began, finished = _moment(run.created_at), _moment(run.finished_at)
+    return Progress(run_id, run.display_name, run.state or "PENDING", began, finished, tuple(found))
 
 
 def plan_of(connection: Connection, run_id: str) -> list[Planned]:
-    """The tasks of a run's pipeline."""
+    """The tasks of a run's pipeline; none where it was deleted, or is no version."""
     reference = find_run(connection, run_id).pipeline_version_reference
-    return plan(connection, reference) if reference else []
+    if not reference or not reference.pipeline_version_id:
+        return []
+    try:
+        return plan(connection, reference)
+    except RefusedError as error:
+        if error.status != 404:
+            raise
+        return []
 
 
 def steps(tasks: Sequence[Planned], details: Iterable[Any]) -> list[Step]:
@@ -181,7 +189,7 @@ class Told:
 
     def of(self, planned: Planned, suffix: str = "") -> list[Any]:
         """What is of this task: as much as it has pods; what is left is of the last."""
-        labelled = self._left.get(f"round {planned.task.round} · {planned.task.stage}{suffix}")
+        labelled = self._left.get(planned.task.title + suffix)
         if labelled:  # by the name that the UI shows, which is of one round
             return labelled
         left = self._left.get(planned.key + suffix, [])

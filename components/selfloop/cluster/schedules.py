@@ -170,7 +170,7 @@ def find_schedule(connection: Connection, name: str) -> str:
 
 def _recurring(connection: Connection, name: str | None = None) -> Iterator[Any]:
     """The recurring runs of the namespace; those of one name where it is given."""
-    wanted = {} if name is None else {"filter": named("EQUALS", "display_name", name)}
+    wanted = {} if name is None else {"filter": named("display_name", name)}
     return connection.listed(
         RecurringRunServiceApi(connection.client).recurring_run_service_list_recurring_runs,
         "recurring_runs",
@@ -202,7 +202,7 @@ def _last_run(connection: Connection, one: Any) -> Any:
         experiment_id=one.experiment_id,
         page_size=1,
         sort_by="created_at desc",
-        filter=named("EQUALS", "recurring_run_id", one.recurring_run_id),
+        filter=named("recurring_run_id", one.recurring_run_id),
     )
     return next(iter(page.runs or []), None)
 

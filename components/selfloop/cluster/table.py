@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -34,7 +35,8 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
     """The rounds of a run, ``most`` of them: a column a stage where there is room for it, otherwise a mark a stage."""
     now = now or datetime.now(UTC)
     rounds = _rounds(progress.steps)
-    shown = _near_the_work(rounds, most)
+    begun = {n: steps for n, steps in rounds.items() if any(step.state != "SKIPPED" for step in steps)}
+    shown = _near_the_work(begun, most)
     stages = _order(shown)
     table = _wide(shown, stages, now)
     lines: list[RenderableType] = [_head(progress, now)]
@@ -42,8 +44,9 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
         lines += [*_before(shown, now), table]
     else:
         lines += [_narrow(shown, now), Text(f"stages: {', '.join(stages)}", "dim")]
-    if len(shown) < len(rounds):
-        lines.append(Text(f"{len(rounds) - len(shown)} more rounds are not shown", "dim"))
+    for count, what in ((len(begun) - len(shown), "not shown"), (len(rounds) - len(begun), "not needed")):
+        if count:
+            lines.append(Text(f"{count} round{'s' * (count != 1)} {what}", "dim"))
     if progress.trouble:
         lines.append(Text(progress.trouble, "yellow"))
     if not progress.has_ended:
@@ -55,12 +58,7 @@ def step_line(step: Step) -> str:
     """A stage that has ended, in a line of a log."""
     seconds = step.seconds(datetime.now(UTC))
     took = "" if seconds is None else f", {duration(seconds)}"
-    return f"{name_of(step)}: {step.state.lower()}{took}"
-
-
-def name_of(step: Step) -> str:
-    """A stage as the KFP UI names it."""
-    return step.task.stage if step.task.round < 0 else f"round {step.task.round} · {step.task.stage}"
+    return f"{step.task.title}: {step.state.lower()}{took}"
 
 
 def _head(progress: Progress, now: datetime) -> Text:
@@ -96,7 +94,7 @@ def _before(rounds: dict[int, list[Step]], now: datetime) -> list[Text]:
 
 
 def _wide(rounds: dict[int, list[Step]], stages: Sequence[str], now: datetime) -> Table:
-    columns = (Column(stage, no_wrap=True) for stage in (*stages, "took"))
+    columns = (Column(escape(stage), no_wrap=True) for stage in (*stages, "took"))
     table = Table("round", *columns, box=None, pad_edge=False)
     for number, steps in rounds.items():
         cells = {step.task.stage: _cell(step, now) for step in steps}

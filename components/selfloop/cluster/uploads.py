@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import yaml
 from kfp_server_api import (
@@ -61,6 +62,16 @@ class Task(NamedTuple):
     round: int
     stage: str
 
+    @property
+    def title(self) -> str:
+        """As the KFP UI names it."""
+        return self.stage if self.round < 0 else f"round {self.round} · {self.stage}"
+
+    @property
+    def short(self) -> str:
+        """As a person types it."""
+        return self.stage if self.round < 0 else f"{self.round}/{self.stage}"
+
 
 class Planned(NamedTuple):
     """A task in its place: the names that KFP gives it and the graphs around it, and how many pods share its work.
@@ -78,9 +89,9 @@ class Planned(NamedTuple):
         return self.path[-1]
 
 
-def named(operation: str, key: str, value: str) -> str:
-    """A filter for one value, as the API takes it."""
-    return json.dumps({"predicates": [{"operation": operation, "key": key, "stringValue": value}]})
+def named(key: str, value: str) -> str:
+    """A filter for one value, as the API takes it: quoted once more than any other text in an address."""
+    return quote(json.dumps({"predicates": [{"operation": "EQUALS", "key": key, "stringValue": value}]}))
 
 
 def uploaded(connection: Connection, package: Package) -> V2beta1PipelineVersionReference:
@@ -138,7 +149,7 @@ def _version(connection: Connection, pipeline_id: str, package: Package) -> Any:
         PipelineServiceApi(connection.client).pipeline_service_list_pipeline_versions,
         "pipeline_versions",
         pipeline_id,
-        filter=named("EQUALS", "name", package.version),
+        filter=named("name", package.version),
     )
     return next((version for version in found if version.name == package.version), None)
 
@@ -152,7 +163,7 @@ def experiment(connection: Connection, name: str) -> str:
         found = connection.listed(
             experiments.experiment_service_list_experiments,
             "experiments",
-            filter=named("EQUALS", "display_name", name),
+            filter=named("display_name", name),
             **connection.scope,
         )
         return next(found, None)
