@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from kfp.dsl import Artifact, Dataset
+    from mlflow import MlflowClient
 
 PROGRAMS = {
     "bubblewrap": "bwrap",
@@ -129,6 +130,18 @@ def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
         artifacts_on_s3._cached_get_s3_client.cache_clear()
     if boto3 is not None:  # its session keeps the keys that it found first
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
+    """MLflow on a file of its own."""
+    import mlflow
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    mlflow.set_tracking_uri(uri)
+    mlflow.set_registry_uri(uri)
+    return mlflow.MlflowClient()
 
 
 @pytest.fixture

@@ -28,6 +28,8 @@ def test_every_table_and_policy_is_the_same_in_every_mode(
     run_locally(recipe, recipe.resolve(small), tmp_path / "kfp", fused)
     made = {key: value for key, value in digests(tmp_path).items() if key[0] not in PODS_ONLY}
     assert {key: made.get(key) for key in in_process} == in_process
+    pages = {path.name for path in (tmp_path / "kfp").rglob("*") if path.is_file()}
+    assert {"report", "sampled", "metrics"} <= pages, "what the run's page shows"
     # a fused part also hands on what it was given, under the names that it goes by there
     assert {digest for values in made.values() for digest in values} == {d for v in in_process.values() for d in v}
 

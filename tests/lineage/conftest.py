@@ -2,22 +2,12 @@
 
 from pathlib import Path
 
-import mlflow
 import pytest
 from kfp.dsl import Model
 from mlflow import MlflowClient
 from selfloop.artifacts import seal, write_json
 from selfloop.lineage import record
 from selfloop.lineage.registry import Registry
-
-
-@pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    return MlflowClient()
 
 
 @pytest.fixture

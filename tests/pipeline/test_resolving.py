@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 from kfp.dsl import Artifact
 from mlflow import MlflowClient
@@ -24,15 +23,6 @@ NAME = "length-generalization"
 @pytest.fixture
 def recipe() -> Recipe[Any]:
     return find_recipe(NAME)
-
-
-@pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    mlflow.set_tracking_uri(uri)
-    mlflow.set_registry_uri(uri)
-    return MlflowClient()
 
 
 def _resolved(recipe: Recipe[Any], place: Path, compiled: dict[str, Any], **typed: Any) -> dict[str, Any]:
