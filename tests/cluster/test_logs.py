@@ -99,7 +99,7 @@ def test_without_a_kubeconfig_logs_says_what_to_set(command: Command, begun: str
     [
         ("wf.root.generate.executor", 1),
         ("wf.root.condition.generate.executor(1)", 2),
-        ("wf.root.condition.condition.for-loop.iteration(0:0).generate.executor(0)", 3),
+        ("wf.root.condition.condition.for-loop.iteration-iterations(0:0).iteration-item.generate.executor(0)", 3),
         ("wf.root.generate-driver", None),
         ("wf.root.condition.driver", None),
         ("", None),

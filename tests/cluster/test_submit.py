@@ -227,7 +227,8 @@ def test_what_is_not_installed_is_said_with_the_way_to_install_it(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "tenacity", None)
-    monkeypatch.delitem(sys.modules, "selfloop.cluster.connection")
+    for name in [name for name in sys.modules if name.startswith("selfloop.cluster.")]:
+        monkeypatch.delitem(sys.modules, name)
     done = command("submit", "length-generalization")
     assert (done.code, done.err) == (
         1,
