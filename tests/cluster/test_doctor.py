@@ -379,6 +379,19 @@ def test_kueue_is_found_in_the_version_that_it_serves(cluster: KubernetesApi) ->
     assert _found(_case(), "queue selfloop").state == "well"
 
 
+def test_a_queue_may_borrow_what_it_lacks(cluster: KubernetesApi) -> None:
+    cluster.objects.update(_queues(gpus=4))
+    cluster.objects[CLUSTER_QUEUE]["spec"]["cohortName"] = "all-teams"
+    assert _found(_case(), "queue selfloop").state == "well"
+
+
+def test_a_quota_that_is_full_for_now_has_room_later(cluster: KubernetesApi) -> None:
+    cluster.objects[QUOTA]["status"]["used"]["requests.cpu"] = "512"
+    assert _found(_case(), "quota selfloop") == well("quota selfloop", "full for now: requests.cpu")
+    del cluster.objects[QUOTA]
+    assert _found(_case(), "quota") == well("quota", "the namespace has none")
+
+
 def test_a_volume_that_waits_for_its_first_pod_is_well(cluster: KubernetesApi) -> None:
     cluster.put(CLAIM, {"spec": {"storageClassName": "fast"}, "status": {"phase": "Pending"}})
     waiting = {"provisioner": "x", "volumeBindingMode": "WaitForFirstConsumer"}
