@@ -118,8 +118,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests track in MLflow only where they say so."""
-    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_RUN_ID", "SELFLOOP_STORE"):
+    """Tests track in MLflow, and tell a webhook, only where they say so."""
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        "MLFLOW_RUN_ID",
+        "SELFLOOP_STORE",
+        "SELFLOOP_WEBHOOK_URL",
+    ):
         monkeypatch.delenv(name, raising=False)
     for module, name in (("_tracking_service", "_tracking_uri"), ("_model_registry", "_registry_uri")):
         used = sys.modules.get(f"mlflow.tracking.{module}.utils")

@@ -202,7 +202,13 @@ def test_no_value_of_a_secret_is_asked_for(cluster: KubernetesApi) -> None:
             lambda api: api.objects.pop(f"{CORE}/secrets/selfloop-s3"),
             "secret selfloop-s3",
             "is not there",
-            "create secret generic selfloop-s3 --from-literal=AWS_ACCESS_KEY_ID=",
+            "create secret generic selfloop-s3 --from-env-file=FILE, with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+        ),
+        (
+            lambda api: api.faults.append(Fault(path="/secrets/selfloop-hub", status=500)),
+            "secret selfloop-hub",
+            "the Kubernetes API says 500",
+            "ask who runs the cluster",
         ),
         (lambda api: api.objects.pop(CLAIM), "volume selfloop-models", "is not there", "kubectl apply -k"),
         (
@@ -307,6 +313,17 @@ def test_what_is_missing_is_found_with_its_remedy(
     assert remedy in all_found[0].remedy, all_found
 
 
+def test_the_secret_that_a_registry_wants_must_be_there(cluster: KubernetesApi) -> None:
+    case = _case()
+    registry = case.profile.registry.model_copy(update={"pull_secrets": ["harbor"]})
+    case = dataclasses.replace(case, profile=case.profile.model_copy(update={"registry": registry}))
+    found = _found(case, "secret harbor")
+    assert (found.state, found.found) == ("bad", "is not there")
+    assert "create secret docker-registry harbor" in found.remedy
+    cluster.put(f"{CORE}/secrets/harbor", {})
+    assert _found(case, "secret harbor").state == "well"
+
+
 @pytest.mark.parametrize("kind", ["serviceaccounts", "secrets", "nodes", "resourcequotas", "localqueues", "namespaces"])
 def test_what_may_not_be_looked_at_is_no_fault(cluster: KubernetesApi, kind: str) -> None:
     cluster.denied |= {("get", kind), ("list", kind)}
@@ -358,6 +375,19 @@ def test_kueue_is_found_in_the_version_that_it_serves(cluster: KubernetesApi) ->
     for path in (QUEUE, CLUSTER_QUEUE):
         cluster.put(path.replace("v1beta2", "v1beta1"), cluster.objects.pop(path))
     assert _found(_case(), "queue selfloop").state == "well"
+
+
+def test_a_queue_may_borrow_what_it_lacks(cluster: KubernetesApi) -> None:
+    cluster.objects.update(_queues(gpus=4))
+    cluster.objects[CLUSTER_QUEUE]["spec"]["cohortName"] = "all-teams"
+    assert _found(_case(), "queue selfloop").state == "well"
+
+
+def test_a_quota_that_is_full_for_now_has_room_later(cluster: KubernetesApi) -> None:
+    cluster.objects[QUOTA]["status"]["used"]["requests.cpu"] = "512"
+    assert _found(_case(), "quota selfloop") == well("quota selfloop", "full for now: requests.cpu")
+    del cluster.objects[QUOTA]
+    assert _found(_case(), "quota") == well("quota", "the namespace has none")
 
 
 def test_a_volume_that_waits_for_its_first_pod_is_well(cluster: KubernetesApi) -> None:
@@ -533,6 +563,10 @@ def test_images_are_asked_of_their_registry(
     if state == "bad":
         assert f"{host}/team/generate" in finding.found
         assert "make images PUSH=1" in finding.remedy
+
+
+def test_a_pod_does_not_ask_the_registry(cluster: KubernetesApi, pod: Path) -> None:
+    assert _found(_case("cpu", in_pod=True), "images").state == "unseen"
 
 
 def test_a_check_that_takes_too_long_or_breaks_hides_no_other(

@@ -203,6 +203,12 @@ def test_a_run_that_is_not_there_is_said_not_to_be(command: Command, words: list
         (["submit", "length-generalization", "-n", "team-b"], "correct --namespace"),
         (["submit", "length-generalization", "--set", "finetune.learning=1"], "There is no parameter of"),
         (["submit", "length-generalization", "--ca-file", "none.pem"], "There is no file none.pem"),
+        (["submit", "length-generalization", "--profile", "huge"], "There is no profile 'huge'"),
+        (
+            ["submit", "length-generalization", "--profile", "one-gpu", "--set", "generate.tensor_parallel=4"],
+            "choose --profile multi-node",
+        ),
+        (["schedule", "length-generalization", "--cron", "61 * * * *"], "--cron '61 * * * *' cannot be read"),
     ],
 )
 def test_a_mistake_gets_one_sentence_and_leaves_nothing(

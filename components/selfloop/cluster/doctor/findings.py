@@ -14,6 +14,7 @@ from selfloop.cluster.access import TIMEOUT_S, Access, said
 from selfloop.errors import UserError
 
 T = TypeVar("T")
+ABSENT = "is not there"
 
 
 class Finding(NamedTuple):
@@ -96,7 +97,7 @@ def looking(subject: str, absent: str, right: str) -> Iterator[None]:
 
 def _refused(subject: str, error: Any, absent: str, right: str) -> Finding:
     if error.status == 404:
-        return bad(subject, "is not there", absent)
+        return bad(subject, ABSENT, absent)
     if error.status == 403:
         return unseen(subject, f"this account may not {right}", "ask somebody who may")
     remedy = "log in again, or renew the token" if error.status == 401 else "ask who runs the cluster"

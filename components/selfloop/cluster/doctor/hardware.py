@@ -70,7 +70,7 @@ def check_nodes(case: Case) -> Iterator[Finding]:
         fitting = [node for node in nodes if fits(node, demand)]
         if len(fitting) < demand.pods:
             what = f"{len(fitting) or 'none'} of {len(nodes)} takes {demand}; {_most(nodes, demand)}"
-            yield bad(subject, what, "add nodes, or choose a smaller --profile")
+            yield bad(subject, what, "add nodes (an autoscaler's are not seen), or choose a smaller --profile")
     if all(sum(fits(node, demand) for node in nodes) >= demand.pods for demand in asked):
         yield well(subject, f"{sum(fits(node, asked[0]) for node in nodes)} of {len(nodes)} can take {asked[0]}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from selfloop.cluster.doctor.findings import Case, Finding, SettledError, ask, bad, looking, well
+from selfloop.cluster.doctor.findings import ABSENT, Case, Finding, SettledError, ask, bad, looking, well
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 KEYS = ("MLFLOW_TRACKING_URI", "SELFLOOP_STORE", "SELFLOOP_KFP_ENDPOINT")
@@ -66,20 +66,30 @@ def check_secrets(case: Case) -> Iterator[Finding]:
     from kubernetes.client import ApiClient, CoreV1Api
 
     names_only = CoreV1Api(ApiClient(case.asked.api.configuration, "Accept", METADATA_ONLY))
-    for secret in case.profile.cluster.secrets:
-        subject = f"secret {secret.name}"
-        remedy = f"make it: {case.here(f'create secret generic {secret.name}')} --from-literal={secret.keys[0]}=..."
+    for name, (kind, is_optional) in _secrets(case.profile).items():
+        subject = f"secret {name}"
         try:
-            with looking(subject, remedy, "get secrets"):
-                ask(names_only.read_namespaced_secret, secret.name, case.namespace)
+            with looking(subject, f"make it: {case.here(f'create secret {kind}')}", "get secrets"):
+                ask(names_only.read_namespaced_secret, name, case.namespace)
             yield well(subject, "is there; what it holds was not looked at")
         except SettledError as settled:
-            finding = settled.finding
-            if finding.state == "unseen":
-                yield finding._replace(subject="secrets")
+            if settled.finding.state == "unseen":
+                yield settled.finding._replace(subject="secrets")
                 return
-            is_missed = finding.state != "bad" or finding.remedy != remedy or not secret.optional
-            yield finding if is_missed else well(subject, "is not there; loops run without it")
+            is_missed = settled.finding.found != ABSENT or not is_optional
+            yield settled.finding if is_missed else well(subject, f"{ABSENT}; loops run without it")
+
+
+def _secrets(profile: Any) -> dict[str, tuple[str, bool]]:
+    """The Secrets of a profile: how each is made, from a file so that no value stands in a shell's history, and whether
+    pods start without it.
+    """
+    own = {
+        secret.name: (f"generic {secret.name} --from-env-file=FILE, with {', '.join(secret.keys)}", secret.optional)
+        for secret in profile.cluster.secrets
+    }
+    pulling = profile.registry.pull_secrets
+    return own | {name: (f"docker-registry {name} --from-file=.dockerconfigjson=FILE", False) for name in pulling}
 
 
 def check_volume(case: Case) -> Iterator[Finding]:
