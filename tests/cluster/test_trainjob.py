@@ -23,11 +23,15 @@ from selfloop.finetune.launch import leaves
 from selfloop.policy import load, weight_bytes
 from selfloop.store import open_store
 
+from .. import s3
 from ..finetune.conftest import Finetuned, finetuned, plain, tried
 from ..finetune.test_launch import CONFIG
+from ..s3 import Server, User
 from .trainer_api import IMAGE, POD, Fault, TrainerApi, now, serving
 
 __all__ = ["finetuned", "plain"]
+
+server, owner = s3.server, s3.owner
 
 ACROSS = {"nodes": 2, "nodes_from_bytes": 0}
 
@@ -114,6 +118,36 @@ def test_an_adapter_comes_back_with_its_base(
     made = finetuned(plain, "made", tried(), **lora)
     assert manifest_of(made.path).digest == manifest_of(alone.path).digest
     assert sidecar_of(made.path)["base"] == sidecar_of(alone.path)["base"]
+
+
+@pytest.mark.debian("radosgw")
+@pytest.mark.debian("ceph-mon")
+@pytest.mark.debian("ceph-osd")
+def test_nodes_reach_s3_with_the_keys_that_the_pod_refers_to(
+    plain: Path,
+    finetuned: Finetuned,
+    trainer: TrainerApi,
+    server: Server,
+    owner: User,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server.client(owner).create_bucket(Bucket="team")
+    keys = owner.environment(server.endpoint) | {"SELFLOOP_STORE": "s3://team/loops"}
+    for name, value in (keys | {"SELFLOOP_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    trainer.config_maps["selfloop-config"] = keys
+    trainer.secrets["selfloop-s3"] = keys
+    environment = trainer.pods[POD]["spec"]["containers"][0]["env"]
+    environment[:] = [each for each in environment if "fieldRef" in each.get("valueFrom", {})]
+    for name in keys:
+        kind, of = ("secretKeyRef", "selfloop-s3") if "KEY" in name else ("configMapKeyRef", "selfloop-config")
+        environment.append({"name": name, "valueFrom": {kind: {"name": of, "key": name}}})
+    made = finetuned(plain, "made", tried(), adapter="lora", lora_rank=2, steps=2, **ACROSS)
+    assert load(made.path).model.num_parameters() == load(plain).model.num_parameters()
+    assert owner.secret_key not in json.dumps(trainer.created)
+    with open_store("s3://team/loops") as store:
+        assert set(store.keys()) == {manifest_of(plain).digest, manifest_of(made.path).digest}
 
 
 def test_what_a_node_refuses_is_told(trained: Path, finetuned: Finetuned, trainer: TrainerApi) -> None:
@@ -240,12 +274,15 @@ def test_a_node_has_a_process_for_each_gpu(
             runs(ran)
 
 
-def test_only_these_rights_are_used(trainer: TrainerApi, runs: Callable[..., list[str]]) -> None:
-    runs(ran)
-    with pytest.raises(UserError):
-        runs(lambda api, name: api.finish(name, "Failed"))
-    trainer.config_maps.clear()
-    assert set(trainer.calls) <= {
+def test_only_these_rights_are_used(
+    trainer: TrainerApi, runs: Callable[..., list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def starts(pause_s: float) -> None:
+        ran(trainer, "selfloop-abc")
+
+    monkeypatch.setattr(trainjob, "nap", starts)
+    assert runs(lambda api, name: None) == ["node 0\n"]
+    assert set(trainer.calls) == {
         ("create", "trainjobs"),
         ("get", "trainjobs"),
         ("delete", "trainjobs"),
@@ -437,6 +474,10 @@ def test_a_node_that_is_started_again_is_heard_again(
             r"403 Forbidden: trainjobs is forbidden.*the right to create trainjobs in",
         ),
         ({"denied": {("get", "pods")}}, r"This pod, 'finetune-pod',.*give the account the right to get pods"),
+        (
+            {"pods": {}},
+            r"There is no pod 'finetune-pod' in namespace team-a, and it ought to be this one: set POD_NAME",
+        ),
         ({"denied": {("get", "pods/log")}}, r"TrainJob selfloop-abc .*give the account the right to get pods/log"),
         ({"absent": True}, r"install Kubeflow's Trainer with its runtime selfloop-torch, or set nodes to 1"),
         (

@@ -96,7 +96,15 @@ def own_pod(access: Access) -> Any:
     """The pod that this process runs in, as the API knows it."""
     name = os.environ.get("POD_NAME") or os.environ.get("KFP_POD_NAME") or os.environ.get("HOSTNAME", "")
     with answered(f"This pod, '{name}',", access, "get pods"):
-        return CoreV1Api(access.api).read_namespaced_pod(name, access.namespace, _request_timeout=TIMEOUT_S)
+        try:
+            return CoreV1Api(access.api).read_namespaced_pod(name, access.namespace, _request_timeout=TIMEOUT_S)
+        except ApiException as error:
+            if error.status == 404:
+                raise UserError(
+                    f"There is no pod '{name}' in namespace {access.namespace}, and it ought to be this one: set "
+                    "POD_NAME from metadata.name in the pod's own template."
+                ) from None
+            raise
 
 
 def runs(access: Access, name: str, uid: str) -> bool:
