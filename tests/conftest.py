@@ -18,6 +18,8 @@ PROGRAMS = {
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "chromium": "chromium",
+    "kubectl": "kubectl",
+    "kustomize": "kustomize",
     "postgresql": "pg_ctlcluster",
     "radosgw": "radosgw",
 }

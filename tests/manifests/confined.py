@@ -1,6 +1,6 @@
 """Run a command as a container would: as nobody, without capabilities, under a seccomp profile in the OCI's format.
 
-    python confined.py PROFILE COMMAND...
+python confined.py PROFILE COMMAND...
 """
 
 import ctypes
@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 NOBODY = 65534
@@ -64,6 +63,7 @@ def drop_rights() -> None:
 
 
 if __name__ == "__main__":
+    profile = json.load(sys.stdin)
     drop_rights()
-    load(json.loads(Path(sys.argv[1]).read_text()))
-    os.execv(sys.argv[2], sys.argv[2:])
+    load(profile)
+    os.execv(sys.argv[1], sys.argv[1:])
