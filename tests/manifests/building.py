@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +13,8 @@ import kubernetes_validate
 import yaml
 from jsonschema import Draft202012Validator
 from kubeflow_trainer_api.models.trainer_v1alpha1_training_runtime import TrainerV1alpha1TrainingRuntime
+
+from ..conftest import program
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 OVERLAYS = sorted(place.name for place in (MANIFESTS / "overlays").iterdir() if place.is_dir())
@@ -27,17 +27,10 @@ NEEDS_1_36 = {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}
 Object = dict[str, Any]
 
 
-def program(name: str) -> str:
-    """A program of the virtual environment, where `make manifests` puts them, or of the machine."""
-    found = shutil.which(name, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    assert found, name
-    return found
-
-
 @cache
 def built(place: Path | str) -> list[Object]:
     """The objects of a kustomization below the manifests, or anywhere."""
-    command = [program("kustomize"), "build", str(MANIFESTS / place)]
+    command = [program("kustomize") or "kustomize", "build", str(MANIFESTS / place)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [each for each in yaml.safe_load_all(done.stdout) if each]

@@ -159,7 +159,8 @@ def test_the_rule_holds_in_the_namespace_and_for_its_account() -> None:
     for overlay in ("dev", "kubeflow", "gpu"):
         (namespace,) = of_kind(built(f"overlays/{overlay}"), "Namespace")
         assert wanted.items() <= namespace["metadata"]["labels"].items()
-    assert '== "selfloop"' in policy["spec"]["matchConditions"][0]["expression"]
+    accounts = json.loads(policy["spec"]["matchConditions"][0]["expression"].rpartition(" in ")[2])
+    assert set(accounts) == {each["metadata"]["name"] for each in of_kind(built("base"), "ServiceAccount")}
     for template in pod_templates(of_kind(built("overlays/gpu"), "TrainingRuntime")[0]):
         assert template["spec"]["serviceAccountName"] == "selfloop"
         assert all("/finetune:" in each["image"] for each in containers(template))
