@@ -122,45 +122,60 @@ def test_nodes_get_this_file_where_stages_look_for_it() -> None:
     source, target = map(Path, copying["command"][-2:])
     assert mounts[str(source.parent)] == volumes["profile"]
     folder = Path(mounts[str(target.parent)]["hostPath"]["path"])
-    (policy,) = of_kind(objects, "MutatingAdmissionPolicy")
-    text = policy["spec"]["mutations"][0]["applyConfiguration"]["expression"]
-    (wanted,) = re.findall(r'localhostProfile: "(.*?)"', text)
+    (wanted,) = re.findall(r'localhostProfile: "(.*?)"', changes(policy("selfloop-seccomp")))
     assert folder / target.name == Path("/var/lib/kubelet/seccomp") / wanted
+
+
+def policy(name: str) -> Object:
+    (found,) = (
+        each for each in of_kind(built("base/sandbox"), "MutatingAdmissionPolicy") if each["metadata"]["name"] == name
+    )
+    return dict(found["spec"])
+
+
+def changes(spec: Object) -> str:
+    (mutation,) = spec["mutations"]
+    return str(mutation["applyConfiguration"]["expression"])
 
 
 @pytest.mark.debian("kustomize")
 @pytest.mark.parametrize(
-    ("image", "is_meant"),
+    ("image", "meant"),
     [
-        ("selfloop/generate:0.1.0", True),
-        ("registry.example/team/selfloop/sandbox:0.1.0@sha256:" + "0" * 64, True),
-        ("registry.example:5000/rl@sha256:" + "0" * 64, True),
-        ("selfloop/base:0.1.0", False),
-        ("ghcr.io/kubeflow/kfp-driver:2.17.0", False),
-        ("registry.example/world:0.1.0", False),
+        ("selfloop/generate:0.1.0", {"selfloop-seccomp", "selfloop-stages"}),
+        (f"registry.example/team/selfloop/sandbox:0.1.0@sha256:{'0' * 64}", {"selfloop-seccomp", "selfloop-stages"}),
+        (f"registry.example:5000/rl@sha256:{'0' * 64}", {"selfloop-seccomp", "selfloop-stages"}),
+        ("selfloop/base:0.1.0", {"selfloop-stages"}),
+        ("ghcr.io/kubeflow/kfp-driver:2.17.0", set()),
+        ("quay.io/argoproj/argoexec:v4.0.8", set()),
+        ("registry.example/world:0.1.0", set()),
     ],
 )
-def test_the_rule_is_for_images_in_which_generated_code_can_run(image: str, is_meant: bool) -> None:
-    (policy,) = of_kind(built("base/sandbox"), "MutatingAdmissionPolicy")
-    conditions = " ".join(each["expression"] for each in policy["spec"]["matchConditions"])
-    changed = policy["spec"]["mutations"][0]["applyConfiguration"]["expression"]
-    (asked,), (given,) = (re.findall(r'image\.matches\("(.*?)"\)', text) for text in (conditions, changed))
-    assert asked == given
-    assert bool(re.search(given, image)) == is_meant
+def test_the_rules_are_for_the_images_of_stages(image: str, meant: set[str]) -> None:
+    for name in ("selfloop-seccomp", "selfloop-stages"):
+        conditions = " ".join(each["expression"] for each in policy(name)["matchConditions"])
+        (asked,), (given,) = (re.findall(r'image\.matches\("(.*?)"\)', t) for t in (conditions, changes(policy(name))))
+        assert asked == given
+        assert bool(re.search(given, image)) == (name in meant)
 
 
 @pytest.mark.debian("kustomize")
-def test_the_rule_holds_in_the_namespace_and_for_its_account() -> None:
-    objects: list[Object] = built("base/sandbox")
-    (binding,) = of_kind(objects, "MutatingAdmissionPolicyBinding")
-    (policy,) = of_kind(objects, "MutatingAdmissionPolicy")
-    assert binding["spec"]["policyName"] == policy["metadata"]["name"]
-    wanted = binding["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
+@pytest.mark.parametrize(
+    ("name", "accounts"),
+    [("selfloop-seccomp", ["selfloop", "selfloop-doctor"]), ("selfloop-stages", ["selfloop"])],
+)
+def test_the_rules_hold_in_the_namespace_and_for_its_accounts(name: str, accounts: list[str]) -> None:
+    (binding,) = (
+        each["spec"]
+        for each in of_kind(built("base/sandbox"), "MutatingAdmissionPolicyBinding")
+        if each["spec"]["policyName"] == name
+    )
+    wanted = binding["matchResources"]["namespaceSelector"]["matchLabels"]
     for overlay in ("dev", "kubeflow", "gpu"):
         (namespace,) = of_kind(built(f"overlays/{overlay}"), "Namespace")
         assert wanted.items() <= namespace["metadata"]["labels"].items()
-    accounts = json.loads(policy["spec"]["matchConditions"][0]["expression"].rpartition(" in ")[2])
-    assert set(accounts) == {each["metadata"]["name"] for each in of_kind(built("base"), "ServiceAccount")}
+    assert json.loads(policy(name)["matchConditions"][0]["expression"].rpartition(" in ")[2]) == accounts
+    assert set(accounts) <= {each["metadata"]["name"] for each in of_kind(built("base"), "ServiceAccount")}
     for template in pod_templates(of_kind(built("overlays/gpu"), "TrainingRuntime")[0]):
-        assert template["spec"]["serviceAccountName"] == "selfloop"
+        assert template["spec"]["serviceAccountName"] in accounts
         assert all("/finetune:" in each["image"] for each in containers(template))

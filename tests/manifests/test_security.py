@@ -136,7 +136,7 @@ def suspicious(text: str) -> list[str]:
     )
     drawn = [word for word in re.findall(r"[A-Za-z0-9+/=_]{20,}", text) if re.search(r"\d", word) and entropy(word) > 4]
     given = re.findall(
-        r"(?i:password|secret|token)\w*[ \t]*[:=][ \t]*['\"]?(?![$A-Z]|selfloop|secret)[\w+/-]{8,}", text
+        r"(?i:password|secret|token)\w*[ \t]*[:=][ \t]*['\"]?(?![$A-Z]|/dev/|selfloop|secret)[\w+/-]{8,}", text
     )
     return known + drawn + given
 
