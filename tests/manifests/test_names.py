@@ -29,6 +29,25 @@ def test_a_profile_finds_account_config_and_claim(overlay: str) -> None:
     assert set(config["data"]) == CONFIG
 
 
+def test_secrets_have_the_keys_that_stages_are_told(tmp_path_factory: pytest.TempPathFactory) -> None:
+    made = with_component("external-secrets", tmp_path_factory.mktemp("secrets"))
+    keys = {
+        each["spec"]["target"]["name"]: {data["secretKey"] for data in each["spec"]["data"]}
+        for each in of_kind(made, "ExternalSecret")
+    }
+    cluster = import_module("selfloop.profiles").Cluster()
+    assert {secret.name for secret in cluster.secrets if not secret.optional} <= set(keys)
+    for secret in cluster.secrets:
+        assert keys.get(secret.name, set(secret.keys)) == set(secret.keys)
+    told = {secret.name for secret in cluster.secrets} | {"selfloop-postgres"}
+    for name in COMPONENTS:
+        for thing in with_component(name, tmp_path_factory.mktemp(name)):
+            for container in (each for template in pod_templates(thing) for each in containers(template)):
+                references = [each["secretRef"]["name"] for each in container.get("envFrom", []) if "secretRef" in each]
+                sources = [each.get("valueFrom", {}).get("secretKeyRef", {}) for each in container.get("env", [])]
+                assert {*references, *(each["name"] for each in sources if each)} <= told
+
+
 @pytest.mark.parametrize("overlay", ["overlays/gpu", "overlays/kubeflow"])
 def test_the_queues_of_the_provided_profiles_are_there(overlay: str) -> None:
     stages = import_module("selfloop.stages").stages()

@@ -37,11 +37,10 @@ ALL = [command for line in LINES for command in commands(line)]
 KUBECTL = [command for command in ALL if command[0] == "kubectl"]
 KUSTOMIZE = [command for command in ALL if command[0] == "kustomize"]
 SELFLOOP = [command for command in ALL if command[0] == "selfloop"]
-named = {"ids": lambda command: " ".join(command[:4])}
 
 
-def run(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload,no-any-return]
+def run(command: list[str], typed: str | None = None, place: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=typed, cwd=place, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_ten_commands_lead_to_a_scheduled_loop() -> None:
@@ -57,7 +56,7 @@ def test_all_that_is_told_is_a_command() -> None:
 
 
 @pytest.mark.debian("kubectl")
-@pytest.mark.parametrize("command", KUBECTL, **named)
+@pytest.mark.parametrize("command", KUBECTL, ids=" ".join)
 def test_kubectl_knows_the_options(command: list[str]) -> None:
     done = run([str(program("kubectl")), *command[1:], "--help"])
     assert done.returncode == 0, done.stderr
@@ -65,9 +64,9 @@ def test_kubectl_knows_the_options(command: list[str]) -> None:
 
 
 @pytest.mark.debian("kubectl")
-@pytest.mark.parametrize("command", [command for command in KUBECTL if command[1:3] == ["apply", "-k"]], **named)
+@pytest.mark.parametrize("command", [command for command in KUBECTL if command[1:3] == ["apply", "-k"]], ids=" ".join)
 def test_kubectl_builds_what_is_applied(command: list[str]) -> None:
-    done = run([str(program("kubectl")), "kustomize", command[3]], cwd=ROOT)
+    done = run([str(program("kubectl")), "kustomize", command[3]])
     assert done.returncode == 0, done.stderr
     assert list(yaml.safe_load_all(done.stdout)) == built(str(Path(command[3]).relative_to("manifests")))
 
@@ -81,7 +80,7 @@ def test_the_secrets_are_those_that_are_asked_for() -> None:
     given = run([str(program("kubectl")), *has, *dry, *reading[reading.index("--output") + 1 :]])
     assert given.stdout == "AWS_ACCESS_KEY_ID=one\nAWS_SECRET_ACCESS_KEY=two\n", given.stderr
     for name, typed in (("selfloop-s3", given.stdout), ("selfloop-postgres", "three")):
-        made = run([str(program("kubectl")), *making[name][1:], *dry, "yaml"], input=typed)
+        made = run([str(program("kubectl")), *making[name][1:], *dry, "yaml"], typed)
         secret = yaml.safe_load(made.stdout)
         assert (secret["metadata"]["name"], secret["metadata"]["namespace"]) == (name, "selfloop")
         assert f"{name}`" in README
@@ -93,7 +92,7 @@ def test_the_secrets_are_those_that_are_asked_for() -> None:
 def test_images_are_put_in_as_is_told(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: []\n")
     for command in KUSTOMIZE:
-        done = run([str(program("kustomize")), *command[1:]], cwd=tmp_path)
+        done = run([str(program("kustomize")), *command[1:]], place=tmp_path)
         assert done.returncode == 0, done.stderr
     told = {each["name"] for each in yaml.safe_load((tmp_path / "kustomization.yaml").read_text())["images"]}
     texts = "\n".join(place.read_text() for place in MANIFESTS.rglob("*.yaml"))
@@ -101,7 +100,7 @@ def test_images_are_put_in_as_is_told(tmp_path: Path) -> None:
 
 
 @merged
-@pytest.mark.parametrize("command", SELFLOOP, **named)
+@pytest.mark.parametrize("command", SELFLOOP, ids=" ".join)
 def test_selfloop_knows_the_options(command: list[str]) -> None:
     done = run([sys.executable, "-c", "from selfloop.cli import main; main()", *command[1:], "--help"])
     assert done.returncode == 0, done.stderr
