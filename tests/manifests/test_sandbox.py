@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 from copy import deepcopy
@@ -13,7 +12,8 @@ import pydantic
 import pytest
 import selfloop
 
-from .building import MANIFESTS, Object, built, containers, of_kind, pod_templates
+from .building import MANIFESTS, built, of_kind, pod_templates
+from .test_admission import admitted, main, pod
 
 PROFILE = MANIFESTS / "base/sandbox/seccomp.json"
 NAMESPACES = ["clone", "mount", "pivot_root", "sethostname", "setns", "umount2", "unshare"]
@@ -122,60 +122,5 @@ def test_nodes_get_this_file_where_stages_look_for_it() -> None:
     source, target = map(Path, copying["command"][-2:])
     assert mounts[str(source.parent)] == volumes["profile"]
     folder = Path(mounts[str(target.parent)]["hostPath"]["path"])
-    (wanted,) = re.findall(r'localhostProfile: "(.*?)"', changes(policy("selfloop-seccomp")))
+    wanted = main(admitted(pod("selfloop/sandbox:0.1.0")))["securityContext"]["seccompProfile"]["localhostProfile"]
     assert folder / target.name == Path("/var/lib/kubelet/seccomp") / wanted
-
-
-def policy(name: str) -> Object:
-    (found,) = (
-        each for each in of_kind(built("base/sandbox"), "MutatingAdmissionPolicy") if each["metadata"]["name"] == name
-    )
-    return dict(found["spec"])
-
-
-def changes(spec: Object) -> str:
-    (mutation,) = spec["mutations"]
-    return str(mutation["applyConfiguration"]["expression"])
-
-
-@pytest.mark.debian("kustomize")
-@pytest.mark.parametrize(
-    ("image", "meant"),
-    [
-        ("selfloop/generate:0.1.0", {"selfloop-seccomp", "selfloop-stages"}),
-        (f"registry.example/team/selfloop/sandbox:0.1.0@sha256:{'0' * 64}", {"selfloop-seccomp", "selfloop-stages"}),
-        (f"registry.example:5000/rl@sha256:{'0' * 64}", {"selfloop-seccomp", "selfloop-stages"}),
-        ("selfloop/base:0.1.0", {"selfloop-stages"}),
-        ("ghcr.io/kubeflow/kfp-driver:2.17.0", set()),
-        ("quay.io/argoproj/argoexec:v4.0.8", set()),
-        ("registry.example/world:0.1.0", set()),
-    ],
-)
-def test_the_rules_are_for_the_images_of_stages(image: str, meant: set[str]) -> None:
-    for name in ("selfloop-seccomp", "selfloop-stages"):
-        conditions = " ".join(each["expression"] for each in policy(name)["matchConditions"])
-        (asked,), (given,) = (re.findall(r'image\.matches\("(.*?)"\)', t) for t in (conditions, changes(policy(name))))
-        assert asked == given
-        assert bool(re.search(given, image)) == (name in meant)
-
-
-@pytest.mark.debian("kustomize")
-@pytest.mark.parametrize(
-    ("name", "accounts"),
-    [("selfloop-seccomp", ["selfloop", "selfloop-doctor"]), ("selfloop-stages", ["selfloop"])],
-)
-def test_the_rules_hold_in_the_namespace_and_for_its_accounts(name: str, accounts: list[str]) -> None:
-    (binding,) = (
-        each["spec"]
-        for each in of_kind(built("base/sandbox"), "MutatingAdmissionPolicyBinding")
-        if each["spec"]["policyName"] == name
-    )
-    wanted = binding["matchResources"]["namespaceSelector"]["matchLabels"]
-    for overlay in ("dev", "kubeflow", "gpu"):
-        (namespace,) = of_kind(built(f"overlays/{overlay}"), "Namespace")
-        assert wanted.items() <= namespace["metadata"]["labels"].items()
-    assert json.loads(policy(name)["matchConditions"][0]["expression"].rpartition(" in ")[2]) == accounts
-    assert set(accounts) <= {each["metadata"]["name"] for each in of_kind(built("base"), "ServiceAccount")}
-    for template in pod_templates(of_kind(built("overlays/gpu"), "TrainingRuntime")[0]):
-        assert template["spec"]["serviceAccountName"] in accounts
-        assert all("/finetune:" in each["image"] for each in containers(template))
