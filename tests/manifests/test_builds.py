@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from .building import APPLIED, COMPONENTS, Object, built, check, named, of_kind, with_component
+from .building import APPLIED, COMPONENTS, Object, built, check, named, of_kind, pod_templates, with_component
 
 pytestmark = pytest.mark.debian("kustomize")
 CLUSTER_SCOPED = {"ClusterQueue", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "Namespace", "Profile"}
@@ -41,6 +41,19 @@ def test_all_is_in_its_namespace(place: str) -> None:
     for thing in built(place):
         where = None if thing["kind"] in CLUSTER_SCOPED else namespace
         assert thing["metadata"].get("namespace") == where, named(thing)
+
+
+def test_a_profile_s_namespace_keeps_the_labels_that_kubeflow_gives_it() -> None:
+    """Its webhook and its store look for them."""
+    (namespace,) = of_kind(built("overlays/kubeflow"), "Namespace")
+    kubeflow = {"app.kubernetes.io/part-of", "istio-injection", "pipelines.kubeflow.org/enabled"}
+    assert not kubeflow & set(namespace["metadata"]["labels"])
+
+
+def test_in_a_profile_no_pod_has_istio_s_sidecar() -> None:
+    for thing in built("overlays/gpu"):
+        for template in pod_templates(thing):
+            assert template["metadata"]["labels"]["sidecar.istio.io/inject"] == "false", named(thing)
 
 
 @pytest.mark.parametrize(
