@@ -185,6 +185,16 @@ def test_the_doctor_may_look_at_what_it_looks_at_and_nothing_else(overlay: str) 
     assert granted(built(overlay), "selfloop-doctor", "selfloop-doctor") == asked_by(is_doctor=True)
 
 
+def test_nothing_else_speaks_to_kubernetes() -> None:
+    for place in CLUSTER.parent.rglob("*.py"):
+        if not place.is_relative_to(CLUSTER):
+            imports = [
+                node for node in ast.walk(ast.parse(place.read_text())) if isinstance(node, ast.ImportFrom | ast.Import)
+            ]
+            roots = {getattr(node, "module", None) or each.name for node in imports for each in node.names}
+            assert not {root for root in roots if root.partition(".")[0] == "kubernetes"}, place
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_only_stages_write(overlay: str) -> None:
     objects = built(overlay)
