@@ -90,6 +90,11 @@ def test_only_the_doctor_has_a_token(templates: list[tuple[str, Object]]) -> Non
     assert {name for name, each in templates if each["spec"].get("automountServiceAccountToken", True)} == WITH_TOKEN
 
 
+def test_no_service_sets_a_variable(templates: list[tuple[str, Object]]) -> None:
+    """Beside a Service mlflow there would be an MLFLOW_PORT, which MLflow takes for a setting of its own."""
+    assert all(template["spec"]["enableServiceLinks"] is False for _, template in templates)
+
+
 def test_what_serves_is_probed(everything: list[Object]) -> None:
     for thing in of_kind(everything, "Deployment", "StatefulSet"):
         (container,) = containers(pod_templates(thing)[0])
