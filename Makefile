@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint manifests clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -19,6 +19,13 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# builds every overlay with kustomize, and holds what it makes to schemas and promises: see manifests/README.md
+manifests: $(VENV)/.installed $(BIN)/kustomize
+	$(BIN)/pytest tests/manifests
+
+$(BIN)/kustomize: manifests/install-tools
+	manifests/install-tools $(BIN)
 
 $(VENV)/.installed: pyproject.toml images/constraints.txt
 	$(PYTHON) -m venv $(VENV)

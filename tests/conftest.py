@@ -20,6 +20,8 @@ PROGRAMS = {
     "ceph-osd": "ceph-osd",
     "chromium": "chromium",
     "docker-registry": "docker-registry",
+    "kubectl": "kubectl",
+    "kustomize": "kustomize",
     "postgresql": "pg_ctlcluster",
     "radosgw": "radosgw",
 }
@@ -163,9 +165,14 @@ def selfloop(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+def program(package: str) -> str | None:
+    """Where the program of a Debian package is: beside Python, or in ``PATH``."""
+    return shutil.which(PROGRAMS[package], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for mark in item.iter_markers("debian"):
             package = mark.args[0]
-            if shutil.which(PROGRAMS[package]) is None and not os.environ.get("CI"):
+            if program(package) is None and not os.environ.get("CI"):
                 item.add_marker(pytest.mark.skip(reason=f"needs Debian's package {package}"))

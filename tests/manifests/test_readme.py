@@ -1,0 +1,121 @@
+"""The README's commands, by the programs that they name: options exist, and what needs no cluster is run."""
+
+import re
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ..conftest import program
+from .building import COMPONENTS, MANIFESTS, OVERLAYS, built
+
+README = (MANIFESTS / "README.md").read_text()
+LINES = re.findall(r"^    (\S.*)$", README, re.MULTILINE) + re.findall(r"`(kubectl [^`]* [^`]*)`", README)
+ROOT = MANIFESTS.parent
+
+merged = pytest.mark.skipif(find_spec("selfloop.cluster") is None, reason="needs the commands")
+
+
+def commands(line: str) -> list[list[str]]:
+    """The commands that a line pipes together."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|")
+    lexer.whitespace_split, lexer.commenters = True, "#"
+    words, found = list(lexer), [list[str]()]
+    for word in words:
+        if word == "|":
+            found.append([])
+        else:
+            found[-1].append(word)
+    return found
+
+
+ALL = [command for line in LINES for command in commands(line)]
+KUBECTL = [command for command in ALL if command[0] == "kubectl"]
+KUSTOMIZE = [command for command in ALL if command[0] == "kustomize"]
+SELFLOOP = [command for command in ALL if command[0] == "selfloop"]
+
+
+def run(command: list[str], typed: str | None = None, place: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=typed, cwd=place, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_ten_commands_lead_to_a_scheduled_loop() -> None:
+    block = README.partition("in ten commands")[2].partition("The doctor's findings")[0]
+    told = re.findall(r"^    (\S.*)$", block, re.MULTILINE)
+    assert len(told) == 10
+    assert told[-1].startswith("selfloop schedule")
+
+
+def test_all_that_is_told_is_a_command() -> None:
+    assert {command[0] for command in ALL} == {"kubectl", "kustomize", "make", "openssl", "selfloop", "tr"}
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.mark.debian("kubectl")
+@pytest.mark.parametrize("command", KUBECTL, ids=" ".join)
+def test_kubectl_knows_the_options(command: list[str]) -> None:
+    done = run([str(program("kubectl")), *command[1:], "--help"])
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+@pytest.mark.debian("kubectl")
+@pytest.mark.parametrize("command", [command for command in KUBECTL if command[1:3] == ["apply", "-k"]], ids=" ".join)
+def test_kubectl_builds_what_is_applied(command: list[str]) -> None:
+    done = run([str(program("kubectl")), "kustomize", command[3]])
+    assert done.returncode == 0, done.stderr
+    assert list(yaml.safe_load_all(done.stdout)) == built(str(Path(command[3]).relative_to("manifests")))
+
+
+@pytest.mark.debian("kubectl")
+def test_the_secrets_are_those_that_are_asked_for() -> None:
+    making = {line[line.index("generic") + 1]: line for line in KUBECTL if "generic" in line}
+    (reading,) = (line for line in KUBECTL if "mlpipeline-minio-artifact" in line)
+    dry = ["--dry-run=client", "--output"]
+    has = ["create", "secret", "generic", "x", "--from-literal=accesskey=one", "--from-literal=secretkey=two"]
+    given = run([str(program("kubectl")), *has, *dry, *reading[reading.index("--output") + 1 :]])
+    assert given.stdout == "AWS_ACCESS_KEY_ID=one\nAWS_SECRET_ACCESS_KEY=two\n", given.stderr
+    for name, typed in (("selfloop-s3", given.stdout), ("selfloop-postgres", "three")):
+        made = run([str(program("kubectl")), *making[name][1:], *dry, "yaml"], typed)
+        secret = yaml.safe_load(made.stdout)
+        assert (secret["metadata"]["name"], secret["metadata"]["namespace"]) == (name, "selfloop")
+        assert f"{name}`" in README
+        assert all(f"`{key}`" in README for key in secret["data"])
+    assert set(yaml.safe_load(made.stdout)["data"]) == {"POSTGRES_PASSWORD"}
+
+
+@pytest.mark.debian("kustomize")
+def test_images_are_put_in_as_is_told(tmp_path: Path) -> None:
+    (tmp_path / "kustomization.yaml").write_text("resources: []\n")
+    for command in KUSTOMIZE:
+        done = run([str(program("kustomize")), *command[1:]], place=tmp_path)
+        assert done.returncode == 0, done.stderr
+    told = {each["name"] for each in yaml.safe_load((tmp_path / "kustomization.yaml").read_text())["images"]}
+    texts = "\n".join(place.read_text() for place in MANIFESTS.rglob("*.yaml"))
+    assert told == set(re.findall(r"image: (selfloop/\w+)", texts))
+
+
+@merged
+@pytest.mark.parametrize("command", SELFLOOP, ids=" ".join)
+def test_selfloop_knows_the_options(command: list[str]) -> None:
+    done = run([sys.executable, "-c", "from selfloop.cli import main; main()", *command[1:], "--help"])
+    assert done.returncode == 0, done.stderr
+    assert "Usage:" in done.stdout
+
+
+def test_make_knows_the_targets() -> None:
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    told = {word for command in ALL if command[0] == "make" for word in command[1:] if "=" not in word}
+    assert told - {"images"} <= targets
+    assert "manifests" in told
+
+
+def test_every_folder_is_told_of() -> None:
+    for folder in (*(f"base/{each.name}" for each in (MANIFESTS / "base").iterdir() if each.is_dir()), "components/"):
+        assert f"`{folder}`" in README, folder
+    assert all(f"`overlays/{name}`" in README for name in OVERLAYS)
+    assert {"kueue", "mlflow", "minio", "seaweedfs", "external-secrets", "outside"} == set(COMPONENTS)
