@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint images clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -19,6 +19,14 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# all of them, or IMAGES="base sandbox"; PUSH=1 IMAGE_PREFIX=registry.example.com/team pushes them: see images/README.md
+IMAGE_PREFIX ?= selfloop
+images: $(BIN)/python
+	$(BIN)/python images/build.py --prefix $(IMAGE_PREFIX) $(if $(PUSH),--push) $(IMAGES)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml images/constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -35,4 +43,4 @@ $(VLLM)/.installed: pyproject.toml images/vllm.txt images/constraints-vllm.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) runs
+	rm -rf $(VENV) $(VLLM) .build runs

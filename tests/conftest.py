@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 
 PROGRAMS = {
     "bubblewrap": "bwrap",
+    "buildah": "buildah",
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "chromium": "chromium",
+    "podman": "podman",
     "postgresql": "pg_ctlcluster",
     "radosgw": "radosgw",
 }
