@@ -122,7 +122,9 @@ def bud(images: Sequence[str], names: Names, push: bool) -> None:
             image = "base" if name in TARGETS else name
             stands_on = base if image == "base" else names.of("isolated")
             arguments = [f"BASE_IMAGE={stands_on}", *given, *([] if image == "base" else on_targets)]
-            command = ["buildah", "bud", "--layers", "--isolation=oci", "--network=host", *words]
+            # layers of what only installs are as large as the images, and take longer to keep than to make again
+            kept = ["--layers"] if image == "base" else []
+            command = ["buildah", "bud", *kept, "--isolation=oci", "--network=host", *words]
             command += [f"--build-arg={argument}" for argument in arguments]
             command += [f"--target={name}"] if name in TARGETS else []
             run(*command, f"--tag={names.of(name)}", f"--file=images/{image}/Dockerfile", ".")

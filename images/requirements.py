@@ -1,4 +1,4 @@
-"""Print what selfloop needs from the package index, with the extras named: ``python3 requirements.py stage,train``."""
+"""Print what selfloop needs from the package index, with the extras named: ``python3 requirements.py stage train``."""
 
 import sys
 import tomllib
@@ -21,4 +21,4 @@ def requirements(project: dict[str, Any], extras: list[str]) -> Iterator[str]:
 
 if __name__ == "__main__":
     found = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
-    print("\n".join(dict.fromkeys(requirements(found, sys.argv[1].split(",")))))
+    print("\n".join(dict.fromkeys(requirements(found, sys.argv[1:]))))

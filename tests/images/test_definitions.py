@@ -45,6 +45,12 @@ def dockerfile(image: str) -> str:
     return (ROOT / f"images/{image}/Dockerfile").read_text()
 
 
+def required(*extras: str) -> list[str]:
+    """What an image installs for these extras."""
+    command = [sys.executable, "images/requirements.py", *extras]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 def test_hadolint_finds_nothing() -> None:
     program = Path(sys.executable).with_name("hadolint")
     files = [str(path) for path in sorted(ROOT.glob("images/*/Dockerfile"))]
@@ -102,27 +108,17 @@ def test_an_image_ends_as_nobody_with_labels_and_its_source_last(image: str) -> 
         assert users[-1] == "65532:65532"
 
 
-@pytest.mark.parametrize(
-    ("extras", "constraints"),
-    [
-        ("stage", "constraints.txt"),
-        ("train", "constraints.txt"),
-        ("run,dev,reasoning-gym", "constraints.txt"),
-        ("stage,generate", "constraints-vllm.txt"),
-        ("stage,train", "constraints-rl.txt"),
-    ],
-)
-def test_whatever_an_image_asks_for_is_pinned(extras: str, constraints: str) -> None:
-    pins = dict(
-        line.split("==")
-        for line in (ROOT / "images" / constraints).read_text().splitlines()
-        if not line.startswith("#")
-    )
-    pinned: dict[str, str] = {canonicalize_name(name): version for name, version in pins.items()}
-    told = subprocess.run(
-        [sys.executable, "images/requirements.py", extras], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    for requirement in map(Requirement, told.stdout.split("\n")[:-1]):
+@pytest.mark.parametrize("image", [*FOLDERS, "tests"])
+def test_whatever_an_image_asks_for_is_pinned(image: str) -> None:
+    extras, constraints = "run dev reasoning-gym", "constraints.txt"
+    if image == "sandbox":
+        assert "pip" not in dockerfile(image)
+    elif image != "tests":
+        extras = re.findall(r"requirements.py (.+?) \$\{EXTRAS\}", dockerfile(image))[0]
+        constraints = re.findall(r"--constraint (\S+)", dockerfile(image))[0]
+    pins = [line.split("==") for line in (ROOT / "images" / constraints).read_text().splitlines()]
+    pinned: dict[str, str] = {canonicalize_name(name): version for name, version in pins}
+    for requirement in map(Requirement, required(*extras.split())):
         if requirement.name.startswith("types-"):
             continue
         version = pinned.get(canonicalize_name(requirement.name))
@@ -133,9 +129,7 @@ def test_whatever_an_image_asks_for_is_pinned(extras: str, constraints: str) -> 
 
 def test_an_extra_that_names_others_brings_what_they_bring() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    told = subprocess.run(
-        [sys.executable, "images/requirements.py", "run"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    told = required("run")
     assert {*extras["stage"], *extras["generate"]} <= set(told)
     assert not [line for line in told if line.startswith("selfloop")]
 
