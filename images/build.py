@@ -128,7 +128,13 @@ def bud(images: Sequence[str], names: Names, push: bool) -> None:
             command += [f"--build-arg={argument}" for argument in arguments]
             command += [f"--target={name}"] if name in TARGETS else []
             run(*command, f"--tag={names.of(name)}", f"--file=images/{image}/Dockerfile", ".")
-    for name in images if push else ():
+    if push:
+        send(images, names)
+
+
+def send(images: Sequence[str], names: Names) -> None:
+    """Push images to the registry in their names; who may, buildah knows (``buildah login``)."""
+    for name in images:
         run("buildah", "push", names.of(name))
 
 

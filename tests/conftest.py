@@ -19,6 +19,7 @@ PROGRAMS = {
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "chromium": "chromium",
+    "docker-registry": "docker-registry",
     "podman": "podman",
     "postgresql": "pg_ctlcluster",
     "radosgw": "radosgw",

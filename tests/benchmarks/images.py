@@ -64,9 +64,8 @@ def main() -> None:
             for image, of_it in found.items()
         ],
     )
-    publish(
-        "images", small, {"images": found, "start_seconds": {name: each._asdict() for name, each in starts.items()}}
-    )
+    numbers = {image: of_it | {"start_seconds": starts[image]._asdict()} for image, of_it in found.items()}
+    publish("images", small, {"images": numbers})
 
 
 if __name__ == "__main__":

@@ -1,23 +1,10 @@
 """What a build is lent of this machine: how pip reaches its packages, and nothing of it by name."""
 
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 import pytest
-
-from ..containers import ROOT
-
-
-@pytest.fixture(scope="module")
-def build() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build", ROOT / "images/build.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
