@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 
-.PHONY: demo test lint manifests clean
+.PHONY: demo test lint images manifests clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -27,6 +27,14 @@ manifests: $(VENV)/.installed $(BIN)/kustomize
 $(BIN)/kustomize: manifests/install-tools
 	manifests/install-tools $(BIN)
 
+# all of them, or IMAGES="base sandbox"; PUSH=1 IMAGE_PREFIX=registry.example.com/team pushes them: see images/README.md
+IMAGE_PREFIX ?= selfloop
+images: $(BIN)/python
+	$(BIN)/python images/build.py --prefix $(IMAGE_PREFIX) $(if $(PUSH),--push) $(IMAGES)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
 $(VENV)/.installed: pyproject.toml images/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c images/constraints.txt -e '.[run,reasoning-gym,dev]'
@@ -42,4 +50,4 @@ $(VLLM)/.installed: pyproject.toml images/vllm.txt images/constraints-vllm.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VLLM) runs
+	rm -rf $(VENV) $(VLLM) .build runs

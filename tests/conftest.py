@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 PROGRAMS = {
     "bubblewrap": "bwrap",
+    "buildah": "buildah",
     "ceph-mon": "ceph-mon",
     "ceph-osd": "ceph-osd",
     "chromium": "chromium",
     "docker-registry": "docker-registry",
     "kubectl": "kubectl",
     "kustomize": "kustomize",
+    "podman": "podman",
     "postgresql": "pg_ctlcluster",
     "radosgw": "radosgw",
 }

@@ -38,14 +38,16 @@ def test_programs_can_be_kept_apart_here() -> None:
 
 @pytest.mark.debian("bubblewrap")
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
-def test_a_user_without_rights_can_keep_programs_apart_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("proc", ["fresh", "of the container"])
+def test_a_user_without_rights_can_keep_programs_apart_too(monkeypatch: pytest.MonkeyPatch, proc: str) -> None:
     executable, stdlib = "/usr/bin/python3", f"/usr/lib/python3.{sys.version_info.minor}"
     if not Path(stdlib, "os.py").exists():
         pytest.skip("needs the same Python where every user may read it")
     monkeypatch.setattr(isolation, "_executable", lambda: os.path.realpath(executable))
     folders = {"stdlib": stdlib, "platstdlib": stdlib, "libraries": "/none", "purelib": "/none", "platlib": "/none"}
     monkeypatch.setattr(isolation, "_paths", lambda: folders)
-    _, plain = isolation._ways()
+    _, *by_proc = isolation._ways()
+    plain = by_proc[["fresh", "of the container"].index(proc)]
     assert plain.user == 65534
     monkeypatch.setattr(running, "probe", lambda: plain)
     sources = (

@@ -108,13 +108,17 @@ def _refusal(what: str, remedy: str) -> UserError:
 def _ways() -> list[Way]:
     """Root mounts as root and becomes nobody inside; anybody else, and a root without the right to, has a user
     namespace for it.
+
+    A container hides parts of its ``/proc``, and then the kernel lets nobody mount a fresh one: the container's own
+    does as well, since all that is asked of it is written before it is hidden, which is before any program comes.
     """
-    bwrap, inside = str(shutil.which("bwrap")), [*_bubblewrap(), *_interpreter(), "isolated"]
+    bwrap, inside = str(shutil.which("bwrap")), [*_interpreter(), "isolated"]
     plain = ["--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY)]
-    if os.geteuid():
-        return [Way([bwrap, *plain, *inside])]
+    user = None if os.geteuid() else NOBODY
+    procs = ("--proc /proc", "--bind /proc /proc")
+    as_user = [Way([bwrap, *plain, *_bubblewrap(proc), *inside], user) for proc in procs]
     as_root = ["--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-    return [Way([bwrap, *as_root, *inside]), Way([bwrap, *plain, *inside], user=NOBODY)]
+    return as_user if user is None else [Way([bwrap, *as_root, *_bubblewrap("--proc /proc"), *inside]), *as_user]
 
 
 @cache
@@ -135,12 +139,12 @@ def _executable() -> str:
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
-def _bubblewrap() -> list[str]:
+def _bubblewrap(proc: str) -> list[str]:
     """What the waiting interpreter sees: itself, the standard library and the system's, and nothing that is installed
     beside them; none of it can be written.
     """
     words = "--unshare-pid --unshare-ipc --unshare-net --unshare-uts --unshare-cgroup-try --die-with-parent"
-    command = f"{words} --new-session --clearenv --hostname sandbox --proc /proc".split()
+    command = f"{words} --new-session --clearenv --hostname sandbox {proc}".split()
     for variable, value in (("LC_ALL", "C.UTF-8"), ("HOME", PRIVATE), ("PYTHONHASHSEED", "0")):
         command += ["--setenv", variable, value]
     places = _readable()

@@ -100,7 +100,7 @@ class VerifyParams(Params):
         return self
 
 
-@stage()
+@stage(image="sandbox")
 def verify_rollouts(
     params: VerifyParams,
     tasks: Input[Dataset],
