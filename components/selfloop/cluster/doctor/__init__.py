@@ -27,6 +27,7 @@ from selfloop.cluster.access import NEVER, of_person, of_pod
 from selfloop.cluster.doctor import hardware, namespace, services
 from selfloop.cluster.doctor.findings import Case, Check, Finding, SettledError, bad, of_sentence, unseen
 from selfloop.errors import UserError
+from selfloop.lineage.tracking import without_password
 
 __all__ = ["Case", "Finding", "case_of", "examine"]
 
@@ -120,6 +121,6 @@ def _settled(check: Check, name: str, case: Case) -> list[Finding]:
     except ImportError as error:
         found.append(unseen(name, f"not from here, which lacks the package {error.name}", "pip install it"))
     except Exception as error:  # a fault of one check, ours or a library's, hides no other
-        why = (str(error).splitlines() or [""])[0][:160]
+        why = without_password((str(error).splitlines() or [""])[0])[:160]
         found.append(bad(name, f"could not be looked at ({type(error).__name__}: {why})", "tell who wrote selfloop"))
     return found

@@ -1,0 +1,58 @@
+"""The Lease and the runs of KFP together: what the one API says of a run decides about the object in the other."""
+
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selfloop.cluster.access import Access
+from selfloop.cluster.lease import hold
+from selfloop.errors import UserError
+
+from . import kubernetes_api
+from .kubernetes_api import LEASES, KubernetesApi
+
+if not Path(__file__).with_name("kfp_server.py").exists():
+    pytest.skip("needs the KFP API server of the tests", allow_module_level=True)
+kubernetes, access = kubernetes_api.kubernetes, kubernetes_api.access
+
+
+def _holder(kubernetes: KubernetesApi) -> str:
+    return str(kubernetes.objects[f"{LEASES}/selfloop-adder"]["spec"]["holderIdentity"])
+
+
+def test_a_lease_is_free_when_kfp_says_that_its_run_has_ended(
+    kubernetes: KubernetesApi, access: Access, kfp: Any, connected: Any, begun: str
+) -> None:
+    has_ended = partial(import_module("selfloop.cluster.runs").has_ended, connected)
+    hold("adder", begun, has_ended, access)
+    for state in ("PENDING", "RUNNING", "CANCELING"):
+        kfp.runs[begun]["state"] = state
+        with pytest.raises(UserError, match=f"already run by {begun}"):
+            hold("adder", "the-next", has_ended, access)
+    kfp.end(begun, "FAILED")
+    hold("adder", "the-next", has_ended, access)
+    assert _holder(kubernetes) == "the-next"
+
+
+def test_a_lease_is_free_when_kfp_does_not_know_its_run_any_more(
+    kubernetes: KubernetesApi, access: Access, kfp: Any, connected: Any, begun: str
+) -> None:
+    has_ended = partial(import_module("selfloop.cluster.runs").has_ended, connected)
+    hold("adder", begun, has_ended, access)
+    del kfp.runs[begun]
+    hold("adder", "the-next", has_ended, access)
+    assert _holder(kubernetes) == "the-next"
+
+
+def test_a_lease_stays_where_kfp_does_not_answer(
+    kubernetes: KubernetesApi, access: Access, kfp: Any, connected: Any, begun: str
+) -> None:
+    has_ended = partial(import_module("selfloop.cluster.runs").has_ended, connected)
+    hold("adder", begun, has_ended, access)
+    kfp.token = "another"
+    with pytest.raises(UserError, match=f"held by run {begun}, and it cannot be told whether that has ended") as error:
+        hold("adder", "the-next", has_ended, access)
+    assert "\n" not in str(error.value)
+    assert _holder(kubernetes) == begun
