@@ -173,6 +173,35 @@ def test_nodes_that_do_not_share_their_checkpoints_are_refused(
         finetuned(plain, "made", tried(), **ACROSS)
 
 
+def test_a_training_whose_node_died_goes_on_from_what_the_nodes_share(
+    plain: Path, finetuned: Finetuned, trainer: TrainerApi, tmp_path: Path
+) -> None:
+    long = {"steps": 200, "checkpoint_every": 4}
+    config = tmp_path / "two.yaml"
+    config.write_text(CONFIG)
+    in_pod = finetuned(plain, "in pod", tried(), accelerate_config=str(config), **long)
+    trainer.runtime["SELFLOOP_SCRATCH"] = str(tmp_path / "scratch")
+
+    def with_one_that_dies(api: TrainerApi, name: str) -> None:
+        api.start(name)
+        api.nodes[name][0].dies_at = "selfloop step 9 200"
+
+    trainer.pretend = with_one_that_dies
+    with pytest.raises(UserError, match=r"Node \d of TrainJob selfloop-\w{16} ended with status"):
+        finetuned(plain, "cut", tried(), **long, **ACROSS)
+    trainer.pretend = None
+    seen: list[int] = []
+    with progress.watched_by(lambda done, total, unit: seen.append(done)):
+        made = finetuned(plain, "made", tried(), **long, **ACROSS)
+    assert seen == list(range(seen[0], 201))
+    assert seen[0] % 4 == 1
+    assert seen[0] > 8
+    there = load(made.path).model.state_dict()
+    for name, weights in load(in_pod.path).model.state_dict().items():
+        assert torch.allclose(weights, there[name], atol=1e-4)
+    assert not list((tmp_path / "scratch").iterdir())
+
+
 def test_a_training_that_is_ended_takes_its_nodes_with_it(
     plain: Path, trainer: TrainerApi, tmp_path: Path, finetuned: Finetuned
 ) -> None:
@@ -518,7 +547,12 @@ def left(trainer: TrainerApi, owner: str, *conditions: str) -> None:
     """A TrainJob of the same name that another pod created."""
     reference = {"apiVersion": "v1", "kind": "Pod", "name": owner, "uid": f"uid-{owner}"}
     trainer.jobs["selfloop-abc"] = {
-        "metadata": {"name": "selfloop-abc", "uid": "old", "ownerReferences": [reference]},
+        "metadata": {
+            "name": "selfloop-abc",
+            "uid": "old",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": [reference],
+        },
         "spec": {"trainer": {}},
     }
     for kind in conditions:
@@ -536,6 +570,18 @@ def test_what_a_pod_that_ended_left_is_replaced(
     assert "TrainJob selfloop-abc was left by a pod that ended, and is replaced." in capsys.readouterr().out
     assert len(trainer.created) == 1
     assert trainer.jobs == {}
+
+
+def test_pods_of_an_earlier_trainjob_of_the_name_are_not_its_own(
+    runs: Callable[..., list[str]], trainer: TrainerApi
+) -> None:
+    def after_another(api: TrainerApi, name: str) -> None:
+        old = api.add_node(name, 0, ended(137, "OOMKilled"), phase="Failed")
+        old.say("old\n")
+        old.pod["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+        ran(api, name)
+
+    assert runs(after_another) == ["node 0\n"]
 
 
 def test_what_was_left_complete_counts(runs: Callable[..., list[str]], trainer: TrainerApi) -> None:

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import psutil
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -87,6 +89,8 @@ class Node:
     log: list[tuple[str, str]] = field(default_factory=list)
     before: list[tuple[str, str]] = field(default_factory=list)
     """The log of its container before it was started again."""
+    dies_at: str = ""
+    """The line after which its machine is gone."""
     process: subprocess.Popen[str] | None = None
     reader: threading.Thread | None = None
 
@@ -102,7 +106,7 @@ class TrainerApi:
     port: int = 0
     pods: dict[str, Json] = field(default_factory=dict)
     jobs: dict[str, Json] = field(default_factory=dict)
-    nodes: dict[str, list[Node]] = field(default_factory=dict)
+    nodes: dict[str, list[Node]] = field(default_factory=lambda: defaultdict(list))
     config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     events: list[Json] = field(default_factory=list)
@@ -155,13 +159,13 @@ class TrainerApi:
                 "name": name,
                 "uid": uuid.uuid4().hex,
                 "labels": labels | {INDEX: str(number)},
-                "creationTimestamp": now()[:19] + "Z",
+                "creationTimestamp": second(),
             },
             "spec": {"containers": [{"name": "node", "resources": {"limits": limits}}]},
             "status": {"phase": "Pending", "containerStatuses": [container_status]} | status,
         }
         node = Node(pod)
-        self.nodes.setdefault(job, []).append(node)
+        self.nodes[job].append(node)
         return node
 
     def finish(self, job: str, kind: str, reason: str = "Done", message: str = "it is over") -> None:
@@ -232,7 +236,7 @@ class TrainerApi:
             raise RefusedError(409, f'trainjobs.trainer.kubeflow.org "{name}" already exists')
         self.created.append(copy.deepcopy(made))
         self.jobs[name] = made
-        made["metadata"]["uid"] = uuid.uuid4().hex
+        made["metadata"] |= {"uid": uuid.uuid4().hex, "creationTimestamp": second()}
         (self.pretend or TrainerApi.start)(self, name)
         return made
 
@@ -245,8 +249,10 @@ class TrainerApi:
         job = self._found(self.jobs, "trainjobs", name)
         if options.get("preconditions", {}).get("uid", job["metadata"]["uid"]) != job["metadata"]["uid"]:
             raise RefusedError(409, "the UID in the precondition is another one")
+        if options.get("propagationPolicy") != "Foreground":
+            raise RefusedError(422, "a TrainJob is to go after its pods")
         self._end(name)
-        del self.jobs[name]
+        del self.jobs[name], self.nodes[name][:]
         return {"kind": "Status", "status": "Success"}
 
     def _pods(self, selector: str) -> list[Json]:
@@ -284,8 +290,8 @@ class TrainerApi:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         for number in range(trainer["numNodes"]):
-            node = self.add_node(name, number, {"running": {"startedAt": now()[:19] + "Z"}}, phase="Running")
-            home = self.place / f"{name}-{number}-{len(self.nodes[name])}"
+            node = self.add_node(name, number, {"running": {"startedAt": second()}}, phase="Running")
+            home = self.place / f"{name}-{number}-{uuid.uuid4().hex[:5]}"
             home.mkdir()
             environment = {
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -350,6 +356,10 @@ def _read(node: Node) -> None:
     assert node.process.stdout is not None
     for line in node.process.stdout:
         node.say(line)
+        if line.strip() == node.dies_at:
+            leader = psutil.Process(node.process.pid)
+            for process in (*leader.children(recursive=True), leader):
+                process.kill()
 
 
 def _note_end(node: Node) -> None:
@@ -360,7 +370,11 @@ def _note_end(node: Node) -> None:
     if status is None:
         return
     node.reader.join(60)
-    ended = {"exitCode": status % 256, "reason": "Error" if status else "Completed", "finishedAt": now()[:19] + "Z"}
+    ended = {
+        "exitCode": status if status >= 0 else 128 - status,
+        "reason": "Error" if status else "Completed",
+        "finishedAt": second(),
+    }
     node.pod["status"]["containerStatuses"][0]["state"] = {"terminated": ended}
     node.pod["status"]["phase"] = "Failed" if status else "Succeeded"
 
@@ -368,6 +382,11 @@ def _note_end(node: Node) -> None:
 def now() -> str:
     """The time as a log has it."""
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+
+
+def second() -> str:
+    """The time as an object has it."""
+    return now()[:19] + "Z"
 
 
 def parsed(path: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ would take one more right. One whose pod still runs is left alone, and refused.
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
@@ -286,14 +287,14 @@ class TrainJob:
                 raise UserError(f"{self}, left by a pod that ended, does not go: delete it, and start the stage again.")
             if "deletionTimestamp" not in found["metadata"]:
                 print(f"{self} was left by a pod that ended, and is replaced.", flush=True)
-                self._delete("Foreground", found["metadata"]["uid"])
+                self._delete(found["metadata"]["uid"])
             nap(LOOK_EVERY_S)
 
     def is_over(self) -> bool:
         """Look once: hear what is new, and see whether it is complete. Raises ``UserError`` where it is not to be."""
         try:
             found = self._get()
-            pods = self._pods() if found else []
+            pods = self._pods(found) if found else []
             self._answered_at = time.monotonic()
         except UserError as error:
             if not may_pass(error.__context__) or time.monotonic() - self._answered_at > PATIENCE_S:
@@ -320,7 +321,7 @@ class TrainJob:
         if not self._mine:
             return
         try:
-            self._delete("Background")
+            self._delete()
         except UserError as error:
             print(f"{error} {self} goes with this pod.", flush=True)
 
@@ -378,8 +379,9 @@ class TrainJob:
                     return None
                 raise
 
-    def _delete(self, how: str, uid: str = "") -> None:
-        options: dict[str, Any] = {"propagationPolicy": how}
+    def _delete(self, uid: str = "") -> None:
+        # it stays until its pods are gone, so that another one of this name does not meet them
+        options: dict[str, Any] = {"propagationPolicy": "Foreground"}
         if uid:
             options["preconditions"] = {"uid": uid}
         with self._asking("delete"):
@@ -397,13 +399,15 @@ class TrainJob:
                 if error.status not in (404, 409):  # gone, or another one by now
                     raise
 
-    def _pods(self) -> list[Any]:
-        """Its pods, the oldest first."""
+    def _pods(self, job: Mapping[str, Any]) -> list[Any]:
+        """Its pods, the oldest first, and none of an earlier one's of this name."""
         with self._asking("list", "pods"):
             found = self._core.list_namespaced_pod(
                 self._access.namespace, label_selector=OF_JOB.format(self.name), _request_timeout=TIMEOUT_S
             )
-        return sorted(found.items, key=lambda pod: pod.metadata.creation_timestamp)
+        since = datetime.datetime.fromisoformat(job["metadata"]["creationTimestamp"])
+        own = [pod for pod in found.items if pod.metadata.creation_timestamp >= since]
+        return sorted(own, key=lambda pod: pod.metadata.creation_timestamp)
 
     def _warnings(self) -> list[str]:
         """What the cluster warns of about it and all that is made for it, the oldest first."""
