@@ -14,7 +14,7 @@ from unittest import mock
 from kfp.local import status, subprocess_task_handler
 
 ROOT = Path(__file__).parent.parent
-SECCOMP = ROOT / "images/sandbox/seccomp.json"
+SECCOMP = ROOT / "manifests/base/sandbox/seccomp.json"
 CONF = ROOT / ".build/containers.conf"
 """What ``make images`` writes for a machine such as this one."""
 LOCKED = ["--rm", "--network=none", "--cap-drop=all", "--security-opt=no-new-privileges", "--read-only"]

@@ -1,11 +1,10 @@
 """The Lease and the runs of KFP together: what the one API says of a run decides about the object in the other."""
 
 from functools import partial
-from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
+from selfloop.cluster import runs
 from selfloop.cluster.access import Access
 from selfloop.cluster.lease import hold
 from selfloop.errors import UserError
@@ -13,8 +12,6 @@ from selfloop.errors import UserError
 from . import kubernetes_api
 from .kubernetes_api import LEASES, KubernetesApi
 
-if not Path(__file__).with_name("kfp_server.py").exists():
-    pytest.skip("needs the KFP API server of the tests", allow_module_level=True)
 kubernetes, access = kubernetes_api.kubernetes, kubernetes_api.access
 
 
@@ -25,7 +22,7 @@ def _holder(kubernetes: KubernetesApi) -> str:
 def test_a_lease_is_free_when_kfp_says_that_its_run_has_ended(
     kubernetes: KubernetesApi, access: Access, kfp: Any, connected: Any, begun: str
 ) -> None:
-    has_ended = partial(import_module("selfloop.cluster.runs").has_ended, connected)
+    has_ended = partial(runs.has_ended, connected)
     hold("adder", begun, has_ended, access)
     for state in ("PENDING", "RUNNING", "CANCELING"):
         kfp.runs[begun]["state"] = state
@@ -39,7 +36,7 @@ def test_a_lease_is_free_when_kfp_says_that_its_run_has_ended(
 def test_a_lease_is_free_when_kfp_does_not_know_its_run_any_more(
     kubernetes: KubernetesApi, access: Access, kfp: Any, connected: Any, begun: str
 ) -> None:
-    has_ended = partial(import_module("selfloop.cluster.runs").has_ended, connected)
+    has_ended = partial(runs.has_ended, connected)
     hold("adder", begun, has_ended, access)
     del kfp.runs[begun]
     hold("adder", "the-next", has_ended, access)
@@ -49,7 +46,7 @@ def test_a_lease_is_free_when_kfp_does_not_know_its_run_any_more(
 def test_a_lease_stays_where_kfp_does_not_answer(
     kubernetes: KubernetesApi, access: Access, kfp: Any, connected: Any, begun: str
 ) -> None:
-    has_ended = partial(import_module("selfloop.cluster.runs").has_ended, connected)
+    has_ended = partial(runs.has_ended, connected)
     hold("adder", begun, has_ended, access)
     kfp.token = "another"
     with pytest.raises(UserError, match=f"held by run {begun}, and it cannot be told whether that has ended") as error:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from selfloop import __version__
 from selfloop.fused import fused_stage
-from selfloop.pipeline import run_locally
+from selfloop.pipeline.compiling import run_locally
 from selfloop.recipe import find_recipe
 
 from ..conftest import digests

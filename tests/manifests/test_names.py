@@ -1,16 +1,13 @@
 """What the manifests call things is what the code calls them."""
 
-from importlib import import_module
-from importlib.util import find_spec
-
 import pytest
+from selfloop import profiles as profiles_
+from selfloop import stages as stages_
+from selfloop.cluster import trainjob
 
 from .building import COMPONENTS, Object, built, containers, of_kind, pod_templates, with_component
 
-pytestmark = [
-    pytest.mark.debian("kustomize"),
-    pytest.mark.skipif(find_spec("selfloop.profiles") is None, reason="needs the code that names them"),
-]
+pytestmark = pytest.mark.debian("kustomize")
 CONFIG = {"AWS_ENDPOINT_URL_S3", "AWS_REGION", "MLFLOW_TRACKING_URI", "SELFLOOP_KFP_ENDPOINT", "SELFLOOP_STORE"}
 """What every stage is told."""
 OVERLAYS = ["overlays/gpu", "overlays/kind", "overlays/kubeflow"]
@@ -22,7 +19,7 @@ def names(objects: list[Object], kind: str) -> set[str]:
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_a_profile_finds_account_config_and_claim(overlay: str) -> None:
-    cluster, objects = import_module("selfloop.profiles").Cluster(), built(overlay)
+    cluster, objects = profiles_.Cluster(), built(overlay)
     assert cluster.service_account in names(objects, "ServiceAccount")
     assert cluster.cache_claim in names(objects, "PersistentVolumeClaim")
     (config,) = (each for each in of_kind(objects, "ConfigMap") if each["metadata"]["name"] == cluster.config_map)
@@ -35,7 +32,7 @@ def test_secrets_have_the_keys_that_stages_are_told(tmp_path_factory: pytest.Tem
         each["spec"]["target"]["name"]: {data["secretKey"] for data in each["spec"]["data"]}
         for each in of_kind(made, "ExternalSecret")
     }
-    cluster = import_module("selfloop.profiles").Cluster()
+    cluster = profiles_.Cluster()
     assert {secret.name for secret in cluster.secrets if not secret.optional} <= set(keys)
     for secret in cluster.secrets:
         assert keys.get(secret.name, set(secret.keys)) == set(secret.keys)
@@ -50,8 +47,8 @@ def test_secrets_have_the_keys_that_stages_are_told(tmp_path_factory: pytest.Tem
 
 @pytest.mark.parametrize("overlay", ["overlays/gpu", "overlays/kubeflow"])
 def test_the_queues_of_the_provided_profiles_are_there(overlay: str) -> None:
-    stages = import_module("selfloop.stages").stages()
-    profiles = import_module("selfloop.profiles").profiles()
+    stages = stages_.stages()
+    profiles = profiles_.profiles()
     named = {profile.resources(stage).queue for profile in profiles.values() for stage in stages.values()}
     assert named - {""} == names(built(overlay), "LocalQueue")
 
@@ -61,10 +58,10 @@ def test_the_quota_with_gpus_holds_each_provided_profile() -> None:
     (queue,) = of_kind(built("overlays/gpu"), "ClusterQueue")
     (flavor,) = (each for each in queue["spec"]["resourceGroups"][0]["flavors"] if each["name"] == "selfloop-gpu")
     queued = {each["name"]: int(each["nominalQuota"]) for each in flavor["resources"] if "gpu" in each["name"]}
-    stages = import_module("selfloop.stages").stages()
+    stages = stages_.stages()
     most = max(
         profile.resources(stage).gpu * int(profile.settings.get(stage.verb, {}).get("nodes", 1))
-        for profile in import_module("selfloop.profiles").profiles().values()
+        for profile in profiles_.profiles().values()
         for stage in stages.values()
     )
     assert most <= queued["nvidia.com/gpu"]
@@ -73,7 +70,6 @@ def test_the_quota_with_gpus_holds_each_provided_profile() -> None:
 
 @pytest.mark.parametrize("overlay", ["overlays/gpu", "overlays/kubeflow"])
 def test_a_training_across_nodes_finds_its_runtime(overlay: str) -> None:
-    trainjob = import_module("selfloop.cluster.trainjob")
     (runtime,) = of_kind(built(overlay), "TrainingRuntime")
     (node,) = runtime["spec"]["template"]["spec"]["replicatedJobs"]
     assert runtime["metadata"]["name"] == trainjob.RUNTIME

@@ -167,19 +167,14 @@ def granted(objects: list[Object], account: str, *roles: str) -> set[Right]:
     }
 
 
-merged = pytest.mark.skipif(
-    not (CLUSTER / "trainjob.py").exists() or not (CLUSTER / DOCTOR).exists(), reason="needs the code that is read"
-)
 OVERLAYS = [each for each in APPLIED if each.startswith("overlays/") and "profile" not in each]
 
 
-@merged
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_stages_may_do_what_the_code_does_and_nothing_else(overlay: str) -> None:
     assert granted(built(overlay), "selfloop", "selfloop-stages", "selfloop-leases") == asked_by(is_doctor=False)
 
 
-@merged
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_doctor_may_look_at_what_it_looks_at_and_nothing_else(overlay: str) -> None:
     assert granted(built(overlay), "selfloop-doctor", "selfloop-doctor") == asked_by(is_doctor=True)

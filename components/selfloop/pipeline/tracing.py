@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from kfp import dsl
 
+from selfloop import __version__
 from selfloop.fused import calls_of, in_pods
 from selfloop.pipeline import calls, images, placing, resolving
 from selfloop.profiles import Profile
@@ -44,7 +45,7 @@ class Here:
 
     def image(self, stage: Stage) -> str:
         """A name; nothing is pulled."""
-        return f"selfloop/{stage.image}"
+        return f"selfloop/{stage.image}:{__version__}"
 
     def place(self, task: Any, stage: Stage) -> None:
         """Ask for nothing."""

@@ -28,6 +28,7 @@ from selfloop.cluster.doctor import hardware, namespace, services
 from selfloop.cluster.doctor.findings import Case, Check, Finding, SettledError, bad, of_sentence, unseen
 from selfloop.errors import UserError
 from selfloop.lineage.tracking import without_password
+from selfloop.profiles import find_profile
 
 __all__ = ["Case", "Finding", "case_of", "examine"]
 
@@ -69,7 +70,7 @@ def case_of(
     except UserError as error:
         trouble = str(error)
     place = namespace or (access.namespace if access and in_pod else NAMESPACE)
-    found = import_module("selfloop.profiles").find_profile(profile)
+    found = find_profile(profile)
     return Case(place, found, kfp or "", tracking_uri or "", store or "", in_pod, access, trouble)
 
 

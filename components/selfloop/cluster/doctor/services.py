@@ -8,7 +8,6 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from typing import Any
 
 from urllib3.exceptions import HTTPError
@@ -28,7 +27,9 @@ def check_kfp(case: Case) -> Iterator[Finding]:
     if not case.kfp and not case.is_in_pod:
         yield _without_address(case, subject, "--kfp")
         return
-    connection = import_module("selfloop.cluster.connection").connect(case.kfp or None, case.namespace)
+    from selfloop.cluster.connection import connect
+
+    connection = connect(case.kfp or None, case.namespace)
     try:
         health = HealthzServiceApi(connection.client).healthz_service_get_healthz()
         scope = {"namespace": case.namespace} if health.multi_user else {}
@@ -47,7 +48,9 @@ def _without_address(case: Case, subject: str, option: str) -> Finding:
 
 
 def _refused_by_kfp(subject: str, endpoint: str, error: Exception) -> Finding:
-    why = reason(error) if isinstance(error, HTTPError) else import_module("selfloop.cluster.connection").said(error)
+    from selfloop.cluster.connection import said
+
+    why = reason(error) if isinstance(error, HTTPError) else said(error)
     status = int(getattr(error, "status", 0) or 0)
     if status in (301, 302, 303, 307, 401):
         return bad(
