@@ -12,6 +12,7 @@ from urllib3.exceptions import HTTPError
 
 from selfloop.cluster.access import TIMEOUT_S, Access, said
 from selfloop.errors import UserError
+from selfloop.profiles import Profile
 
 T = TypeVar("T")
 ABSENT = "is not there"
@@ -49,7 +50,7 @@ class Case:
     """
 
     namespace: str
-    profile: Any
+    profile: Profile
     kfp: str
     tracking_uri: str
     store: str
