@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from selfloop.cluster.doctor.findings import Case, Finding
 from selfloop.cluster.doctor.services import check_store
+from selfloop.profiles import find_profile
 
 from .. import s3
 from ..faults import Fault, proxied
@@ -30,7 +31,7 @@ def look(server: s3.Server, owner: s3.User, monkeypatch: pytest.MonkeyPatch) -> 
     def find(store: str, **other: str) -> Finding:
         for name, value in (owner.environment(server.endpoint) | other).items():
             monkeypatch.setenv(name, value)
-        case = Case("team-a", None, kfp="", tracking_uri="", store=store, is_in_pod=False, access=None)
+        case = Case("team-a", find_profile("cpu"), kfp="", tracking_uri="", store=store, is_in_pod=False, access=None)
         (found,) = check_store(case)
         return found
 
