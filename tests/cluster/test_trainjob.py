@@ -350,9 +350,22 @@ def test_the_last_words_of_a_node_are_told(runs: Callable[..., list[str]]) -> No
         api.finish(name, "Failed", "FailedJobs", "jobset failed")
 
     with pytest.raises(
-        UserError, match=r'ended with status 1; its last words were: File "x.py" / ValueError: no / stat'
+        UserError, match=r"ended with status 1 after it said 'File \"x.py\" / ValueError: no / status 1\.': mend"
     ):
         runs(broken)
+
+
+def test_a_node_that_dies_without_a_word_is_told_from_what_runs_beside_it(runs: Callable[..., list[str]]) -> None:
+    def silent(api: TrainerApi, name: str) -> None:
+        node = api.add_node(name, 1, ended(137, "Error"), phase="Failed")
+        node.say("selfloop step 1 4\n")
+        (status,) = node.pod["status"]["containerStatuses"]
+        beside = status | {"name": "istio-proxy", "state": ended(0, "Completed")}
+        node.pod["status"]["containerStatuses"] = [beside, status]
+        api.finish(name, "Failed", "FailedJobs", "jobset failed")
+
+    with pytest.raises(UserError, match=r"Node 1 .* ended with status 137 and without a word: its machine may have"):
+        runs(silent)
 
 
 def test_what_a_node_refused_is_told_at_once_though_it_is_started_again(runs: Callable[..., list[str]]) -> None:
@@ -529,8 +542,19 @@ def test_what_the_api_refuses_is_one_sentence(
 def test_an_api_that_is_away_for_a_while_ends_nothing(
     runs: Callable[..., list[str]], trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer.faults = [Fault("get", "trainjobs", 500, times=7), Fault("get", "pods/log", 503, times=5)]
-    assert runs(ran) == ["node 0\n"]
+    away = [("get", "trainjobs"), ("list", "pods"), ("get", "pods/log"), ("list", "events")]
+    trainer.faults = [Fault(verb, resource, 500, times=7) for verb, resource in away]
+    naps: list[float] = []
+
+    def starts(pause_s: float) -> None:
+        naps.append(pause_s)
+        if not trainer.faults[-1].times and not trainer.nodes["selfloop-abc"]:
+            ran(trainer, "selfloop-abc")
+
+    monkeypatch.setattr(trainjob, "nap", starts)
+    assert runs(lambda api, name: None) == ["node 0\n"]
+    assert len(naps) > 4
+    assert not any(fault.times for fault in trainer.faults)
     monkeypatch.setattr(trainjob, "PATIENCE_S", 0.0)
     trainer.faults = [Fault("get", "trainjobs", 500, times=7)]
     with pytest.raises(UserError, match="wait until the cluster is well again"):

@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from selfloop.errors import UserError
+from selfloop.finetune.launch import STEP
 
+CONTAINER = "node"
+"""The Trainer's name for the container, and for the replicated job, that trains."""
 REFUSED = "selfloop refused "
 """What a node's last line begins with where its work was refused; then follows the sentence, as JSON."""
 BROKEN = {
@@ -46,8 +49,10 @@ class End(NamedTuple):
         """The end of a pod's container; ``last`` are the last lines that it said."""
         found = terminated(pod)
         refused = [line.removeprefix(REFUSED) for line in last if line.startswith(REFUSED)]
-        words = " / ".join(line.strip() for line in last[-LAST_LINES:] if line.strip())[-LAST_CHARACTERS:]
-        limits = pod.spec.containers[0].resources and pod.spec.containers[0].resources.limits
+        told = [line.strip() for line in last if line.strip() and not line.startswith(STEP)]
+        words = " / ".join(told[-LAST_LINES:])[-LAST_CHARACTERS:]
+        mine = next((each for each in pod.spec.containers if each.name == CONTAINER), pod.spec.containers[0])
+        limits = mine.resources and mine.resources.limits
         return cls(
             node=node_of(pod),
             reason=pod.status.reason or (found.reason if found else "") or "Failed",
@@ -93,10 +98,10 @@ class Waiting:
     def _why(self, pods: Sequence[Any], warnings: Callable[[], Sequence[str]]) -> tuple[str, str, str]:
         """A word for it, what the cluster says of it, and the remedy."""
         for pod in pods:
-            for status in pod.status.container_statuses or []:
-                waiting = status.state and status.state.waiting
-                if waiting and waiting.reason in BROKEN:
-                    return waiting.reason, one_line(waiting.message), BROKEN[waiting.reason]
+            status = container(pod)
+            waiting = status and status.state and status.state.waiting
+            if waiting and waiting.reason in BROKEN:
+                return waiting.reason, one_line(waiting.message), BROKEN[waiting.reason]
         for pod in pods:
             for each in pod.status.conditions or []:
                 if each.type == "PodScheduled" and each.status == "False":
@@ -125,8 +130,10 @@ def failure(name: str, condition: Mapping[str, Any], ends: Iterable[End]) -> str
     if end.reason != "Error":
         what = f"{end.reason}{end.message and f': {one_line(end.message)}'}"
         return f"Node {end.node} of TrainJob {name} was ended ({what}): mend what that says, and start the stage again."
-    words = f"; its last words were: {end.words}" if end.words else ""
-    return f"Node {end.node} of TrainJob {name} ended with status {end.status}{words}"
+    ended = f"Node {end.node} of TrainJob {name} ended with status {end.status}"
+    if not end.words:
+        return f"{ended} and without a word: its machine may have failed; start the stage again."
+    return f"{ended} after it said '{end.words}': mend what that says, and start the stage again."
 
 
 def true(job: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -145,29 +152,34 @@ def node_of(pod: Any) -> str:
     return str((pod.metadata.labels or {}).get(key) or (pod.metadata.annotations or {}).get(key, "?"))
 
 
+def container(pod: Any) -> Any:
+    """What the cluster says of the container in a pod that trains, whatever runs beside it; none before there is."""
+    return next((status for status in pod.status.container_statuses or [] if status.name == CONTAINER), None)
+
+
 def terminated(pod: Any) -> Any:
     """How a pod's container ended the last time; none where it never did."""
-    for status in pod.status.container_statuses or []:
-        for state in (status.state, status.last_state):
-            if state and state.terminated:
-                return state.terminated
-    return None
+    status = container(pod)
+    states = [status.state, status.last_state] if status else []
+    return next((state.terminated for state in states if state and state.terminated), None)
 
 
 def restarts(pod: Any) -> int:
     """How often a pod's container was started again."""
-    return sum(status.restart_count or 0 for status in pod.status.container_statuses or [])
+    status = container(pod)
+    return int(status.restart_count or 0) if status else 0
 
 
 def was_restarted(pod: Any) -> bool:
     """Whether the container that ended is one before the pod's present one."""
-    return not any(status.state and status.state.terminated for status in pod.status.container_statuses or [])
+    status = container(pod)
+    return not (status and status.state and status.state.terminated)
 
 
 def has_started(pod: Any) -> bool:
     """Whether a pod's container runs or ran."""
-    states = [status.state for status in pod.status.container_statuses or [] if status.state]
-    return any(state.running or state.terminated for state in states) or restarts(pod) > 0
+    status = container(pod)
+    return bool(status and status.state and (status.state.running or terminated(pod)))
 
 
 def has_failed(pod: Any) -> bool:

@@ -35,8 +35,7 @@ from selfloop.errors import UserError
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUNTIME = "selfloop-torch"
-CONTAINER = "node"
-"""The Trainer's name for the container, and for the replicated job, that trains."""
+CONTAINER = reasons.CONTAINER
 OF_JOB = "jobset.sigs.k8s.io/jobset-name={},jobset.sigs.k8s.io/replicatedjob-name=node"
 QUEUE = ("kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
 PLAIN = (
@@ -410,11 +409,16 @@ class TrainJob:
         return sorted(own, key=lambda pod: pod.metadata.creation_timestamp)
 
     def _warnings(self) -> list[str]:
-        """What the cluster warns of about it and all that is made for it, the oldest first."""
-        with self._asking("list", "events"):
-            found = self._core.list_namespaced_event(
-                self._access.namespace, field_selector="type=Warning", _request_timeout=TIMEOUT_S
-            )
+        """What the cluster warns of about it and all that is made for it, the oldest first; none while it is away."""
+        try:
+            with self._asking("list", "events"):
+                found = self._core.list_namespaced_event(
+                    self._access.namespace, field_selector="type=Warning", _request_timeout=TIMEOUT_S
+                )
+        except UserError as error:
+            if may_pass(error.__context__):
+                return []
+            raise
         about = re.compile(rf"{re.escape(self.name)}(-.*)?")
         return [each.message or each.reason for each in found.items if about.fullmatch(each.involved_object.name)]
 
