@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/selfloop run length-generalization
 
 test: lint $(VLLM)/.installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 	$(VLLM)/bin/python -m pytest tests/on_vllm
 
 lint: $(VENV)/.installed
