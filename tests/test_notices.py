@@ -143,7 +143,9 @@ def test_a_webhook_is_asked_again_when_it_wants_to_be(webhook: Webhook, pauses: 
     assert (len(webhook.taken), pauses) == (1, [11.0])
 
 
-@pytest.mark.parametrize("after", ["3600", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)])
+@pytest.mark.parametrize(
+    "after", ["3600", format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)], ids=["seconds", "date"]
+)
 def test_a_webhook_that_wants_to_be_asked_much_later_is_left_alone(
     webhook: Webhook, pauses: list[float], said: pytest.LogCaptureFixture, after: str
 ) -> None:

@@ -317,7 +317,7 @@ def test_signals_reach_nobody_else(run: Run, target: str) -> None:
     assert outcome.status in ("ok", "error")
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()])
+@pytest.mark.parametrize("pid", [os.getpid(), os.getppid()], ids=["this", "parent"])
 def test_the_numbers_of_processes_outside_name_nothing_inside(run: Run, pid: int) -> None:
     assert "ProcessLookupError" in run(f"import os\nos.kill({pid}, 0)").stderr
 
