@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from selfloop.errors import UserError
 from selfloop.generate import generate_rollouts
 from selfloop.profiles import PROVIDED, Profile, find_profile, profiles
-from selfloop.profiles.fitting import check, stages_of
+from selfloop.profiles.fitting import check
 from selfloop.propose import draw_base
 from selfloop.recipe import Recipe, find_recipe, recipes
 from selfloop.resources import Request, Resources, Toleration, in_bytes, in_cores
@@ -251,12 +251,6 @@ def test_settings_of_another_recipe_are_no_mistake(recipe: Recipe[Any], written:
     profile = find_profile(written("[settings]\nexplore.breadth = 4\ngenerate.breadth = 4"))
     check(profile, recipe, recipe.resolve(profile.settings_for(recipe)))
     assert profile.settings_for(recipe) == {}
-
-
-def test_the_stages_of_a_recipe_are_those_that_its_module_names(recipe: Recipe[Any]) -> None:
-    verbs = {stage.verb for stage in stages_of(recipe)}
-    assert {"generate", "verify", "finetune", "gate"} <= verbs
-    assert "judge" not in verbs
 
 
 def test_a_prefix_on_the_command_line_is_checked_as_the_profiles_is() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
 from selfloop.errors import UserError
 from selfloop.names import unknown
+from selfloop.pipeline.tracing import stages_of
 from selfloop.profiles import Profile, profiles
 from selfloop.recipe import Recipe, Settings
 from selfloop.stage import Params, Stage
@@ -16,6 +16,8 @@ from selfloop.stages import stages
 
 IMAGES = ("base", "generate", "finetune", "rl", "sandbox")
 """The images that stages run in."""
+ASK_NO_POLICY = ("base", "sandbox")
+"""Those whose stages need no GPU."""
 MADE = ("promote", "restore", "start", "round", "resolve")
 """The stages that are read off a recipe."""
 
@@ -25,21 +27,15 @@ NEARLY = 0.8
 
 def check(profile: Profile, recipe: Recipe[Any], settings: Settings, fused: bool = False) -> None:
     """Refuse names that stand for nothing, and more GPUs than the profile gives. Raises ``UserError``: one sentence."""
-    used = [recipe.fused_start, recipe.fused_round] if fused else stages_of(recipe)
+    used = stages_of(recipe, settings, fused)
     _check_names(profile, recipe, used)
     for stage in used:
         profile.resources(stage)
     for name in recipe.settings.stages():
         params = getattr(settings, name)
-        takers = [stage for stage in used if isinstance(params, stage.params) and stage.image != "base"]
-        if fused or takers:  # the image base asks no policy itself
+        takers = [stage for stage in used if isinstance(params, stage.params) and stage.image not in ASK_NO_POLICY]
+        if fused or takers:
             _check_gpus(profile, name, params, takers or [recipe.fused_round])
-
-
-def stages_of(recipe: Recipe[Any]) -> list[Stage]:
-    """The stages that the module of a recipe names."""
-    module = inspect.getmodule(recipe.start)
-    return [value for value in vars(module).values() if isinstance(value, Stage)]
 
 
 def _check_names(profile: Profile, recipe: Recipe[Any], used: Iterable[Stage]) -> None:
