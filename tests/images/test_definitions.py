@@ -144,3 +144,12 @@ def test_the_seccomp_profile_is_one_that_a_kubelet_reads() -> None:
     allowed = {name for rule in profile["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
     ways_out = "bpf init_module kexec_load keyctl add_key open_by_handle_at perf_event_open ptrace reboot userfaultfd"
     assert not allowed & {*ways_out.split(), "io_uring_setup", "process_vm_readv", "move_mount", "fsopen", "chroot"}
+
+
+def test_the_sizes_in_the_documentation_are_those_measured() -> None:
+    measured = json.loads((ROOT / "tests/benchmarks/results/images.json").read_text())["images"]
+    told = re.findall(r"^\| `(\w+)` \|.*\| ([\d,]+) \|", (ROOT / "images/README.md").read_text(), re.MULTILINE)
+    assert {name: int(size.replace(",", "")) for name, size in told} == {
+        name: round(each["bytes"] / 1e6) for name, each in measured.items()
+    }
+    assert set(measured) == set(FOLDERS)

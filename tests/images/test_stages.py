@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 from selfloop import __version__
+from selfloop.environments import find_environment
 from selfloop.fused import fused_stage
 from selfloop.pipeline.compiling import run_locally
 from selfloop.recipe import find_recipe
+from selfloop.records import Rollout, Task, rows
 
-from ..conftest import digests
-from ..containers import tasks_in_containers
+from ..conftest import digests, sealed_table
+from ..containers import in_container, tasks_in_containers
 from .conftest import reference
 
 pytestmark = [pytest.mark.debian("buildah"), pytest.mark.debian("podman")]
@@ -48,3 +50,39 @@ def assert_equal(made: Path, finished_run: Path) -> None:
     in_process = {key: value for key, value in digests(finished_run).items() if key[0] not in IN_PROCESS_ONLY}
     found = digests(made)
     assert {key: found.get(key) for key in in_process} == in_process
+
+
+@pytest.fixture(scope="module")
+def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy with random weights that any user may read."""
+    from selfloop.artifacts import seal
+    from selfloop.policy import Policy, save, scratch_tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = scratch_tokenizer("0123456789+-*=()<>/abcdefghijklmnopqrstuvwxyz ")
+    size = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    config = LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=256, **size, **ids)
+    place = tmp_path_factory.mktemp("random") / "policy"
+    save(Policy(LlamaForCausalLM(config).eval(), tokenizer), place)
+    seal(place, "Model")
+    (place / "model.safetensors").chmod(0o644)  # safetensors writes for its own user alone
+    return place
+
+
+@pytest.mark.parametrize("image", ["generate", "rl"])
+def test_vllm_draws_in_a_container_without_network_and_rights(tmp_path: Path, random_policy: Path, image: str) -> None:
+    tasks = find_environment("addition").tasks(1, 4, seed=3)
+    sealed_table(tmp_path / "tasks", Task, tasks)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out").chmod(0o777)
+    folders = (f"{random_policy}:/policy:ro", f"{tmp_path}/tasks:/tasks:ro", f"{tmp_path}/out:/out")
+    words = "--policy /policy --tasks /tasks --rollouts /out/rollouts --engine vllm --attempts fixed --samples 2"
+    done = in_container(
+        reference(image),
+        ["python3", "-m", "selfloop", "generate_rollouts", *words.split(), "--context", "128"],
+        *(f"--volume={folder}" for folder in folders),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    drawn = [rollout.task for rollout in rows(tmp_path / "out/rollouts", Rollout)]
+    assert sorted(drawn) == sorted(2 * [task.id for task in tasks])
