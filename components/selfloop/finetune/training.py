@@ -92,7 +92,8 @@ class Plan:
             "disable_tqdm": True,
             "seed": self.seed % 2**32,
             "bf16": self.bf16,
-            "activation_checkpointing": self.gradient_checkpointing,
+            # its new name is not known yet to the transformers that goes with rl's vLLM
+            **({"gradient_checkpointing": True} if self.gradient_checkpointing else {}),
         }
 
 
