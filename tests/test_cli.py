@@ -47,7 +47,7 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
         (["run", "nowhere:recipe"], "No recipe at 'nowhere:recipe'"),
         (["stages", "generate_rollout"], "did you mean 'generate_rollouts'?"),
         (["environments", "revers"], "did you mean 'reverse'?"),
-        (["compile", "length-generalization", "-o", "p.txt"], "KFP reads .yaml or .json"),
+        (["compile", "length-generalization", "-o", "p.txt"], "KFP reads .yaml, not"),
         (["report", "."], "is no run of selfloop"),
         (["run", "length-generalization", "--set", "model=team/adder"], "cannot be 'team/adder'"),
         (["compile", "length-generalization", "-o", "p.yaml", "--set", "origin=x@champion"], "NAME/VERSION"),
