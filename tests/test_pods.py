@@ -7,7 +7,7 @@ import pytest
 from kfp.dsl import Artifact, Input, Markdown, Model, Output
 from pydantic import Field
 from selfloop import artifacts
-from selfloop.pods import entered, followed
+from selfloop.pods import entered, followed, own_place
 from selfloop.stage import Params, Stage, stage
 from selfloop.store import open_store
 
@@ -43,7 +43,7 @@ def _no_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _called(place: Path, before: Artifact, times: int = 1, called: Stage = count_up) -> dict[str, Any]:
-    made = {name: kind(name=name, uri=str(place / name)) for name, kind in called.outputs.items()}
+    made = {name: own_place(kind(name=name, uri=str(place / name))) for name, kind in called.outputs.items()}
     assert entered(called, CountParams(times=times), made | {"before": before}) is True
     return made
 
@@ -107,6 +107,14 @@ def test_a_task_that_shares_its_component_with_an_earlier_round_gets_a_place_of_
     assert Path(second["after"].path) == tmp_path / "task" / "2" / "after"
     assert artifacts.read_json(first["after"].path) == 4
     assert artifacts.read_json(second["after"].path) == 8
+
+
+def test_what_an_attempt_left_unfinished_takes_no_place(tmp_path: Path) -> None:
+    (tmp_path / "task" / "after").mkdir(parents=True)
+    (tmp_path / "task" / "after" / "half").touch()
+    made = _called(tmp_path / "task", sealed_value(tmp_path / "before", 3))
+    assert Path(made["after"].path) == tmp_path / "task" / "after"
+    assert artifacts.read_json(made["after"].path) == 4
 
 
 def test_nothing_is_kept_where_there_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def entered(stage: Stage, params: Params, given: Mapping[str, Any]) -> bool | No
         name: [followed(each) for each in given[name]] if name in stage.many else followed(given[name])
         for name in stage.inputs
     }
-    outputs = {name: own_place(given[name]) for name in stage.outputs}
+    outputs = {name: given[name] for name in stage.outputs}
     uri = os.environ.get("SELFLOOP_STORE")
     if not uri:
         return stage.run(params, inputs | outputs)
@@ -119,16 +119,21 @@ def laid(place: Path, manifest: str, output: Artifact) -> None:
 
 
 def own_place(output: Artifact) -> Artifact:
-    """The output, beside what another task has left in its place: ``kfp.local`` names places after components, and all
-    rounds of a compiled loop share these.
+    """The output, beside what an earlier round has finished in its place: ``kfp.local`` names places after components,
+    and all rounds of a compiled loop share these.
     """
     first = Path(output.path)
     places = itertools.chain([first], (first.parent / str(number) / first.name for number in itertools.count(2)))
-    place = next(place for place in places if not place.exists())
+    place = next(place for place in places if not is_taken(place))
     if place != first:
         place.parent.mkdir(parents=True, exist_ok=True)
         output.uri = str(place)
     return output
+
+
+def is_taken(place: Path) -> bool:
+    """Whether something finished lies there: a page, an artifact, or a reference to one."""
+    return place.is_file() or (place / MANIFEST).exists() or (place / REFERENCE).exists()
 
 
 def left(store: Store, output: Artifact) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.fused import calls_of
-from selfloop.pods import entered, followed
+from selfloop.pods import entered, followed, own_place
 from selfloop.recipe import Recipe, RunParams, Settings, load_recipe
 from selfloop.stage import Params, Stage, component, load
 
@@ -52,7 +52,7 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     stage, params = _called(recipe, settings.bound(settings.first - 1 + int(round)), target, number)
     if SHARD in given:
         params = params.model_copy(update={SHARD: given[SHARD]})
-    return entered(stage, params, given)
+    return entered(stage, params, {**given} | {name: own_place(given[name]) for name in stage.outputs})
 
 
 def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -> tuple[Stage, Params]:
