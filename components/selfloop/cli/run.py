@@ -23,7 +23,7 @@ from rich.table import Table
 
 from selfloop.cli.app import StoppedError, app, console
 from selfloop.errors import HaltedError, UserError
-from selfloop.profiles import Profile
+from selfloop.profiles import Profile, read_toml
 from selfloop.recipe import Recipe, Settings, find_recipe
 
 
@@ -308,7 +308,7 @@ def resolved(
     settings: Settings = recipe.resolve(
         profile.settings_for(recipe) if profile else {},
         recipe.control if control else {},
-        _from_file(config) if config else {},
+        read_toml(config, "configuration", str(config)) if config else {},
         *map(_from_set, sets),
         named,
     )
@@ -321,15 +321,6 @@ def engine_sets(recipe: Recipe[Any], engine: str | None) -> list[str]:
         return []
     stages = recipe.settings.stages()
     return [f"{name}.engine={json.dumps(engine)}" for name, params in stages.items() if "engine" in params.model_fields]
-
-
-def _from_file(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Cannot read the configuration {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not TOML: {error}.") from None
 
 
 def _from_set(text: str) -> dict[str, Any]:

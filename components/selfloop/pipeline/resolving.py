@@ -30,10 +30,10 @@ ORIGIN = (
 
 def form_of(recipe: Recipe[Any], settings: Settings) -> dict[str, tuple[str, Any, str]]:
     """The inputs of a pipeline: type, default and description by flat name, grouped by the stage before it."""
-    form = {}
+    form, bound = {}, settings.bound(settings.first)
     for name, info in recipe.settings.form().items():
         stage, _, parameter = name.rpartition(".")
-        default = getattr(getattr(settings.bound(settings.first), stage) if stage else settings, parameter)
+        default = getattr(getattr(bound, stage) if stage else settings, parameter)
         form[name.replace(".", "_")] = (kfp_type(info.annotation, name), default, info.description or "")
     form["origin"] = ("str", settings.origin, ORIGIN)
     form["settings"] = ("str", "{}", 'Any other setting, as JSON: {"gate": {"guards": []}}.')

@@ -140,7 +140,7 @@ def _values(name: str, extending: tuple[str, ...] = ()) -> dict[str, Any]:
     place = _place(name)
     if name in extending:
         raise UserError(f"Profile '{name}' extends itself: take 'extends' out of {' or '.join(extending)}.")
-    values = _read(place, name)
+    values = read_toml(place, "profile", name)
     parent = values.pop("extends", "")
     if not parent:
         return values
@@ -162,11 +162,12 @@ def _place(name: str) -> Traversable:
     return files(__name__) / f"{name}.toml"
 
 
-def _read(place: Traversable, name: str) -> dict[str, Any]:
+def read_toml(place: Traversable, kind: str, name: str) -> dict[str, Any]:
+    """What a TOML file says. Raises ``UserError`` for one that cannot be read, by its kind and its name."""
     try:
         return tomllib.loads(place.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"Cannot read the profile {name}: {error.strerror}.") from None
+        raise UserError(f"Cannot read the {kind} {name}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{name} is not TOML: {error}.") from None
 
