@@ -90,7 +90,7 @@ class Node:
     before: list[tuple[str, str]] = field(default_factory=list)
     """The log of its container before it was started again."""
     dies_at: str = ""
-    """The line after which its machine is gone."""
+    """The line after which its machine is gone; with none it stays."""
     process: subprocess.Popen[str] | None = None
     reader: threading.Thread | None = None
 
@@ -356,7 +356,7 @@ def _read(node: Node) -> None:
     assert node.process.stdout is not None
     for line in node.process.stdout:
         node.say(line)
-        if line.strip() == node.dies_at:
+        if node.dies_at and line.strip() == node.dies_at:
             leader = psutil.Process(node.process.pid)
             for process in (*leader.children(recursive=True), leader):
                 process.kill()
