@@ -101,7 +101,8 @@ def measured(
     A run that fails gives the reason, and the others go on. Closed, or killed, it takes the runs at work with it.
     """
     context = multiprocessing.get_context("spawn")
-    waiting, at_work = list(reversed(runs)), dict[int, tuple[BaseProcess, Run]]()
+    waiting = list(reversed(runs))
+    at_work: dict[int, tuple[BaseProcess, Run]] = {}
     try:
         while waiting or at_work:
             while waiting and len(at_work) < jobs:

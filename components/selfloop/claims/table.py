@@ -46,7 +46,8 @@ def shown(told: Mapping[str, Any]) -> Iterator[RenderableType]:
 def values(arm: Mapping[str, Any]) -> list[str]:
     """The values of an arm by seed, those marked that a run did not come to."""
     censored = set(arm["censored"])
-    return [f"{value:.3g}{CENSORED * (int(seed) in censored)}" for seed, value in arm["values"].items()]
+    by_seed = sorted((int(seed), value) for seed, value in arm["values"].items())
+    return [f"{value:.3g}{CENSORED * (seed in censored)}" for seed, value in by_seed]
 
 
 def spread(told: Mapping[str, Any], sign: str = "") -> str:

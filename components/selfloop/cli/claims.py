@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from selfloop.cli.app import app, console
+from selfloop.claims.measuring import HALTED, Outcome
 from selfloop.cli.run import RUNS, RecipeName, resumable, say
 from selfloop.errors import UserError
 from selfloop.names import unknown
@@ -50,6 +51,8 @@ def claim(
     with measuring.held(root), resumable(root):
         outcomes = {run: outcome for run in whole if (outcome := measuring.found(found, run, root))}
         left = [run for run in parts if run not in outcomes]
+        if write and (lacking := len(whole) - len(outcomes) - len(left)):
+            raise UserError(f"{lacking} of {len(whole)} runs would lack: leave out --arm and --seed, or --write.")
         say(f"{len(whole)} runs, {len(outcomes)} of them finished, {len(left)} to make, in {root}.")
         with closing(measuring.measured(recipe, found, left, root, jobs or len(os.sched_getaffinity(0)))) as ended:
             for number, outcome in enumerate(ended, 1):
@@ -64,8 +67,6 @@ def claim(
     if tuning:
         say("\nThese are the tuning seeds: choose by them what you like, this is no result and is written nowhere.")
         return
-    if write and (lacking := len(whole) - len(outcomes)):
-        raise UserError(f"{lacking} of {len(whole)} runs lack: give the same command without --arm and --seed.")
     place = results.place_beside(found) if write else root / "result.json"
     write_json(place.parent, told, place.name)
     say(f"\n{place}")
@@ -92,8 +93,8 @@ def _check(recipe: Recipe[Any], arms: Sequence[str], seeds: Sequence[int], tunin
             )
 
 
-def _line(outcome: Any) -> str:
+def _line(outcome: Outcome) -> str:
     said = outcome.halted or outcome.failed
-    measured = ", ".join(f"{name} {value:.3g}" for name, value in outcome.metrics.items())
+    measured = ", ".join(f"{name} {value:.3g}" for name, value in outcome.metrics.items() if name != HALTED)
     took = "" if outcome.seconds is None else f", {outcome.seconds:.0f} s"
     return f"{outcome.run}: {said or measured}{took}"
