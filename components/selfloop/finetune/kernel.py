@@ -109,7 +109,7 @@ class Kernel:
         for group in self._optimizer.param_groups:
             group["lr"] = self._plan.lr * self._plan.schedule(step)
         value = 0.0
-        for rows in torch.split(self._moving(scored), len(batch.tokens) // self._plan.accumulate):
+        for rows in self._moving(scored, len(batch.tokens) // self._plan.accumulate):
             made = self._loss(batch.rows(rows), Scored(*(each[rows] for each in scored)))
             made = made * (len(rows) / len(batch.tokens))
             made.backward()  # type: ignore[no-untyped-call]
@@ -121,10 +121,11 @@ class Kernel:
         self._optimizer.zero_grad(set_to_none=False)  # a step without a gradient is a step, too
         self._total += value
 
-    def _moving(self, scored: Scored) -> Tensor:
-        """The rows that move the policy: without an advantage only the divergence from the reference does."""
+    def _moving(self, scored: Scored, size: int) -> list[Tensor]:
+        """The rows that move the policy, in parts: without an advantage only the divergence from a reference does."""
         everything = torch.ones_like(scored.advantages, dtype=torch.bool)
-        return (everything if self._reference else scored.advantages != 0).nonzero()[:, 0]
+        rows = (everything if self._reference else scored.advantages != 0).nonzero()[:, 0]
+        return [rows[first : first + size] for first in range(0, len(rows), size)]
 
     def _draw(self, draw: int) -> None:
         """Try tasks, and share the attempts out among the steps to come."""
