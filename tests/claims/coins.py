@@ -24,7 +24,9 @@ class TossParams(Params):
 
     bias: float = Field(0.5, ge=0, le=1, description="Chance of heads.")
     tosses: int = Field(200, ge=1, description="Tosses a round.")
-    fate: Literal["counted", "never", "halted", "dies", "fails"] = Field("counted", description="What becomes of the run.")
+    fate: Literal["counted", "never", "halted", "dies", "fails"] = Field(
+        "counted", description="What becomes of the run."
+    )
     fated: int = Field(0, ge=0, description="The seed that this befalls.")
     seed: int = Field(0, ge=0, description="Seed of the tosses.")
 

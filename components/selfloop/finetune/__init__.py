@@ -1,5 +1,6 @@
 """How weights change: from nothing, from examples, from pairs, from a verifier's rewards, from a teacher."""
 
+from selfloop.finetune.arms import ReinforceArmsParams, reinforce_arms
 from selfloop.finetune.distill import DistillParams, distill_policy
 from selfloop.finetune.finetune import FinetuneParams, finetune_policy
 from selfloop.finetune.pretrain import PretrainParams, pretrain_policy
@@ -10,11 +11,13 @@ __all__ = [
     "DistillParams",
     "FinetuneParams",
     "PretrainParams",
+    "ReinforceArmsParams",
     "ReinforceParams",
     "RewardParams",
     "distill_policy",
     "finetune_policy",
     "pretrain_policy",
+    "reinforce_arms",
     "reinforce_policy",
     "train_reward",
 ]

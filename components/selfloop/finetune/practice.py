@@ -34,13 +34,15 @@ PRACTICE, ATTEMPTS = "practice.json", "attempts"
 
 Rewards = Callable[[int, Sequence[Task], Sequence[Rollout]], Sequence[float]]
 """The reward of each attempt of a draw, given its number and the tasks; a task's attempts stand together."""
+Probe = Callable[[int, Sequence[Task]], Sequence[float]]
+"""The reward of an attempt at each of some tasks, of the policy as it is at a draw."""
 
 
 class Course(Protocol):
     """Which tasks are tried, one a group, and what is learnt of them."""
 
-    def tasks(self, draw: int, groups: int) -> list[Task]:
-        """The tasks of a draw."""
+    def tasks(self, draw: int, groups: int, probe: Probe) -> list[Task]:
+        """The tasks of a draw; ``probe`` tells what attempts at others would be worth now."""
         ...
 
     def learnt(self, draw: int, tasks: Sequence[Task], rewards: Table, advantages: Table) -> None:
@@ -62,7 +64,7 @@ class InTurn:
     def __init__(self, tasks: Sequence[Task], seed: int) -> None:
         self._tasks, self._seed = tasks, seed
 
-    def tasks(self, draw: int, groups: int) -> list[Task]:
+    def tasks(self, draw: int, groups: int, probe: Probe) -> list[Task]:
         """The next tasks."""
         return [self._tasks[turn(number, len(self._tasks), self._seed)] for number in counted(draw, groups)]
 
@@ -141,9 +143,16 @@ class Practice:
         self._policy.model.train(training)
         return attempts
 
+    def tasks(self, draw: int, groups: int) -> list[Task]:
+        """The tasks of a draw."""
+        return self.course.tasks(draw, groups, self._probe)
+
+    def _probe(self, draw: int, tasks: Sequence[Task]) -> Sequence[float]:
+        return self._rewards(draw, tasks, [each.rollout for each in self.drawn(draw, tasks)])
+
     def tried(self, draw: int, groups: int) -> Tried:
         """One draw, rewarded."""
-        tasks = self.course.tasks(draw, groups)
+        tasks = self.tasks(draw, groups)
         attempts = self.drawn(draw, [task for task in tasks for _ in range(self._params.group_size)])
         given = self.rewarded(draw, tasks, [each.rollout for each in attempts])
         rewards = torch.tensor(given, dtype=torch.float32).view(groups, -1)

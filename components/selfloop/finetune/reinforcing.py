@@ -42,7 +42,7 @@ class Practising(Guarded, AsksAsWeDo):
     def _generate_and_score_completions(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         params, first = self.params, self.accelerator.process_index * len(inputs)
         self._draw, mine = self.state.global_step // params.updates, slice(first, first + len(inputs))
-        tasks = self.practice.course.tasks(self._draw, groups_of(params))
+        tasks = self.practice.tasks(self._draw, groups_of(params))
         self._asked = [task for task in tasks for _ in range(params.group_size)][mine]
         prompts = [{"prompt": task.prompt} for task in self._asked]
         made: dict[str, Any] = super()._generate_and_score_completions(prompts)  # type: ignore[misc]
