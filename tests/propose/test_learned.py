@@ -140,9 +140,11 @@ def test_a_round_without_a_task_stops_the_loop_or_goes_on(propose: Propose, noth
     assert table.metadata["funnel"] == {"sampled": NUMBER, "parsed": 0, "solvable": 0, "new": 0, "clean": 0}
 
 
-def test_an_environment_without_an_invitation_is_refused(propose: Propose, nothing: Dataset) -> None:
+def test_an_environment_without_an_invitation_is_refused(propose: Propose, nothing: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'reverse' takes no proposals: choose one that does, such as 'arithmetic'"):
         propose("none", nothing, [], environment="reverse")
+    with pytest.raises(UserError, match="'reverse' takes no proposals"):
+        begin_known(KnownParams(environment="reverse"), known=Dataset(uri=str(tmp_path / "other")))
 
 
 class Guesses(Environment):

@@ -32,7 +32,9 @@ FUNNEL = ("sampled", "parsed", "solvable", "new", "clean")
 
 
 class KnownParams(Params):
-    """A memory in which there is nothing."""
+    """What is proposed."""
+
+    environment: str = Field("arithmetic", description="The taskset whose tasks are proposed.")
 
 
 class LearnedParams(DecodingParams):
@@ -89,7 +91,8 @@ class Sieve:
 
 @stage()
 def begin_known(params: KnownParams, known: Output[Dataset]) -> None:
-    """Begin the memory of what was proposed: nothing yet."""
+    """Begin the memory of what was proposed, nothing yet, in an environment that takes proposals."""
+    invited(find_environment(params.environment), params.environment)
     with writing(known.path, Task):
         pass
 
