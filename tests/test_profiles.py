@@ -266,7 +266,7 @@ def test_the_command_shows_what_each_stage_gets(selfloop: Callable[..., subproce
     listed = selfloop("profiles").stdout
     assert all(name in listed for name in PROVIDED)
     shown = selfloop("profiles", "eight-gpu", env=None).stdout
-    rows = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    rows = {word: line for line in shown.splitlines() for word in line.split()}
     assert "512Gi" in rows["distill,"]
     assert rows["generate,"].split().count("1") == 1
     assert "generate.shards=8" in shown
