@@ -1,6 +1,7 @@
 """The lineage's page and its drawing in a terminal, from versions and moves made by hand; the page in a browser."""
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -60,6 +61,15 @@ def a_tree(**reasons: str) -> Tree:
     return grown("adder", versions, MOVES, ALIASES)
 
 
+def a_tree_in_lanes() -> Tree:
+    """The same of a loop with two policies: the sixth version's proposer is its parent's."""
+    told = {
+        number: {"roles": json.dumps({"solver": number, "proposer": number}), "digests": f"{number}" * 64 + ",p" + of}
+        for number, of in zip(PARENTS, "123454789", strict=True)
+    }
+    return grown("pair", {number: a_version(number, **told[number]) for number in PARENTS}, MOVES, ALIASES)
+
+
 def a_long_tree(rounds: int = 60) -> Tree:
     """Every version branches off the one before, so that the graph is as wide as it can be."""
     tags = {"selfloop.verdict": "rejected", "selfloop.reason": "no word is longer " + "x" * 200}
@@ -99,7 +109,7 @@ def test_what_people_typed_is_escaped() -> None:
 
 
 def test_markup_is_balanced_and_holds_nothing_from_elsewhere() -> None:
-    for tree in (a_tree(), a_long_tree(), grown("empty", {}, [], {})):
+    for tree in (a_tree(), a_tree_in_lanes(), a_long_tree(), grown("empty", {}, [], {})):
         text = page(tree)
         tags = Tags(text)
         assert tags.open == []
@@ -133,6 +143,19 @@ def test_the_champion_s_line_leads_to_the_champion_and_no_further() -> None:
     assert [node.row.version.number for node in found if node.leads] == [1, 2, 4]
     assert [node.row.version.number for node in found if any(rail.leads for rail in node.rails)] == [3, 5, 6]
     assert not any(node.comes or node.leads for node in nodes(a_long_tree()))
+
+
+def test_each_policy_of_a_version_has_a_lane_and_an_origin() -> None:
+    lanes = {bundle.row.version.number: bundle.lanes for bundle in a_tree_in_lanes().bundles}
+    assert list(lanes) == sorted(PARENTS)
+    for number, (solver, proposer) in lanes.items():
+        parent = PARENTS[number]
+        assert (solver.role, solver.digest) == ("solver", f"{number}" * 64)
+        assert solver.origin == (f"{parent}" * 64 if parent else "")
+        assert (proposer.role, proposer.digest) == ("proposer", f"p{4 if number == 6 else number}")
+    assert [number for number, both in lanes.items() if any(lane.same for lane in both)] == [6]
+    assert a_tree().bundles == []
+    assert 'id="roles"' not in page(a_tree())
 
 
 def test_moves_by_people_are_told_from_those_of_a_run() -> None:
@@ -170,6 +193,25 @@ def test_a_terminal_s_drawing_has_a_line_a_version_and_one_a_move_by_a_person(mo
         "│         promote by ada@desk: the gate is too strict",
         "├─○     8 round 7  rejected said of 8",
         "└─◌     9 round 8  pending  candidate said of 9",
+    ]
+
+
+def test_a_terminal_s_drawing_joins_the_policies_of_a_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [line.rstrip() for line in shown(monkeypatch, a_tree_in_lanes(), 120, True)] == [
+        "Lineage of pair",
+        "                            solver        proposer",
+        "●       1 round 0  start    ● 11111111 ── ● p1 said of 1",
+        "●       2 round 1  promoted ● 22222222 ── ● p2 said of 2",
+        "│         rollback by ada@desk: 3 fails on long prompts",
+        "├─●     3 round 2  promoted ● 33333333 ── ● p3 said of 3",
+        "│ └─✗   5 round 4  halted   ✗ 55555555 ── ✗ p5 said of 5",
+        "●       4 round 3  approved ● 44444444 ── ● p4 previous said of 4",
+        "│         approve by ada@desk: looked at forty samples",
+        "├─○     6 round 5  rejected ○ 66666666 ── │ p4 said of 6",
+        "●       7 round 6  promoted ● 77777777 ── ● p7 champion said of 7",
+        "│         promote by ada@desk: the gate is too strict",
+        "├─○     8 round 7  rejected ○ 88888888 ── ○ p8 said of 8",
+        "└─◌     9 round 8  pending  ◌ 99999999 ── ◌ p9 candidate said of 9",
     ]
 
 
@@ -246,6 +288,20 @@ def test_a_version_tells_what_it_is_and_what_people_did(browser: Browser, tmp_pa
 
 
 @pytest.mark.debian("chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_lanes_tell_digest_origin_and_verdict_of_each_policy(browser: Browser, tmp_path: Path, scheme: str) -> None:
+    shown = opened(browser, tmp_path, a_tree_in_lanes(), scheme=scheme)
+    table = shown.get_by_role("table", name="The policies of each version")
+    rows = [re.sub(r"\s+", " ", row).strip() for row in table.locator("tbody tr").all_inner_texts()]
+    assert rows[0] == "1 0 start 111111111111 p1"
+    assert rows[2] == "3 2 promoted 333333333333 from 2: 22222222 p3 from 2: p2"
+    assert rows[5] == "6 5 rejected 666666666666 from 4: 44444444 p4 as in 4"
+    assert table.locator("tr.joined th").all_inner_texts() == ["1", "2", "3", "4", "7"]
+    assert min(shown.evaluate(CONTRASTS, ".lanes td :not(.dot), .lanes th")) >= 4.5
+    shown.close()
+
+
+@pytest.mark.debian("chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_lines_join_dots_however_tall_a_version_is(browser: Browser, tmp_path: Path, width: int) -> None:
     shown = opened(browser, tmp_path, a_tree(reason="why " * 60), width)
@@ -264,7 +320,7 @@ def test_lines_join_dots_however_tall_a_version_is(browser: Browser, tmp_path: P
 @pytest.mark.debian("chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_is_never_wider_than_the_window(browser: Browser, tmp_path: Path, width: int) -> None:
-    for tree in (a_tree(), a_tree(reason="x" * 500), a_long_tree()):
+    for tree in (a_tree(), a_tree_in_lanes(), a_tree(reason="x" * 500), a_long_tree()):
         shown = opened(browser, tmp_path, tree, width)
         assert shown.evaluate("document.documentElement.scrollWidth") == width
         assert shown.locator(".version").last.bounding_box()["width"] > width / 3  # type: ignore[index]

@@ -1,18 +1,21 @@
 """A loop with several policies: one bundle, a registered model for each role, moved together."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
 from selfloop import lineage
+from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.inprocess import run
 from selfloop.lineage.decisions import promote, rollback
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.retention import plan
 from selfloop.lineage.rounds import find_origin
+from selfloop.lineage.tree import tree
 from selfloop.recipe import find_recipe
 
 
@@ -38,6 +41,17 @@ def test_the_versions_of_a_bundle_move_together(
     assert digests[0] != digests[1]
     assert last.tag("digests").split(",") == digests
     assert [each.find("champion").tag("digest") for each in (solver, proposer)] == digests
+
+    rounds = read_json(turn.history.path)["rounds"]
+    reported = [[(told["role"], told["before"], told["after"], told["steps"]) for told in r["roles"]] for r in rounds]
+    versions = [version.tag("digests").split(",") for version in pair.versions().values()]
+    assert reported == [
+        [(role, *of, 5) for role, of in zip(("solver", "proposer"), zip(*both, strict=True), strict=True)]
+        for both in pairwise(versions)
+    ]
+    lanes = [[(lane.role, lane.digest, lane.origin) for lane in bundle.lanes] for bundle in tree(pair).bundles]
+    assert lanes[1:] == [[(role, after, before) for role, before, after, _ in each] for each in reported]
+    assert lanes[0] == [("solver", versions[0][0], ""), ("proposer", versions[0][1], "")]
 
     for command in (lambda: promote("pair.solver", "1", "x"), lambda: plan("pair.solver", 0)):
         with pytest.raises(UserError, match=r"pair\.solver is one role of pair, whose roles go together"):

@@ -11,7 +11,7 @@ from selfloop.gate import GateParams, gate_candidate
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.propose import BaseParams, ProposeParams, draw_base, propose_tasks
 from selfloop.recipe import Recipe, Settings
-from selfloop.report import BeginParams, begin_report
+from selfloop.report import BeginParams, ReportParams, RoleParams, begin_report, report_role, report_round
 from selfloop.verify import VerifyParams, verify_rollouts
 
 
@@ -30,6 +30,8 @@ class TwoRoles(Settings):
     evaluate: EvaluateParams = EvaluateParams()
     gate: GateParams = GateParams(require="nothing", guards=[])
     begin: BeginParams = BeginParams()
+    other_role: RoleParams = RoleParams(role="proposer")
+    report: ReportParams = ReportParams(role="solver")
 
 
 class Turn(NamedTuple):
@@ -76,7 +78,21 @@ def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:
         results=results,
         history=last.history,
     ).decision
-    return last._replace(solver=solver, proposer=proposer, kept=new.next_kept), decision
+    noted = report_role(s.other_role, history=last.history, policy=last.proposer, candidate=proposer).next_history
+    told = report_round(
+        s.report,
+        history=noted,
+        tasks=proposed.tasks,
+        rollouts=rollouts,
+        verdicts=verified.verdicts,
+        audit=verified.audit,
+        examples=new.examples,
+        candidate=solver,
+        results=results,
+        decision=decision,
+        state=last.curriculum,
+    )
+    return last._replace(solver=solver, proposer=proposer, kept=new.next_kept, history=told.next_history), decision
 
 
 recipe = Recipe("two-roles", TwoRoles, start, round, Turn, roles=("solver", "proposer"))

@@ -26,6 +26,7 @@ from selfloop.report.render import (
     funnels,
     heatmap,
     interval,
+    lanes,
     percent,
     reading,
     reasons,
@@ -377,6 +378,49 @@ def test_a_round_s_selectors_stand_in_their_order_with_what_each_rejected() -> N
     ]  # fmt: skip
 
 
+def a_role(name: str, before: str, after: str, **given: Any) -> dict[str, Any]:
+    told = {"stage": "finetune_policy", "method": "", "steps": 0}
+    return {"role": name, "before": before * 64, "after": after * 64} | told | given
+
+
+def in_lanes() -> dict[str, Any]:
+    """Two rounds of a loop with two policies; the second round left the proposer as it was, and was rejected."""
+    first = [
+        a_role("executor", "a", "b", stage="reinforce_policy", method="adpo", steps=1400),
+        a_role("proposer", "1", "2", steps=5),
+    ]
+    second = [a_role("executor", "b", "c"), a_role("proposer", "2", "2", steps=5)]
+    return a_history(a_round(1, roles=first), a_round(2, "rejected", roles=second))
+
+
+def test_each_role_has_a_lane_with_what_a_round_made_of_its_policy() -> None:
+    told = [
+        (bundle.round, bundle.verdict, [(lane.role, lane.before[:1], lane.after[:1], lane.stage, lane.how, lane.same)
+                                        for lane in bundle.lanes])
+        for bundle in lanes(in_lanes()["rounds"])
+    ]  # fmt: skip
+    executor, proposer = ("executor", "reinforce_policy"), ("proposer", "finetune_policy")
+    assert told == [
+        (1, "promoted", [(executor[0], "a", "b", executor[1], "adpo, 1,400 steps", False),
+                         (proposer[0], "1", "2", proposer[1], "5 steps", False)]),
+        (2, "rejected", [(executor[0], "b", "c", proposer[1], "", False),
+                         (proposer[0], "2", "2", proposer[1], "5 steps", True)]),
+    ]  # fmt: skip
+
+
+def test_a_round_that_does_not_tell_of_a_role_leaves_its_lane_empty() -> None:
+    rounds = [*in_lanes()["rounds"], a_round(3, roles=[a_role("executor", "c", "d")]), a_round(4)]
+    assert [[bool(lane.after) for lane in bundle.lanes] for bundle in lanes(rounds)] == [
+        [True, True], [True, True], [True, False], [False, False]
+    ]  # fmt: skip
+
+
+def test_a_loop_with_one_policy_has_no_lanes() -> None:
+    history = a_history(a_round(1, roles=[a_role("champion", "a", "b")]))
+    assert lanes(history["rounds"]) == []
+    assert 'id="roles"' not in render(history, [])
+
+
 def test_without_a_funnel_no_selectors_are_shown() -> None:
     assert selections([a_round(1)]) == []
     assert "Through the selectors" not in render(a_history(a_round(1)), [])
@@ -562,6 +606,37 @@ def test_the_gate_tells_every_suite_of_the_newest_round(browser: Browser, tmp_pa
         ["far", "✓ passed", "", "+0.010 [−0.011, +0.031]", "≥ −0.030", "bootstrap", all_scores, "600 × 4"],
         ["old", "✓ passed", "", "−0.004 [−0.025, +0.017]", "≥ −0.030", "bootstrap", "0.500 → 0.496", "600 × 1"],
     ]  # fmt: skip
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
+def test_the_lanes_of_a_round_are_joined_and_their_text_stands_out(
+    browser: Browser, tmp_path: Path, width: int, scheme: str
+) -> None:
+    page = opened(browser, tmp_path, render(in_lanes(), []), width, scheme)
+    assert page.get_by_role("navigation").get_by_role("link", name="Roles").count() == 1
+    table = page.get_by_role("table", name="What each round made of the loop's policies")
+    words = [re.sub(r"\s+", " ", text) for text in table.locator("td.lane").all_inner_texts()]
+    assert [text.strip() for text in words] == [
+        "aaaaaaaa → bbbbbbbb reinforce_policy: adpo, 1,400 steps",
+        "11111111 → 22222222 finetune_policy: 5 steps",
+        "bbbbbbbb → cccccccc finetune_policy",
+        "22222222 as it was",
+    ]
+    dots = [dot.bounding_box() for dot in table.locator(".dot").all()]
+    middle = [(round(d["x"] + d["width"] / 2), round(d["y"] + d["height"] / 2)) for d in dots if d]
+    assert middle[0][1] == middle[1][1] < middle[2][1] == middle[3][1]
+    assert middle[0][0] == middle[2][0] < middle[1][0] == middle[3][0]
+    joins = "(e) => { const s = getComputedStyle(e, '::after'); return [s.width, s.borderTopWidth, s.borderTopColor]; }"
+    joined = [cell.evaluate(joins) for cell in table.locator("td.lane:not(.last)").all()]
+    assert [float(wide.removesuffix("px")) for wide, _, _ in joined] == pytest.approx(
+        [middle[1][0] - middle[0][0]] * 2, abs=1
+    )
+    assert [thick for _, thick, _ in joined] == ["2px"] * 2
+    assert joined[0][2] != joined[1][2], "what came in force is joined in another colour"
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert min(contrasts(page, ".lanes td :not(.dot), .lanes th")) >= 4.5
     page.close()
 
 

@@ -15,12 +15,16 @@ from selfloop.cli.run import RUNS, StoreUri, TrackingUri, use_registry
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
-    from selfloop.lineage.tree import Row
+    from collections.abc import Iterator
+
+    from selfloop.lineage.tree import Lane, Row
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A loop in MLflow's registry.")]
 Reference = Annotated[str, typer.Argument(metavar="VERSION", help="The number of a version, or an alias.")]
 Optional = Annotated[str | None, typer.Argument(metavar="[VERSION]", help="The number of a version, or an alias.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; it stays in the registry.")]
+LANE = 14
+"""Columns of a terminal that one of several policies takes."""
 STYLES = {
     "promoted": ("●", "green"),
     "approved": ("●", "green"),
@@ -63,15 +67,18 @@ def show(name: str, run: str | None = None) -> None:
     console.print(Text.assemble("Lineage of ", (drawn.name, "bold")))
     parents = {row.version.parent for row in drawn.rows}
     graph = max((len(row.branch) for row in drawn.rows), default=0) + 1
+    lanes = {bundle.row.version.number: bundle.lanes for bundle in drawn.bundles}
+    for head in list(lanes.values())[:1]:
+        _print(Text("".ljust(graph + 23) + "".join(lane.role.ljust(LANE) for lane in head), "bold"))
     for row in drawn.rows:
-        _print(_version_line(row, graph))
+        _print(_version_line(row, graph, lanes.get(row.version.number, [])))
         below = row.branch.replace("├─", "│ ").replace("└─", "  ") + "│" * (row.version.number in parents)
         for move in row.by_people:
             said = (f"{move.kind} by {move.by}: ", "bold"), _on_one_line(move.reason)
             _print(Text.assemble((below.ljust(graph + 5), "dim"), *said))
 
 
-def _version_line(row: Row, graph: int) -> Text:
+def _version_line(row: Row, graph: int, lanes: list[Lane]) -> Text:
     mark, style = STYLES.get(row.verdict, ("?", "dim"))
     version = row.version
     return Text.assemble(
@@ -80,9 +87,18 @@ def _version_line(row: Row, graph: int) -> Text:
         f"{version.number:>{graph - len(row.branch) + 3}} ",
         (f"round {version.tag('round')}".ljust(9), "dim"),
         (row.verdict.ljust(9), style),
+        *_bundle(lanes, mark, style),
         *((f"{alias} ", "bold cyan") for alias in row.aliases),
         (_on_one_line(version.tag("reason")), "dim"),
     )
+
+
+def _bundle(lanes: list[Lane], mark: str, style: str) -> Iterator[tuple[str, str]]:
+    """The policies of a version in their lanes, joined; one that is what it was before is a line that goes on."""
+    for place, lane in enumerate(lanes, 1):
+        said = f" {lane.digest[:8]} "
+        yield ("│", "dim") if lane.same else (mark if lane.digest else " ", style)
+        yield (said + ("─" * (LANE - 2 - len(said)) + " " if place < len(lanes) else ""), "dim" if lane.same else "")
 
 
 def _on_one_line(reason: str) -> str:

@@ -27,6 +27,7 @@ def page(tree: Tree) -> str:
         columns=max((len(node.rails) + 1 for node in drawn), default=1),
         champion=tree.aliases.get(CHAMPION),
         numbers={row.version.number for row in tree.rows},
+        bundles=tree.bundles,
         steps=steps(tree),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -27,6 +28,26 @@ class Row(NamedTuple):
         return move.kind == "start" or (move.kind == "promote" and gate)
 
 
+class Lane(NamedTuple):
+    """One of several policies of a version; ``origin`` is the policy of the same role in the version it came from."""
+
+    role: str
+    digest: str
+    origin: str
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the one that the version came from had."""
+        return self.digest == self.origin
+
+
+class Bundle(NamedTuple):
+    """A version with its policies, each in the lane of its role."""
+
+    row: Row
+    lanes: list[Lane]
+
+
 class Tree(NamedTuple):
     """A loop's versions in the order in which they are drawn, and all its moves in their own."""
 
@@ -34,6 +55,25 @@ class Tree(NamedTuple):
     rows: list[Row]
     aliases: dict[str, int]
     moves: list[Move]
+
+    @property
+    def bundles(self) -> list[Bundle]:
+        """The versions in the order of their numbers, in lanes; none of a loop with one policy."""
+        rows = sorted(self.rows, key=lambda row: row.version.number)
+        policies = {row.version.number: policies_of(row.version) for row in rows}
+        roles = list(dict.fromkeys(role for each in policies.values() for role in each))
+        return [Bundle(row, self._lanes(row.version, roles, policies)) for row in rows] if roles else []
+
+    @staticmethod
+    def _lanes(version: Version, roles: list[str], policies: Mapping[int, Mapping[str, str]]) -> list[Lane]:
+        own, parents = policies[version.number], policies.get(version.parent or 0, {})
+        return [Lane(role, own.get(role, ""), parents.get(role, "")) for role in roles]
+
+
+def policies_of(version: Version) -> dict[str, str]:
+    """The digest of each policy of a version by its role; nothing of a version with one policy."""
+    roles = json.loads(version.tag("roles") or "{}")
+    return dict(zip(roles, version.tag("digests").split(","), strict=False))
 
 
 def tree(registry: Registry, run: str | None = None) -> Tree:

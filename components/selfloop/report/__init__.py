@@ -30,7 +30,14 @@ class ReportParams(Params):
     """How much of a round the report shows."""
 
     samples: int = Field(6, ge=0, description="Tasks of a round whose attempts are shown.")
+    role: str = Field("champion", description="What the loop calls the policy that the candidate would replace.")
     round: int = Field(0, ge=0, description="The number of the round.")
+
+
+class RoleParams(Params):
+    """Which of several policies of a loop is told of."""
+
+    role: str = Field(description="What the loop calls the policy.")
 
 
 @stage()
@@ -39,6 +46,38 @@ def begin_report(params: BeginParams, champion: Input[Model], history: Output[Ar
     manifest = manifest_of(champion.path)
     told = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
     _publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], history, report)
+
+
+@stage()
+def report_role(
+    params: RoleParams,
+    history: Input[Artifact],
+    policy: Input[Model],
+    candidate: Input[Model],
+    next_history: Output[Artifact],
+) -> None:
+    """Note in the run's history what a round made of a further policy; ``report_round`` tells it with the round."""
+    told, moments, made = read_json(history.path), sidecar_of(history.path), manifest_of(candidate.path)
+    before, spent = manifest_of(policy.path).digest, moments.get("roles", [])
+    if made.digest != before:
+        told["stages"][made.stage] = made.params
+        spent = [*spent, sidecar_of(candidate.path)]
+    told["roles"] = [*told.get("roles", []), _trained(params.role, candidate) | {"before": before}]
+    write_json(next_history.path, told)
+    write_json(next_history.path, {"rounds": moments.get("rounds", []), "roles": spent}, SIDECAR)
+
+
+def _trained(role: str, candidate: Model) -> dict[str, Any]:
+    """A role's candidate: which policy it was trained from, by what stage and in how many steps."""
+    manifest = manifest_of(candidate.path)
+    return {
+        "role": role,
+        "before": manifest.inputs.get("policy", ""),
+        "after": manifest.digest,
+        "stage": manifest.stage,
+        "method": manifest.metadata.get("method", ""),
+        "steps": manifest.metadata.get("steps", 0),
+    }
 
 
 @stage()
@@ -79,13 +118,14 @@ def report_round(
             "contaminated": candidate.metadata.get("contaminated", {}),
             "audit": audit.metadata["audit"],
             "decision": read_json(decision.path),
+            "roles": [_trained(params.role, candidate), *told.pop("roles", [])],
             "state": read_json(state.path),
             "samples": _samples(tasks.path, rollouts.path, verdicts.path, audit.path, params.samples),
         }
     )
-    times = [sidecar_of(artifact.path) for artifact in made]
-    moments = sidecar_of(history.path).get("rounds", [])
-    _publish(told, [*moments, {"round": params.round, "stages": times}], next_history, report)
+    moments = sidecar_of(history.path)
+    times = [*moments.get("roles", []), *(sidecar_of(artifact.path) for artifact in made)]
+    _publish(told, [*moments.get("rounds", []), {"round": params.round, "stages": times}], next_history, report)
     Path(sampled.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
 
 

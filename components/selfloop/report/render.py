@@ -51,6 +51,7 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
         suites=axis(suite for round in rounds for suite in round["decision"]["suites"].values()),
         guards=watched(rounds),
         warned=warned(rounds),
+        lanes=lanes(rounds),
         funnels=funnels(rounds),
         selections=selections(rounds),
         reasons=reasons(rounds),
@@ -242,6 +243,49 @@ def warned(rounds: Sequence[Round]) -> list[Warned]:
             if alarm["level"] != "green":
                 found.setdefault(name, {})[round["round"]] = alarm
     return [Warned(name, next(reversed(alarms.values()))["look"], alarms) for name, alarms in found.items()]
+
+
+class Lane(NamedTuple):
+    """What a round made of one of a loop's policies: its digest before and after, and how it was trained."""
+
+    role: str
+    before: str
+    after: str
+    stage: str
+    how: str
+
+    @property
+    def same(self) -> bool:
+        """Whether the round left it as it was."""
+        return self.before == self.after
+
+
+class Bundle(NamedTuple):
+    """The candidates of a round, one in each lane, of which all come in force or none."""
+
+    round: int
+    verdict: str
+    lanes: list[Lane]
+
+
+def lanes(rounds: Sequence[Round]) -> list[Bundle]:
+    """The rounds of a loop with several policies, in the lanes of their roles; none of a loop with one policy."""
+    names = list(dict.fromkeys(told["role"] for round in rounds for told in round.get("roles", ())))
+    if len(names) < 2:
+        return []
+    return [
+        Bundle(round["round"], round["decision"]["verdict"], [lane(name, round) for name in names]) for round in rounds
+    ]
+
+
+def lane(name: str, round: Round) -> Lane:
+    """What a round made of the policy of this role; nothing where it does not tell."""
+    for told in round.get("roles", ()):
+        if told["role"] == name:
+            steps = f"{number(told['steps'])} steps" if told["steps"] else ""
+            how = ", ".join(filter(None, (told["method"], steps)))
+            return Lane(name, told["before"], told["after"], told["stage"], how)
+    return Lane(name, "", "", "", "")
 
 
 class Part(NamedTuple):
