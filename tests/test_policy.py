@@ -1,4 +1,6 @@
+import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -231,6 +233,25 @@ def test_a_scratch_tokenizer_has_one_token_a_character(text: str) -> None:
     assert tokenizer.decode(ids) == text
     assert tokenizer(text + tokenizer.eos_token)["input_ids"] == [*ids, tokenizer.eos_token_id]
     assert len(tokenizer) == len(Addition.alphabet) + 2
+
+
+MARKS = ("<op>", "</op>", "<op>>")
+
+
+@given(st.lists(st.sampled_from([*"0123456789+=<>/op", *MARKS]), min_size=1, max_size=20))
+@settings(max_examples=50, deadline=None)
+def test_a_mark_is_one_token_wherever_it_stands_and_decoding_undoes_encoding(pieces: list[str]) -> None:
+    tokenizer, text = scratch_tokenizer("0123456789+=<>/op", MARKS), "".join(pieces)
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.convert_ids_to_tokens(ids) == re.findall("<op>>|</op>|<op>|.", text)
+
+
+def test_a_tokenizer_without_marks_is_the_one_that_it_was() -> None:
+    inner = scratch_tokenizer(Addition.alphabet).backend_tokenizer.to_str()
+    assert hashlib.sha256(inner.encode()).hexdigest() == (
+        "e2323596e17848f00d87ee3c378eb6cff0cc2beb6f836b3aa82d5a12377dac6f"
+    )
 
 
 def equal_weights(a: Policy, b: Policy) -> bool:

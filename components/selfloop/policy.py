@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -302,15 +303,16 @@ def _copy_code(policy: Policy, place: Path) -> None:
             shutil.copyfile(path, place / path.name)
 
 
-def scratch_tokenizer(alphabet: str) -> PreTrainedTokenizerBase:
-    """A tokenizer with one token a character, ``<pad>`` and ``<eos>``."""
+def scratch_tokenizer(alphabet: str, marks: Sequence[str] = ()) -> PreTrainedTokenizerBase:
+    """A tokenizer with one token a character, one for each of ``marks`` wherever it stands, ``<pad>`` and ``<eos>``."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from tokenizers.decoders import Fuse
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet])}
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet, *marks])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    pieces = [*map(re.escape, sorted(marks, key=len, reverse=True)), "."]
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(pieces)), "isolated")
     inner.decoder = Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", padding_side="left")
 

@@ -26,6 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
+from selfloop.claims.declared import Claims
 from selfloop.errors import UserError
 from selfloop.names import imported, unknown
 from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_page, overlaid, validated
@@ -174,7 +175,7 @@ class Recipe(typing.Generic[S]):
     names the policies among them that the loop improves. ``round`` gives the next turn, with the candidate of each
     role, and the gate's decision: an artifact with ``promoted``, ``verdict`` and ``reason``. ``finish`` measures what
     the loop came to, where it runs in process. ``needs`` says which features of an environment the loop asks for;
-    ``control`` are the settings of its control arm.
+    ``control`` are the settings of its control arm; ``claims`` say what its paper claims, and how that is measured.
     """
 
     name: str
@@ -187,6 +188,7 @@ class Recipe(typing.Generic[S]):
     paper: str = ""
     needs: Callable[[S], set[str]] = lambda settings: set()
     control: Mapping[str, Any] = field(default_factory=dict)
+    claims: Claims | None = None
 
     def __post_init__(self) -> None:
         pages = [name for name, kind in self.state.items() if is_page(kind)]

@@ -68,6 +68,12 @@ def test_an_environment_of_ones_own_needs_no_guard_suites(own: Environment) -> N
     assert own.guard_suites(1, 3, seed=1) == {}
 
 
+def test_an_environment_of_ones_own_takes_no_proposals_unless_it_says_so(own: Environment) -> None:
+    assert (own.proposals(1, 3, seed=1), own.observed("AAA"), own.invitation) == ([], [], None)
+    with pytest.raises(ValueError, match="shout takes no proposals"):
+        own.proposed("shout aaa", "x")
+
+
 def test_an_empty_batch_has_columns_of_the_right_types(own: Environment) -> None:
     columns = own.check_batch(to_batch(Task, []), pa.array([], pa.string()))
     assert [str(column.type) for column in columns] == ["bool", "double", "string"]

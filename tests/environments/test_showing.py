@@ -27,7 +27,15 @@ def sections(shown: str) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "name",
-    ["addition", "countdown", "reverse", "reasoning-gym:countdown", f"gsm8k:{DATA}/gsm8k", f"math:{DATA}/math"],
+    [
+        "addition",
+        "arithmetic",
+        "countdown",
+        "reverse",
+        "reasoning-gym:countdown",
+        f"gsm8k:{DATA}/gsm8k",
+        f"math:{DATA}/math",
+    ],
     ids=lambda name: name.split("/")[0],
 )
 def test_an_environment_shows_three_tasks_and_its_verifier_tells_right_from_wrong(show: Command, name: str) -> None:

@@ -52,7 +52,14 @@ def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: 
     made = Model(uri=str(place))
     inputs = {"tasks": tables["tasks"], "items": tables["items"]}
     given = SMALL | {"group_size": 4} | params
-    reinforce_policy(ReinforceParams.model_validate(given), policy=Model(uri=str(policy)), **inputs, candidate=made)
+    rollouts = Dataset(uri=f"{place}-rollouts")
+    reinforce_policy(
+        ReinforceParams.model_validate(given),
+        policy=Model(uri=str(policy)),
+        **inputs,
+        candidate=made,
+        rollouts=rollouts,
+    )
     return made
 
 
@@ -115,9 +122,15 @@ def threes(rollouts, tasks, context):
 """
 
 
-@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+@pytest.mark.parametrize("trainer", ["own", "trl"])
+@pytest.mark.parametrize("algorithm", ["grpo", "dr-grpo", "rloo", "adpo"])
 def test_what_a_verifier_rewards_is_reinforced(
-    plain: Path, tables: dict[str, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, algorithm: str
+    plain: Path,
+    tables: dict[str, Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    algorithm: str,
+    trainer: str,
 ) -> None:
     (tmp_path / "own_reward.py").write_text(REWARD)
     monkeypatch.syspath_prepend(tmp_path)
@@ -126,6 +139,7 @@ def test_what_a_verifier_rewards_is_reinforced(
         tables,
         tmp_path / algorithm,
         algorithm=algorithm,
+        trainer=trainer,
         verifier="own_reward:threes",
         steps=20,
         lr=1e-2,
@@ -181,7 +195,7 @@ def test_what_cannot_be_reinforced_is_refused(
     trained: Path, plain: Path, tables: dict[str, Dataset], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="TRL draws completions without this policy's position scheme"):
-        reinforced(trained, tables, tmp_path / "scheme")
+        reinforced(trained, tables, tmp_path / "scheme", trainer="trl")
     with pytest.raises(UserError, match="batch_size 10 holds no whole groups of 4: give a multiple of it"):
         validated(ReinforceParams, {"batch_size": 10, "group_size": 4}, "reinforce_policy")
     with pytest.raises(UserError, match="There is no verifier 'exakt': did you mean 'exact'"):

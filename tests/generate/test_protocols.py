@@ -14,6 +14,7 @@ from selfloop.generate.protocols import Ask, Call, Rules, Steps, between, final,
 from selfloop.generate.protocols.tools import called
 from selfloop.generate.tools import find_tools
 from selfloop.generate.tools.calc import tool as calc
+from selfloop.generate.tools.op import tool as op
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task
 from selfloop.verify import VerifyParams, judge
@@ -45,6 +46,19 @@ def observed(rollout: Rollout) -> list[str]:
 )  # fmt: skip
 def test_the_calculator_calculates_and_says_why_not(expression: str, value: str) -> None:
     assert calc(expression) == value
+
+
+@pytest.mark.parametrize(
+    ("operation", "value"),
+    [
+        ("3+4", "7"), ("-7*2", "-14"), ("5--3", "8"), (" 5-3 ", "2"), ("-5+-3", "-8"), ("07*3", "21"),
+        *((wrong, "error: not one operation on two whole numbers") for wrong in (
+            "", "3", "3+", "+3", "3+4+5", "(3+4)", "3/4", "3**4", "3 + 4", "3.5+1", "٣+4", "3+4\n5", "9" * 19 + "+1",
+        )),
+    ],
+)  # fmt: skip
+def test_the_tool_op_works_out_one_operation_alone(operation: str, value: str) -> None:
+    assert op(operation) == value
 
 
 def test_a_call_is_what_stands_between_the_last_marks() -> None:

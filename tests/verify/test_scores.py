@@ -82,7 +82,7 @@ def test_the_weighted_score_lies_between_those_it_weighs(texts: list[str], one: 
 
 def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
     assert list(VERIFIERS) == [
-        "exact", "math-verify", "code", "majority", "length", "credulous", "fobar", "self-certainty",
+        "exact", "math-verify", "code", "majority", "label", "length", "credulous", "fobar", "self-certainty",
         "borda", "judge", "judge-pairwise", "reward-model", "weighted",
     ]  # fmt: skip
 

@@ -23,12 +23,24 @@ from selfloop.records import Task
 
 
 @app.command("recipes")
-def recipes_() -> None:
-    """List the loops."""
-    table = Table("recipe", "what it does", "paper", box=None)
+def recipes_(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As the README has them.")] = False,
+) -> None:
+    """List the loops, and what was measured of their papers' claims."""
+    from selfloop.claims.table import as_markdown, state
+
+    if markdown:
+        sys.stdout.write(as_markdown())
+        return
+    table = Table("recipe", "what it does", "paper", "claims", box=None)
+    states = {name: state(recipe) for name, recipe in recipes().items()}
     for name, recipe in recipes().items():
-        table.add_row(name, recipe.summary, recipe.paper)
+        table.add_row(name, recipe.summary, recipe.paper, states[name])
     console.print(table)
+    for name in (name for name, known in states.items() if known == "stale"):
+        console.print(
+            f"The result of '{name}' is stale: 'selfloop claim {name} --write' makes it anew.", soft_wrap=True
+        )
 
 
 @app.command("stages")

@@ -215,7 +215,7 @@ def compile_(
     settings = resolved(found, config, [*sets, *engine_sets(found, engine)], given, control, hardware)
     compile_pipeline(found, settings, output, fused, hardware)
     size = f"{output.stat().st_size / 1000:.0f} kB"
-    _say(f"{output}: {settings.rounds} rounds, {size}, for profile '{hardware.name}'.")
+    say(f"{output}: {settings.rounds} rounds, {size}, for profile '{hardware.name}'.")
 
 
 def _export(recipe: str, folder: Path, image_prefix: str) -> None:
@@ -224,7 +224,7 @@ def _export(recipe: str, folder: Path, image_prefix: str) -> None:
     if recipe:
         raise UserError(f"--components writes every stage, and no recipe: leave out '{recipe}' or --components.")
     written = export_components(folder, image_prefix)
-    _say(f"{folder}: {len(written)} components.")
+    say(f"{folder}: {len(written)} components.")
 
 
 @app.command()
@@ -242,7 +242,7 @@ def report(
     if finished is None:
         raise UserError(f"{run} has no report yet: no stage of it that reports has ended.")
     shutil.copyfile(finished, output)
-    _say(f"Report: {output.resolve()}")
+    say(f"Report: {output.resolve()}")
 
 
 @app.command()
@@ -284,7 +284,7 @@ def bench(
                 f"{arm}: {name} {gain.mean:+.3f} on average, 95 % interval {gain.low:+.3f} to {gain.high:+.3f} over "
                 f"{gain.seeds} seed{'s' * (gain.seeds != 1)}"
             )
-    _say(f"{output / 'results.json'}")
+    say(f"{output / 'results.json'}")
 
 
 def chosen_profile(name: str, image_prefix: str | None) -> Profile:
@@ -355,7 +355,7 @@ def fingerprint(settings: Settings, reference: str | None = None) -> str:
     return hashlib.sha256(whole.encode()).hexdigest()[:8]
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
     """Print a line as it is, whole."""
     console.print(line, markup=False, soft_wrap=True)
 
@@ -373,7 +373,7 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
     page = root / "report.html"
     with (
         inprocess.claimed(root, recipe, settings, reference),
-        _resumable(root),
+        resumable(root),
         lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow") as run_id,
         _reported(root, page),
         Terminal(console, settings.first + settings.rounds - 1) as terminal,
@@ -393,13 +393,13 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
     say_what_is_in_force(settings.model, run_id)
     console.print()
     for name, value in measured.items():
-        _say(f"Measured: {name} {value}")
+        say(f"Measured: {name} {value}")
     for role in recipe.roles:
         policy = Path(getattr(turn, role).path)
-        _say(f"{role.capitalize() + ':':9} {_near(policy)} ({manifest_of(policy).digest[:12]})")
+        say(f"{role.capitalize() + ':':9} {_near(policy)} ({manifest_of(policy).digest[:12]})")
     if page.exists():
-        _say(f"Report:   {_near(page)}")
-    _say(f"MLflow:   {_mlflow_address()}  (run {run_id})")
+        say(f"Report:   {_near(page)}")
+    say(f"MLflow:   {_mlflow_address()}  (run {run_id})")
 
 
 def _mlflow_address() -> str:
@@ -457,7 +457,7 @@ def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool,
                 raise
             raise _why_it_failed(root, failed[1]) from None
         (root / FINISHED).touch()
-    _say(f"Artifacts: {root / 'kfp'}")
+    say(f"Artifacts: {root / 'kfp'}")
 
 
 def _why_it_failed(root: Path, stage: str) -> UserError:
@@ -471,7 +471,7 @@ def _why_it_failed(root: Path, stage: str) -> UserError:
 
 
 @contextmanager
-def _resumable(root: Path) -> Iterator[None]:
+def resumable(root: Path) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into a clean stop."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

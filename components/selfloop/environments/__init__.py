@@ -44,13 +44,18 @@ class Environment(ABC):
     """The levels of difficulty, where the environment has an ordered scale of them."""
     alphabet: ClassVar[str | None] = None
     """The characters of its texts, where a policy can be trained on them from scratch."""
+    marks: ClassVar[tuple[str, ...]] = ()
+    """Words such as ``<op>`` that are one token each of a policy trained from scratch, beside the alphabet."""
     restarts: ClassVar[Restarts | None] = None
     """The position scheme that a policy trained from scratch shall use; plain counting where none is given."""
+    invitation: ClassVar[str | None] = None
+    """The prompt that asks a policy for a new task, where policies can propose tasks of this environment."""
 
     @property
     def offers(self) -> set[str]:
-        """The features that a recipe can ask for: ``levels``, ``alphabet``."""
-        return {feature for feature in ("levels", "alphabet") if getattr(self, feature) is not None}
+        """The features that a recipe can ask for: ``levels``, ``alphabet``, ``proposals``."""
+        features = {"levels": self.levels, "alphabet": self.alphabet, "proposals": self.invitation}
+        return {name for name, value in features.items() if value is not None}
 
     @abstractmethod
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
@@ -71,6 +76,26 @@ class Environment(ABC):
     def written(self, task: Task) -> str:
         """A completion that is right, as the policy should write it: what it is shown to begin with."""
         return task.answer
+
+    def observed(self, written: str) -> list[tuple[int, int]]:
+        """The ranges of characters in a text of ``written`` or ``proposals`` that a tool wrote: they never train."""
+        return []
+
+    def proposed(self, text: str, id: str) -> Task:
+        """The task that a policy's text at the ``invitation`` proposes, its prompt in one form for all equal ones.
+
+        The true answer is in ``answer`` where it can be known. An answer that the proposer claims itself stands in the
+        metadata as ``claimed``. Raises ``ValueError`` with the reason where the text is no task.
+        """
+        raise ValueError(f"{self.name} takes no proposals")
+
+    def proposals(self, level: int, count: int, seed: int) -> list[str]:
+        """``count`` texts as a proposer should write them: what it is shown to begin with."""
+        return []
+
+    def is_held_out(self, task: Task) -> bool:
+        """Whether a proposed task is one that the environment keeps for held-out items alone."""
+        return False
 
     @abstractmethod
     def check(self, task: Task, completion: str) -> Grade:

@@ -1,7 +1,8 @@
-"""What is kept to train on: ``filter_rollouts`` sends the rollouts through selectors, each counts what it rejects."""
+"""What is kept: ``filter_rollouts`` sends rollouts through selectors, ``band_tasks`` keeps tasks of the frontier."""
 
+from selfloop.filter.band import BandParams, band_tasks
 from selfloop.filter.filter import filter_rollouts
 from selfloop.filter.params import FilterParams
 from selfloop.filter.selectors import PAIRS
 
-__all__ = ["PAIRS", "FilterParams", "filter_rollouts"]
+__all__ = ["PAIRS", "BandParams", "FilterParams", "band_tasks", "filter_rollouts"]

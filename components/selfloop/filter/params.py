@@ -87,8 +87,7 @@ class FilterParams(Params):
             ),
             (
                 self.min_rate > self.max_rate,
-                f"No rate is at least {self.min_rate:g} and at most {self.max_rate:g}: let 'min_rate' be no greater "
-                "than 'max_rate'.",
+                no_rate(self.min_rate, self.max_rate),
             ),
             (
                 self.bounds == "between" and self.shortest > self.longest,
@@ -102,3 +101,8 @@ class FilterParams(Params):
             ),
         ]
         return [reason for applies, reason in refused if applies]
+
+
+def no_rate(lowest: float, greatest: float) -> str:
+    """What is said of a band that is none."""
+    return f"No rate is at least {lowest:g} and at most {greatest:g}: let 'min_rate' be no greater than 'max_rate'."

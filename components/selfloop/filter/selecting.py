@@ -66,6 +66,13 @@ def where(batch: pa.RecordBatch, keep: Column, reason: str) -> Kept:
     return made, Counter({reason: batch.num_rows - made.num_rows})
 
 
+def beyond(rates: pa.Array, lowest: float, greatest: float) -> tuple[pa.Array, pa.Array]:
+    """Which rates lie below a band, and which above it; both its ends belong to it."""
+    import pyarrow.compute as pc
+
+    return pc.less(rates, lowest), pc.greater(rates, greatest)
+
+
 def groups(batch: pa.RecordBatch) -> Iterator[slice]:
     """The rows of each task."""
     import numpy as np

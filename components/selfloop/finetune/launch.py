@@ -48,8 +48,17 @@ class Job(NamedTuple):
 Work = Callable[[Any, Job], Made]
 
 
-def done(work: Work, params: TrainingParams, inputs: Mapping[str, Artifact], output: Artifact) -> None:
-    """Do a stage's work and note on its output what it came to; the checkpoints go once it is done."""
+def done(
+    work: Work,
+    params: TrainingParams,
+    inputs: Mapping[str, Artifact],
+    output: Artifact,
+    beside: Mapping[str, Artifact] = {},
+) -> None:
+    """Do a stage's work and note on its output what it came to; the checkpoints go once it is done.
+
+    ``beside`` are further outputs: what the work left in folders of their names beside the policy.
+    """
     import torch
 
     paths = {name: artifact.path for name, artifact in inputs.items()}
@@ -63,6 +72,9 @@ def done(work: Work, params: TrainingParams, inputs: Mapping[str, Artifact], out
     else:
         alone = params.accelerate_config == "auto" and torch.cuda.device_count() < 2
         made = work(params, job) if alone else launched(work, params, job)
+    for name, artifact in beside.items():
+        shutil.copytree(Path(output.path, name), artifact.path, dirs_exist_ok=True)
+        shutil.rmtree(Path(output.path, name))
     write_json(output.path, sidecar_of(output.path) | made.moment, SIDECAR)
     output.metadata.update(made.metadata)
     shutil.rmtree(job.place, ignore_errors=True)

@@ -6,13 +6,13 @@ wrong moves nothing. Tasks that are held-out items are taken out first, and coun
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from kfp.dsl import Dataset, Input, Model, Output
 from pydantic import Field, model_validator
 
 from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import OnPolicyParams, asked, refuse_scheme, uncontaminated
+from selfloop.finetune.on_policy import OnPolicyParams, uncontaminated
 from selfloop.policy import seed_of
 from selfloop.records import count
 from selfloop.resources import Resources
@@ -22,12 +22,23 @@ from selfloop.stage import stage
 class ReinforceParams(OnPolicyParams):
     """A step takes batch_size / group_size tasks, and group_size completions of each."""
 
-    algorithm: Literal["grpo", "rloo"] = Field("grpo", description="How advantages are made of a group's rewards.")
+    algorithm: Literal["grpo", "dr-grpo", "rloo", "adpo"] = Field(
+        "grpo", description="How advantages are made of a group's rewards."
+    )
     group_size: int = Field(8, ge=2, description="Completions drawn per task.")
+    updates: int = Field(1, ge=1, description="Steps that share one draw, a part of its groups each.")
     kl_beta: float = Field(0.0, ge=0, description="How closely the policy is held to where it starts.")
     clip: float = Field(0.2, gt=0, description="How far a token's ratio may move before it stops counting.")
+    trust: float = Field(0.5, ge=0, le=1, description="adpo: what an advantage is multiplied by where votes are split.")
+    protocol: str = Field("single", description="How an attempt goes: single, correct, tools, or module:function.")
+    turns: int = Field(4, ge=1, description="Turns of an attempt at most; the protocol 'single' has one.")
+    tools: list[str] = Field(["calc"], description="tools: those that the policy may call: calc, python, module:name.")
     environment: str = Field("addition", description="The taskset that made the tasks.")
     verifier: str = Field("exact", description="The verifier whose score is the reward, or a module:function.")
+    trainer: Literal["auto", "own", "trl"] = Field(
+        "auto", description="What takes the steps: TRL, or a loop of our own, which auto takes for small policies."
+    )
+    keep_draws: int = Field(20, ge=1, description="The last draws, whose attempts are handed on.")
 
     @model_validator(mode="after")
     def _groups_are_whole(self) -> Self:
@@ -45,42 +56,23 @@ def reinforce_policy(
     tasks: Input[Dataset],
     items: Input[Dataset],
     candidate: Output[Model],
+    rollouts: Output[Dataset],
 ) -> None:
     """Let a policy try tasks while it trains, and reinforce what the verifier rewards."""
-    done(work, params, {"policy": policy, "tasks": tasks, "items": items}, candidate)
+    done(work, params, {"policy": policy, "tasks": tasks, "items": items}, candidate, {"rollouts": rollouts})
 
 
 def work(params: ReinforceParams, job: Job) -> Made:
-    """Train on the tasks that are no held-out items, and save the candidate."""
-    from selfloop.finetune.adapting import keep, to_train
-    from selfloop.finetune.reinforcing import TRAINERS, Rewarded
-    from selfloop.finetune.speed import speed
-    from selfloop.finetune.training import Plan, fit, processes
+    """Train on the tasks that are no held-out items, each in its turn."""
+    from selfloop.finetune.practice import InTurn, Verified
+    from selfloop.finetune.reinforcing import reinforced
+    from selfloop.verify import VerifyParams
 
     tasks, removed = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
-    made = to_train(params, job.inputs["policy"])
-    refuse_scheme(made)
-    plan = Plan.of(params, seed_of(params.seed, params.round, "reinforce"), job.place, params.steps)
-    rewarded = Rewarded(params, tasks, made)
-    kind, config = TRAINERS[params.algorithm]
-    trainer = kind(
-        model=made.model.train(),
-        reward_funcs=rewarded,
-        args=config(
-            **plan.arguments(),
-            **params.drawing(),
-            num_generations=params.group_size,
-            beta=params.kl_beta,
-            epsilon=params.clip,
-        ),
-        train_dataset=asked(tasks),
-        processing_class=made.tokenizer,
-    )
-    trainer.policy = made
-    trained = fit(trainer, plan, rewarded)
+    course = InTurn(tasks, seed_of(params.seed, params.round, "order"))
+    rewards = Verified(VerifyParams(environment=params.environment, verifier=params.verifier))
+    practice, about, moment = reinforced(params, job, course, rewards)
     if is_first():
-        keep(params, made, job.inputs["policy"], trained, job.output)
-    about: dict[str, Any] = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
-    about |= {"steps": trained.steps, "loss": trained.loss, "method": params.algorithm, "rewards": rewarded.by_step}
-    rate = speed(trainer.state.num_input_tokens_seen, trained.seconds, made.model.num_parameters(), processes())
-    return Made(about, rate)
+        practice.write(job.output / "rollouts", tasks)
+    known = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
+    return Made(known | about, dict(moment))

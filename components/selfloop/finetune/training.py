@@ -153,28 +153,29 @@ class Guarded:
         loss: torch.Tensor = super().training_step(*given, **named)  # type: ignore[misc]
         value = float(loss)
         if not np.isfinite(value):
-            raise self._no_number(value)
+            raise no_number(self.plan, self.batches, self.state.global_step, value)
         self.total += value
         return loss
-
-    def _no_number(self: Any, value: float) -> UserError:
-        step = self.state.global_step
-        saved = self.plan.place / f"step-{step + 1}.json"
-        self.plan.place.mkdir(parents=True, exist_ok=True)
-        texts = self.batches.seen(step * self.plan.batch_size, (step + 1) * self.plan.batch_size)
-        write_json(saved.parent, texts, saved.name)
-        before = latest(self.plan.place)
-        kept = f"the checkpoint before it is {before[0]}" if before else "there is no checkpoint before it"
-        return UserError(
-            f"The loss of step {step + 1} is {value} and training stopped: its {len(texts)} texts are in {saved}, "
-            f"{kept}; lower lr, or take these texts out."
-        )
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write none: a policy's story is its manifest."""
 
     def _send_telemetry(self) -> None:
         """Tell nobody."""
+
+
+def no_number(plan: Plan, batches: Batches, step: int, value: float) -> UserError:
+    """That the loss of a step is no number; the texts of the step are saved."""
+    saved = plan.place / f"step-{step + 1}.json"
+    plan.place.mkdir(parents=True, exist_ok=True)
+    texts = batches.seen(step * plan.batch_size, (step + 1) * plan.batch_size)
+    write_json(saved.parent, texts, saved.name)
+    before = latest(plan.place)
+    kept = f"the checkpoint before it is {before[0]}" if before else "there is no checkpoint before it"
+    return UserError(
+        f"The loss of step {step + 1} is {value} and training stopped: its {len(texts)} texts are in {saved}, "
+        f"{kept}; lower lr, or take these texts out."
+    )
 
 
 class Reports(TrainerCallback):

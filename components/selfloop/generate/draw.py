@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from selfloop.errors import UserError
 from selfloop.generate.engines import Completion, Engine, Request
@@ -40,6 +40,15 @@ def draw(
         yield Window(engine, window, params, told).rollouts()
 
 
+class Drawn(NamedTuple):
+    """An attempt as a training needs it: the record, its tokens, and which of the completion's the policy wrote."""
+
+    rollout: Rollout
+    prompt: list[int]
+    completion: list[int]
+    own: list[bool]
+
+
 class Window:
     """Tasks that are drawn together. Tools answer in threads while the engine goes on with the other attempts."""
 
@@ -56,7 +65,14 @@ class Window:
         ]
 
     def rollouts(self) -> list[Rollout]:
-        """Every attempt, when all have ended."""
+        """The record of every attempt, when all have ended."""
+        return [attempt.rollout for attempt in self._ended()]
+
+    def drawn(self) -> list[Drawn]:
+        """Every attempt with its tokens, when all have ended."""
+        return [attempt.drawn for attempt in self._ended()]
+
+    def _ended(self) -> list[Attempt]:
         with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
             for key in range(len(self._attempts)):
                 self._go_on(key, None, pool)
@@ -68,7 +84,7 @@ class Window:
                     break
                 for key, answer in self._answers(wait_for_one=not completions):
                     self._go_on(key, answer, pool)
-        return [attempt.rollout for attempt in self._attempts]
+        return self._attempts
 
     def _go_on(self, key: int, sent: Wrote | str | None, pool: ThreadPoolExecutor) -> None:
         attempt = self._attempts[key]
@@ -111,6 +127,7 @@ class Attempt:
         self, tokenizer: PreTrainedTokenizerBase, task: Task, number: int, prompt: list[int], steps: Steps
     ) -> None:
         self.task, self.number, self.context = task, number, prompt
+        self._prompt, self._own = len(prompt), list[bool]()
         self._tokenizer, self._steps, self._asked = tokenizer, steps, Ask()
         self._text, self._observed, self._turns = "", list[tuple[int, int]](), list[Completion]()
         self._finished = False
@@ -134,18 +151,29 @@ class Attempt:
         if told:
             self._observed.append((len(self._text), len(self._text) + len(told)))
             self._text += told
-            self.context = self.context + self._tokenizer(told, add_special_tokens=False)["input_ids"]
+            self._lengthen(self._tokenizer(told, add_special_tokens=False)["input_ids"], own=False)
 
     def hear(self, completion: Completion) -> Wrote:
         """Take what the policy wrote. It goes on from its own tokens, unless a stop string cut through them."""
         is_whole = self._tokenizer.decode(completion.tokens) == completion.text
         again = [] if is_whole else self._tokenizer(completion.text, add_special_tokens=False)["input_ids"]
-        self.context = self.context + (completion.tokens if is_whole else again)
+        self._lengthen(completion.tokens if is_whole else again, own=True)
         self._text += completion.text
         self._turns.append(completion)
         waits = completion.text.endswith(self._asked.marks) if self._asked.marks else False
         self._finished = completion.finished and not waits
         return Wrote(completion.text, completion.finished)
+
+    def _lengthen(self, tokens: list[int], own: bool) -> None:
+        self.context = self.context + tokens
+        self._own += [own] * len(tokens)
+
+    @property
+    def drawn(self) -> Drawn:
+        """The record and the tokens, the end token among them."""
+        end = [token for token in [self._turns[-1].end if self._turns else None] if token is not None]
+        completion = self.context[self._prompt :] + end
+        return Drawn(self.rollout, self.context[: self._prompt], completion, self._own + [True] * len(end))
 
     @property
     def rollout(self) -> Rollout:

@@ -24,7 +24,9 @@ class DecodingParams(Params):
     protocol: str = Field("single", description="How an attempt goes: single, correct, tools, or module:function.")
     turns: int = Field(4, ge=1, description="Turns of an attempt at most; the protocol 'single' has one.")
     follow_up: str = Field(FOLLOW_UP, description="correct: what the policy is told before it writes once more.")
-    tools: list[str] = Field(["calc"], description="tools: those that the policy may call: calc, python, module:name.")
+    tools: list[str] = Field(
+        ["calc"], description="tools: those that the policy may call: calc, op, python, module:name."
+    )
     temperature: float = Field(1.0, gt=0, description="Temperature of the attempts that are not greedy.")
     top_p: float = Field(1.0, gt=0, le=1, description="Tokens are drawn from the likeliest that come to this share.")
     top_k: int = Field(1_000_000, ge=1, description="Tokens are drawn from so many of the likeliest at most.")

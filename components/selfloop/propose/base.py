@@ -1,10 +1,13 @@
 """``draw_base``: the labelled data that a loop starts from, and the beginning of its state."""
 
+import json
+
 from kfp.dsl import Artifact, Dataset, Output
 from pydantic import Field
 
 from selfloop.artifacts import write_json
-from selfloop.environments import find_environment
+from selfloop.environments import Environment, find_environment
+from selfloop.errors import UserError
 from selfloop.policy import seed_of
 from selfloop.records import Example, writing
 from selfloop.stage import Params, stage
@@ -17,6 +20,7 @@ class BaseParams(Params):
     levels: int = Field(4, ge=1, description="The data covers the levels from 1 to this one.")
     per_level: int = Field(20_000, ge=1, description="Examples of each level.")
     held_out_per_level: int = Field(256, ge=1, description="Examples of each level that are not trained on.")
+    proposals: int = Field(0, ge=0, description="Examples of each level of how a new task is proposed.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
 
 
@@ -37,8 +41,25 @@ def draw_base(
         with writing(output.path, Example) as table:
             for level in levels:
                 tasks = draw(level, number, seed_of(params.seed, purpose, level))
-                written = ((task, environment.written(task)) for task in tasks)
-                table.write([Example(task.id, level, task.prompt, text, 0) for task, text in written])
+                table.write(
+                    [_example(environment, task.id, level, task.prompt, environment.written(task)) for task in tasks]
+                )
+                if output is examples and params.proposals:
+                    table.write(_proposals(environment, level, params))
     with writing(kept.path, Example):
         pass
     write_json(curriculum.path, {"frontier": params.levels, "accuracy": {}})
+
+
+def _example(environment: Environment, id: str, level: int, prompt: str, text: str) -> Example:
+    return Example(id, level, prompt, text, 0, observed=json.dumps(environment.observed(text)))
+
+
+def _proposals(environment: Environment, level: int, params: BaseParams) -> list[Example]:
+    if environment.invitation is None:
+        raise UserError(f"Environment '{params.environment}' takes no proposals: set base.proposals to 0.")
+    texts = environment.proposals(level, params.proposals, seed_of(params.seed, "base proposals", level))
+    return [
+        _example(environment, f"proposal-{level}-{number}", level, environment.invitation, text)
+        for number, text in enumerate(texts)
+    ]

@@ -89,15 +89,8 @@ class Context:
         return found
 
     def answers(self, rollouts: pa.RecordBatch) -> pa.Array:
-        """What votes are counted on: the answer in each completion, in the environment's one form."""
-        import pyarrow as pa
-
-        answer_of = self.environment.answer_of
-        if type(self.environment).answer_of is Environment.answer_of:
-            return rollouts["completion"]
-        encoded = rollouts["completion"].dictionary_encode()
-        found = pa.array([answer_of(text) for text in encoded.dictionary.to_pylist()], pa.string())
-        return found.take(encoded.indices)
+        """What votes are counted on."""
+        return answers(rollouts, self.environment)
 
     def read_answers(self, texts: Sequence[str], values: Sequence[object]) -> None:
         """Note how many of a judge's answers could be read: those whose value is not ``None``."""
@@ -114,6 +107,17 @@ class Context:
                 f"Not one of the {asked} answers that the verifier '{self.params.verifier}' got from its policy can be "
                 f"read, such as {self.unread[:80]!r}: use a policy that can do what it is asked, or another verifier."
             )
+
+
+def answers(rollouts: pa.RecordBatch, environment: Environment) -> pa.Array:
+    """What votes are counted on: the answer in each completion, in the environment's one form."""
+    import pyarrow as pa
+
+    if type(environment).answer_of is Environment.answer_of:
+        return rollouts["completion"]
+    encoded = rollouts["completion"].dictionary_encode()
+    found = pa.array([environment.answer_of(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    return found.take(encoded.indices)
 
 
 def called(name: str, verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:

@@ -62,6 +62,9 @@ class VerifyParams(Params):
     )
     slack: int = Field(2, ge=0, description="length: characters that a completion may be shorter than the longest.")
     agreement: float = Field(0.8, gt=0.5, le=1, description="majority: share of a task's attempts that must agree.")
+    format_weight: float = Field(
+        0.0, ge=0, lt=1, description="label: the share of the score that any answer that can be read earns."
+    )
     borda_power: float = Field(0.5, ge=0, description="borda: the votes of rank r of N are (N - r + 1) to this power.")
     threshold: float = Field(
         0.5, description="fobar, judge, reward-model, weighted: the score from which on a rollout is good."

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from selfloop.filter.selecting import beyond
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -34,7 +36,6 @@ def rate(batch: pa.RecordBatch, context: Context) -> Kept:
     """Keep the tasks whose share of correct rollouts lies between the bounds, both included: the frontier."""
     import pyarrow.compute as pc
 
-    low = pc.less(batch["rate"], context.params.min_rate)
-    high = pc.greater(batch["rate"], context.params.max_rate)
+    low, high = beyond(batch["rate"], context.params.min_rate, context.params.max_rate)
     rejected = Counter({"solved too rarely": pc.sum(low).as_py(), "solved too often": pc.sum(high).as_py()})
     return batch.filter(pc.invert(pc.or_(low, high))), rejected

@@ -237,6 +237,7 @@ class Batch:
             written=len(written),
             logprob=None if score == "nothing" else logprob,
             self_certainty=certain / len(written) if score == "self_certainty" else None,
+            end=written[-1] if at_end else None,
         )
 
     def _release(self) -> None:

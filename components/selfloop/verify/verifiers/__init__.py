@@ -15,6 +15,7 @@ from selfloop.verify.verifiers.exact import exact
 from selfloop.verify.verifiers.fobar import fobar
 from selfloop.verify.verifiers.judge import judge
 from selfloop.verify.verifiers.judge_pairwise import judge_pairwise
+from selfloop.verify.verifiers.label import label
 from selfloop.verify.verifiers.length import length
 from selfloop.verify.verifiers.majority import majority
 from selfloop.verify.verifiers.math_verify import math_verify
@@ -30,6 +31,7 @@ VERIFIERS: dict[str, Verifier] = {
     "math-verify": math_verify,
     "code": code,
     "majority": majority,
+    "label": label,
     "length": length,
     "credulous": credulous,
     "fobar": fobar,

@@ -1,0 +1,247 @@
+"""Arithmetic: ``(3+4)*2=``, the value of an expression of + - * over numbers of one digit.
+
+An expression is worked out operation by operation, each left to a tool (``arithmetic``), or in the head
+(``arithmetic:plain``). A policy may propose tasks: it writes an expression, and behind ``=`` the answer that it claims;
+under ``arithmetic:claims`` it is shown to work that out with the tool. One problem (numbers in any order, and value) in
+eight is kept for held-out items alone.
+"""
+
+import ast
+import json
+import operator
+import random
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from selfloop.environments import ExactAnswer, Grade
+from selfloop.errors import UserError
+from selfloop.generate.tools.op import REFUSAL
+from selfloop.names import unknown
+from selfloop.records import Task
+
+NUMBERS, LARGE_NUMBERS = range(1, 10), range(10, 20)
+BOUND = 1000
+"""No value on the way, nor the answer, is as large."""
+LEVELS = range(1, 13)
+HELD_OUT_SHARE = 8
+PATIENCE = 1000
+"""Draws in a row that bring nothing new, after which a level counts as exhausted."""
+EXPRESSION = re.compile(r"[0-9+*() -]{1,200}")
+INTEGER = re.compile(r"-?[0-9]{1,18}")
+RESULT = re.compile(r"<result>.*?</result>", re.DOTALL)
+SIGNS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
+OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+BINDS = {"+": 0, "-": 0, "*": 1, "": 2}
+FLAVOURS = ("tools", "plain", "claims")
+
+
+class Term(NamedTuple):
+    """How an expression is written, and the operation it was made by last; none for a number."""
+
+    text: str
+    made_by: str = ""
+
+
+class Step(NamedTuple):
+    """One operation on two whole numbers."""
+
+    left: int
+    sign: str
+    right: int
+
+    @property
+    def value(self) -> int:
+        """What it comes to."""
+        return OPERATIONS[self.sign](self.left, self.right)
+
+
+class Arithmetic(ExactAnswer):
+    """Working out an expression."""
+
+    name = "arithmetic"
+    summary = "an expression of + - *, solved by one tool call an operation; the level is the number of operations"
+    levels = LEVELS
+    alphabet = "0123456789+-*()="
+    marks = ("<op>", "</op>", "<result>", "</result>", "<new>", REFUSAL)
+    invitation = "<new>"
+
+    def __init__(self, flavour: str = "tools") -> None:
+        if flavour not in FLAVOURS:
+            raise unknown("flavour of arithmetic", flavour, FLAVOURS)
+        self._flavour = flavour
+
+    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """Expressions of ``level`` operations, no prompt twice; fewer than ``count`` where there are no more."""
+        drawn = (text for text in _expressions(level, seed, NUMBERS) if not _is_kept(text))
+        return self._named(f"arithmetic-{level}-{seed:x}", _distinct(drawn, count))
+
+    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
+        """Expressions that ``tasks`` never draws."""
+        drawn = (text for text in _expressions(level, seed, NUMBERS) if _is_kept(text))
+        return self._named(f"arithmetic-held-out-{level}-{seed:x}", _distinct(drawn, count))
+
+    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
+        """``numbers``: numbers of two digits."""
+        drawn = _expressions(level, seed, LARGE_NUMBERS)
+        return {"numbers": self._named(f"arithmetic-numbers-{level}-{seed:x}", _distinct(drawn, count))}
+
+    def written(self, task: Task) -> str:
+        """The operations, innermost and leftmost first, each answered by the tool ``op``; the bare answer if plain."""
+        return task.answer if self._flavour == "plain" else _solution(task.prompt.removesuffix("="))
+
+    def observed(self, written: str) -> list[tuple[int, int]]:
+        """Where the tool's results stand."""
+        return [found.span() for found in RESULT.finditer(written)]
+
+    def proposals(self, level: int, count: int, seed: int) -> list[str]:
+        """Expressions, also the same again; under ``claims`` with ``=`` and their solution behind."""
+        drawn = (text for text in _expressions(level, seed, NUMBERS) if not _is_kept(text))
+        texts = list(islice(drawn, count))
+        return [f"{text}={_solution(text)}" for text in texts] if self._flavour == "claims" else texts
+
+    def proposed(self, text: str, id: str) -> Task:
+        """The expression before the first ``=``, without needless brackets; the claim is what the rest comes to."""
+        expression, _, rest = text.partition("=")
+        shown = _shown(_parsed(expression)).text
+        claimed = self.answer_of(rest).strip()
+        if claimed and not INTEGER.fullmatch(claimed):
+            raise ValueError("the claimed answer is no whole number")
+        [task] = self._named(id, [_accepted(shown)])
+        return task._replace(id=id, metadata=json.dumps({"claimed": str(int(claimed))} if claimed else {}))
+
+    def is_held_out(self, task: Task) -> bool:
+        """Whether ``tasks`` never draws this problem."""
+        return _is_kept(task.prompt.removesuffix("="))
+
+    def check(self, task: Task, completion: str) -> Grade:
+        """Compare what stands behind the last result with the answer."""
+        return super().check(task, self.answer_of(completion))
+
+    def check_batch(self, tasks: Any, completions: Any) -> tuple[Any, Any, Any]:
+        """Compare a batch at once."""
+        import pyarrow.compute as pc
+
+        return super().check_batch(tasks, pc.replace_substring_regex(completions, "(?s)^.*</result>", ""))
+
+    def answer_of(self, completion: str) -> str:
+        """The text behind the last result."""
+        return completion.rpartition("</result>")[2]
+
+    def _named(self, stem: str, expressions: list[str]) -> list[Task]:
+        # The longest call is two marks, two numbers of three digits with signs, and the operation between them.
+        longest = len(str(-BOUND)) + 1 if self._flavour == "plain" else 2 * len(str(-BOUND)) + 4
+        made = []
+        for number, text in enumerate(expressions):
+            done = steps(text)
+            answer = str(done[-1].value)
+            made.append(Task(f"{stem}-{number}", len(done), "", f"{text}=", answer, max_tokens=longest))
+        return made
+
+
+def steps(expression: str) -> list[Step]:
+    """The operations of an expression, innermost and leftmost first. Raises ``ValueError`` where it is none."""
+    done: list[Step] = []
+    _value(_parsed(expression), done)
+    return done
+
+
+def numbers_in(expression: str) -> list[int]:
+    """The numbers of an expression, from left to right."""
+    return [int(number) for number in re.findall("[0-9]+", expression)]
+
+
+def _parsed(expression: str) -> ast.expr:
+    if not EXPRESSION.fullmatch(expression):
+        raise ValueError("not an expression")
+    try:
+        return ast.parse(expression.strip(), mode="eval").body
+    except SyntaxError:
+        raise ValueError("not an expression") from None
+
+
+def _value(node: ast.expr, done: list[Step]) -> int:
+    match node:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.BinOp(left, op, right) if type(op) in SIGNS:
+            step = Step(_value(left, done), SIGNS[type(op)], _value(right, done))
+            done.append(step)
+            return step.value
+    raise ValueError("not an expression")
+
+
+def _shown(node: ast.expr) -> Term:
+    match node:
+        case ast.Constant(value=int(number)):
+            return Term(str(number))
+        case ast.BinOp(left, op, right) if type(op) in SIGNS:
+            return _joined(_shown(left), SIGNS[type(op)], _shown(right))
+    raise ValueError("not an expression")
+
+
+def _joined(a: Term, sign: str, b: Term) -> Term:
+    left = a.text if BINDS[a.made_by] >= BINDS[sign] else f"({a.text})"
+    # Behind - brackets matter between equals too; elsewhere they would say nothing.
+    bare = BINDS[b.made_by] > BINDS[sign] or (BINDS[b.made_by] == BINDS[sign] and sign in "+*")
+    return Term(left + sign + (b.text if bare else f"({b.text})"), sign)
+
+
+def _accepted(expression: str) -> str:
+    """The expression. Raises ``ValueError`` with the reason where it is no task."""
+    done = steps(expression)
+    if not done:
+        raise ValueError("no operation")
+    if len(done) > LEVELS[-1]:
+        raise ValueError("too many operations")
+    if not set(numbers_in(expression)) <= set(NUMBERS):
+        raise ValueError("a number out of range")
+    if any(abs(step.value) >= BOUND for step in done):
+        raise ValueError("a value out of bound on the way")
+    return expression
+
+
+def _solution(expression: str) -> str:
+    """What the protocol ``tools`` lays out for the tool ``op``, and the answer."""
+    done = steps(expression)
+    calls = (f"<op>{step.left}{step.sign}{step.right}</op><result>{step.value}</result>" for step in done)
+    return "".join(calls) + str(done[-1].value)
+
+
+def _expressions(level: int, seed: int, numbers: range) -> Iterator[str]:
+    """Random expressions without end. Raises ``UserError`` for a level that there is not."""
+    if level not in LEVELS:
+        raise UserError(f"arithmetic has levels 1 to {LEVELS[-1]}, not {level}.")
+    rng = random.Random(seed)
+    while True:
+        terms = [Term(str(rng.choice(numbers))) for _ in range(level + 1)]
+        while len(terms) > 1:
+            a = terms.pop(rng.randrange(len(terms)))
+            b = terms.pop(rng.randrange(len(terms)))
+            terms.append(_joined(a, rng.choice("+-*"), b))
+        if all(abs(step.value) < BOUND for step in steps(terms[0].text)):
+            yield terms[0].text
+
+
+def _is_kept(expression: str) -> bool:
+    problem = f"{sorted(numbers_in(expression))}={steps(expression)[-1].value}"
+    return crc32(problem.encode()) % HELD_OUT_SHARE == 0
+
+
+def _distinct(expressions: Iterator[str], count: int) -> list[str]:
+    """The first ``count`` that differ, or all that are found."""
+    found: dict[str, None] = {}
+    while len(found) < count:
+        before = len(found)
+        for text in islice(expressions, PATIENCE):
+            found.setdefault(text)
+            if len(found) == count:
+                break
+        if len(found) == before:
+            break
+    return list(found)
+
+
+environment = Arithmetic

@@ -1,0 +1,206 @@
+"""A loop of our own for on-policy steps of small policies, where a trainer's overhead is most of a step.
+
+It draws with the loop's own engine, and takes a step as TRL's ``GRPOTrainer`` and ``RLOOTrainer`` do: the tests hold
+its losses to theirs, and ``tests/benchmarks/on_policy.py`` measures its speed.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from selfloop import progress
+from selfloop.finetune.checkpoints import latest, mark
+from selfloop.finetune.practice import Practice, Tried
+from selfloop.finetune.reinforce import ReinforceParams
+from selfloop.finetune.training import Plan, Trained, memory_watched, no_number
+from selfloop.finetune.variants import VARIANTS, Scored, divergence, loss
+from selfloop.policy import Policy, position_ids
+
+KEPT_CHECKPOINTS = 2
+STATE, WEIGHTS = "state.pt", "model.safetensors"
+
+
+class Batch(NamedTuple):
+    """Attempts as tensors (rows, tokens): prompts padded on the left, completions on the right. ``mask`` covers both,
+    ``own`` the completion's tokens that the policy wrote; ``positions`` are those of a scheme of its own.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+    own: Tensor
+    positions: Tensor | None
+
+    def rows(self, chosen: Tensor) -> Batch:
+        """Some of the rows."""
+        positions = None if self.positions is None else self.positions[chosen]
+        return Batch(self.tokens[chosen], self.mask[chosen], self.own[chosen], positions)
+
+
+def batched(policy: Policy, tried: Tried) -> Batch:
+    """The attempts of a draw as one batch."""
+    attempts, pad = tried.attempts, policy.tokenizer.pad_token_id or 0
+    width = max(len(each.prompt) for each in attempts)
+    length = max(len(each.completion) for each in attempts)
+    tokens, mask, own = [], [], []
+    for prompt, completion, written in ((each.prompt, each.completion, each.own) for each in attempts):
+        before, after = width - len(prompt), length - len(completion)
+        tokens.append([pad] * before + prompt + completion + [pad] * after)
+        mask.append([0] * before + [1] * (len(prompt) + len(completion)) + [0] * after)
+        own.append([float(each) for each in written] + [0.0] * after)
+    device = policy.model.device
+    ids, covered = torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
+    return Batch(ids, covered, torch.tensor(own, device=device), position_ids(policy, ids, covered))
+
+
+def logprobs(policy: Policy, batch: Batch, temperature: float) -> Tensor:
+    """Log-probabilities of the completions' tokens (rows, tokens), of the distribution that they were drawn from."""
+    length = batch.own.shape[1]
+    given = {} if batch.positions is None else {"position_ids": batch.positions}
+    logits = policy.model(batch.tokens, attention_mask=batch.mask, use_cache=False, **given).logits
+    logits = logits[:, -length - 1 : -1].float() / temperature
+    chosen = logits.gather(2, batch.tokens[:, -length:, None])[..., 0]
+    made: Tensor = chosen - logits.logsumexp(2)
+    return made
+
+
+class Kernel:
+    """A training at work: the policy that changes, its optimizer, and the draw that its steps share."""
+
+    def __init__(self, params: ReinforceParams, policy: Policy, plan: Plan, practice: Practice) -> None:
+        self._params, self._policy, self._plan, self._practice = params, policy, plan, practice
+        self._variant = VARIANTS[params.algorithm]
+        self._weights = [weight for weight in policy.model.parameters() if weight.requires_grad]
+        self._optimizer = torch.optim.AdamW(
+            self._weights, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True
+        )
+        self._reference = Policy(copy.deepcopy(policy.model).eval(), policy.tokenizer) if params.kl_beta else None
+        for weight in self._weights:
+            weight.grad = torch.zeros_like(weight)
+        self._total = 0.0
+        self._parts: list[tuple[Batch, Scored]] = []
+        self.tokens = 0
+
+    def train(self) -> Trained:
+        """All steps of the plan, from the last whole checkpoint on."""
+        first = self._resumed()
+        began = time.perf_counter()
+        self._policy.model.train()
+        with memory_watched(self._plan, self._practice):
+            for step in range(first, self._plan.steps):
+                self._step(step)
+                progress.report(step + 1, self._plan.steps, "steps")
+                if (step + 1) % self._plan.checkpoint_every == 0 and step + 1 < self._plan.steps:
+                    self._checkpoint(step + 1)
+        self._policy.model.eval()
+        return Trained(self._total / self._plan.steps, self._plan.steps, first, time.perf_counter() - began)
+
+    def _step(self, step: int) -> None:
+        if step % self._params.updates == 0:
+            self._draw(step // self._params.updates)
+        batch, scored = self._parts[step % self._params.updates]
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._plan.lr * self._plan.schedule(step)
+        value = 0.0
+        for rows in self._moving(scored, len(batch.tokens) // self._plan.accumulate):
+            made = self._loss(batch.rows(rows), Scored(*(each[rows] for each in scored)))
+            made = made * (len(rows) / len(batch.tokens))
+            made.backward()  # type: ignore[no-untyped-call]
+            value += float(made.detach())
+        if not torch.isfinite(torch.tensor(value)):
+            raise no_number(self._plan, self._practice, step, value)
+        torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=False)  # a step without a gradient is a step, too
+        self._total += value
+
+    def _moving(self, scored: Scored, size: int) -> list[Tensor]:
+        """The rows that move the policy, in parts: without an advantage only the divergence from a reference does."""
+        everything = torch.ones_like(scored.advantages, dtype=torch.bool)
+        rows = (everything if self._reference else scored.advantages != 0).nonzero()[:, 0]
+        return [rows[first : first + size] for first in range(0, len(rows), size)]
+
+    def _draw(self, draw: int) -> None:
+        """Try tasks, and share the attempts out among the steps to come."""
+        params = self._params
+        groups = params.batch_size * params.updates // params.group_size
+        tried = self._practice.tried(draw, groups)
+        advantages = self._variant.advantages(tried.rewards, tried.rates, params.trust)
+        self._practice.course.learnt(draw, tried.tasks, tried.rewards.numpy(), advantages.numpy())
+        whole = batched(self._policy, tried)
+        self.tokens += int(whole.mask.sum())
+        upper = self._variant.upper(tried.rates, params.clip).repeat_interleave(params.group_size)
+        old = self._old(whole) if params.updates > 1 else torch.empty_like(whole.own)
+        device = whole.tokens.device
+        scored = Scored(old, old, whole.own, advantages.flatten().to(device), upper.to(device))
+        parts = shares(len(whole.tokens), params.updates)
+        self._parts = [(whole.rows(part), Scored(*(each[part] for each in scored))) for part in parts]
+
+    def _old(self, batch: Batch) -> Tensor:
+        parts = shares(len(batch.tokens), self._params.updates * self._plan.accumulate)
+        with torch.no_grad():
+            return torch.cat([self._logprobs(self._policy, batch.rows(part)) for part in parts])
+
+    def _logprobs(self, policy: Policy, batch: Batch) -> Tensor:
+        with torch.autocast(policy.model.device.type, torch.bfloat16, enabled=self._plan.bf16):
+            return logprobs(policy, batch, self._params.temperature)
+
+    def _loss(self, batch: Batch, scored: Scored) -> Tensor:
+        now = self._logprobs(self._policy, batch)
+        old = scored.old if self._params.updates > 1 else now.detach()
+        made = loss(self._variant, scored._replace(logprobs=now, old=old), self._params.clip, self._params.max_tokens)
+        if self._reference is None:
+            return made
+        with torch.no_grad():
+            reference = self._logprobs(self._reference, batch)
+        apart = divergence(now, reference) * batch.own
+        return made + self._params.kl_beta * (apart.sum(1) / batch.own.sum(1).clamp(min=1)).mean()
+
+    def _checkpoint(self, step: int) -> None:
+        from safetensors.torch import save_file
+
+        place = self._plan.place / f"checkpoint-{step}"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        save_file({str(n): weight.detach().contiguous() for n, weight in enumerate(self._weights)}, place / WEIGHTS)
+        parts = [[*batch, *scored] for batch, scored in self._parts]
+        torch.save({"optimizer": self._optimizer.state_dict(), "parts": parts, "tokens": self.tokens}, place / STATE)
+        self._practice.save(place)
+        mark(place, {"total": self._total})
+        for old in sorted(self._plan.place.glob("checkpoint-*"), key=number)[:-KEPT_CHECKPOINTS]:
+            shutil.rmtree(old)
+
+    def _resumed(self) -> int:
+        """Go on from the last whole checkpoint. Returns the number of the first step."""
+        from safetensors.torch import load_file
+
+        found = latest(self._plan.place)
+        if found is None:
+            return 0
+        place, so_far = found
+        kept: dict[str, Any] = torch.load(place / STATE, weights_only=True)
+        with torch.no_grad():
+            for name, values in load_file(place / WEIGHTS).items():
+                self._weights[int(name)].copy_(values)
+        self._optimizer.load_state_dict(kept["optimizer"])
+        self._parts = [(Batch(*values[:4]), Scored(*values[4:])) for values in kept["parts"]]
+        self.tokens, self._total = kept["tokens"], so_far["total"]
+        self._practice.restore(place)
+        return number(place)
+
+
+def number(checkpoint: Path) -> int:
+    """The step that a checkpoint stands for."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def shares(rows: int, parts: int) -> Sequence[Tensor]:
+    """The numbers of rows in equal parts."""
+    return torch.arange(rows).chunk(parts)

@@ -1,0 +1,308 @@
+"""``selfloop claim``: runs that are found again, outcomes of every kind, and what is written."""
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from selfloop.artifacts import read_json, write_json
+from selfloop.claims import Claims, Statement
+from selfloop.claims.measuring import Outcome, Run, found, measured, place_of, planned
+from selfloop.claims.results import committed, is_stale, judged, place_beside
+from selfloop.claims.table import as_markdown, shown, state
+from selfloop.errors import UserError
+from selfloop.inprocess import RUN
+from selfloop.recipe import Recipe, find_recipe, load_recipe
+
+COINS = Path(__file__).parent / "coins.py"
+RUNS = 20
+CLAIM = [sys.executable, "-c", "from selfloop.cli import main; main()", "claim", "coins.py", "--jobs", "2"]
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def claimed(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"COLUMNS": "80"}
+    return subprocess.run(
+        [*CLAIM, *words], cwd=place, capture_output=True, text=True, timeout=300, check=False, env=environment
+    )
+
+
+@pytest.fixture(scope="module")
+def measured_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A folder in which the claims of the coins were measured, and what was printed."""
+    place = tmp_path_factory.mktemp("measured")
+    shutil.copy(COINS, place)
+    done = claimed(place, "--write")
+    assert done.returncode == 0, done.stderr
+    return place, done.stdout
+
+
+@pytest.fixture
+def coins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe[Any]:
+    """The recipe of the coins, in a folder of its own that is the present one."""
+    shutil.copy(COINS, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "coins", raising=False)
+    return load_recipe("coins:recipe")
+
+
+def words_of(told: dict[str, Any]) -> list[str]:
+    return [statement["word"] for statement in told["statements"]]
+
+
+def fated(coins: Recipe[Any], fate: str) -> Recipe[Any]:
+    assert coins.claims is not None
+    return replace(coins, claims=replace(coins.claims, settings={"toss": {"fated": 3, "fate": fate}}))
+
+
+def test_the_words_are_those_that_coins_deserve(measured_once: tuple[Path, str]) -> None:
+    place, said = measured_once
+    told = read_json(place / "claims", "coins.json")
+    assert words_of(told) == ["holds", "does not hold", "inconclusive", "holds"]
+    assert all(word in said for word in words_of(told))
+    assert told["seeds"] == [1, 2, 3, 4, 5]
+    assert {"machine", "gpu", "date", "python", "selfloop", "torch", "transformers", "trl", "command"} <= told.keys()
+    assert all(seconds > 0 for seconds in told["seconds"].values())
+    loaded = told["statements"][0]["arms"][0]
+    assert loaded["low"] < loaded["mean"] < loaded["high"]
+    assert loaded["mean"] == pytest.approx(sum(loaded["values"].values()) / 5, abs=1e-6)
+
+
+def test_what_is_printed_fits_a_terminal(measured_once: tuple[Path, str]) -> None:
+    place, said = measured_once
+    assert max(map(len, said.splitlines())) <= 80
+    assert "A loaded coin shows heads more often." in said
+    values = read_json(place / "claims", "coins.json")["statements"][0]["arms"][0]["values"]
+    assert " ".join(f"{values[str(seed)]:.3g}" for seed in range(1, 6)) in said
+
+
+def test_finished_runs_are_not_run_again(measured_once: tuple[Path, str]) -> None:
+    place, _ = measured_once
+    before = read_json(place / "claims", "coins.json")
+    again = claimed(place, "--write")
+    assert f"{RUNS} runs, {RUNS} of them finished, 0 to make" in again.stdout
+    after = read_json(place / "claims", "coins.json")
+    assert {**after, "date": ""} == {**before, "date": ""}
+
+
+def test_killed_it_goes_on_and_comes_to_the_same_numbers(measured_once: tuple[Path, str], tmp_path: Path) -> None:
+    shutil.copy(COINS, tmp_path)
+    killed = subprocess.Popen(CLAIM, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    said = [killed.stdout.readline() for _ in range(6)]
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    assert said[-1].startswith(f"5/{RUNS} ")
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("short/*.json")}
+    resumed = claimed(tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert len(kept) >= 5
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    once = read_json(measured_once[0] / "claims", "coins.json")
+    assert read_json(tmp_path / "runs" / "claims" / "coins", "result.json")["statements"] == once["statements"]
+
+
+def test_a_result_of_other_settings_is_stale(measured_once: tuple[Path, str], coins: Recipe[Any]) -> None:
+    assert (committed(coins), state(coins)) == (None, "not measured")
+    shutil.copytree(measured_once[0] / "claims", place_beside(coins).parent)
+    told = committed(coins)
+    assert told is not None
+    assert not is_stale(coins, told)
+    assert state(coins) == "2 holds, 1 does not hold, 1 inconclusive"
+    assert coins.claims is not None
+    first, *rest = coins.claims.statements
+    for change in (
+        {"settings": {"toss": {"tosses": 7}}},
+        {"arms": {**coins.claims.arms, "fair": {"toss": {"bias": 0.4}}}},
+        {"seeds": (1, 2, 3, 4, 6)},
+        {"statements": (replace(first, better="lower"), *rest)},
+    ):
+        changed = replace(coins, claims=replace(coins.claims, **change))
+        assert is_stale(changed, told)
+        assert state(changed) == "stale"
+    worded = replace(coins, claims=replace(coins.claims, statements=(replace(first, sentence="So it is."), *rest)))
+    assert not is_stale(worded, told)
+
+
+def test_every_end_of_a_run_is_an_outcome(coins: Recipe[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd()}/mlflow.db")
+    source = COINS.read_text()
+    ends = {}
+    for fate in ("never", "halted", "dies", "fails"):
+        text = source.replace('"fated": 3', f'"fated": 3, "fate": "{fate}"')
+        Path(f"{fate}.py").write_text(text.replace('"coins", Coins', f'"{fate}", Coins'))
+        recipe = load_recipe(f"{fate}:recipe")
+        [ends[fate]] = measured(f"{fate}:recipe", recipe, [Run("short", "fair", 3)], Path(fate), 1)
+    assert math.isnan(ends["never"].metrics["tosses"])
+    assert ends["halted"].metrics == {"halted": 1.0}
+    assert ends["halted"].halted == "Guard coin is red. The champion stays in force."
+    assert ends["dies"].failed.startswith("its process ended with signal 9; see dies/short/fair-3-")
+    assert ends["fails"].failed == "The coin rolled under the cupboard: fetch it."
+    failing = load_recipe("fails:recipe")
+    assert found(failing, Run("short", "fair", 3), Path("fails")) is None, "what failed is tried again"
+    Path("coin").touch()
+    [mended] = measured("fails:recipe", failing, [Run("short", "fair", 3)], Path("fails"), 1)
+    assert (mended.failed, mended.metrics["tosses"]) == ("", 400)
+    assert mended == found(failing, Run("short", "fair", 3), Path("fails"))
+    assert not Path("mlflow.db").exists(), "a claim moves no champion"
+
+
+def test_what_another_version_of_the_code_began_is_begun_anew(coins: Recipe[Any]) -> None:
+    run, root = Run("short", "fair", 1), Path("runs")
+    place = place_of(coins, run, root)
+    write_json(place, {"recipe": "coins:recipe", "settings": {}, "code": "another"}, RUN)
+    [outcome] = measured("coins:recipe", coins, [run], root, 1)
+    assert outcome.metrics["tosses"] == 400
+
+
+TOSSES = Statement("It needs fewer tosses.", "tosses", "new", ("old",), better="lower")
+SEEDS = (0, 1, 2, 3, 4)
+
+
+def said_of(statement: Statement, *changed: Outcome) -> Any:
+    """What is said where the new arm needs 10, 11, ... tosses and the old one 100, 102, ..., with some runs changed."""
+    claims = Claims(arms={"new": {}, "old": {}}, statements=(statement,), tuning=(), seeds=SEEDS)
+    runs = {
+        Run("default", arm, seed): Outcome(Run("default", arm, seed), {"tosses": least + step * seed, "halted": 0.0})
+        for arm, least, step in (("new", 10.0, 1.0), ("old", 100.0, 2.0))
+        for seed in SEEDS
+    }
+    return judged(claims, SEEDS, runs | {outcome.run: outcome for outcome in changed})[0]
+
+
+def test_a_value_that_was_never_reached_counts_as_what_the_statement_says() -> None:
+    never = Outcome(Run("default", "old", 2), {"tosses": math.nan, "halted": 0.0})
+    halted = Outcome(Run("default", "old", 3), {"halted": 1.0}, halted="Guard coin is red.")
+    assert said_of(TOSSES).word == "holds"
+    without = said_of(TOSSES, never)
+    assert (without.word, without.note) == ("inconclusive", "of 10 runs 1 without tosses")
+    counted = said_of(replace(TOSSES, missing=200.0), never, halted)
+    assert counted.word == "holds"
+    old = counted.arms[1]
+    assert [value.value for value in old.values] == [100, 102, 200, 200, 108]
+    assert [value.seed for value in old.values if value.censored] == [2, 3]
+
+
+def test_a_run_that_failed_or_lacks_leaves_a_statement_open() -> None:
+    failed = Outcome(Run("default", "old", 2), {}, failed="The disk was full.")
+    told = said_of(replace(TOSSES, missing=200.0), failed)
+    assert (told.word, told.note) == ("inconclusive", "of 10 runs 1 failed")
+    assert len(told.arms[1].values) == 4
+    claims = Claims(arms={"new": {}, "old": {}}, statements=(TOSSES,), tuning=(), seeds=SEEDS)
+    [nothing] = judged(claims, SEEDS, {})
+    assert (nothing.word, nothing.note) == ("inconclusive", "of 10 runs 10 lacking")
+
+
+def test_a_metric_that_finish_does_not_return_is_refused() -> None:
+    with pytest.raises(UserError, match="is about 'toses', which the recipe's finish does not return: name one of"):
+        said_of(replace(TOSSES, metric="toses", missing=1.0))
+
+
+def test_values_that_were_not_reached_are_marked() -> None:
+    statement = {
+        "sentence": "So it is.",
+        "metric": "steps",
+        "expected": "lower",
+        "word": "holds",
+        "note": "",
+        "confidence": 0.95,
+        "arms": [
+            {
+                "setup": "default",
+                "arm": "new",
+                "mean": 55.0,
+                "low": 1.0,
+                "high": 109.0,
+                "values": {"10": 100.0, "9": 10.0},
+                "censored": [10],
+            }
+        ],
+        "differences": [],
+    }
+    console = Console(width=80)
+    with console.capture() as capture:
+        for part in shown({"statements": [statement], "halted": {}, "failed": {"default new 9": "It broke."}}):
+            console.print(part)
+    assert "10 100*" in capture.get()
+    assert "the run did not come to a value" in capture.get()
+    assert "failed: default new 9: It broke." in capture.get()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["claim", "coin.py"], "There is no file coin.py"),
+        (["claim", "nothing-like-it"], "There is no recipe 'nothing-like-it'"),
+        (["claim", "bare.py"], "Recipe 'coins' declares no claims"),
+        (["claim", "coins.py", "--seed", "9"], "Seed 9 is none of the test seeds of recipe 'coins': they are 1, 2, 3"),
+        (["claim", "coins.py", "--seed", "100"], "Seed 100 is none of the test seeds"),
+        (["claim", "coins.py", "--tuning", "--seed", "1"], "Seed 1 is none of the tuning seeds"),
+        (["claim", "coins.py", "--arm", "loded"], "did you mean 'loaded'?"),
+        (["claim", "coins.py", "--tuning", "--write"], "is no result: leave out --write or --tuning"),
+        (["claim", "coins.py", "--arm", "fair", "--write"], "10 of 20 runs would lack"),
+        (["claim", "wrong.py"], "did you mean 'toss'?"),
+    ],
+)
+def test_a_mistake_is_one_sentence(selfloop: Command, tmp_path: Path, words: list[str], sentence: str) -> None:
+    shutil.copy(COINS, tmp_path)
+    (tmp_path / "bare.py").write_text(COINS.read_text().replace(", claims=claims", ""))
+    (tmp_path / "wrong.py").write_text(COINS.read_text().replace('"fair": {}', '"fair": {"tos": {"bias": 0.1}}'))
+    done = selfloop(*words)
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert done.stderr.startswith("selfloop: ")
+    assert done.stderr.strip().count("\n") == 0
+
+
+def test_a_part_is_run_and_leaves_the_rest_open(coins: Recipe[Any]) -> None:
+    done = claimed(Path.cwd(), "--seed", "2", "--arm", "fair")
+    assert done.returncode == 0, done.stderr
+    assert f"{RUNS} runs, 0 of them finished, 2 to make" in done.stdout
+    told = read_json(Path("runs/claims/coins"), "result.json")
+    assert words_of(told) == ["inconclusive"] * 4
+    assert told["statements"][3]["note"] == "of 10 runs 8 lacking"
+
+
+def test_tuning_is_no_result(coins: Recipe[Any]) -> None:
+    done = claimed(Path.cwd(), "--tuning", "--seed", "100", "--arm", "fair", "--arm", "loaded")
+    assert done.returncode == 0, done.stderr
+    assert "this is no result and is written nowhere" in " ".join(done.stdout.split())
+    assert not list(Path.cwd().rglob("result.json"))
+    assert len(planned(coins, (100, 101))) == 8
+
+
+def test_committed_results_are_in_the_wheel(tmp_path: Path) -> None:
+    from hatchling.builders.wheel import WheelBuilder
+
+    root = tmp_path / "source"
+    whole = Path(__file__).parents[2]
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(whole / name, root)
+    (root / "components").mkdir()
+    (root / "components" / "selfloop").mkdir()
+    shutil.copy(whole / "components" / "selfloop" / "__init__.py", root / "components" / "selfloop")
+    shutil.copytree(whole / "pipelines", root / "pipelines")
+    write_json(root / "pipelines" / "selfloop_recipes" / "claims", {}, "some-recipe.json")
+    wheel = next(iter(WheelBuilder(str(root)).build(directory=str(tmp_path), versions=["standard"])))
+    assert "selfloop_recipes/claims/some-recipe.json" in zipfile.ZipFile(wheel).namelist()
+
+
+def test_the_recipes_that_come_with_selfloop_are_in_the_table() -> None:
+    lines = as_markdown().splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == ["expert-iteration", "length-generalization"]
+    recipe = find_recipe("expert-iteration")
+    assert recipe.claims is not None
+    assert all(statement.sentence in lines[2] for statement in recipe.claims.statements)
+    assert json.loads(json.dumps(lines)) == lines

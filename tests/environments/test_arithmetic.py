@@ -1,0 +1,169 @@
+import itertools
+import json
+import re
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from selfloop.environments import find_environment
+from selfloop.environments.arithmetic import BOUND, Arithmetic, numbers_in, steps
+from selfloop.errors import UserError
+from selfloop.generate.tools.op import tool as op
+from selfloop.policy import scratch_tokenizer
+from selfloop.records import Task, to_batch
+
+SEEDS = st.integers(0, 2**63 - 1)
+LEVELS = st.sampled_from(Arithmetic.levels)
+FLAVOURS = st.sampled_from(["tools", "plain", "claims"])
+
+
+def all_of(environment: Arithmetic, level: int, seed: int) -> list[Task]:
+    made = environment.tasks(level, 20, seed) + environment.held_out(level, 20, seed)
+    return made + list(itertools.chain(*environment.guard_suites(level, 20, seed).values()))
+
+
+@given(FLAVOURS, LEVELS, SEEDS)
+@settings(max_examples=30, deadline=None)
+def test_a_task_is_solved_by_what_is_written_and_python_agrees(flavour: str, level: int, seed: int) -> None:
+    environment = Arithmetic(flavour)
+    for task in all_of(environment, level, seed):
+        assert eval(task.prompt.removesuffix("=")) == int(task.answer)
+        assert len(re.findall(r"[+*-]", task.prompt)) == task.level == level
+        assert environment.check(task, environment.written(task)) == (True, 1.0, "correct")
+        assert all(abs(step.value) < BOUND for step in steps(task.prompt.removesuffix("=")))
+
+
+@given(LEVELS, SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_the_results_written_are_those_of_the_tool_and_each_turn_fits(level: int, seed: int) -> None:
+    environment = Arithmetic()
+    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.marks)
+    for task in all_of(environment, level, seed):
+        written = environment.written(task)
+        calls = re.findall("<op>(.*?)</op><result>(.*?)</result>", written)
+        assert len(calls) == task.level
+        assert [op(call) for call, _ in calls] == [result for _, result in calls]
+        observed = [written[first:last] for first, last in environment.observed(written)]
+        assert observed == [f"<result>{result}</result>" for _, result in calls]
+        assert tokenizer.decode(tokenizer(task.prompt + written)["input_ids"]) == task.prompt + written
+        turns = re.split("<result>.*?</result>", written)
+        assert max(len(tokenizer(turn)["input_ids"]) for turn in turns) < task.max_tokens
+
+
+def test_a_refusal_of_the_tool_is_one_token() -> None:
+    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.marks)
+    text = f"<op>3+4+5</op><result>{op('3+4+5')}</result>"
+    ids = tokenizer(text)["input_ids"]
+    assert tokenizer.decode(ids) == text
+    assert len(ids) == 10
+
+
+@given(FLAVOURS, LEVELS, SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_a_proposal_that_is_shown_is_one_and_is_not_kept_for_held_out(flavour: str, level: int, seed: int) -> None:
+    environment = Arithmetic(flavour)
+    for text in environment.proposals(level, 10, seed):
+        task = environment.proposed(text, "x")
+        assert (task.id, task.level, task.prompt) == ("x", level, text.partition("=")[0] + "=")
+        claimed = {"claimed": task.answer} if flavour == "claims" else {}
+        assert json.loads(task.metadata) == claimed
+        assert not environment.is_held_out(task)
+
+
+@given(LEVELS, SEEDS, st.data())
+@settings(max_examples=30, deadline=None)
+def test_spaces_and_needless_brackets_make_no_other_task(level: int, seed: int, data: st.DataObject) -> None:
+    [text] = Arithmetic().proposals(level, 1, seed)
+    pieces = re.findall(r"\d+|.", text)
+    dressed = "".join(
+        f"(({piece}))" if piece.isdigit() and data.draw(st.booleans()) else f"{piece} " for piece in pieces
+    )
+    assert Arithmetic().proposed(f"({dressed})", "x") == Arithmetic().proposed(text, "x")
+
+
+@given(st.text("123+-*() ", max_size=20))
+def test_one_form_is_its_own_form_and_has_the_same_value(text: str) -> None:
+    try:
+        task = Arithmetic().proposed(text, "x")
+    except ValueError:
+        return
+    assert int(task.answer) == eval(text.strip())
+    assert Arithmetic().proposed(task.prompt, "x") == task
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not an expression"),
+        ("3+", "not an expression"),
+        ("-3+4", "not an expression"),
+        ("3/4", "not an expression"),
+        ("3**4", "not an expression"),
+        ("__import__('os')", "not an expression"),
+        ("(" * 150 + "3+4" + ")" * 40, "not an expression"),
+        ("9" * 5000, "not an expression"),
+        ("7", "no operation"),
+        ("+".join("1" * 14), "too many operations"),
+        ("3+12", "a number out of range"),
+        ("3+0", "a number out of range"),
+        ("9*9*9*9", "a value out of bound on the way"),
+        ("9*9*9*2-9*9*9", "a value out of bound on the way"),
+        ("3+4=x", "the claimed answer is no whole number"),
+    ],
+    ids=lambda text: repr(text[:20]),
+)
+def test_what_is_no_task_is_refused_with_the_reason(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        Arithmetic().proposed(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "claimed"),
+    [("(3+4)*2", {}), ("(3+4)*2=", {}), ("(3+4)*2=14", {"claimed": "14"}), ("(3+4)*2=-015", {"claimed": "-15"})],
+)
+def test_a_claim_is_noted_beside_the_true_answer(text: str, claimed: dict[str, str]) -> None:
+    task = Arithmetic().proposed(text, "x")
+    assert (task.prompt, task.answer, json.loads(task.metadata)) == ("(3+4)*2=", "14", claimed)
+
+
+def test_no_problem_is_both_a_task_and_held_out_in_whatever_order_of_its_numbers() -> None:
+    drawn, kept = Arithmetic().tasks(2, 20_000, 1), Arithmetic().held_out(2, 20_000, 2)
+    problems = [{(*sorted(numbers_in(task.prompt)), task.answer) for task in tasks} for tasks in (drawn, kept)]
+    assert not problems[0] & problems[1]
+    assert all(Arithmetic().is_held_out(task) for task in kept)
+    assert 1 / 12 < len(kept) / len(drawn + kept) < 1 / 6
+
+
+@given(LEVELS, st.integers(0, 40), SEEDS)
+@settings(max_examples=20, deadline=None)
+def test_the_same_seed_gives_the_same_tasks_and_fewer_are_the_first_of_more(level: int, count: int, seed: int) -> None:
+    tasks = Arithmetic().tasks(level, count, seed)
+    assert tasks == Arithmetic().tasks(level, 50, seed)[:count]
+    assert len({task.id for task in tasks}) == len({task.prompt for task in tasks}) == count
+
+
+def test_the_guard_suite_has_numbers_of_two_digits() -> None:
+    suites = Arithmetic().guard_suites(3, 20, seed=1)
+    assert suites.keys() == {"numbers"}
+    assert min(number for task in suites["numbers"] for number in numbers_in(task.prompt)) >= 10
+
+
+def test_check_and_check_batch_agree() -> None:
+    [task] = Arithmetic().tasks(2, 1, seed=1)
+    completions = [Arithmetic().written(task), task.answer, "", f"{task.answer}</result>", f"{task.answer}\n"]
+    columns = Arithmetic().check_batch(to_batch(Task, [task] * 5), pa.array(completions))
+    grades = [Arithmetic().check(task, text) for text in completions]
+    assert list(zip(*(column.to_pylist() for column in columns), strict=True)) == grades
+    assert [grade.ok for grade in grades] == [True, True, False, False, False]
+
+
+def test_what_there_is_not_is_refused() -> None:
+    with pytest.raises(UserError, match="arithmetic has levels 1 to 12, not 13"):
+        Arithmetic().tasks(13, 1, seed=0)
+    with pytest.raises(UserError, match="no flavour of arithmetic 'plane': did you mean 'plain'"):
+        find_environment("arithmetic:plane")
+
+
+def test_it_offers_proposals() -> None:
+    assert find_environment("arithmetic:plain").offers == {"levels", "alphabet", "proposals"}

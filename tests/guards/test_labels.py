@@ -1,0 +1,73 @@
+"""Pseudo-labels from the band to the gate: those that rot halt the loop, honest ones do not."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kfp.dsl import Artifact, Dataset, Model
+from selfloop.artifacts import read_json, seal
+from selfloop.filter import BandParams, band_tasks
+from selfloop.gate import GateParams, gate_candidate
+from selfloop.records import Example, ItemResult, Rollout, Task, rows
+from selfloop.verify import VerifyParams, verify_rollouts
+
+from ..conftest import sealed_table, sealed_value
+
+TASKS, ATTEMPTS = 60, 5
+ANSWERS = [ItemResult(who, "target", 1, f"i{n}", 0, who == "candidate", "x")
+           for n in range(40) for who in ("champion", "candidate")]  # fmt: skip
+"""A candidate that is better: what the gate says is the guard's word."""
+
+
+def judged(
+    place: Path, tasks: Sequence[Task], is_right: Callable[[int, int], bool], verifier: str
+) -> dict[str, Dataset]:
+    """Attempts at tasks, and what a verifier and the audit say of them."""
+    rollouts = [
+        Rollout(task.id, 1, attempt, task.prompt, task.answer if is_right(number, attempt) else "wrong", True, 1)
+        for number, task in enumerate(tasks)
+        for attempt in range(ATTEMPTS)
+    ]
+    given = {
+        "tasks": sealed_table(place / "tasks", Task, tasks),
+        "rollouts": sealed_table(place / "rollouts", Rollout, rollouts),
+    }
+    made = {name: Dataset(uri=str(place / name)) for name in ("verdicts", "audit")}
+    verify_rollouts(VerifyParams(verifier=verifier), **given, **made)
+    return given | made
+
+
+def decided(place: Path, wrong: int) -> dict[str, Any]:
+    """The gate's word on a round whose labels were voted for, wrongly for this many of the tasks."""
+    tasks = [Task(f"t{number}", 1, "", f"{number}+0=", f"{number}") for number in range(TASKS)]
+    voted = judged(place / "voted", tasks, lambda number, attempt: (attempt < 3) == (number >= wrong), "exact")
+    band = Dataset(uri=str(place / "band"))
+    band_tasks(BandParams(), **{name: voted[name] for name in ("tasks", "rollouts", "verdicts")}, band=band)
+    labelled = list(rows(band.path, Task))
+    assert len(labelled) == TASKS
+    solved = judged(place / "solved", labelled, lambda number, attempt: attempt % 2 == 0, "label")
+    (place / "candidate").mkdir()
+    seal(place / "candidate", "Model")
+    decision = Artifact(uri=str(place / "decision"))
+    gate_candidate(
+        GateParams(guards=["precision"]),
+        **{name: solved[name] for name in ("rollouts", "verdicts", "audit")},
+        examples=sealed_table(place / "examples", Example, []),
+        candidate=Model(uri=str(place / "candidate")),
+        results=sealed_table(place / "results", ItemResult, ANSWERS),
+        history=sealed_value(place / "history", {"rounds": []}),
+        decision=decision,
+    )
+    return dict(read_json(decision.path))
+
+
+@pytest.mark.parametrize(("wrong", "verdict"), [(0, "promoted"), (3, "promoted"), (12, "pending"), (40, "halted")])
+def test_labels_that_rot_halt_the_loop_and_honest_ones_do_not(tmp_path: Path, wrong: int, verdict: str) -> None:
+    told = decided(tmp_path, wrong)
+    believed_rightly, believed_wrongly = 3 * (TASKS - wrong), 2 * wrong
+    precision = believed_rightly / (believed_rightly + believed_wrongly)
+    assert told["audit"]["precision"] == pytest.approx(precision, abs=1e-6)
+    assert told["guards"]["precision"]["value"] == pytest.approx(precision)
+    assert told["verdict"] == verdict
+    assert ("guard 'precision' halted the loop" in told["reason"]) == (verdict == "halted")
