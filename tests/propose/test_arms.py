@@ -153,6 +153,17 @@ def test_reestimated_follows_what_changes_between_phases() -> None:
     assert [probes(name) for name in strategies()] == [name == "reestimated" for name in strategies()]
 
 
+def test_arms_that_were_never_measured_are_probed_at_once_and_by_strategies_that_ask_alone() -> None:
+    asked = params(strategy="reestimated", levels=[1, 2], horizon=4)
+    arms = Arms.begin(asked)
+    assert arms.wants_rates(asked)
+    assert not arms.wants_rates(params(levels=[1, 2], horizon=4))
+    arms = arms.probed({1: 0.5, 2: 0.25}).observed(asked, {1: Seen(0.5, 0.75, 8)})
+    assert not arms.wants_rates(asked)
+    more = params(strategy="reestimated", levels=[1, 2, 3], horizon=4, other_arms="adapt")
+    assert arms.restored(more).wants_rates(more)
+
+
 def test_reestimated_refuses_arms_whose_rate_is_not_known() -> None:
     asked = params(strategy="reestimated")
     with pytest.raises(UserError, match="Level 1 has no pass rate: probe the arms before each phase"):

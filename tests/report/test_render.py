@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+from selfloop.propose import ArmsParams
+from selfloop.propose.arms import Arms, Seen
+from selfloop.report.arms import COLUMNS, MARKED, Column, area, curriculum, in_columns, rate_paths
 from selfloop.report.render import (
     AUDITS_BY_DIFFICULTY,
     DISTINCT_ATTEMPTS,
@@ -441,6 +444,87 @@ def test_long_texts_lose_their_middle() -> None:
     assert clipped("a" * TEXT_HEAD + "b" * 1234 + "c" * TEXT_TAIL) == ("a" * TEXT_HEAD, "1,234", "c" * TEXT_TAIL)
 
 
+def a_course(rounds: int = 2, steps: int = 4, levels: int = 2, **given: Any) -> list[dict[str, Any]]:
+    """Rounds whose states are those of a real curriculum: each step draws the level that has most mass."""
+    asked = ArmsParams.model_validate(
+        {"levels": list(range(1, levels + 1)), "strategy": "ordered", "horizon": rounds * steps} | given
+    )
+    arms, told = Arms.begin(asked), list[dict[str, Any]]()
+    for number in range(1, rounds + 1):
+        arms = arms.without_course()
+        for step in range(steps):
+            mass = arms.mass(asked)
+            arms = arms.observed(asked, {max(mass, key=lambda level: mass[level]): Seen(0.5, step / steps, 8)})
+        told.append(a_round(number, state=arms.to_json()))
+    return told
+
+
+def test_the_arms_are_told_over_the_steps_of_all_rounds() -> None:
+    told = curriculum([*a_course(), a_round(3)])
+    assert told is not None
+    assert told.steps == 8
+    assert [(mark.at, mark.round) for mark in told.marks] == [(0, 1), (50, 2)]
+    first, second = told.curves
+    assert (first.level, first.shade, first.first, first.last) == (1, 0, 1, 0)
+    assert (second.level, second.shade, second.first, second.last) == (2, 1, 0, 1)
+    assert first.lines == "M6.25 100.0L18.75 75.0L31.25 50.0L43.75 25.0"
+    assert second.lines == "M56.25 100.0L68.75 75.0L81.25 50.0L93.75 25.0"
+    assert [(row.round, row.strategy, row.mean) for row in told.rows] == [
+        (1, "ordered", Column({1: 1.0, 2: 0.0}, {1: 0.375})),
+        (2, "ordered", Column({1: 0.0, 2: 1.0}, {2: 0.375})),
+    ]
+
+
+def test_the_areas_of_the_arms_stand_on_one_another() -> None:
+    assert area([0.0, 0.25], [0.5, 0.75]) == "M0 100.0V50.0H50.0V25.0H100.0V75.0H50.0V100.0H0.0Z"
+    told = curriculum(a_course(rounds=1, steps=1, levels=3, strategy="uniform"))
+    assert told is not None
+    assert [curve.area for curve in told.curves] == [
+        "M0 100.0V66.67H100.0V100.0H0.0Z", "M0 66.67V33.33H100.0V66.67H0.0Z", "M0 33.33V0.0H100.0V33.33H0.0Z"
+    ]  # fmt: skip
+
+
+def test_a_pass_rate_is_a_line_where_it_was_seen_on_and_a_dot_where_it_was_not() -> None:
+    assert rate_paths([0.0, 0.5, None, None, 1.0]) == (
+        "M10.0 100.0L30.0 50.0", "M90.0 0.0h0", "M10.0 100.0L30.0 50.0L90.0 0.0"
+    )  # fmt: skip
+    assert rate_paths([None, 0.5]) == ("", "M75.0 50.0h0", "")
+    assert rate_paths([None]) == ("", "", "")
+
+
+def test_many_steps_are_told_as_few_columns_and_gaps_between_points_are_filled() -> None:
+    told = curriculum(a_course(rounds=3, steps=300))
+    assert told is not None
+    assert told.steps == 900
+    assert told.curves[0].area.count("H") == 2 * COLUMNS
+    assert told.curves[0].area.startswith("M0 100.0V0.0H")
+    marks = curriculum(a_course(rounds=33, steps=1))
+    assert marks is not None
+    assert [mark.round for mark in marks.marks] == list(range(1, 34, 4))
+    assert len(marks.marks) <= MARKED
+    low, high = ({"mass": {"1": mass}, "rate": {"1": None}} for mass in (0.25, 0.75))
+    assert [column.mass[1] for column in in_columns([(0.0, low), (0.1, high), (0.8, high)], 4)] == [
+        0.5, 0.5, 0.5, 0.75
+    ]  # fmt: skip
+
+
+def test_a_loop_without_arms_has_none_in_its_report() -> None:
+    assert curriculum([]) is None
+    assert curriculum([a_round(1), a_round(2, state={"weights": {"even": 0.5}})]) is None
+    assert 'id="arms"' not in render(a_history(a_round(1)), [])
+    assert 'href="#arms"' not in render(a_history(a_round(1)), [])
+
+
+def test_arms_that_change_between_rounds_are_told_together() -> None:
+    (before,), (after,) = a_course(rounds=1, levels=2), a_course(rounds=1, levels=3, strategy="uniform")
+    told = curriculum([before, after | {"round": 2}])
+    assert told is not None
+    assert [(curve.level, curve.first) for curve in told.curves] == [(1, 1), (2, 0), (3, 0)]
+    text = render(a_history(before, after | {"round": 2}), [])
+    assert "as <b>ordered, uniform</b> drew them" in text
+    assert Tags(text).open == []
+
+
 def test_only_the_newest_samples_are_shown_where_room_is_scarce() -> None:
     history, _ = a_large_run(rounds=20)
     shown = [told.round for told in samples(history["rounds"])]
@@ -710,6 +794,56 @@ def test_the_funnel_narrows_from_selector_to_selector(browser: Browser, tmp_path
 
 
 @pytest.mark.debian("chromium")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_arms_are_drawn_where_their_numbers_are(browser: Browser, tmp_path: Path, scheme: Any) -> None:
+    page = opened(browser, tmp_path, render(a_history(*a_course(levels=4, steps=8)), []), scheme=scheme)
+    section = page.locator("section", has=page.locator("h2#arms"))
+    assert page.get_by_role("navigation").get_by_role("link", name="Arms").count() == 1
+    mass = section.get_by_role(
+        "img", name="Sampling mass by level, from the first step to the last: level 1 100% to 0%"
+    )
+    square, *areas = mass.evaluate(
+        "(chart) => [chart, ...chart.querySelectorAll('.area')].map((e) => e.getBoundingClientRect())"
+    )
+    for each in areas:  # a level that is drawn alone in its phase is as high as the chart then
+        assert each["height"] == pytest.approx(square["height"], abs=1)
+    rate = section.get_by_role("img", name="Pass rate by level")
+    square, *lines = rate.evaluate(
+        "(chart) => [chart, ...chart.querySelectorAll('.lines')].map((e) => e.getBoundingClientRect())"
+    )
+    lefts = [(path["left"] - square["left"]) / square["width"] for path in lines]
+    assert lefts == pytest.approx([0.03125, 0.28125, 0.53125, 0.78125], abs=0.01)
+    tones = section.locator(".legend .shade").evaluate_all(
+        "(all) => all.map((e) => getComputedStyle(e).backgroundColor)"
+    )
+    drawn = mass.evaluate("(chart) => [...chart.querySelectorAll('.area')].map((e) => getComputedStyle(e).fill)")
+    assert tones == drawn
+    assert len(set(tones)) == 4
+    assert section.locator(".legend li").all_inner_texts() == [
+        *(f"level {level}" for level in range(1, 5)), "not drawn in between"
+    ]  # fmt: skip
+    begins = section.locator(".chart").first.locator(".number").evaluate_all(
+        "(all) => all.map((e) => [e.textContent, e.getBoundingClientRect().left])"
+    )  # fmt: skip
+    left, width = mass.evaluate("(chart) => [chart.getBoundingClientRect().left, chart.getBoundingClientRect().width]")
+    assert [text for text, _ in begins] == ["1", "2"]
+    assert [at for _, at in begins] == pytest.approx([left, left + width / 2], abs=1)
+    page.close()
+
+
+@pytest.mark.debian("chromium")
+def test_the_arms_means_are_told_by_round(browser: Browser, tmp_path: Path) -> None:
+    page = opened(browser, tmp_path, render(a_history(*a_course()), []))
+    section = page.locator("section", has=page.locator("h2#arms"))
+    section.locator("summary").click()
+    told = section.get_by_role("table").evaluate("(t) => [...t.rows].map((r) => [...r.cells].map((c) => c.innerText))")
+    assert told == [
+        ["Round", "Level 1", "Level 2"], ["1", "100%\n37.5%", "0%\n—"], ["2", "0%\n—", "100%\n37.5%"]
+    ]  # fmt: skip
+    page.close()
+
+
+@pytest.mark.debian("chromium")
 def test_the_label_audit_is_told_by_round_and_by_difficulty(browser: Browser, tmp_path: Path) -> None:
     notes = {"answers": 1200, "answers that cannot be read": 7}
     unknown = an_audit(**measured(0, 0, 0, 0), strata=[], bins=[])
@@ -749,7 +883,9 @@ def test_the_page_is_never_wider_than_the_window(
     long = a_round(
         1, funnel=[a_step("my_selectors:WithARatherLongName" * 2, 1000, {"a reason " * 9: 999}, "says " * 30)]
     )
-    for text in (every_verdict, render(*a_large_run(rounds=3)), render(a_history(long), []), render(a_history(), [])):
+    arms = render(a_history(*a_course(rounds=30, steps=9, levels=12)), [])
+    large = render(*a_large_run(rounds=3))
+    for text in (every_verdict, large, arms, render(a_history(long), []), render(a_history(), [])):
         page = opened(browser, tmp_path, text, width)
         page.locator("details").evaluate_all("(all) => all.forEach((details) => details.open = true)")
         assert page.evaluate("document.documentElement.scrollWidth") == width

@@ -4,6 +4,7 @@ from selfloop.finetune.arms import ReinforceArmsParams, reinforce_arms
 from selfloop.finetune.distill import DistillParams, distill_policy
 from selfloop.finetune.finetune import FinetuneParams, finetune_policy
 from selfloop.finetune.pretrain import PretrainParams, pretrain_policy
+from selfloop.finetune.proposer import ReinforceProposerParams, reinforce_proposer
 from selfloop.finetune.reinforce import ReinforceParams, reinforce_policy
 from selfloop.finetune.reward import RewardParams, train_reward
 
@@ -13,11 +14,13 @@ __all__ = [
     "PretrainParams",
     "ReinforceArmsParams",
     "ReinforceParams",
+    "ReinforceProposerParams",
     "RewardParams",
     "distill_policy",
     "finetune_policy",
     "pretrain_policy",
     "reinforce_arms",
     "reinforce_policy",
+    "reinforce_proposer",
     "train_reward",
 ]

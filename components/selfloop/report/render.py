@@ -13,6 +13,7 @@ from markupsafe import escape
 
 from selfloop import document
 from selfloop.document import Fact, moment, number
+from selfloop.report.arms import curriculum, named
 
 Round = Mapping[str, Any]
 Compared = Mapping[str, Any]
@@ -47,6 +48,7 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
             *(Fact(name.capitalize(), str(value), "measured at the end") for name, value in measured.items()),
         ],
         heatmap=heatmap(rounds),
+        arms=curriculum(rounds),
         target=axis(round["decision"]["suites"]["target"] for round in rounds),
         suites=axis(suite for round in rounds for suite in round["decision"]["suites"].values()),
         guards=watched(rounds),
@@ -67,8 +69,8 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
 def template() -> Template:
     """The template beside this module, with the formats that it uses as filters."""
     formats = (
-        asked, clipped, decile, duration, error, interval, percent, reading, reliability, scores, short, signed, size,
-        by_test, target_first,
+        asked, clipped, decile, duration, error, interval, named, percent, reading, reliability, scores, short, signed,
+        size, by_test, target_first,
     )  # fmt: skip
     return document.template("report/report.html.j2", {each.__name__: each for each in formats})
 

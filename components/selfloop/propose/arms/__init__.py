@@ -185,11 +185,13 @@ class Arms(BaseModel):
         return min(self.step / params.horizon, 1.0)
 
     def wants_rates(self, params: ArmsParams) -> bool:
-        """Whether the arms are to be ``probed`` before the next step: a phase begins, and the strategy asks for it."""
+        """Whether the arms are to be ``probed`` before the next step, as some strategies ask: where a phase begins, and
+        where an arm was never measured.
+        """
         if not probes(params.strategy):
             return False
         before, now = (phase(min(step / params.horizon, 1.0), len(self.arms)) for step in (self.step - 1, self.step))
-        return self.step == 0 or before != now
+        return before != now or any(arm.rate is None for arm in self.arms)
 
     def probed(self, rates: Mapping[int, float]) -> Arms:
         """The arms with pass rates that were measured without training."""
@@ -276,18 +278,23 @@ def _listed(levels: Sequence[int]) -> str:
     return ", ".join(map(str, levels))
 
 
-@stage()
-def begin_arms(params: ArmsParams, arms: Output[Artifact]) -> None:
-    """Begin a curriculum over levels of an environment, of which nothing is known yet."""
+def refuse_absent(params: ArmsParams) -> None:
+    """Raise ``UserError`` where the environment has no levels, or not these."""
     levels = find_environment(params.environment).levels
     if levels is None:
         raise UserError(
             f"Environment '{params.environment}' has no levels, which the arms are: choose one that offers levels."
         )
-    missing = [level for level in params.levels if level not in levels]
-    if missing:
+    absent = [level for level in params.levels if level not in levels]
+    if absent:
         raise UserError(
-            f"Environment '{params.environment}' has the levels {levels[0]} to {levels[-1]}: take level {missing[0]} "
+            f"Environment '{params.environment}' has the levels {levels[0]} to {levels[-1]}: take level {absent[0]} "
             "out of the arms' levels."
         )
+
+
+@stage()
+def begin_arms(params: ArmsParams, arms: Output[Artifact]) -> None:
+    """Begin a curriculum over levels of an environment, of which nothing is known yet."""
+    refuse_absent(params)
     write_json(arms.path, Arms.begin(params).to_json())
