@@ -24,7 +24,9 @@ class TossParams(Params):
 
     bias: float = Field(0.5, ge=0, le=1, description="Chance of heads.")
     tosses: int = Field(200, ge=1, description="Tosses a round.")
-    fate: Literal["counted", "never", "halted", "dies", "fails"] = Field("counted", description="What becomes of the run.")
+    fate: Literal["counted", "never", "halted", "dies", "fails"] = Field(
+        "counted", description="What becomes of the run."
+    )
     fated: int = Field(0, ge=0, description="The seed that this befalls.")
     seed: int = Field(0, ge=0, description="Seed of the tosses.")
 
@@ -77,15 +79,15 @@ def finish(s: Coins, last: Turn) -> dict[str, float]:
 
 
 claims = Claims(
-    arms={"loaded": {"toss": {"bias": 0.9}}, "fair": {}, "other": {"toss": {"bias": 0.5001}}, "unused": {}},
+    arms={"loaded": {"toss": {"bias": 0.9}}, "fair": {}, "unused": {}},
     setups={"short": {}, "long": {"toss": {"tosses": 400}}},
     settings={"toss": {"fated": 3}},
     tuning=(100, 101),
     seeds=(1, 2, 3, 4, 5),
     statements=(
-        Statement("A loaded coin shows heads more often.", "heads", "loaded", ("fair", "other"), setups=("short",)),
+        Statement("A loaded coin shows heads more often.", "heads", "loaded", ("fair",), setups=("short",)),
         Statement("A fair coin shows it more often.", "heads", "fair", ("loaded",), setups=("short",)),
-        Statement("A coin like another beats it.", "heads", "other", ("fair",), setups=("short",)),
+        Statement("A fair coin is fair to a hair.", "heads", "fair", within=(0.48, 0.52)),
         Statement("A fair coin is fair.", "heads", "fair", within=(0.4, 0.6)),
     ),
 )

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
-from selfloop.cli.app import app, console
 from selfloop.claims.measuring import HALTED, Outcome
+from selfloop.cli.app import app, console
 from selfloop.cli.run import RUNS, RecipeName, resumable, say
 from selfloop.errors import UserError
 from selfloop.names import unknown
