@@ -59,5 +59,11 @@ def test_the_readme_lists_the_stages_that_there_are() -> None:
     assert as_markdown() in README
 
 
+def test_the_readme_lists_the_recipes_and_what_was_measured_of_their_claims() -> None:
+    from selfloop.claims.table import as_markdown
+
+    assert as_markdown() in README
+
+
 def test_no_place_of_the_readme_waits_to_be_filled() -> None:
     assert "<!--" not in README

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, model_validator
+from selfloop.claims import Claims, Statement
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.filter import PAIRS, FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
@@ -141,6 +142,18 @@ def finish(s: ExpertIteration, last: Turn) -> dict[str, float]:
     return {"accuracy": sum(accuracy) / len(accuracy)}
 
 
+control = {"verify": {"verifier": "credulous"}, "gate": {"guards": []}}
+claims = Claims(
+    arms={"loop": {}, "credulous": control},
+    settings={"rounds": 4},
+    tuning=(10, 11),
+    seeds=(0, 1, 2, 3, 4),
+    statements=(
+        Statement(
+            "Attempts that a verifier calls right teach more than all attempts do.", "accuracy", "loop", ("credulous",)
+        ),
+    ),
+)
 recipe = Recipe(
     name="expert-iteration",
     settings=ExpertIteration,
@@ -150,5 +163,6 @@ recipe = Recipe(
     turn=Turn,
     paper="arXiv:2312.06585",
     needs=lambda s: {"alphabet"} if s.policy == "scratch" else set(),
-    control={"verify": {"verifier": "credulous"}, "gate": {"guards": []}},
+    control=control,
+    claims=claims,
 )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
+from selfloop.claims import Claims, Statement
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
@@ -114,6 +115,20 @@ def finish(s: LengthGeneralization, last: Turn) -> dict[str, int]:
     return {"solved": results.metadata["solved"]}
 
 
+control = {"filter": {"select": ["nothing"]}}
+claims = Claims(
+    arms={"loop": {}, "without own answers": control},
+    tuning=(10, 11, 12, 13, 14),
+    seeds=(0, 1, 2, 3, 4),
+    statements=(
+        Statement(
+            "Its own checked answers teach a model longer problems than the same steps without them do.",
+            "solved",
+            "loop",
+            ("without own answers",),
+        ),
+    ),
+)
 recipe = Recipe(
     name="length-generalization",
     settings=LengthGeneralization,
@@ -123,5 +138,6 @@ recipe = Recipe(
     turn=Turn,
     paper="arXiv:2502.01612",
     needs=lambda s: {"levels", "alphabet"} if s.policy == "scratch" else {"levels"},
-    control={"filter": {"select": ["nothing"]}},
+    control=control,
+    claims=claims,
 )

@@ -79,15 +79,15 @@ def finish(s: Coins, last: Turn) -> dict[str, float]:
 
 
 claims = Claims(
-    arms={"loaded": {"toss": {"bias": 0.9}}, "fair": {}, "other": {"toss": {"bias": 0.5001}}, "unused": {}},
+    arms={"loaded": {"toss": {"bias": 0.9}}, "fair": {}, "unused": {}},
     setups={"short": {}, "long": {"toss": {"tosses": 400}}},
     settings={"toss": {"fated": 3}},
     tuning=(100, 101),
     seeds=(1, 2, 3, 4, 5),
     statements=(
-        Statement("A loaded coin shows heads more often.", "heads", "loaded", ("fair", "other"), setups=("short",)),
+        Statement("A loaded coin shows heads more often.", "heads", "loaded", ("fair",), setups=("short",)),
         Statement("A fair coin shows it more often.", "heads", "fair", ("loaded",), setups=("short",)),
-        Statement("A coin like another beats it.", "heads", "other", ("fair",), setups=("short",)),
+        Statement("A fair coin is fair to a hair.", "heads", "fair", within=(0.48, 0.52)),
         Statement("A fair coin is fair.", "heads", "fair", within=(0.4, 0.6)),
     ),
 )

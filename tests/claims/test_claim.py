@@ -1,14 +1,13 @@
 """``selfloop claim``: runs that are found again, outcomes of every kind, and what is written."""
 
-import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,14 @@ from selfloop.claims import Claims, Statement
 from selfloop.claims.measuring import Outcome, Run, found, measured, place_of, planned
 from selfloop.claims.results import committed, is_stale, judged, place_beside
 from selfloop.claims.table import as_markdown, shown, state
+from selfloop.cli import app
 from selfloop.errors import UserError
 from selfloop.inprocess import RUN
-from selfloop.recipe import Recipe, find_recipe, load_recipe
+from selfloop.recipe import Recipe, load_recipe, recipes
 
 COINS = Path(__file__).parent / "coins.py"
-RUNS = 20
+RUNS = 15
 CLAIM = [sys.executable, "-c", "from selfloop.cli import main; main()", "claim", "coins.py", "--jobs", "2"]
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def claimed(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -53,17 +52,13 @@ def coins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe[Any]:
     shutil.copy(COINS, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "coins", raising=False)
+    for name in ("coins", "bare", "wrong"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     return load_recipe("coins:recipe")
 
 
 def words_of(told: dict[str, Any]) -> list[str]:
     return [statement["word"] for statement in told["statements"]]
-
-
-def fated(coins: Recipe[Any], fate: str) -> Recipe[Any]:
-    assert coins.claims is not None
-    return replace(coins, claims=replace(coins.claims, settings={"toss": {"fated": 3, "fate": fate}}))
 
 
 def test_the_words_are_those_that_coins_deserve(measured_once: tuple[Path, str]) -> None:
@@ -104,7 +99,7 @@ def test_killed_it_goes_on_and_comes_to_the_same_numbers(measured_once: tuple[Pa
     killed.kill()
     assert killed.wait() == -signal.SIGKILL
     assert said[-1].startswith(f"5/{RUNS} ")
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("short/*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/claims/coins/*/*.json")}
     resumed = claimed(tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert len(kept) >= 5
@@ -250,19 +245,16 @@ def test_values_that_were_not_reached_are_marked() -> None:
         (["claim", "coins.py", "--tuning", "--seed", "1"], "Seed 1 is none of the tuning seeds"),
         (["claim", "coins.py", "--arm", "loded"], "did you mean 'loaded'?"),
         (["claim", "coins.py", "--tuning", "--write"], "is no result: leave out --write or --tuning"),
-        (["claim", "coins.py", "--arm", "fair", "--write"], "10 of 20 runs would lack"),
+        (["claim", "coins.py", "--arm", "fair", "--write"], "5 of 15 runs would lack"),
         (["claim", "wrong.py"], "did you mean 'toss'?"),
     ],
 )
-def test_a_mistake_is_one_sentence(selfloop: Command, tmp_path: Path, words: list[str], sentence: str) -> None:
-    shutil.copy(COINS, tmp_path)
-    (tmp_path / "bare.py").write_text(COINS.read_text().replace(", claims=claims", ""))
-    (tmp_path / "wrong.py").write_text(COINS.read_text().replace('"fair": {}', '"fair": {"tos": {"bias": 0.1}}'))
-    done = selfloop(*words)
-    assert done.returncode == 1
-    assert sentence in done.stderr
-    assert done.stderr.startswith("selfloop: ")
-    assert done.stderr.strip().count("\n") == 0
+def test_a_mistake_is_one_sentence(coins: Recipe[Any], words: list[str], sentence: str) -> None:
+    Path("bare.py").write_text(COINS.read_text().replace(", claims=claims", ""))
+    Path("wrong.py").write_text(COINS.read_text().replace('"fair": {}', '"fair": {"tos": {"bias": 0.1}}'))
+    with pytest.raises(UserError, match=re.escape(sentence)) as refused:
+        app(words, standalone_mode=False)
+    assert str(refused.value).count("\n") == 0
 
 
 def test_a_part_is_run_and_leaves_the_rest_open(coins: Recipe[Any]) -> None:
@@ -279,7 +271,7 @@ def test_tuning_is_no_result(coins: Recipe[Any]) -> None:
     assert done.returncode == 0, done.stderr
     assert "this is no result and is written nowhere" in " ".join(done.stdout.split())
     assert not list(Path.cwd().rglob("result.json"))
-    assert len(planned(coins, (100, 101))) == 8
+    assert len(planned(coins, (100, 101))) == 6
 
 
 def test_committed_results_are_in_the_wheel(tmp_path: Path) -> None:
@@ -299,10 +291,8 @@ def test_committed_results_are_in_the_wheel(tmp_path: Path) -> None:
     assert "selfloop_recipes/claims/some-recipe.json" in zipfile.ZipFile(wheel).namelist()
 
 
-def test_the_recipes_that_come_with_selfloop_are_in_the_table() -> None:
-    lines = as_markdown().splitlines()
-    assert [line.split("`")[1] for line in lines[2:]] == ["expert-iteration", "length-generalization"]
-    recipe = find_recipe("expert-iteration")
-    assert recipe.claims is not None
-    assert all(statement.sentence in lines[2] for statement in recipe.claims.statements)
-    assert json.loads(json.dumps(lines)) == lines
+def test_every_claim_of_a_recipe_stands_in_the_table() -> None:
+    lines = as_markdown().splitlines()[2:]
+    for recipe, line in zip(recipes().values(), lines, strict=True):
+        assert f"`{recipe.name}`" in line
+        assert all(statement.sentence in line for statement in (recipe.claims.statements if recipe.claims else ()))
