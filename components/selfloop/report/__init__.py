@@ -115,6 +115,7 @@ def report_round(
             "rejected": examples.metadata["rejected"],
             "funnel": examples.metadata.get("funnel", []),
             "empty": examples.metadata.get("empty", ""),
+            "band": tasks.metadata.get("band", {}),
             "contaminated": candidate.metadata.get("contaminated", {}),
             "audit": audit.metadata["audit"],
             "decision": read_json(decision.path),
