@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 from selfloop.artifacts import read_json, write_json
@@ -108,7 +109,12 @@ def test_killed_it_goes_on_and_comes_to_the_same_numbers(measured_once: tuple[Pa
     assert read_json(tmp_path / "runs" / "claims" / "coins", "result.json")["statements"] == once["statements"]
 
 
-def test_a_result_of_other_settings_is_stale(measured_once: tuple[Path, str], coins: Recipe[Any]) -> None:
+def test_a_result_of_other_settings_is_stale(
+    measured_once: tuple[Path, str],
+    coins: Recipe[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert (committed(coins), state(coins)) == (None, "not measured")
     shutil.copytree(measured_once[0] / "claims", place_beside(coins).parent)
     told = committed(coins)
@@ -126,6 +132,10 @@ def test_a_result_of_other_settings_is_stale(measured_once: tuple[Path, str], co
         changed = replace(coins, claims=replace(coins.claims, **change))
         assert is_stale(changed, told)
         assert state(changed) == "stale"
+    changed = replace(coins, claims=replace(coins.claims, seeds=(1, 2, 3, 4, 6)))
+    monkeypatch.setattr("selfloop.cli.lists.recipes", lambda: {"coins": changed})
+    app(["recipes"], standalone_mode=False)
+    assert "The result of 'coins' is stale: 'selfloop claim coins --write' makes it anew." in capsys.readouterr().out
     worded = replace(coins, claims=replace(coins.claims, statements=(replace(first, sentence="So it is."), *rest)))
     assert not is_stale(worded, told)
 
@@ -232,6 +242,21 @@ def test_values_that_were_not_reached_are_marked() -> None:
     assert "10 100*" in capture.get()
     assert "the run did not come to a value" in capture.get()
     assert "failed: default new 9: It broke." in capture.get()
+
+
+def test_a_person_who_stops_it_stops_its_runs(tmp_path: Path) -> None:
+    shutil.copy(COINS, tmp_path)
+    stopped = subprocess.Popen(CLAIM, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert stopped.stdout is not None
+    said = [stopped.stdout.readline() for _ in range(2)]
+    children = psutil.Process(stopped.pid).children(recursive=True)
+    stopped.terminate()
+    _, complaint = stopped.communicate()
+    assert said[-1].startswith(f"1/{RUNS} ")
+    assert stopped.returncode == 130
+    assert complaint.startswith("selfloop: Stopped; what is finished is kept in runs/claims/coins.")
+    assert len(children) >= 2
+    assert psutil.wait_procs(children, timeout=60)[1] == []
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,11 @@ def test_the_claims_of_a_recipe_are_settings_that_it_has(name: str) -> None:
     assert all(other != one for other in others), "two arms are the same"
 
 
-@pytest.mark.parametrize("name", sorted(recipes()))
+@pytest.mark.parametrize("name", [name for name, recipe in recipes().items() if committed(recipe)])
 def test_a_committed_result_is_of_the_recipe_as_it_is(name: str) -> None:
     recipe = recipes()[name]
     told = committed(recipe)
-    if told is None:
-        return
+    assert told is not None
     assert recipe.claims is not None
     assert not is_stale(recipe, told), f"run 'selfloop claim {name} --write'"
     assert told["seeds"] == list(recipe.claims.seeds)

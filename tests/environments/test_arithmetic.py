@@ -143,10 +143,13 @@ def test_the_same_seed_gives_the_same_tasks_and_fewer_are_the_first_of_more(leve
     assert len({task.id for task in tasks}) == len({task.prompt for task in tasks}) == count
 
 
-def test_the_guard_suite_has_numbers_of_two_digits() -> None:
+def test_the_guard_suites_have_numbers_of_two_digits_and_zeros_which_no_task_has() -> None:
     suites = Arithmetic().guard_suites(3, 20, seed=1)
-    assert suites.keys() == {"numbers"}
+    assert suites.keys() == {"numbers", "zeros"}
     assert min(number for task in suites["numbers"] for number in numbers_in(task.prompt)) >= 10
+    assert all(0 in numbers_in(task.prompt) and max(numbers_in(task.prompt)) < 10 for task in suites["zeros"])
+    tasks = Arithmetic().tasks(3, 200, 1) + Arithmetic().held_out(3, 200, 1)
+    assert {number for task in tasks for number in numbers_in(task.prompt)} == set(range(1, 10))
 
 
 def test_check_and_check_batch_agree() -> None:

@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
+from selfloop import lineage
 from selfloop.lineage.registry import Registry
+
+from .worker import ended_round
 
 WORKER = Path(__file__).with_name("worker.py")
 
@@ -43,6 +47,31 @@ def test_killed_at_any_step_a_promotion_happened_or_did_not(prepared: Path) -> N
         assert each["then"]["moves"] == [1, 3, 4], "done again, it is done once"
         assert each["then"]["alias"] == each["then"]["head"] == 4
     assert {each["seen"]["moves"][-1] for each in killed} == {3, 4}
+
+
+def test_killed_between_two_registrations_a_bundle_is_the_old_one_or_the_new_one(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, prepared = tmp_path / "given", tmp_path / "prepared"
+    with lineage.tracked_run("pair", {}, tmp_path / "note", tmp_path / "mlflow") as run:
+        old = ended_round(given, 1)
+    prepared.mkdir()
+    shutil.copy(tmp_path / "mlflow.db", prepared)
+    shutil.copytree(tmp_path / "store", prepared / "store")
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    found = _worker("bundles", str(prepared), str(given))
+    assert found[-1]["status"] == 0, "the last attempt was let through"
+    new = found[-1]["then"]["digests"]
+    assert not set(old) & set(new)
+    for each in found[:-1]:
+        seen, then = each["seen"], each["then"]
+        assert each["status"] == -9
+        assert seen["digests"] == seen["named"] == seen["in_force"] == (old if seen["head"] == 2 else new)
+        assert each["again"] == [0, new]
+        assert then["digests"] == then["named"] == then["in_force"] == new
+        assert (then["moves"], then["versions"]) == ([1, 2, 3], [3, 3, 3]), "done again, it is done once"
+    halves = [(each["seen"]["head"], each["seen"]["versions"]) for each in found[:-1]]
+    assert halves == [(2, [2, 3, 2]), (2, [2, 3, 3]), (2, [3, 3, 3]), (3, [3, 3, 3])]
 
 
 def test_of_two_promotions_at_once_one_wins(prepared: Path) -> None:

@@ -8,16 +8,21 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import mlflow
+from kfp.dsl import Artifact
 from mlflow import MlflowClient
+from selfloop.artifacts import MANIFEST, manifest_of, seal, write_json
 from selfloop.errors import UserError
 from selfloop.lineage import decisions
 from selfloop.lineage.registry import Registry
+from selfloop.lineage.rounds import record_round
+from selfloop.recipe import find_recipe
 
 NAME = os.environ.get("SELFLOOP_RACE_NAME", "adder")
 WRITES = [
@@ -31,6 +36,9 @@ WRITES = [
     "set_tag",
     "set_terminated",
 ]
+REGISTERING = ["create_model_version", "set_registered_model_alias"]
+BETWEEN = [(2, True), (3, True), (5, True), (9, True), (10, True)]
+"""After the first role's version, the second's, the bundle's, the first role's alias; and when all is done."""
 
 
 def started(work: Callable[[], Any]) -> tuple[int, int]:
@@ -61,7 +69,7 @@ def child(work: Callable[[], Any]) -> tuple[int, Any]:
     return ended(*started(work))
 
 
-def killed_at(step: int, before: bool) -> None:
+def killed_at(step: int, before: bool, writes: Sequence[str]) -> None:
     """From now on, die at the n-th write to MLflow: before it, or after it was done."""
     done = 0
 
@@ -79,7 +87,7 @@ def killed_at(step: int, before: bool) -> None:
 
         return write
 
-    for name in WRITES:
+    for name in writes:
         setattr(MlflowClient, name, dying(getattr(MlflowClient, name)))
 
 
@@ -101,41 +109,85 @@ def seen(place: Path) -> dict[str, Any]:
     return {"alias": alias, "moves": moves, "head": head and head.version, "settled": registry.aliases()["champion"]}
 
 
-def kills(prepared: Path, work: Callable[[], Any], look: Callable[[Path], Any]) -> list[dict[str, Any]]:
+def kills(
+    prepared: Path,
+    work: Callable[[], Any],
+    look: Callable[[Path], Any],
+    writes: Sequence[str] = WRITES,
+    moments: Iterable[tuple[int, bool]] = tuple(product(range(1, 60), (True, False))),
+) -> list[dict[str, Any]]:
     """Kill the work at each of its writes, in a fresh copy of a registry, and look; then let it be done."""
     found: list[dict[str, Any]] = []
-    for step in range(1, 60):
-        for before in (True, False):
-            place = prepared.parent / f"killed-{step}-{before}"
-            shutil.copytree(prepared, place)
+    for step, before in moments:
+        place = prepared.parent / f"killed-{step}-{before}"
+        shutil.copytree(prepared, place)
 
-            def dies(place: Path = place, step: int = step, before: bool = before) -> Any:
-                use(place)
-                os.chdir(place)
-                killed_at(step, before)
+        def dies(place: Path = place, step: int = step, before: bool = before) -> Any:
+            use(place)
+            os.chdir(place)
+            killed_at(step, before, writes)
+            return work()
+
+        status, _ = child(dies)
+        first = child(partial(look, place))[1]
+
+        def again(place: Path = place) -> Any:
+            use(place)
+            os.chdir(place)
+            try:
                 return work()
+            except UserError as error:
+                return str(error)
 
-            status, _ = child(dies)
-            first = child(partial(look, place))[1]
-
-            def again(place: Path = place) -> Any:
-                use(place)
-                os.chdir(place)
-                try:
-                    return work()
-                except UserError as error:
-                    return str(error)
-
-            said = child(again)
-            found.append({"status": status, "seen": first, "again": said, "then": child(partial(look, place))[1]})
-            if status == 0:
-                return found
+        said = child(again)
+        found.append({"status": status, "seen": first, "again": said, "then": child(partial(look, place))[1]})
+        if status == 0:
+            return found
     return found
 
 
 def promotes() -> int:
     """A person's promotion of version 4."""
     return decisions.promote(NAME, "4", "better").version
+
+
+def ended_round(place: Path, number: int) -> list[str]:
+    """The promotion at the end of a round of two roles whose policies are a word each: what the loop goes on with."""
+    recipe = find_recipe(str(Path(__file__).with_name("two_roles.py")))
+    given = {}
+    for name, kind in recipe.state.items():
+        given[name] = word(place, f"{name} {number - 1}", kind)
+        given[f"next_{name}"] = word(place, f"{name} {number}", kind)
+    decision = {"promoted": True, "verdict": "promoted", "reason": "better"}
+    carried = record_round(recipe, recipe.resolve({}).bound(number), given, decision)
+    return [manifest_of(carried[role].path).digest for role in recipe.roles]
+
+
+def word(place: Path, text: str, kind: type[Artifact]) -> Artifact:
+    """An artifact that holds a word."""
+    folder = place / text
+    if not (folder / MANIFEST).exists():
+        write_json(folder, text)
+        seal(folder, kind.__name__)
+    return kind(uri=str(folder))
+
+
+def bundle(place: Path) -> dict[str, Any]:
+    """What a reader finds of a loop with two roles, once it is settled."""
+    use(place)
+    pair, *roles = (Registry(name) for name in ("pair", "pair.solver", "pair.proposer"))
+    head = pair.settle()
+    assert head is not None
+    version = pair.find("champion")
+    numbers = json.loads(version.tag("roles"))
+    return {
+        "head": head.version,
+        "moves": [move.version for move in pair.moves()],
+        "digests": version.tag("digests").split(","),
+        "named": [each.find(str(number)).tag("digest") for each, number in zip(roles, numbers.values(), strict=True)],
+        "in_force": [each.find("champion").tag("digest") for each in roles],
+        "versions": [len(each.versions()) for each in (pair, *roles)],
+    }
 
 
 def races(place: Path, number: int) -> list[Any]:
@@ -175,5 +227,9 @@ def next_two(place: Path) -> list[int]:
 
 if __name__ == "__main__":
     what, folder = sys.argv[1], Path(sys.argv[2])
-    result = kills(folder, promotes, seen) if what == "kills" else races(folder, int(sys.argv[3]))
-    print(json.dumps(result))
+    asked: dict[str, Callable[[], Any]] = {
+        "kills": lambda: kills(folder, promotes, seen),
+        "bundles": lambda: kills(folder, partial(ended_round, Path(sys.argv[3]), 2), bundle, REGISTERING, BETWEEN),
+        "races": lambda: races(folder, int(sys.argv[3])),
+    }
+    print(json.dumps(asked[what]()))

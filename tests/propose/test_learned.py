@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from kfp.dsl import Artifact, Dataset, Model
 from selfloop.environments import Environment, Grade, find_environment
 from selfloop.environments.arithmetic import Arithmetic
@@ -25,8 +27,8 @@ Propose = Callable[..., tuple[Dataset, list[Task], list[Task]]]
 
 def base(place: Path, **params: Any) -> dict[str, Dataset]:
     outputs = {name: Dataset(uri=str(place / name)) for name in ("examples", "held_out", "kept")}
-    settings = {"environment": "arithmetic", "levels": 2, "per_level": 1000} | params
-    draw_base(BaseParams(**settings), **outputs, curriculum=Artifact(uri=str(place / "curriculum")))
+    chosen = {"environment": "arithmetic", "levels": 2, "per_level": 1000} | params
+    draw_base(BaseParams(**chosen), **outputs, curriculum=Artifact(uri=str(place / "curriculum")))
     return outputs
 
 
@@ -51,9 +53,9 @@ def proposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def propose(tmp_path: Path, proposer: Path) -> Propose:
     def run(name: str, known: Dataset, items: list[Task], **params: Any) -> tuple[Dataset, list[Task], list[Task]]:
         tasks, after = (Dataset(uri=str(tmp_path / name / output)) for output in ("tasks", "next_known"))
-        settings = {"number": NUMBER, "max_tokens": 16, "protocol": "tools", "tools": ["op"]} | params
+        chosen = {"number": NUMBER, "max_tokens": 16, "protocol": "tools", "tools": ["op"]} | params
         propose_by_policy(
-            LearnedParams(**settings),
+            LearnedParams(**chosen),
             policy=Model(uri=str(proposer)),
             known=known,
             items=sealed_table(tmp_path / name / "items", Task, items),
@@ -179,6 +181,19 @@ def test_the_sieve_counts_a_text_at_the_first_gate_that_it_does_not_pass() -> No
     assert Sieve(find_environment("arithmetic"), [], judged_by()).task("1+", "x") == Refused(
         "parsed", "not an expression"
     )
+
+
+@given(st.lists(st.one_of(st.text("12+*()= ", max_size=7), st.sampled_from(["1+2", "(1+2)", "2*2=4"])), max_size=20))
+@settings(deadline=None)
+def test_whatever_is_written_no_task_comes_twice_and_the_counts_add_up(texts: list[str]) -> None:
+    sieve = Sieve(Arithmetic(), ["1+1="], judged_by("2*2="))
+    sifted = [sieve.task(text, str(number)) for number, text in enumerate(texts)]
+    prompts = [one.prompt for one in sifted if isinstance(one, Task)]
+    assert len(set(prompts)) == len(prompts)
+    assert not {"1+1=", "2*2="} & set(prompts)
+    counts = list(funnel(sifted).values())
+    assert counts == sorted(counts, reverse=True)
+    assert (counts[0], counts[-1]) == (len(texts), len(prompts))
 
 
 def test_a_policy_trained_on_marks_solves_by_calling_the_tool(proposer: Path) -> None:

@@ -109,11 +109,16 @@ def _told(recipe: Recipe[Any]) -> list[str]:
 
 def _numbers(statement: Mapping[str, Any]) -> str:
     several = len({each["setup"] for each in statement["arms"]}) > 1
-    arms = _joined([f"{_named(each, 'arm', several)} {spread(each)}" for each in statement["arms"]])
+    arms = _joined([f"{_named(each, 'arm', several)} {spread(each)}{_never(each)}" for each in statement["arms"]])
     differences = [f"{_named(each, 'baseline', several)} {spread(each, '+')}" for each in statement["differences"]]
     less = f"; less {_joined(differences)} by seed" * bool(differences)
     note = f" ({statement['note']})" * bool(statement["note"])
     return f"{statement['metric']} {arms}{less}{note}"
+
+
+def _never(arm: Mapping[str, Any]) -> str:
+    """How many runs of an arm came to no value, where there are some."""
+    return f" ({len(arm['censored'])} of {len(arm['values'])} never came to it)" * bool(arm["censored"])
 
 
 def _joined(parts: Sequence[str]) -> str:

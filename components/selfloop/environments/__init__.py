@@ -82,7 +82,8 @@ class Environment(ABC):
         return []
 
     def proposed(self, text: str, id: str) -> Task:
-        """The task that a policy's text at the ``invitation`` proposes, its prompt in one form for all equal ones.
+        """The task that a policy's text at the ``invitation`` proposes, its prompt in one form for all equal ones. The
+        text is everything that it wrote, and what tools answered.
 
         The true answer is in ``answer`` where it can be known. An answer that the proposer claims itself stands in the
         metadata as ``claimed``. Raises ``ValueError`` with the reason where the text is no task.

@@ -84,9 +84,13 @@ class Arithmetic(ExactAnswer):
         return self._named(f"arithmetic-held-out-{level}-{seed:x}", _distinct(drawn, count))
 
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
-        """``numbers``: numbers of two digits."""
-        drawn = _expressions(level, seed, LARGE_NUMBERS)
-        return {"numbers": self._named(f"arithmetic-numbers-{level}-{seed:x}", _distinct(drawn, count))}
+        """``numbers``: numbers of two digits. ``zeros``: a zero among the numbers. Tasks have neither."""
+        with_zero = (text for text in _expressions(level, seed, range(10)) if 0 in numbers_in(text))
+        suites = {"numbers": _expressions(level, seed, LARGE_NUMBERS), "zeros": with_zero}
+        return {
+            name: self._named(f"arithmetic-{name}-{level}-{seed:x}", _distinct(drawn, count))
+            for name, drawn in suites.items()
+        }
 
     def written(self, task: Task) -> str:
         """The operations, innermost and leftmost first, each answered by the tool ``op``; the bare answer if plain."""

@@ -111,16 +111,15 @@ def propose_by_policy(
 
     environment = find_environment(params.environment)
     invitation = invited(environment, params.environment)
-    written = proposed_texts(params, policy, invitation)
     prompts = (prompt for batch in read(known.path, Task, ["prompt"]) for prompt in batch["prompt"].to_pylist())
     sieve = Sieve(environment, prompts, held_out(items.path, params.ngram))
-    sifted = [_sifted(sieve, rollout, params) for rollout in written]
+    sifted = [_sifted(sieve, rollout, params) for rollout in texts_at(invitation, params, policy)]
     made = [one for one in sifted if isinstance(one, Task)]
     reasons = Counter(one.reason for one in sifted if isinstance(one, Refused))
     if not made and params.when_empty == "stop":
         raise UserError(
-            f"None of the {len(written)} texts that the policy wrote at '{invitation}' in round {params.round} is a "
-            f"new task, most often because: {reasons.most_common(1)[0][0]}; show its base more proposals, or set "
+            f"None of the {len(sifted)} texts that the policy wrote at '{invitation}' in round {params.round} is a new "
+            f"task, most often because: {reasons.most_common(1)[0][0]}; show its base more proposals, or set "
             "when_empty to 'go on'."
         )
     with writing(tasks.path, Task) as table:
@@ -140,7 +139,7 @@ def invited(environment: Environment, name: str) -> str:
     return environment.invitation
 
 
-def proposed_texts(params: LearnedParams, policy: Model, invitation: str) -> list[Rollout]:
+def texts_at(invitation: str, params: LearnedParams, policy: Model) -> list[Rollout]:
     """What the policy writes at the invitation, every text drawn."""
     decoding = GenerateParams(
         **{name: getattr(params, name) for name in DecodingParams.model_fields},
