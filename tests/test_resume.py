@@ -18,7 +18,7 @@ DRIVER = textwrap.dedent("""
     from selfloop.inprocess import Silent, run
     from selfloop.recipe import find_recipe
 
-    root, small, event, stage_name, number = sys.argv[1:]
+    name, root, small, event, stage_name, number = sys.argv[1:]
 
     class Killer(Silent):
         at_work, ran = "", []
@@ -39,7 +39,7 @@ DRIVER = textwrap.dedent("""
             if not skipped:
                 self.happens("ends", round)
 
-    recipe, killer = find_recipe("length-generalization"), Killer()
+    recipe, killer = find_recipe(name), Killer()
     run(recipe, recipe.resolve(json.loads(small)), Path(root), killer)
     print(json.dumps(killer.ran))
 """)
@@ -47,9 +47,14 @@ DRIVER = textwrap.dedent("""
 STAGES_A_ROUND = 10
 
 
-def _drive(root: Path, small: dict[str, Any], *when: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", DRIVER, str(root), json.dumps(small), *when]
+def driven(recipe: str, root: Path, small: dict[str, Any], *when: str) -> subprocess.CompletedProcess[str]:
+    """A run in a process of its own, which is killed with -9 when a stage of a round comes to an event."""
+    command = [sys.executable, "-c", DRIVER, recipe, str(root), json.dumps(small), *when]
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def _drive(root: Path, small: dict[str, Any], *when: str) -> subprocess.CompletedProcess[str]:
+    return driven("length-generalization", root, small, *when)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Terminal:
             rates = [(pace.rate or pace.done / max(seconds, 1e-9), unit) for unit, pace in ordered(self._paces)]
             told = "".join(f", {rate:,.0f} {unit}/s" for rate, unit in rates)
             self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{told}")
-        if "next_history" in outputs.named:
+        if {"next_history", "report"} <= outputs.named.keys():
             self._tell(read_json(outputs.next_history.path)["rounds"][-1])
 
     def _tell(self, told: Mapping[str, Any]) -> None:

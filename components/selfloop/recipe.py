@@ -213,7 +213,9 @@ class Recipe(typing.Generic[S]):
         return validated(self.settings, values, self.name)
 
     def check(self, settings: S) -> None:
-        """Refuse, before anything starts, an environment that lacks what this loop asks for."""
+        """Refuse, before anything starts, an environment that lacks what this loop asks for, and what a stage would
+        refuse of the settings that it shares with others.
+        """
         from selfloop.environments import find_environment
 
         environment = find_environment(settings.environment)
@@ -223,6 +225,9 @@ class Recipe(typing.Generic[S]):
                 f"Recipe '{self.name}' cannot run on environment '{settings.environment}', which does not offer "
                 f"{' and '.join(sorted(lacking))}: choose another with --environment."
             )
+        bound = settings.bound(settings.first)
+        for name, kind in settings.stages().items():
+            validated(kind, getattr(bound, name).model_dump(), f"{self.name}.{name}")
         if settings.policy != "scratch":
             from selfloop.policy import FetchParams, check_source
 

@@ -53,6 +53,7 @@ class Agent0(Settings):
     model: str = Field("agent0", description="Name of the loop in MLflow's registry.")
     variant: Literal["paper", "code", "r-zero"] = structural("paper", description="Whose rewards, band and steps.")
     proposer: Literal["trained", "frozen"] = structural("trained", description="Whether the curriculum agent learns.")
+    when_empty: Literal["stop", "go on"] = Field("stop", description="What a round does that comes to no tasks.")
     protocol: str = Field("tools", description="How the executor attempts a task: tools, single, or module:function.")
     tools: list[str] = Field(["op"], description="tools: those that the executor may call.")
     turns: int = Field(8, ge=1, description="Turns of an attempt at most.")
@@ -74,7 +75,7 @@ class Agent0(Settings):
         algorithm="adpo", steps=40, batch_size=64, group_size=16, lr=3e-4, weight_decay=0.0, verifier="label"
     )
     verify: VerifyParams = VerifyParams(verifier="label")
-    filter: FilterParams = FilterParams(select=["correct"])
+    filter: FilterParams = FilterParams(select=["correct"], when_empty="go on")
     evaluate: EvaluateParams = EvaluateParams()
     gate: GateParams = GateParams()
     progress: ProgressParams = ProgressParams()
@@ -156,7 +157,7 @@ def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
 
 def finish(s: Agent0, last: Turn) -> dict[str, float]:
     accuracy = measure_policy(s.measure, policy=last.executor, curriculum=last.state).results.metadata["accuracy"]
-    told = read_json(last.history.path)["rounds"]
+    told = [each for each in read_json(last.history.path)["rounds"] if each["band"]["tasks"]]
     levels = [level_of(each["band"]["levels"]) for each in told]
     precision = [each["audit"]["precision"] for each in told if each["audit"].get("precision") is not None]
     return {
@@ -165,6 +166,13 @@ def finish(s: Agent0, last: Turn) -> dict[str, float]:
         "harder": levels[-1] - levels[0] if told else nan,
         "precision": fmean(precision) if precision else nan,
     }
+
+
+def needs(s: Agent0) -> set[str]:
+    """What the environment must offer: to a policy from scratch also how a claim looks, where claims are rewarded."""
+    if s.policy != "scratch":
+        return {"proposals"}
+    return {"proposals", "alphabet", "claims"} if s.variant == "code" else {"proposals", "alphabet"}
 
 
 def level_of(levels: dict[str, dict[str, float]]) -> float:
@@ -182,6 +190,6 @@ recipe = Recipe(
     turn=Turn,
     roles=("executor", "proposer"),
     paper="arXiv:2511.16043",
-    needs=lambda s: {"proposals", "alphabet"} if s.policy == "scratch" else {"proposals"},
+    needs=needs,
     control={"proposer": "frozen"},
 )

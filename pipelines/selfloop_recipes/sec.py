@@ -62,12 +62,12 @@ class Turn(NamedTuple):
 
 
 def start(s: Sec) -> Turn:
-    base = draw_base(s.base)
+    arms, base = begin_arms(s.begin_arms).arms, draw_base(s.base)
     if s.policy == "scratch":
         champion = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
     else:
         champion = fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
-    arms, begun = begin_arms(s.begin_arms).arms, begin_report(s.begin, champion=champion)
+    begun = begin_report(s.begin, champion=champion)
     return Turn(champion, arms, base.curriculum, base.kept, begun.history, goes_on=True)
 
 

@@ -51,11 +51,19 @@ class Environment(ABC):
     invitation: ClassVar[str | None] = None
     """The prompt that asks a policy for a new task, where policies can propose tasks of this environment."""
 
+    claims: bool = False
+    """Whether the proposals that a policy is shown claim an answer."""
+
     @property
     def offers(self) -> set[str]:
-        """The features that a recipe can ask for: ``levels``, ``alphabet``, ``proposals``."""
-        features = {"levels": self.levels, "alphabet": self.alphabet, "proposals": self.invitation}
-        return {name for name, value in features.items() if value is not None}
+        """The features that a recipe can ask for: ``levels``, ``alphabet``, ``proposals``, ``claims``."""
+        features = {
+            "levels": self.levels is not None,
+            "alphabet": self.alphabet is not None,
+            "proposals": self.invitation is not None,
+            "claims": self.claims,
+        }
+        return {name for name, offered in features.items() if offered}
 
     @abstractmethod
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:

@@ -71,7 +71,7 @@ class Arithmetic(ExactAnswer):
     def __init__(self, flavour: str = "tools") -> None:
         if flavour not in FLAVOURS:
             raise unknown("flavour of arithmetic", flavour, FLAVOURS)
-        self._flavour = flavour
+        self._flavour, self.claims = flavour, flavour == "claims"
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Expressions of ``level`` operations, no prompt twice; fewer than ``count`` where there are no more."""

@@ -18,7 +18,7 @@ from pydantic import Field
 from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import uncontaminated
+from selfloop.finetune.on_policy import no_tasks, uncontaminated
 from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.policy import seed_of
 from selfloop.propose.arms import Arms, ArmsParams, Seen
@@ -60,6 +60,8 @@ def work(params: ReinforceArmsParams, job: Job) -> Made:
     from selfloop.verify import VerifyParams
 
     tasks, removed = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
+    if not tasks:
+        raise no_tasks(removed)
     arms = Arms.from_json(read_json(job.inputs["arms"])).restored(params).without_course()
     course = ByArm(params, arms, tasks)
     rewards = Verified(VerifyParams(environment=params.environment, verifier=params.verifier))

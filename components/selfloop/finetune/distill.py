@@ -13,7 +13,7 @@ from pydantic import Field
 
 from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import OnPolicyParams, asked, refuse_scheme, uncontaminated
+from selfloop.finetune.on_policy import OnPolicyParams, asked, no_tasks, refuse_scheme, uncontaminated
 from selfloop.policy import Policy, load, seed_of
 from selfloop.records import count
 from selfloop.resources import Resources
@@ -49,6 +49,8 @@ def work(params: DistillParams, job: Job) -> Made:
     from selfloop.finetune.training import Plan, fit, processes
 
     tasks, removed = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
+    if not tasks:
+        raise no_tasks(removed)
     made, guide = to_train(params, job.inputs["policy"]), load(job.inputs["teacher"])
     refuse_scheme(made)
     refuse_scheme(guide)

@@ -56,17 +56,20 @@ class AsksAsWeDo:
 
 
 def uncontaminated(tasks: str, items: str, ngram: int) -> tuple[list[Task], int]:
-    """The tasks that are no held-out items, and how many were. Raises ``UserError`` where none is left."""
+    """The tasks that are no held-out items, and how many were."""
     import numpy as np
 
     judged_by, masks = held_out(items, ngram), [np.empty(0, bool)]
     for batch in read(tasks, Task, ["prompt", "answer"]):
         masks.append(contaminated(batch["prompt"], batch["answer"], judged_by))
     mask = np.concatenate(masks)
-    if mask.all():
-        told = "Every task is a held-out item" if len(mask) else "There are no tasks to train on"
-        raise UserError(f"{told}: propose tasks that the policies are not judged on.")
     return take(tasks, Task, np.flatnonzero(~mask)), int(mask.sum())
+
+
+def no_tasks(removed: int) -> UserError:
+    """Why there is no task to train on, where so many were held-out items."""
+    told = "Every task is a held-out item" if removed else "There are no tasks to train on"
+    return UserError(f"{told}: propose tasks that the policies are not judged on.")
 
 
 def refuse_scheme(policy: Policy) -> None:

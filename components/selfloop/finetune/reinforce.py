@@ -1,20 +1,22 @@
 """``reinforce_policy``: on-policy GRPO or RLOO on TRL's trainers, rewarded by the loop's own verifier.
 
 It starts from ``policy``, whatever that is, and holds to it by ``kl_beta``. A task whose group is all right or all
-wrong moves nothing. Tasks that are held-out items are taken out first, and counted.
+wrong moves nothing. Tasks that are held-out items are taken out first, and counted; where none is left, the policy is
+handed on as it is, if so configured.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from kfp.dsl import Dataset, Input, Model, Output
 from pydantic import Field, model_validator
 
 from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import OnPolicyParams, uncontaminated
+from selfloop.finetune.on_policy import OnPolicyParams, no_tasks, uncontaminated
+from selfloop.generate.params import refuse_unknown
 from selfloop.policy import seed_of
-from selfloop.records import count
+from selfloop.records import Rollout, count, writing
 from selfloop.resources import Resources
 from selfloop.stage import stage
 
@@ -38,10 +40,14 @@ class ReinforceParams(OnPolicyParams):
     trainer: Literal["auto", "own", "trl"] = Field(
         "auto", description="What takes the steps: TRL, or a loop of our own, which auto takes for small policies."
     )
+    when_empty: Literal["stop", "go on"] = Field(
+        "stop", description="reinforce_policy: where there are no tasks, stop, or hand the policy on as it is."
+    )
     keep_draws: int = Field(20, ge=1, description="The last draws, whose attempts are handed on.")
 
     @model_validator(mode="after")
-    def _groups_are_whole(self) -> Self:
+    def _refuse_what_a_round_would_trip_over(self) -> Self:
+        refuse_unknown(self.protocol, self.tools)
         if self.batch_size % self.group_size:
             raise ValueError(
                 f"batch_size {self.batch_size} holds no whole groups of {self.group_size}: give a multiple of it."
@@ -69,10 +75,25 @@ def work(params: ReinforceParams, job: Job) -> Made:
     from selfloop.verify import VerifyParams
 
     tasks, removed = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
+    known = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
+    if not tasks:
+        if params.when_empty == "stop":
+            raise no_tasks(removed)
+        return Made(known | handed_on(params, job), {})
     course = InTurn(tasks, seed_of(params.seed, params.round, "order"))
     rewards = Verified(VerifyParams(environment=params.environment, verifier=params.verifier))
     practice, about, moment = reinforced(params, job, course, rewards)
     if is_first():
         practice.write(job.output / "rollouts", tasks)
-    known = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
     return Made(known | about, dict(moment))
+
+
+def handed_on(params: ReinforceParams, job: Job) -> dict[str, Any]:
+    """Hand the policy on as it is, which attempted nothing. Returns what the training came to."""
+    from selfloop.policy import hand_on
+
+    if is_first():
+        hand_on(job.inputs["policy"], job.output)
+        with writing(job.output / "rollouts", Rollout):
+            pass
+    return {"steps": 0, "loss": 0.0, "method": params.algorithm, "rewards": []}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -48,11 +49,12 @@ class DecodingParams(Params):
     context: int = Field(4096, ge=1, description="vllm: tokens of a prompt and its completion at most.")
 
     @model_validator(mode="after")
-    def _form_is_told(self) -> typing.Self:
+    def _refuse_what_a_round_would_trip_over(self) -> typing.Self:
         if self.form == "choice" and not self.choices:
             raise PydanticCustomError("choices", "The form 'choice' needs choices: set them")
         if "" in self.stop:
             raise PydanticCustomError("stop", "An empty stop text would end every completion: leave it out")
+        refuse_unknown(self.protocol, self.tools)
         return self
 
     def sampling(self, greedy: bool) -> Sampling:
@@ -77,6 +79,16 @@ class DecodingParams(Params):
             "json": Form("json", schema=self.json_schema),
         }
         return given[self.form]
+
+
+def refuse_unknown(protocol: str, tools: Sequence[str]) -> None:
+    """Raise ``UserError`` where no protocol or tool of selfloop's has such a name; one's own are found where they run."""
+    from selfloop.generate.protocols import find_protocol
+    from selfloop.generate.tools import find_tools
+
+    if ":" not in protocol:
+        find_protocol(protocol)
+    find_tools(name for name in tools if ":" not in name)
 
 
 class GenerateParams(DecodingParams):

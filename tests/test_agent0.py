@@ -1,0 +1,245 @@
+"""The recipe ``agent0``: two roles in all three modes, every variant, pseudo-labels that rot, rounds without tasks."""
+
+import json
+from collections.abc import Callable
+from math import isnan
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from selfloop import lineage
+from selfloop.artifacts import manifest_of, read_json
+from selfloop.cli.run import as_toml
+from selfloop.environments import find_environment
+from selfloop.environments.arithmetic import Arithmetic
+from selfloop.errors import UserError
+from selfloop.inprocess import run
+from selfloop.lineage.registry import Registry
+from selfloop.lineage.rounds import find_origin
+from selfloop.pipeline.compiling import run_locally
+from selfloop.recipe import find_recipe
+from selfloop.records import Task
+
+from .conftest import digests
+
+NAME = "agent0"
+TINY: dict[str, Any] = {
+    "rounds": 2,
+    "seed": 5,
+    "turns": 4,
+    "base": {"levels": 1, "per_level": 200, "held_out_per_level": 8, "proposals": 200},
+    "pretrain": {"steps": 120, "hidden_size": 32, "heads": 2, "intermediate_size": 64, "decay_steps": 40, "lr": 1e-2},
+    "draw": {"levels": [2], "old_levels": [1], "items_per_level": 8},
+    "challenge": {"steps": 2, "batch_size": 8, "group_size": 4, "votes": 3, "max_tokens": 12},
+    "learn": {"number": 48, "max_tokens": 12},
+    "generate": {"samples": 3},
+    "band": {"min_rate": 0.1, "max_rate": 1.0},
+    "reinforce": {"steps": 2, "batch_size": 8, "group_size": 4},
+    "measure": {"levels": [2], "per_level": 8},
+    "gate": {"guards": [], "require": "nothing"},
+}
+"""A whole run of two rounds in seconds: the machinery, not the learning."""
+ONE = {"rounds": 1}
+GO_ON = {"when_empty": "go on"}
+GUARDED = {"gate": {"guards": ["distinct", "entropy", "coverage", "precision", "gap", "length", "divergence"]}}
+ROLES = (NAME, f"{NAME}.executor", f"{NAME}.proposer")
+PODS_ONLY = {f"{part}_agent0" for part in ("resolve", "start", "round")}
+
+
+def ran(place: Path, *overrides: dict[str, Any]) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
+    recipe = find_recipe(NAME)
+    last, measured = run(recipe, recipe.resolve(TINY, *overrides), place)
+    return last, dict(measured), read_json(last.history.path)["rounds"]
+
+
+def tracked(place: Path, *overrides: dict[str, Any]) -> Any:
+    """Run the tiny loop, in MLflow; what its last round left."""
+    recipe = find_recipe(NAME)
+    settings = recipe.resolve(TINY, *overrides)
+    place.mkdir(exist_ok=True)
+    with lineage.tracked_run(place.name, settings.chosen(), place / "note", place / "mlflow"):
+        return run(recipe, settings, place / f"run-{len(list(place.iterdir()))}")[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, dict[str, Any], list[dict[str, Any]]]:
+    """A run in process: its folder, its last turn, what it measured, and its rounds."""
+    root = tmp_path_factory.mktemp("agent0") / "run"
+    return root, *ran(root)
+
+
+def test_two_roles_are_trained_and_what_became_of_them_is_told(
+    finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]],
+) -> None:
+    _, last, measured, rounds = finished
+    assert measured.keys() == {"beyond", "rate", "harder", "precision"}
+    assert all(told["band"]["tasks"] > 0 for told in rounds)
+    assert [[role["role"] for role in told["roles"]] for told in rounds] == [["executor", "proposer"]] * 2
+    assert [[role["steps"] for role in told["roles"]] for told in rounds] == [[2, 2]] * 2
+    made = {role["role"]: role["after"] for role in rounds[-1]["roles"]}
+    assert last.executor.metadata["digest"] == made["executor"] != made["proposer"] == last.proposer.metadata["digest"]
+    assert all(0 <= told["audit"]["precision"] <= 1 for told in rounds), "pseudo-labels are held against the truth"
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
+def test_every_table_and_policy_is_the_same_in_every_mode(
+    finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]], fused: bool, tmp_path: Path
+) -> None:
+    in_process = {key: value for key, value in digests(finished[0]).items() if key[0] != "measure_policy"}
+    recipe = find_recipe(NAME)
+    run_locally(recipe, recipe.resolve(TINY), tmp_path, fused)
+    made = {key: value for key, value in digests(tmp_path).items() if key[0] not in PODS_ONLY}
+    assert {key: made.get(key) for key in in_process} == in_process
+
+
+@pytest.mark.parametrize(
+    ("settings", "reward", "band"),
+    [
+        ({"variant": "paper"}, "paper", (0.25, 0.75)),
+        ({"variant": "code", "environment": "arithmetic:claims"}, "code", (0.3, 0.8)),
+        ({"variant": "r-zero", "protocol": "single", "environment": "arithmetic:plain"}, "r-zero", (0.3, 0.8)),
+    ],
+)
+def test_a_variant_says_the_reward_and_the_band_that_nobody_set(
+    settings: dict[str, Any], reward: str, band: tuple[float, float], tmp_path: Path
+) -> None:
+    resolved = find_recipe(NAME).resolve(settings).bound(1)
+    assert resolved.of_variant("challenge").reward == reward
+    assert (resolved.of_variant("band").min_rate, resolved.of_variant("band").max_rate) == band
+    wide = {"challenge": {"max_tokens": 40}, "learn": {"max_tokens": 40}}
+    last, _, [told] = ran(tmp_path, settings, wide, ONE)
+    [trained] = tmp_path.glob("round-01/reinforce_proposer*/candidate")
+    assert manifest_of(trained).params["reward"] == reward
+    assert manifest_of(last.proposer.path).digest == manifest_of(trained).digest
+    assert told["band"]["kept"] > 0
+
+
+def test_a_frozen_proposer_stays_what_it_was(tmp_path: Path) -> None:
+    last, _, [told] = ran(tmp_path, dict(find_recipe(NAME).control), ONE)
+    proposer = next(role for role in told["roles"] if role["role"] == "proposer")
+    assert proposer["before"] == proposer["after"] == last.proposer.metadata["digest"]
+    assert last.executor.metadata["digest"] != proposer["after"]
+
+
+@pytest.mark.parametrize(("require", "moved"), [({"require": "nothing"}, True), ({"margin": 1.0, "require": "better"}, False)])
+def test_both_roles_are_promoted_or_neither(
+    require: dict[str, Any], moved: bool, client: MlflowClient, tmp_path: Path
+) -> None:
+    last = tracked(tmp_path, ONE, {"gate": require})
+    registries = [Registry(name) for name in ROLES]
+    assert [len(each.versions()) for each in registries] == [2, 2, 2]
+    assert [each.aliases()["champion"] for each in registries] == [1 + moved] * 3
+    assert json.loads(registries[0].find("candidate").tag("roles")) == {"executor": 2, "proposer": 2}
+    in_force = [last.executor.metadata["digest"], last.proposer.metadata["digest"]]
+    assert registries[0].find("champion").tag("digests").split(",") == in_force
+    assert [each.find("champion").tag("digest") for each in registries[1:]] == in_force
+
+
+class Inflated(Arithmetic):
+    """Arithmetic as somebody teaches it who writes a nought behind every result."""
+
+    name = "inflated"
+
+    def written(self, task: Task) -> str:
+        return super().written(task) + "0"
+
+
+ROTTEN = {
+    "policy": "wrong",
+    "reinforce": {"steps": 4, "batch_size": 16},
+    "gate": {"guards": ["precision"], "require": "better"},
+}
+
+
+@pytest.fixture(scope="module")
+def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy that has learnt from somebody else's wrong answers, and proposes well."""
+    from kfp.dsl import Artifact, Dataset, Model
+    from selfloop.finetune import pretrain_policy
+    from selfloop.propose import draw_base
+
+    root, settings = tmp_path_factory.mktemp("wrong"), find_recipe(NAME).resolve(TINY).bound(0)
+    named = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
+    taught = {"environment": f"{__name__}:Inflated"}
+    draw_base(settings.base.model_copy(update=taught), **named, curriculum=Artifact(uri=str(root / "curriculum")))
+    pretrain_policy(
+        settings.pretrain.model_copy(update=taught | {"steps": 240}),
+        examples=named["examples"],
+        held_out=named["held_out"],
+        policy=Model(uri=str(root / "policy")),
+    )
+    return root / "policy"
+
+
+def test_a_run_whose_pseudo_labels_rot_is_halted_with_the_champion_intact(
+    wrong: Path, client: MlflowClient, selfloop: Callable[..., CompletedProcess[str]], tmp_path: Path
+) -> None:
+    settings = find_recipe(NAME).resolve(TINY, ROTTEN, {"policy": str(wrong)})
+    (tmp_path / "rotten.toml").write_text(as_toml(settings))
+    halted = selfloop("run", NAME, "--config", "rotten.toml", "--output", "run")
+    assert halted.returncode == 3, halted.stdout + halted.stderr
+    assert "guard 'precision' halted the loop" in halted.stderr
+    for name in ROLES:
+        assert Registry(name).aliases()["champion"] == 1
+    logged = [each.data.metrics for each in client.search_runs([e.experiment_id for e in client.search_experiments()])]
+    print([sorted(each) for each in logged])
+    [told] = (tmp_path / "run").glob("round-01/gate_candidate*/decision")
+    assert read_json(told)["verdict"] == "halted"
+
+
+SILENT = {"learn": {"max_tokens": 1}}
+NARROW = {"band": {"min_rate": 0.45, "max_rate": 0.46}}
+
+
+@pytest.mark.parametrize(
+    ("empty", "says"),
+    [(SILENT, "None of the 48 texts that the policy wrote"), (NARROW, r"No task lies in the band from 0.45 to 0.46")],
+    ids=["silent", "narrow"],
+)
+def test_a_round_without_tasks_stops_the_loop_or_is_gone_through(
+    empty: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=says):
+        ran(tmp_path / "stops", empty)
+    last, measured, rounds = ran(tmp_path / "goes on", empty, GO_ON, GUARDED, {"gate": {"require": "better"}})
+    assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
+    assert [told["tasks"] for told in rounds] == [0, 0]
+    assert [told["empty"] for told in rounds] == ["Nothing kept: there were no rollouts"] * 2
+    executors = [told["roles"][0] for told in rounds]
+    assert [role["steps"] for role in executors] == [0, 0]
+    assert {role["after"] for role in executors} == {last.executor.metadata["digest"]}
+    assert isnan(measured["rate"]) == isnan(measured["harder"]) == (empty is SILENT)
+    assert isnan(measured["precision"])
+
+
+def test_a_loop_that_stops_for_want_of_tasks_leaves_its_champion_in_force(client: MlflowClient, tmp_path: Path) -> None:
+    tracked(tmp_path / "good", ONE)
+    _, origin, first = find_origin(f"{NAME}@champion")
+    assert (origin, first) == (f"{NAME}/2", 2)
+    before = [Registry(name).aliases() for name in ROLES]
+    for empty in (SILENT, NARROW):
+        with pytest.raises(UserError):
+            tracked(tmp_path / "empty", ONE, empty, {"origin": origin, "first": first})
+        assert [Registry(name).aliases() for name in ROLES] == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"tools": ["opp"]}, "There is no tool 'opp': did you mean 'op'"),
+        ({"protocol": "tool"}, "There is no protocol 'tool': did you mean 'tools'"),
+        ({"environment": "countdown"}, "'countdown', which does not offer proposals"),
+        ({"variant": "code"}, "'arithmetic', which does not offer claims"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_starts(settings: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=says):
+        ran(tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_claims_are_offered_by_the_flavour_that_shows_them() -> None:
+    assert "claims" in find_environment("arithmetic:claims").offers
+    assert "claims" not in find_environment("arithmetic").offers

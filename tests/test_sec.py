@@ -1,0 +1,152 @@
+"""The recipe ``sec``: a curriculum over arms in all three modes, killed and resumed, gone on from and refused."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from selfloop import lineage
+from selfloop.artifacts import read_json
+from selfloop.errors import UserError
+from selfloop.inprocess import run
+from selfloop.lineage.registry import Registry
+from selfloop.lineage.rounds import find_origin
+from selfloop.pipeline.compiling import run_locally
+from selfloop.propose.arms import strategies
+from selfloop.recipe import find_recipe
+
+from .conftest import digests
+from .test_resume import driven
+
+NAME = "sec"
+TINY: dict[str, Any] = {
+    "rounds": 2,
+    "seed": 5,
+    "environment": "addition",
+    "levels": [1, 2],
+    "base": {"levels": 1, "per_level": 100, "held_out_per_level": 8},
+    "pretrain": {"steps": 150, "hidden_size": 16, "heads": 2, "intermediate_size": 32, "decay_steps": 50, "lr": 1e-2},
+    "draw": {"per_level": 30, "items_per_level": 8},
+    "reinforce": {"steps": 3, "batch_size": 16, "group_size": 4, "max_tokens": 4},
+    "measure": {"levels": [1, 2, 3], "per_level": 8},
+    "gate": {"guards": [], "require": "nothing"},
+}
+"""A whole run of two rounds in seconds: the machinery, not the learning."""
+PODS_ONLY = {f"{part}_sec" for part in ("resolve", "start", "round")}
+
+
+def ran(place: Path, *overrides: dict[str, Any]) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
+    recipe = find_recipe(NAME)
+    last, measured = run(recipe, recipe.resolve(TINY, *overrides), place)
+    return last, dict(measured), read_json(last.history.path)["rounds"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any, dict[str, Any], list[dict[str, Any]]]:
+    """A run in process that was never interrupted: its folder, its last turn, what it measured, and its rounds."""
+    root = tmp_path_factory.mktemp("sec") / "run"
+    return root, *ran(root)
+
+
+def test_the_arms_follow_the_training_and_are_carried_on(
+    finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]],
+) -> None:
+    _, last, measured, rounds = finished
+    assert measured.keys() == {"hardest", "beyond", "steps", "moved"}
+    courses = [told["state"]["course"] for told in rounds]
+    assert [[point["step"] for point in course] for course in courses] == [[1, 2, 3], [4, 5, 6]]
+    first, second = courses
+    assert first[0]["mass"] == {"1": 0.5, "2": 0.5} != first[1]["mass"], "a step's signal moves the next one's mass"
+    values = first[-1]["value"]
+    assert (second[0]["mass"]["1"] > 0.5) == (values["1"] > values["2"]), "the second round begins where the first ended"
+    assert read_json(last.arms.path) == rounds[-1]["state"]
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
+def test_every_table_policy_and_state_is_the_same_in_every_mode(
+    finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]], fused: bool, tmp_path: Path
+) -> None:
+    in_process = {key: value for key, value in digests(finished[0]).items() if key[0] != "measure_policy"}
+    recipe = find_recipe(NAME)
+    run_locally(recipe, recipe.resolve(TINY), tmp_path, fused)
+    made = {key: value for key, value in digests(tmp_path).items() if key[0] not in PODS_ONLY}
+    assert {key: made.get(key) for key in in_process} == in_process
+
+
+@pytest.mark.parametrize("event", ["moves", "ends"])
+def test_a_run_that_is_killed_in_its_second_round_comes_to_the_same_arms_and_champion(
+    finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]], event: str, tmp_path: Path
+) -> None:
+    every_step = {"reinforce": {**TINY["reinforce"], "checkpoint_every": 1}}
+    settings = TINY | every_step
+    killed = driven(NAME, tmp_path / "run", settings, event, "reinforce_arms", "2")
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = driven(NAME, tmp_path / "run", settings, "never", "", "0")
+    assert resumed.returncode == 0, resumed.stderr
+    made, whole = digests(tmp_path / "run"), digests(finished[0])
+    for output in (("reinforce_arms", "arms"), ("reinforce_arms", "candidate"), ("promote_sec", "new_champion")):
+        assert len(whole[output]) == 2
+        assert made[output] == whole[output]
+    ran_again = json.loads(resumed.stdout)
+    assert ("2 reinforce_arms" in ran_again) == (event == "moves")
+
+
+@pytest.mark.parametrize("strategy", [name for name in strategies() if name != "bandit"])
+def test_every_strategy_goes_through_a_round(strategy: str, tmp_path: Path) -> None:
+    last, _, [told] = ran(tmp_path, {"strategy": strategy, "rounds": 1})
+    state = read_json(last.arms.path)
+    assert state["strategy"] == told["state"]["strategy"] == strategy
+    assert sum(arm["drawn"] for arm in state["arms"]) == 3 * 16 / 4
+
+
+def tracked(place: Path, *overrides: dict[str, Any]) -> Any:
+    """Run the tiny loop, in MLflow; what its last round left."""
+    recipe = find_recipe(NAME)
+    settings = recipe.resolve(TINY, *overrides)
+    place.mkdir()
+    with lineage.tracked_run(place.name, settings.chosen(), place / "note", place / "mlflow"):
+        return run(recipe, settings, place / "run")[0]
+
+
+def test_a_run_goes_on_with_the_arms_of_the_one_before(client: MlflowClient, tmp_path: Path) -> None:
+    tracked(tmp_path / "one", {"rounds": 1})
+    _, origin, first = find_origin(f"{NAME}@champion")
+    assert (origin, first) == (f"{NAME}/2", 2)
+    later = {"origin": origin, "first": first, "rounds": 1}
+    last = tracked(tmp_path / "two", later)
+    told = read_json(last.history.path)["rounds"]
+    assert [each["round"] for each in told] == [1, 2]
+    assert [point["step"] for each in told for point in each["state"]["course"]] == [1, 2, 3, 4, 5, 6]
+    before, after = (each["state"]["arms"] for each in told)
+    assert all(later["drawn"] >= earlier["drawn"] for earlier, later in zip(before, after, strict=True))
+    assert sum(arm["drawn"] for arm in after) == 2 * 3 * 16 / 4
+
+    champion = Registry(NAME).aliases()["champion"]
+    others = {**later, "levels": [1, 3]}
+    with pytest.raises(UserError, match=r"has the arms 1, 2, the settings have 1, 3: set 'levels' to the same, or"):
+        tracked(tmp_path / "three", others)
+    assert Registry(NAME).aliases()["champion"] == champion
+    last = tracked(tmp_path / "four", others, {"reinforce": {"other_arms": "adapt"}})
+    arms = {arm["level"]: arm for arm in read_json(last.arms.path)["arms"]}
+    assert arms.keys() == {1, 3}
+    assert arms[1]["drawn"] >= before[0]["drawn"] > 0
+    assert arms[1]["drawn"] + arms[3]["drawn"] == before[0]["drawn"] + 3 * 16 / 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"environment": "reasoning-gym:knight_swap"}, "which does not offer alphabet and levels"),
+        ({"environment": "countdown", "levels": [1, 99]}, "take level 99 out of the arms' levels"),
+        ({"strategy": "bandet"}, "There is no strategy 'bandet': did you mean 'bandit'"),
+        ({"levels": [1, 1]}, "a level stands twice"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_trained(
+    settings: dict[str, Any], says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=says):
+        ran(tmp_path / "run", settings)
+    assert not list(tmp_path.rglob("manifest.json"))
