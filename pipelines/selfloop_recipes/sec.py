@@ -8,6 +8,7 @@ each round, and are carried on with the champion. After Chen et al., "Self-Evolv
 """
 
 from math import nan
+from statistics import fmean
 from typing import NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -95,15 +96,17 @@ def round(s: Sec, last: Turn) -> tuple[Turn, Artifact]:
 
 
 def finish(s: Sec, last: Turn) -> dict[str, float]:
-    accuracy = measure_policy(s.measure, policy=last.champion, curriculum=last.state).results.metadata["accuracy"]
     rounds, hardest = read_json(last.history.path)["rounds"], str(max(s.levels))
+    measure = s.measure.model_copy(update={"levels": sorted({max(s.levels), *s.measure.levels})})
+    accuracy = measure_policy(measure, policy=last.champion, curriculum=last.state).results.metadata["accuracy"]
+    beyond = [share for level, share in accuracy.items() if int(level) not in s.levels]
     points = [point["mass"] for told in rounds for point in told["state"]["course"]]
     means = [sum(int(level) * share for level, share in mass.items()) for mass in points]
     quarter = max(1, len(means) // 4)
-    reached = [told["round"] for told in rounds if told["accuracy"]["candidate"][hardest] >= s.reached]
+    reached = [told["round"] for told in rounds if told["accuracy"]["candidate"].get(hardest, 0) >= s.reached]
     return {
         "hardest": accuracy[hardest],
-        "beyond": sum(v for k, v in accuracy.items() if int(k) not in s.levels) / max(1, len(accuracy) - 1),
+        "beyond": fmean(beyond) if beyond else nan,
         "steps": float(reached[0] * s.reinforce.steps) if reached else nan,
         "moved": sum(means[-quarter:]) / quarter - sum(means[:quarter]) / quarter,
     }
