@@ -9,8 +9,6 @@ band from 0.3 to 0.8, its gate by the claimed answer (``environment`` must show 
 al., "R-Zero" (arXiv:2508.05004).
 """
 
-from math import nan
-from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -45,6 +43,8 @@ from selfloop.propose import (
 from selfloop.recipe import Recipe, Settings, structural
 from selfloop.report import BeginParams, ReportParams, RoleParams, begin_report, report_role, report_round
 from selfloop.verify import VerifyParams, verify_rollouts
+
+from selfloop_recipes.claims.agent0 import claims, measured
 
 
 class Agent0(Settings):
@@ -156,21 +156,7 @@ def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
 
 def finish(s: Agent0, last: Turn) -> dict[str, float]:
     accuracy = measure_policy(s.measure, policy=last.executor, curriculum=last.state).results.metadata["accuracy"]
-    told = read_json(last.history.path)["rounds"]
-    levels = [level_of(each["band"]["levels"]) for each in told]
-    precision = [each["audit"]["precision"] for each in told if each["audit"].get("precision") is not None]
-    return {
-        "beyond": fmean(accuracy.values()),
-        "rate": fmean(each["band"]["mean_rate"] for each in told) if told else nan,
-        "harder": levels[-1] - levels[0] if told else nan,
-        "precision": fmean(precision) if precision else nan,
-    }
-
-
-def level_of(levels: dict[str, dict[str, float]]) -> float:
-    """The mean level of what was proposed."""
-    whole = sum(each["tasks"] for each in levels.values())
-    return sum(int(level) * each["tasks"] for level, each in levels.items()) / max(whole, 1)
+    return measured(read_json(last.history.path)["rounds"], accuracy)
 
 
 recipe = Recipe(
@@ -184,4 +170,5 @@ recipe = Recipe(
     paper="arXiv:2511.16043",
     needs=lambda s: {"proposals", "alphabet"} if s.policy == "scratch" else {"proposals"},
     control={"proposer": "frozen"},
+    claims=claims,
 )
