@@ -123,7 +123,9 @@ def test_a_frozen_proposer_stays_what_it_was(tmp_path: Path) -> None:
     assert last.executor.metadata["digest"] != proposer["after"]
 
 
-@pytest.mark.parametrize(("require", "moved"), [({"require": "nothing"}, True), ({"margin": 1.0, "require": "better"}, False)])
+@pytest.mark.parametrize(
+    ("require", "moved"), [({"require": "nothing"}, True), ({"margin": 1.0, "require": "better"}, False)]
+)
 def test_both_roles_are_promoted_or_neither(
     require: dict[str, Any], moved: bool, client: MlflowClient, tmp_path: Path
 ) -> None:

@@ -13,7 +13,15 @@ README = (Path(__file__).parents[1] / "README.md").read_text()
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", README, re.DOTALL))
 
 
-@pytest.mark.parametrize(("file", "test"), [("copying.py", "test_copying.py"), ("star.py", "test_star.py")])
+@pytest.mark.parametrize(
+    ("file", "test"),
+    [
+        ("copying.py", "test_copying.py"),
+        ("star.py", "test_star.py"),
+        ("mine.py", "test_mine.py"),
+        ("sums.py", "test_sums.py"),
+    ],
+)
 def test_the_example_works_and_is_short(tmp_path: Path, file: str, test: str) -> None:
     for name in (file, test):
         (tmp_path / name).write_text(FILES[name])

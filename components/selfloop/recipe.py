@@ -324,7 +324,7 @@ def recipes() -> dict[str, Recipe[Any]]:
     """Every recipe that comes with selfloop: each module of ``selfloop_recipes`` holds one, named ``recipe``."""
     import selfloop_recipes
 
-    names = [info.name for info in pkgutil.iter_modules(selfloop_recipes.__path__)]
+    names = [info.name for info in pkgutil.iter_modules(selfloop_recipes.__path__) if not info.ispkg]
     found = [importlib.import_module(f"selfloop_recipes.{name}").recipe for name in names]
     return {recipe.name: recipe for recipe in found}
 

@@ -9,8 +9,6 @@ band from 0.3 to 0.8, its gate by the claimed answer (``environment`` must show 
 al., "R-Zero" (arXiv:2508.05004).
 """
 
-from math import nan
-from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -45,6 +43,8 @@ from selfloop.propose import (
 from selfloop.recipe import Recipe, Settings, structural
 from selfloop.report import BeginParams, ReportParams, RoleParams, begin_report, report_role, report_round
 from selfloop.verify import VerifyParams, verify_rollouts
+
+from selfloop_recipes.claims.agent0 import claims, measured
 
 
 class Agent0(Settings):
@@ -157,15 +157,7 @@ def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
 
 def finish(s: Agent0, last: Turn) -> dict[str, float]:
     accuracy = measure_policy(s.measure, policy=last.executor, curriculum=last.state).results.metadata["accuracy"]
-    told = [each for each in read_json(last.history.path)["rounds"] if each["band"]["tasks"]]
-    levels = [level_of(each["band"]["levels"]) for each in told]
-    precision = [each["audit"]["precision"] for each in told if each["audit"].get("precision") is not None]
-    return {
-        "beyond": fmean(accuracy.values()),
-        "rate": fmean(each["band"]["mean_rate"] for each in told) if told else nan,
-        "harder": levels[-1] - levels[0] if told else nan,
-        "precision": fmean(precision) if precision else nan,
-    }
+    return measured(read_json(last.history.path)["rounds"], accuracy)
 
 
 def needs(s: Agent0) -> set[str]:
@@ -173,12 +165,6 @@ def needs(s: Agent0) -> set[str]:
     if s.policy != "scratch":
         return {"proposals"}
     return {"proposals", "alphabet", "claims"} if s.variant == "code" else {"proposals", "alphabet"}
-
-
-def level_of(levels: dict[str, dict[str, float]]) -> float:
-    """The mean level of what was proposed."""
-    whole = sum(each["tasks"] for each in levels.values())
-    return sum(int(level) * each["tasks"] for level, each in levels.items()) / max(whole, 1)
 
 
 recipe = Recipe(
@@ -192,4 +178,5 @@ recipe = Recipe(
     paper="arXiv:2511.16043",
     needs=needs,
     control={"proposer": "frozen"},
+    claims=claims,
 )

@@ -11,7 +11,6 @@ from typing import Literal, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, model_validator
-from selfloop.claims import Claims, Statement
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.filter import PAIRS, FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
@@ -22,6 +21,8 @@ from selfloop.propose import BaseParams, DrawParams, ProgressParams, check_progr
 from selfloop.recipe import Recipe, Settings, structural
 from selfloop.report import BeginParams, ReportParams, begin_report, report_round
 from selfloop.verify import VerifyParams, askers, judge_rollouts, verify_rollouts
+
+from selfloop_recipes.claims.expert_iteration import claims, control
 
 
 class ExpertIteration(Settings):
@@ -142,18 +143,6 @@ def finish(s: ExpertIteration, last: Turn) -> dict[str, float]:
     return {"accuracy": sum(accuracy) / len(accuracy)}
 
 
-control = {"verify": {"verifier": "credulous"}, "gate": {"guards": []}}
-claims = Claims(
-    arms={"loop": {}, "credulous": control},
-    settings={"rounds": 4},
-    tuning=(10, 11),
-    seeds=(0, 1, 2, 3, 4),
-    statements=(
-        Statement(
-            "Attempts that a verifier calls right teach more than all attempts do.", "accuracy", "loop", ("credulous",)
-        ),
-    ),
-)
 recipe = Recipe(
     name="expert-iteration",
     settings=ExpertIteration,

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
-from selfloop.claims import Claims, Statement
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
@@ -20,6 +19,8 @@ from selfloop.propose import AdvanceParams, BaseParams, ProposeParams, advance_c
 from selfloop.recipe import Recipe, Settings, structural
 from selfloop.report import BeginParams, ReportParams, begin_report, report_round
 from selfloop.verify import VerifyParams, verify_rollouts
+
+from selfloop_recipes.claims.length_generalization import claims, control
 
 
 class LengthGeneralization(Settings):
@@ -115,20 +116,6 @@ def finish(s: LengthGeneralization, last: Turn) -> dict[str, int]:
     return {"solved": results.metadata["solved"]}
 
 
-control = {"filter": {"select": ["nothing"]}}
-claims = Claims(
-    arms={"loop": {}, "without own answers": control},
-    tuning=(10, 11, 12, 13, 14),
-    seeds=(0, 1, 2, 3, 4),
-    statements=(
-        Statement(
-            "Its own checked answers teach a model longer problems than the same steps without them do.",
-            "solved",
-            "loop",
-            ("without own answers",),
-        ),
-    ),
-)
 recipe = Recipe(
     name="length-generalization",
     settings=LengthGeneralization,

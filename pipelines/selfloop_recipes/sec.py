@@ -7,8 +7,6 @@ each round, and are carried on with the champion. After Chen et al., "Self-Evolv
 (arXiv:2505.14970), plus a gate.
 """
 
-from math import nan
-from statistics import fmean
 from typing import NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -24,6 +22,8 @@ from selfloop.propose.arms import ArmsParams, begin_arms
 from selfloop.recipe import Recipe, Settings, structural
 from selfloop.report import BeginParams, ReportParams, begin_report, report_round
 from selfloop.verify import VerifyParams, verify_rollouts
+
+from selfloop_recipes.claims.sec import claims, measured
 
 
 class Sec(Settings):
@@ -96,20 +96,8 @@ def round(s: Sec, last: Turn) -> tuple[Turn, Artifact]:
 
 
 def finish(s: Sec, last: Turn) -> dict[str, float]:
-    rounds, hardest = read_json(last.history.path)["rounds"], str(max(s.levels))
-    measure = s.measure.model_copy(update={"levels": sorted({max(s.levels), *s.measure.levels})})
-    accuracy = measure_policy(measure, policy=last.champion, curriculum=last.state).results.metadata["accuracy"]
-    beyond = [share for level, share in accuracy.items() if int(level) not in s.levels]
-    points = [point["mass"] for told in rounds for point in told["state"]["course"]]
-    means = [sum(int(level) * share for level, share in mass.items()) for mass in points]
-    quarter = max(1, len(means) // 4)
-    reached = [told["round"] for told in rounds if told["accuracy"]["candidate"].get(hardest, 0) >= s.reached]
-    return {
-        "hardest": accuracy[hardest],
-        "beyond": fmean(beyond) if beyond else nan,
-        "steps": float(reached[0] * s.reinforce.steps) if reached else nan,
-        "moved": sum(means[-quarter:]) / quarter - sum(means[:quarter]) / quarter,
-    }
+    accuracy = measure_policy(s.measure, policy=last.champion, curriculum=last.state).results.metadata["accuracy"]
+    return measured(read_json(last.history.path)["rounds"], accuracy, s.levels, s.reached, s.reinforce.steps)
 
 
 recipe = Recipe(
@@ -122,4 +110,5 @@ recipe = Recipe(
     paper="arXiv:2505.14970",
     needs=lambda s: {"levels", "alphabet"} if s.policy == "scratch" else {"levels"},
     control={"strategy": "uniform"},
+    claims=claims,
 )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from selfloop.claims import Statement
@@ -25,6 +25,7 @@ def judged(statement: Statement, **arms: Sequence[float]) -> str:
     return judge(statement, ["s"], {("s", name): by_seed(values) for name, values in arms.items()}).word
 
 
+@settings(deadline=None)
 @given(several, st.integers(1, 6))
 def test_an_interval_is_scipys(values: list[float], comparisons: int) -> None:
     assume(len(set(values)) > 1)
@@ -34,6 +35,7 @@ def test_an_interval_is_scipys(values: list[float], comparisons: int) -> None:
     assert ours.high == pytest.approx(theirs.high, rel=1e-6, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(several, several)
 def test_a_difference_is_scipys_paired_test(new: list[float], old: list[float]) -> None:
     new, old = new[: len(old)], old[: len(new)]
@@ -43,6 +45,7 @@ def test_a_difference_is_scipys_paired_test(new: list[float], old: list[float]) 
     assert found.mean == pytest.approx(fmean(new) - fmean(old), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(several, several)
 def test_a_statement_that_holds_does_not_hold_the_other_way_round(new: list[float], old: list[float]) -> None:
     new, old = new[: len(old)], old[: len(new)]
@@ -51,6 +54,7 @@ def test_a_statement_that_holds_does_not_hold_the_other_way_round(new: list[floa
     assert judged(HIGHER, new=old, old=new) == opposite[judged(HIGHER, new=new, old=old)]
 
 
+@settings(deadline=None)
 @given(several, several, several)
 def test_one_more_baseline_never_makes_a_statement_hold(a: list[float], b: list[float], c: list[float]) -> None:
     least = min(map(len, (a, b, c)))
@@ -60,6 +64,7 @@ def test_one_more_baseline_never_makes_a_statement_hold(a: list[float], b: list[
         assert judged(HIGHER, new=arms["new"], old=arms["old"]) == "holds"
 
 
+@settings(deadline=None)
 @given(several)
 def test_what_all_seeds_shift_alike_is_a_point(values: list[float]) -> None:
     assert interval([3.0] * len(values)) == (3.0, 3.0, 3.0)

@@ -120,7 +120,7 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
     recipe.check(settings)
     pods = pods or Here()
     form = resolving.form_of(recipe, settings)
-    types = {"int": int, "float": float, "str": str, "bool": bool}
+    types: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "List": list, "Dict": dict}
 
     def body(*channels: Any) -> None:
         given = dict(zip(form, channels, strict=True))
@@ -134,7 +134,12 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
     body.__doc__ = "\n".join(described)
     body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=types[kind])
+            inspect.Parameter(
+                name,
+                inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                default=default,
+                annotation=types[kind.partition("[")[0]],
+            )
             for name, (kind, default, _) in form.items()
         ]
     )

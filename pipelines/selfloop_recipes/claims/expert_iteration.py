@@ -1,0 +1,16 @@
+"""STaR, RFT and ReST-EM: what a verifier is good for."""
+
+from selfloop.claims import Claims, Statement
+
+control = {"verify": {"verifier": "credulous"}, "gate": {"guards": []}}
+claims = Claims(
+    arms={"loop": {}, "credulous": control},
+    settings={"rounds": 4},
+    tuning=(10, 11),
+    seeds=(0, 1, 2, 3, 4),
+    statements=(
+        Statement(
+            "Attempts that a verifier calls right teach more than all attempts do.", "accuracy", "loop", ("credulous",)
+        ),
+    ),
+)

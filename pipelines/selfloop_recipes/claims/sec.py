@@ -1,0 +1,73 @@
+"""SEC: steps to the hardest arm, levels beyond the arms, and where the mass goes (arXiv:2505.14970).
+
+``steps`` is when a candidate first has ``reached`` on the hardest arm, in steps; ``beyond`` the accuracy on levels that
+are no arms; ``moved`` by how much the mean level that is drawn rises from the first quarter of the draws to the last.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from statistics import fmean
+from typing import Any
+
+from selfloop.claims import Claims, Statement
+
+ROUNDS, STEPS = 6, 40
+OTHERS = ("uniform", "ordered", "reverse")
+claims = Claims(
+    arms={name: {"strategy": name} for name in ("bandit", *OTHERS)},
+    settings={
+        "rounds": ROUNDS,
+        "base": {"per_level": 3000},
+        "pretrain": {"hidden_size": 64, "intermediate_size": 256, "layers": 2, "decay_steps": 75},
+        "reinforce": {"steps": STEPS, "lr": 2e-4, "horizon": ROUNDS * STEPS},
+        "gate": {"require": "nothing", "guards": []},  # the paper has no gate
+    },
+    setups={
+        "addition": {
+            "environment": "addition",
+            "levels": [1, 2, 3, 4],
+            "reached": 0.1,
+            "base": {"levels": 2},
+            "pretrain": {"steps": 300},
+            "measure": {"levels": [4, 5]},
+        },
+        "countdown": {
+            "levels": [1, 2, 3],
+            "reached": 0.2,
+            "base": {"levels": 3},
+            "pretrain": {"steps": 500},
+            "measure": {"levels": [3, 4]},
+        },
+    },
+    tuning=(1, 2),
+    seeds=(11, 12, 13, 14, 15),
+    statements=(
+        Statement(
+            "A bandit over levels comes to the hardest arm in fewer steps than other orders do.",
+            "steps",
+            "bandit",
+            OTHERS,
+            better="lower",
+            missing=(ROUNDS + 1) * STEPS,
+        ),
+        Statement("It is more accurate beyond the levels that it trained on.", "beyond", "bandit", OTHERS),
+        Statement("What it draws moves from easy levels to hard ones.", "moved", "bandit", ("uniform",)),
+    ),
+)
+
+
+def measured(
+    rounds: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float], levels: Sequence[int], target: float, steps: int
+) -> dict[str, float]:
+    """What a run came to, from its history and its accuracy at the end, by level."""
+    masses = [point["mass"] for told in rounds for point in told["state"]["course"]]
+    drawn = [sum(int(level) * share for level, share in mass.items()) for mass in masses]
+    quarter, hardest = max(1, len(drawn) // 4), str(max(levels))
+    reached = [told["round"] * steps for told in rounds if told["accuracy"]["candidate"].get(hardest, 0) >= target]
+    beyond = [value for level, value in accuracy.items() if int(level) not in levels]
+    return {
+        "hardest": accuracy.get(hardest, nan),
+        "beyond": fmean(beyond) if beyond else nan,
+        "steps": reached[0] if reached else nan,
+        "moved": fmean(drawn[-quarter:]) - fmean(drawn[:quarter]) if drawn else nan,
+    }
