@@ -82,7 +82,7 @@ class DecodingParams(Params):
 
 
 def refuse_unknown(protocol: str, tools: Sequence[str]) -> None:
-    """Raise ``UserError`` where no protocol or tool of selfloop's has such a name; one's own are found where they run."""
+    """Raise ``UserError`` where no protocol or tool of selfloop's has such a name; those of one's own run later."""
     from selfloop.generate.protocols import find_protocol
     from selfloop.generate.tools import find_tools
 
