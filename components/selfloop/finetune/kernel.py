@@ -21,7 +21,7 @@ from selfloop.finetune.checkpoints import latest, mark
 from selfloop.finetune.practice import Practice, Tried
 from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.finetune.training import Plan, Trained, memory_watched, no_number
-from selfloop.finetune.variants import VARIANTS, Scored, divergence, loss
+from selfloop.finetune.variants import VARIANTS, Scored, averaged, divergence, loss
 from selfloop.policy import Policy, position_ids
 
 KEPT_CHECKPOINTS = 2
@@ -160,8 +160,8 @@ class Kernel:
             return made
         with torch.no_grad():
             reference = self._logprobs(self._reference, batch)
-        apart = divergence(now, reference) * batch.own
-        return made + self._params.kl_beta * (apart.sum(1) / batch.own.sum(1).clamp(min=1)).mean()
+        apart = averaged(self._variant, divergence(now, reference), batch.own, self._params.max_tokens)
+        return made + self._params.kl_beta * apart
 
     def _checkpoint(self, step: int) -> None:
         from safetensors.torch import save_file
