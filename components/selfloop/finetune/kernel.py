@@ -109,7 +109,7 @@ class Kernel:
         for group in self._optimizer.param_groups:
             group["lr"] = self._plan.lr * self._plan.schedule(step)
         value = 0.0
-        for rows in self._moving(scored, len(batch.tokens) // self._plan.accumulate):
+        for rows in self._moving(scored, -(-len(batch.tokens) // self._plan.accumulate)):
             made = self._loss(batch.rows(rows), Scored(*(each[rows] for each in scored)))
             made = made * (len(rows) / len(batch.tokens))
             made.backward()  # type: ignore[no-untyped-call]

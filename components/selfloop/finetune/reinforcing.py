@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,8 @@ def takes_own(params: ReinforceParams, policy: Policy) -> bool:
 
 
 def by_trl(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practice) -> tuple[Trained, int]:
-    """The training by TRL, and the tokens that it saw."""
+    """The training by TRL, and the tokens that it saw. It has checkpoints only between draws: its draw is not kept."""
+    plan = replace(plan, checkpoint_every=-(-plan.checkpoint_every // params.updates) * params.updates)
     kind, config = (RLOO, RLOOConfig) if params.algorithm == "rloo" else (GRPO, GRPOConfig)
     given: dict[str, Any] = {"epsilon": params.clip, "beta": params.kl_beta, "num_generations": params.group_size}
     given["steps_per_generation"] = params.updates * params.accumulate
