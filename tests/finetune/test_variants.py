@@ -192,5 +192,20 @@ def test_a_doubtful_groups_unlikely_token_may_rise_where_a_sure_ones_may_not() -
 @quick
 @given(scored=batches(drift=2.0))
 def test_a_divergence_is_nothing_between_equals_and_more_elsewhere(scored: Scored) -> None:
-    assert not divergence(scored.old, scored.old).any()
-    assert (divergence(scored.logprobs, scored.old) >= -1e-12).all()
+    now, reference = scored.logprobs.detach(), scored.old
+    assert not divergence(now, now, reference).any()
+    assert (divergence(now, reference, now) >= -1e-12).all()
+
+
+@quick
+@given(numbers=st.tuples(*[st.lists(st.floats(-3, 3), min_size=4, max_size=4)] * 3))
+def test_the_mean_divergence_and_its_gradient_are_those_of_the_distributions(numbers: tuple[list[float], ...]) -> None:
+    """Over all tokens, as often as they are drawn from the old policy."""
+    logits, reference, old = (doubles(each) for each in numbers)
+    logits.requires_grad_()
+    now, reference, old = (each.log_softmax(0) for each in (logits, reference, old))
+    exact = (now.exp() * (now - reference)).sum()
+    estimated = (old.exp() * divergence(now, reference, old)).sum()
+    torch.testing.assert_close(estimated, exact)
+    expected, made = (torch.autograd.grad(each, [logits], retain_graph=True)[0] for each in (exact, estimated))
+    torch.testing.assert_close(made, expected)

@@ -160,8 +160,8 @@ class Kernel:
             return made
         with torch.no_grad():
             reference = self._logprobs(self._reference, batch)
-        apart = averaged(self._variant, divergence(now, reference), batch.own, self._params.max_tokens)
-        return made + self._params.kl_beta * apart
+        apart = divergence(now, reference, old)
+        return made + self._params.kl_beta * averaged(self._variant, apart, batch.own, self._params.max_tokens)
 
     def _checkpoint(self, step: int) -> None:
         from safetensors.torch import save_file

@@ -109,7 +109,9 @@ def clipped(ratio: Tensor, lower: float, upper: Tensor) -> Tensor:
     return torch.minimum(ratio.clamp(min=1 - lower), 1 + upper)
 
 
-def divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """An unbiased estimate of KL(policy || reference) at each drawn token (Schulman's k3), (rows, tokens)."""
+def divergence(logprobs: Tensor, reference: Tensor, old: Tensor) -> Tensor:
+    """An estimate of KL(policy || reference) at each drawn token (Schulman's k3), (rows, tokens), times the token's
+    ratio, by which its gradient is that of the divergence, too (DeepSeek-V3.2, arXiv:2512.02556; TRL's default).
+    """
     change = reference - logprobs
-    return change.exp() - change - 1
+    return (change.exp() - change - 1) * (logprobs - old).exp()
