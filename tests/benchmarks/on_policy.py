@@ -12,16 +12,13 @@ same order for the work to be alike.
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from measuring import in_turns, publish, ratios, show, spread, wants_small
 from selfloop import progress
 from selfloop.environments import find_environment
 from selfloop.finetune.encoded import Encoded
@@ -91,7 +88,7 @@ def practised(setting: Setting, place: Path, steps: int, trainer: str) -> Took:
     tasks: list[Task] = [task for level in setting.levels for task in environment.tasks(level, 200, 77 + level)]
     params = ReinforceParams(
         environment=setting.pretrain.environment,
-        verifier="exact" if setting.pretrain.environment == "addition" else "environment",
+        verifier="exact",
         batch_size=BATCH,
         group_size=GROUP,
         max_tokens=setting.max_tokens,

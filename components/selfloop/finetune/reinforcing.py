@@ -159,6 +159,7 @@ def by_trl(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practi
     kind, config = (RLOO, RLOOConfig) if params.algorithm == "rloo" else (GRPO, GRPOConfig)
     given: dict[str, Any] = {"epsilon": params.clip, "beta": params.kl_beta, "num_generations": params.group_size}
     given["steps_per_generation"] = params.updates * params.accumulate
+    given["gradient_checkpointing"] = plan.gradient_checkpointing  # TRL's own default is to do it
     more: dict[str, Any] = {}
     if params.algorithm != "rloo":
         given["loss_type"] = "dr_grpo" if params.algorithm == "dr-grpo" else "grpo"
@@ -171,7 +172,7 @@ def by_trl(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practi
     trainer: Any = kind(
         model=policy.model.train(),
         reward_funcs=verifier,
-        args=config(**plan.arguments(), **params.drawing(), **given),
+        args=config(**plan.arguments() | params.drawing() | given),
         train_dataset=datasets.Dataset.from_dict({"prompt": [""] * groups_of(params)}),  # the course says what is tried
         processing_class=policy.tokenizer,
         callbacks=[Remembers(practice)],
