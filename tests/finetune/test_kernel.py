@@ -40,7 +40,7 @@ NAMES = [f"{name}{', held' if beta else ''}{', with tools' if tools else ''}" fo
 
 def params(name: str, **given: Any) -> ReinforceParams:
     shape = {"batch_size": GROUPS * ATTEMPTS, "group_size": ATTEMPTS, "max_tokens": LONGEST}
-    return ReinforceParams(algorithm=name, temperature=TEMPERATURE, **(shape | given))  # type: ignore[arg-type]
+    return ReinforceParams(algorithm=name, temperature=TEMPERATURE, **(shape | given))
 
 
 def plan_in(place: Path, **given: Any) -> Plan:
@@ -173,7 +173,7 @@ def test_our_loss_and_its_gradient_are_trls(plain: Path, tmp_path: Path, name: s
     torch.testing.assert_close(made, expected, atol=1e-5 * max(1.0, expected.abs().max().item()), rtol=0)
 
 
-class GivenRLOO(RLOOTrainer):  # type: ignore[misc]
+class GivenRLOO(RLOOTrainer):
     """TRL's RLOO with attempts that are given."""
 
     def __init__(self, *given: Any, tried: Tried, **named: Any) -> None:
@@ -262,5 +262,6 @@ def test_a_prompt_that_is_read_once_for_its_group_gives_the_same(
 def test_long_attempts_of_a_group_stay_apart(plain: Path) -> None:
     policy = fresh(plain)
     batch = batched(policy, some_draw(policy, tools=False))
-    longer = Batch(*(torch.nn.functional.pad(each, (0, 200)) for each in batch[:3]), None)  # type: ignore[arg-type]
+    tokens, mask, own = (torch.nn.functional.pad(each, (0, 200)) for each in (batch.tokens, batch.mask, batch.own))
+    longer = Batch(tokens, mask, own, None)
     assert not worth_it(policy, Groups.of(longer))
