@@ -132,7 +132,7 @@ ARMS: dict[str, Callable[[ReinforceParams, Policy, Plan, Practice], Any]] = {
 
 def measured(name: str, setting: Setting, small: bool) -> dict[str, Any]:
     """What the arms took for one policy."""
-    steps, repeats = (10, 1) if small else (60, REPEATS)
+    steps, repeats = (10, 1) if small else (40, REPEATS)
     with tempfile.TemporaryDirectory() as scratch:
         parameters = pretrained(setting, Path(scratch), 50 if small else PRETRAINED)
         took = in_turns({arm: partial(practised, setting, Path(scratch), steps, arm) for arm in ARMS}, repeats)

@@ -228,16 +228,16 @@ def test_a_step_of_ours_ends_with_the_weights_of_a_step_of_trls(
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr-grpo", "rloo"])
-def test_a_step_in_parts_is_the_same_step(plain: Path, tmp_path: Path, name: str) -> None:
+def test_a_step_in_parts_or_with_less_memory_is_the_same_step(plain: Path, tmp_path: Path, name: str) -> None:
     asked, ends = params(name, kl_beta=0.0 if name == "rloo" else 0.1), []
-    for parts in (1, 3, 5):
+    for given in ({}, {"accumulate": 3}, {"accumulate": 5}, {"gradient_checkpointing": True}):
         policy = fresh(plain)
         practice = Fixed(asked, policy, some_draw(policy, True))
-        trained = Kernel(asked, policy, plan_in(tmp_path, accumulate=parts), practice).train()
+        trained = Kernel(asked, policy, plan_in(tmp_path, **given), practice).train()
         ends.append((trained.loss, weights_of(policy)))
     for loss, weights in ends[1:]:
         assert loss == pytest.approx(ends[0][0], abs=1e-6)
-        torch.testing.assert_close(weights, ends[0][1], atol=1e-6, rtol=0)
+        torch.testing.assert_close(weights, ends[0][1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("which", ["plain", "trained"])
