@@ -1,4 +1,4 @@
-"""Reinforces in a process of its own that ends as if killed once it has taken so many steps: ``WORKER place kill_at``."""
+"""Reinforces in a process of its own that ends as if killed after so many steps: ``WORKER place kill_at``."""
 
 import json
 import os

@@ -40,7 +40,7 @@ NAMES = [f"{name}{', held' if beta else ''}{', with tools' if tools else ''}" fo
 
 def params(name: str, **given: Any) -> ReinforceParams:
     shape = {"batch_size": GROUPS * ATTEMPTS, "group_size": ATTEMPTS, "max_tokens": LONGEST}
-    return ReinforceParams(algorithm=name, temperature=TEMPERATURE, **(shape | given))  # type: ignore[arg-type]
+    return ReinforceParams(algorithm=name, temperature=TEMPERATURE, **(shape | given))
 
 
 def plan_in(place: Path, **given: Any) -> Plan:
@@ -173,7 +173,7 @@ def test_our_loss_and_its_gradient_are_trls(plain: Path, tmp_path: Path, name: s
     torch.testing.assert_close(made, expected, atol=1e-5 * max(1.0, expected.abs().max().item()), rtol=0)
 
 
-class GivenRLOO(RLOOTrainer):  # type: ignore[misc]
+class GivenRLOO(RLOOTrainer):
     """TRL's RLOO with attempts that are given."""
 
     def __init__(self, *given: Any, tried: Tried, **named: Any) -> None:
@@ -228,16 +228,16 @@ def test_a_step_of_ours_ends_with_the_weights_of_a_step_of_trls(
 
 
 @pytest.mark.parametrize("name", ["grpo", "dr-grpo", "rloo"])
-def test_a_step_in_parts_is_the_same_step(plain: Path, tmp_path: Path, name: str) -> None:
+def test_a_step_in_parts_or_with_less_memory_is_the_same_step(plain: Path, tmp_path: Path, name: str) -> None:
     asked, ends = params(name, kl_beta=0.0 if name == "rloo" else 0.1), []
-    for parts in (1, 3, 5):
+    for given in ({}, {"accumulate": 3}, {"accumulate": 5}, {"gradient_checkpointing": True}):
         policy = fresh(plain)
         practice = Fixed(asked, policy, some_draw(policy, True))
-        trained = Kernel(asked, policy, plan_in(tmp_path, accumulate=parts), practice).train()
+        trained = Kernel(asked, policy, plan_in(tmp_path, **given), practice).train()
         ends.append((trained.loss, weights_of(policy)))
     for loss, weights in ends[1:]:
         assert loss == pytest.approx(ends[0][0], abs=1e-6)
-        torch.testing.assert_close(weights, ends[0][1], atol=1e-6, rtol=0)
+        torch.testing.assert_close(weights, ends[0][1], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("which", ["plain", "trained"])
@@ -262,5 +262,6 @@ def test_a_prompt_that_is_read_once_for_its_group_gives_the_same(
 def test_long_attempts_of_a_group_stay_apart(plain: Path) -> None:
     policy = fresh(plain)
     batch = batched(policy, some_draw(policy, tools=False))
-    longer = Batch(*(torch.nn.functional.pad(each, (0, 200)) for each in batch[:3]), None)  # type: ignore[arg-type]
+    tokens, mask, own = (torch.nn.functional.pad(each, (0, 200)) for each in (batch.tokens, batch.mask, batch.own))
+    longer = Batch(tokens, mask, own, None)
     assert not worth_it(policy, Groups.of(longer))

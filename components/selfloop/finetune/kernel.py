@@ -42,6 +42,8 @@ class Kernel:
         self._reference = Policy(copy.deepcopy(policy.model).eval(), policy.tokenizer) if params.kl_beta else None
         for weight in self._weights:
             weight.grad = torch.zeros_like(weight)
+        if plan.gradient_checkpointing:
+            policy.model.gradient_checkpointing_enable()
         self._total = 0.0
         self._parts: list[tuple[Batch, Scored]] = []
         self.tokens = 0

@@ -110,7 +110,7 @@ def worth_it(policy: Policy, groups: Groups) -> bool:
     if config.model_type not in SHARING:
         return False
     pairs = (width + groups.places * length) ** 2 - groups.places * (width + length) ** 2
-    return pairs < 6 * config.hidden_size * (groups.places - 1) * width
+    return pairs < 6 * int(config.hidden_size) * (groups.places - 1) * width
 
 
 def together(policy: Policy, groups: Groups) -> Tensor:
