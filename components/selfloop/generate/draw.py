@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from selfloop.errors import UserError
 from selfloop.generate.engines import Completion, Engine, Request
 from selfloop.generate.params import GenerateParams
 from selfloop.generate.protocols import Ask, Call, Rules, Steps, Wrote, between, find_protocol
-from selfloop.generate.tools import find_tools
+from selfloop.generate.tools import answers_at_once, find_tools
 from selfloop.policy import Policy, encode, seed_of
 from selfloop.records import Rollout, Task, batched
 
@@ -89,6 +90,8 @@ class Window:
     def _go_on(self, key: int, sent: Wrote | str | None, pool: ThreadPoolExecutor) -> None:
         attempt = self._attempts[key]
         wanted = attempt.next(sent)
+        while isinstance(wanted, Call) and answers_at_once(tool := self._tools[wanted.tool]):
+            wanted = attempt.next(_answer(wanted.tool, partial(tool, wanted.argument)))
         if isinstance(wanted, Ask):
             attempt.tell(wanted)
             self._engine.add(self._request(key, attempt, wanted))
@@ -108,12 +111,12 @@ class Window:
         if wait_for_one:
             wait(self._calls, return_when=FIRST_COMPLETED)
         ready = [call for call in self._calls if call.done()]
-        return [(key, _answer(name, call)) for call in ready for key, name in [self._calls.pop(call)]]
+        return [(key, _answer(name, call.result)) for call in ready for key, name in [self._calls.pop(call)]]
 
 
-def _answer(tool: str, call: Future[str]) -> str:
+def _answer(tool: str, call: Callable[[], str]) -> str:
     try:
-        return call.result()
+        return call()
     except UserError:
         raise
     except Exception as error:

@@ -51,9 +51,12 @@ def _use(spec: Spec, graph: str) -> Spec:
 
 
 def _renumber(dag: Spec) -> None:
-    """Name tasks as if each sub-graph were alone: ``generate-rollouts-7`` is ``generate-rollouts`` in its round."""
+    """Name tasks as if each sub-graph were alone: ``generate-rollouts-7`` is ``generate-rollouts`` in its round.
+
+    Of several tasks of a stage the first has the plain name.
+    """
     names: dict[str, str] = {}
-    for old in dag["tasks"]:
+    for old in sorted(dag["tasks"], key=lambda name: (len(name), name)):
         plain = re.sub(r"-\d+$", "", old)
         names[old] = plain if plain not in names.values() else old
     _renamed(dag, names)

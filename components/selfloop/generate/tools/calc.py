@@ -5,6 +5,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+at_once = True
 LONGEST = 200
 LARGEST_EXPONENT = 64
 MOST_BITS = 4096

@@ -4,6 +4,7 @@ import operator
 import re
 from collections.abc import Callable
 
+at_once = True
 OPERATION = re.compile(r"(-?[0-9]{1,18})([+*-])(-?[0-9]{1,18})")
 REFUSAL = "error: not one operation on two whole numbers"
 SIGNS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
