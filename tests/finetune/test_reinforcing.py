@@ -345,8 +345,9 @@ def test_a_proposer_that_writes_nothing_valid_goes_on_with_the_lowest_rewards(
         (
             "plain",
             {"trainer": "own", "algorithm": "rloo", "kl_beta": 0.1},
-            "trainer 'own' is one process's, and has no",
+            "trainer 'own' is one process's, has no kl_beta with 'rloo'",
         ),
+        ("plain", {"trainer": "own", "engine": "vllm"}, "and draws with transformers: choose 'trl'"),
         ("trained", {"trainer": "trl"}, "TRL draws completions without this policy's position scheme"),
         (
             "plain",

@@ -138,10 +138,11 @@ def reinforced(
 def takes_own(params: ReinforceParams, policy: Policy) -> bool:
     """Whether our own loop trains this policy. Raises ``UserError`` where neither can."""
     alone, scheme = processes() == 1, hasattr(policy.model.config, "position_restarts")
-    able = alone and not (params.algorithm == "rloo" and params.kl_beta)
+    able = alone and not (params.algorithm == "rloo" and params.kl_beta) and params.engine != "vllm"
     if params.trainer == "own" and not able:
         raise UserError(
-            "trainer 'own' is one process's, and has no kl_beta with 'rloo': choose 'trl', or change what it cannot."
+            "trainer 'own' is one process's, has no kl_beta with 'rloo', and draws with transformers: choose 'trl', or "
+            "change what it cannot."
         )
     if params.trainer == "own" or (
         params.trainer == "auto" and able and (scheme or policy.model.num_parameters() < SMALL)
