@@ -93,8 +93,9 @@ class ByArm:
         self._round: dict[int, list[Seen]] = {}
 
     def tasks(self, draw: int, groups: int, probe: Probe) -> list[Task]:
-        """The tasks of a draw; a strategy that asks for it has the arms' pass rates measured first."""
-        if self._arms.wants_rates(self._params):
+        """The tasks of a draw; a strategy that asks for it has the arms' pass rates measured at a step of the arms."""
+        begins_step = self._params.grain == "step" or draw == 0
+        if begins_step and self._arms.wants_rates(self._params):
             self._arms = self._arms.probed(self._rates(draw, probe))
         taken, chosen = self._taken.copy(), []
         for level in self._arms.draw(self._params, groups, seed_of(self._seed, draw)):

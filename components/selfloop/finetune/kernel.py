@@ -11,64 +11,22 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from selfloop import progress
 from selfloop.finetune.checkpoints import latest, mark
-from selfloop.finetune.practice import Practice, Tried
+from selfloop.finetune.practice import Practice
 from selfloop.finetune.reinforce import ReinforceParams
+from selfloop.finetune.scoring import Batch, batched, logprobs
 from selfloop.finetune.training import Plan, Trained, memory_watched, no_number
-from selfloop.finetune.variants import VARIANTS, Scored, divergence, loss
-from selfloop.policy import Policy, position_ids
+from selfloop.finetune.variants import VARIANTS, Scored, averaged, divergence, loss
+from selfloop.policy import Policy
 
 KEPT_CHECKPOINTS = 2
 STATE, WEIGHTS = "state.pt", "model.safetensors"
-
-
-class Batch(NamedTuple):
-    """Attempts as tensors (rows, tokens): prompts padded on the left, completions on the right. ``mask`` covers both,
-    ``own`` the completion's tokens that the policy wrote; ``positions`` are those of a scheme of its own.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-    own: Tensor
-    positions: Tensor | None
-
-    def rows(self, chosen: Tensor) -> Batch:
-        """Some of the rows."""
-        positions = None if self.positions is None else self.positions[chosen]
-        return Batch(self.tokens[chosen], self.mask[chosen], self.own[chosen], positions)
-
-
-def batched(policy: Policy, tried: Tried) -> Batch:
-    """The attempts of a draw as one batch."""
-    attempts, pad = tried.attempts, policy.tokenizer.pad_token_id or 0
-    width = max(len(each.prompt) for each in attempts)
-    length = max(len(each.completion) for each in attempts)
-    tokens, mask, own = [], [], []
-    for prompt, completion, written in ((each.prompt, each.completion, each.own) for each in attempts):
-        before, after = width - len(prompt), length - len(completion)
-        tokens.append([pad] * before + prompt + completion + [pad] * after)
-        mask.append([0] * before + [1] * (len(prompt) + len(completion)) + [0] * after)
-        own.append([float(each) for each in written] + [0.0] * after)
-    device = policy.model.device
-    ids, covered = torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
-    return Batch(ids, covered, torch.tensor(own, device=device), position_ids(policy, ids, covered))
-
-
-def logprobs(policy: Policy, batch: Batch, temperature: float) -> Tensor:
-    """Log-probabilities of the completions' tokens (rows, tokens), of the distribution that they were drawn from."""
-    length = batch.own.shape[1]
-    given = {} if batch.positions is None else {"position_ids": batch.positions}
-    logits = policy.model(batch.tokens, attention_mask=batch.mask, use_cache=False, **given).logits
-    logits = logits[:, -length - 1 : -1].float() / temperature
-    chosen = logits.gather(2, batch.tokens[:, -length:, None])[..., 0]
-    made: Tensor = chosen - logits.logsumexp(2)
-    return made
 
 
 class Kernel:
@@ -84,6 +42,8 @@ class Kernel:
         self._reference = Policy(copy.deepcopy(policy.model).eval(), policy.tokenizer) if params.kl_beta else None
         for weight in self._weights:
             weight.grad = torch.zeros_like(weight)
+        if plan.gradient_checkpointing:
+            policy.model.gradient_checkpointing_enable()
         self._total = 0.0
         self._parts: list[tuple[Batch, Scored]] = []
         self.tokens = 0
@@ -109,7 +69,7 @@ class Kernel:
         for group in self._optimizer.param_groups:
             group["lr"] = self._plan.lr * self._plan.schedule(step)
         value = 0.0
-        for rows in self._moving(scored, len(batch.tokens) // self._plan.accumulate):
+        for rows in self._moving(scored, -(-len(batch.tokens) // self._plan.accumulate)):
             made = self._loss(batch.rows(rows), Scored(*(each[rows] for each in scored)))
             made = made * (len(rows) / len(batch.tokens))
             made.backward()  # type: ignore[no-untyped-call]
@@ -160,8 +120,8 @@ class Kernel:
             return made
         with torch.no_grad():
             reference = self._logprobs(self._reference, batch)
-        apart = divergence(now, reference) * batch.own
-        return made + self._params.kl_beta * (apart.sum(1) / batch.own.sum(1).clamp(min=1)).mean()
+        apart = divergence(now, reference, old)
+        return made + self._params.kl_beta * averaged(self._variant, apart, batch.own, self._params.max_tokens)
 
     def _checkpoint(self, step: int) -> None:
         from safetensors.torch import save_file

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 PRACTICE, ATTEMPTS = "practice.json", "attempts"
 
 Rewards = Callable[[int, Sequence[Task], Sequence[Rollout]], Sequence[float]]
-"""The reward of each attempt of a draw, given its number and the tasks; a task's attempts stand together."""
+"""The reward of each attempt of a draw, given its number and the tasks; a group's attempts stand together."""
 Probe = Callable[[int, Sequence[Task]], Sequence[float]]
 """The reward of an attempt at each of some tasks, of the policy as it is at a draw."""
 
@@ -120,7 +120,7 @@ class Practice:
         self._kept: list[list[Rollout]] = []
 
     def drawn(self, draw: int, asked: Sequence[Task], part: int = 0) -> list[Drawn]:
-        """An attempt at each of these, of the policy as it is; those at one task stand together."""
+        """An attempt at each of these, of the policy as it is, in their order."""
         params = self._params
         tasks = [task._replace(attempts=number) for task, number in Counter(asked).items()]
         decoding = GenerateParams(
@@ -141,7 +141,9 @@ class Practice:
         engine = Transformers(self._policy, decoding.batch_size)
         attempts = Window(engine, tasks, decoding, lambda rollout: None).drawn()
         self._policy.model.train(training)
-        return attempts
+        left = iter(attempts)
+        at = {task: iter(list(islice(left, number))) for task, number in Counter(asked).items()}
+        return [next(at[task]) for task in asked]
 
     def tasks(self, draw: int, groups: int) -> list[Task]:
         """The tasks of a draw."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kfp.dsl import Dataset, Input, Model, Output
 from pydantic import Field
@@ -27,6 +27,7 @@ from selfloop.resources import Resources
 from selfloop.stage import stage
 
 if TYPE_CHECKING:
+    from selfloop.finetune.practice import Probe, Table
     from selfloop.generate.engines import Engine
 
 
@@ -62,7 +63,6 @@ def reinforce_proposer(
 def work(params: ReinforceProposerParams, job: Job) -> Made:
     """Train the proposer against the solver as it is."""
     from selfloop.artifacts import manifest_of
-    from selfloop.finetune.practice import InTurn
     from selfloop.finetune.reinforcing import groups_of, reinforced
     from selfloop.generate.engines.transformers import Transformers
     from selfloop.policy import load
@@ -73,7 +73,7 @@ def work(params: ReinforceProposerParams, job: Job) -> Made:
     solver = job.inputs["solver"]
     engine = Transformers(load(solver, manifest_of(solver).digest), params.batch_size * params.votes)
     rewards = Voted(params, environment, engine)
-    course = InTurn(tasks, seed_of(params.seed, params.round, "order"))
+    course = Invitations(tasks, rewards)
     practice, about, moment = reinforced(params.model_copy(update={"protocol": params.writes}), job, course, rewards)
     if is_first():
         practice.write(job.output / "rollouts", tasks)
@@ -120,7 +120,7 @@ class Voted:
             self._proposal(rollout, task, share, solved)
             for rollout, task, share in zip(rollouts, made, shares, strict=True)
         ]
-        self._tell(made, proposals)
+        self.by_draw.append(told(made, proposals))
         return [self._reward(proposal, self._weights) for proposal in proposals]
 
     def _task(self, rollout: Rollout) -> Task | None:
@@ -176,15 +176,37 @@ class Voted:
             json.loads(task.metadata).get("claimed"),
         )
 
-    def _tell(self, made: Sequence[Task | None], proposals: Sequence[Proposal]) -> None:
-        tasks = [task for task in made if task is not None]
-        good = [proposal for proposal in proposals if proposal.is_task]
-        self.by_draw.append(
-            Told(
-                valid=len(tasks) / len(made),
-                distinct=len({task.prompt for task in tasks}) / max(1, len(tasks)),
-                rate=fmean(each.vote.rate for each in good) if good else 0.0,
-                level=fmean(task.level for task in tasks) if tasks else 0.0,
-                calls=fmean(each.calls for each in good) if good else 0.0,
-            )
-        )
+
+def told(made: Sequence[Task | None], proposals: Sequence[Proposal]) -> Told:
+    """What a draw's proposals came to."""
+    tasks = [task for task in made if task is not None]
+    good = [proposal for proposal in proposals if proposal.is_task]
+    return Told(
+        valid=len(tasks) / len(made),
+        distinct=len({task.prompt for task in tasks}) / max(1, len(tasks)),
+        rate=fmean(each.vote.rate for each in good) if good else 0.0,
+        level=fmean(task.level for task in tasks) if tasks else 0.0,
+        calls=fmean(each.calls for each in good) if good else 0.0,
+    )
+
+
+class Invitations:
+    """The same invitations in every draw; remembers what the proposals came to, which a checkpoint has to hold."""
+
+    def __init__(self, tasks: Sequence[Task], rewards: Voted) -> None:
+        self._tasks, self._rewards = tasks, rewards
+
+    def tasks(self, draw: int, groups: int, probe: Probe) -> list[Task]:
+        """An invitation for each group."""
+        return list(self._tasks[:groups])
+
+    def learnt(self, draw: int, tasks: Sequence[Task], rewards: Table, advantages: Table) -> None:
+        """Nothing changes what is asked."""
+
+    def state(self) -> Any:
+        """What the proposals of each draw came to."""
+        return self._rewards.by_draw
+
+    def restore(self, state: Any) -> None:
+        """Go on from what was remembered."""
+        self._rewards.by_draw = [Told(*each) for each in state]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,10 +138,11 @@ def reinforced(
 def takes_own(params: ReinforceParams, policy: Policy) -> bool:
     """Whether our own loop trains this policy. Raises ``UserError`` where neither can."""
     alone, scheme = processes() == 1, hasattr(policy.model.config, "position_restarts")
-    able = alone and not (params.algorithm == "rloo" and params.kl_beta)
+    able = alone and not (params.algorithm == "rloo" and params.kl_beta) and params.engine != "vllm"
     if params.trainer == "own" and not able:
         raise UserError(
-            "trainer 'own' is one process's, and has no kl_beta with 'rloo': choose 'trl', or change what it cannot."
+            "trainer 'own' is one process's, has no kl_beta with 'rloo', and draws with transformers: choose 'trl', or "
+            "change what it cannot."
         )
     if params.trainer == "own" or (
         params.trainer == "auto" and able and (scheme or policy.model.num_parameters() < SMALL)
@@ -153,10 +155,12 @@ def takes_own(params: ReinforceParams, policy: Policy) -> bool:
 
 
 def by_trl(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practice) -> tuple[Trained, int]:
-    """The training by TRL, and the tokens that it saw."""
+    """The training by TRL, and the tokens that it saw. It has checkpoints only between draws: its draw is not kept."""
+    plan = replace(plan, checkpoint_every=-(-plan.checkpoint_every // params.updates) * params.updates)
     kind, config = (RLOO, RLOOConfig) if params.algorithm == "rloo" else (GRPO, GRPOConfig)
     given: dict[str, Any] = {"epsilon": params.clip, "beta": params.kl_beta, "num_generations": params.group_size}
     given["steps_per_generation"] = params.updates * params.accumulate
+    given["gradient_checkpointing"] = plan.gradient_checkpointing  # TRL's own default is to do it
     more: dict[str, Any] = {}
     if params.algorithm != "rloo":
         given["loss_type"] = "dr_grpo" if params.algorithm == "dr-grpo" else "grpo"
@@ -169,7 +173,7 @@ def by_trl(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practi
     trainer: Any = kind(
         model=policy.model.train(),
         reward_funcs=verifier,
-        args=config(**plan.arguments(), **params.drawing(), **given),
+        args=config(**plan.arguments() | params.drawing() | given),
         train_dataset=datasets.Dataset.from_dict({"prompt": [""] * groups_of(params)}),  # the course says what is tried
         processing_class=policy.tokenizer,
         callbacks=[Remembers(practice)],

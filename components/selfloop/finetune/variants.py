@@ -38,7 +38,8 @@ def standardized(rewards: Tensor, rates: Tensor, trust: float) -> Tensor:
 
 def centred(rewards: Tensor, rates: Tensor, trust: float) -> Tensor:
     """r - mean of the group: Dr. GRPO, which leaves out the division by the standard deviation."""
-    return rewards - rewards.mean(dim=1, keepdim=True)
+    apart = rewards - rewards[:, :1]  # of equal rewards exactly 0, which less their rounded mean they are not
+    return apart - apart.mean(dim=1, keepdim=True)
 
 
 def leave_one_out(rewards: Tensor, rates: Tensor, trust: float) -> Tensor:
@@ -91,7 +92,13 @@ def loss(variant: Variant, scored: Scored, clip: float, longest: int) -> Tensor:
         ratio = change.sum(1).exp()
         return -torch.min(ratio * advantages, clipped(ratio, clip, upper) * advantages).mean()
     ratio, gain = change.exp(), advantages[:, None]
-    of_tokens = -torch.min(ratio * gain, clipped(ratio, clip, upper[:, None]) * gain) * own
+    of_tokens = -torch.min(ratio * gain, clipped(ratio, clip, upper[:, None]) * gain)
+    return averaged(variant, of_tokens, own, longest)
+
+
+def averaged(variant: Variant, of_tokens: Tensor, own: Tensor, longest: int) -> Tensor:
+    """What comes to the policy's own tokens, as the variant takes the mean of it."""
+    of_tokens = of_tokens * own
     if variant.mean == "constant":
         return of_tokens.sum() / (len(own) * longest)
     return (of_tokens.sum(1) / own.sum(1).clamp(min=1)).mean()
@@ -102,7 +109,9 @@ def clipped(ratio: Tensor, lower: float, upper: Tensor) -> Tensor:
     return torch.minimum(ratio.clamp(min=1 - lower), 1 + upper)
 
 
-def divergence(logprobs: Tensor, reference: Tensor) -> Tensor:
-    """An unbiased estimate of KL(policy || reference) at each drawn token (Schulman's k3), (rows, tokens)."""
+def divergence(logprobs: Tensor, reference: Tensor, old: Tensor) -> Tensor:
+    """An estimate of KL(policy || reference) at each drawn token (Schulman's k3), (rows, tokens), times the token's
+    ratio, by which its gradient is that of the divergence, too (DeepSeek-V3.2, arXiv:2512.02556; TRL's default).
+    """
     change = reference - logprobs
-    return change.exp() - change - 1
+    return (change.exp() - change - 1) * (logprobs - old).exp()

@@ -248,8 +248,8 @@ def armed(
         chosen[guard.name] = guard
     warn, halt = warn or {}, halt or {}
     for name, line in [*warn.items(), *halt.items()]:
-        if name not in chosen:
-            raise unknown("guard in force", name, chosen)
+        if name not in chosen and name not in guards():  # a recipe's line for a guard that was left out is no mistake
+            raise unknown("guard", name, [*chosen, *guards()])
         if not math.isfinite(line):
             raise UserError(f"A line of guard '{name}' cannot be {line}: give a number.")
     return [

@@ -11,33 +11,20 @@ from typing import Any
 
 from selfloop.claims import Claims, Statement
 
-ROUNDS, STEPS = 6, 40
+BUDGET = 8 * 40
 OTHERS = ("uniform", "ordered", "reverse")
+control = {"strategy": "uniform"}
 claims = Claims(
     arms={name: {"strategy": name} for name in ("bandit", *OTHERS)},
-    settings={
-        "rounds": ROUNDS,
-        "base": {"per_level": 3000},
-        "pretrain": {"hidden_size": 64, "intermediate_size": 256, "layers": 2, "decay_steps": 75},
-        "reinforce": {"steps": STEPS, "lr": 2e-4, "horizon": ROUNDS * STEPS},
-        "gate": {"require": "nothing", "guards": []},  # the paper has no gate
-    },
+    settings={"gate": {"require": "nothing", "guards": []}, "progress": {"patience": 100}},  # the paper has no gate
     setups={
         "addition": {
             "environment": "addition",
-            "levels": [1, 2, 3, 4],
-            "reached": 0.1,
+            "reached": 0.4,
             "base": {"levels": 2},
-            "pretrain": {"steps": 300},
-            "measure": {"levels": [4, 5]},
+            "pretrain": {"steps": 300, "decay_steps": 75},
         },
-        "countdown": {
-            "levels": [1, 2, 3],
-            "reached": 0.2,
-            "base": {"levels": 3},
-            "pretrain": {"steps": 500},
-            "measure": {"levels": [3, 4]},
-        },
+        "countdown": {"reached": 0.2},
     },
     tuning=(1, 2),
     seeds=(11, 12, 13, 14, 15),
@@ -48,7 +35,7 @@ claims = Claims(
             "bandit",
             OTHERS,
             better="lower",
-            missing=(ROUNDS + 1) * STEPS,
+            missing=BUDGET + 40,
         ),
         Statement("It is more accurate beyond the levels that it trained on.", "beyond", "bandit", OTHERS),
         Statement("What it draws moves from easy levels to hard ones.", "moved", "bandit", ("uniform",)),

@@ -182,14 +182,26 @@ class Batch:
         return [self._ended(row) for row, token in enumerate(chosen.tolist()) if self._ends_with(row, token)]
 
     def _forward(self) -> torch.Tensor:
-        """Logits of the next token (rows, vocabulary)."""
-        given = {
-            "input_ids": self._inputs,
-            "attention_mask": self._mask[:, : self._width],
-            "past_key_values": self._cache,
-            "use_cache": True,
-        }
-        may = {"position_ids": self._positions, "logits_to_keep": 1}
+        """Logits of the next token (rows, vocabulary); a prompt that several rows have is read once for all of them."""
+        import torch
+
+        mask = self._mask[:, : self._width]
+        if self._step:
+            return self._read(self._inputs, mask, self._positions)
+        prompts = [tuple(request.prompt) for request in self._rows]
+        last = {prompt: row for row, prompt in enumerate(prompts)}
+        if len(last) == len(prompts):
+            return self._read(self._inputs, mask, self._positions)
+        chosen = torch.tensor(list(last.values()), device=self._device)
+        logits = self._read(self._inputs[chosen], mask[chosen], self._positions[chosen])
+        number = {prompt: number for number, prompt in enumerate(last)}
+        again = torch.tensor([number[prompt] for prompt in prompts], device=self._device)
+        self._cache.batch_select_indices(again)
+        return logits[again]
+
+    def _read(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        given = {"input_ids": inputs, "attention_mask": mask, "past_key_values": self._cache, "use_cache": True}
+        may = {"position_ids": positions, "logits_to_keep": 1}
         given |= {name: value for name, value in may.items() if name in self._asks}
         logits: torch.Tensor = self._policy.model(**given).logits[:, -1].float()
         return logits
