@@ -185,10 +185,17 @@ def test_a_run_whose_pseudo_labels_rot_is_halted_with_the_champion_intact(
     assert "guard 'precision' halted the loop" in halted.stderr
     for name in ROLES:
         assert Registry(name).aliases()["champion"] == 1
-    logged = [each.data.metrics for each in client.search_runs([e.experiment_id for e in client.search_experiments()])]
-    print([sorted(each) for each in logged])
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    logged = [
+        made.data.metrics["audit.precision"]
+        for made in client.search_runs(experiments)
+        if "audit.precision" in made.data.metrics
+    ]
+    assert logged
+    assert max(logged) < 0.7
     [told] = (tmp_path / "run").glob("round-01/gate_candidate*/decision")
     assert read_json(told)["verdict"] == "halted"
+    assert read_json(told)["guards"]["precision"]["value"] < 0.7
 
 
 SILENT = {"learn": {"max_tokens": 1}}
