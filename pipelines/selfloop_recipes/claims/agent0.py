@@ -1,7 +1,7 @@
 """Agent0: a proposer that follows its solver, and what tools are for (arXiv:2511.16043).
 
-``rate`` is the mean vote rate of all proposals, before any band; ``harder`` how much the mean level of the proposals
-rose from the first round to the last; ``beyond`` the executor's accuracy on levels above those of the base data,
+``rate`` is the mean vote rate of all proposals, before any band; ``level`` their mean level in the last round, ``harder``
+how much it rose since the first; ``beyond`` the executor's accuracy on levels above those of the base data,
 ``several`` that on all levels from 3 on, which one call of the tool does not solve; ``precision`` how much of what the
 pseudo-labels call right is right.
 """
@@ -26,7 +26,8 @@ claims = Claims(
     seeds=(11, 12, 13, 14, 15),
     statements=(
         Statement("The solver is of two minds about what is proposed.", "rate", "agent0", within=(0.35, 0.65)),
-        Statement("What is proposed grows harder.", "harder", "agent0", ("frozen proposer",)),
+        Statement("What is proposed grows harder from round to round.", "harder", "agent0", within=(0.0, 12.0)),
+        Statement("It is harder than what an untrained proposer writes.", "level", "agent0", ("frozen proposer",)),
         Statement("A proposer that learns takes the executor further.", "beyond", "agent0", ("frozen proposer",)),
         Statement("On tasks of several operations a tool takes it further.", "several", "agent0", ("no tool",)),
         Statement("The guard halts a run whose pseudo-labels rot.", "halted", "guarded", within=(0.5, 1.5)),
@@ -45,6 +46,7 @@ def measured(rounds: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float],
         "beyond": fmean(beyond) if beyond else nan,
         "several": fmean(accuracy.values()),
         "rate": fmean(rates) if rates else nan,
+        "level": proposed[-1] if proposed else nan,
         "harder": proposed[-1] - proposed[0] if proposed else nan,
         "precision": fmean(precise) if precise else nan,
     }

@@ -11,23 +11,30 @@ from typing import Any
 
 from selfloop.claims import Claims, Statement
 
-BUDGET = 8 * 40
+ROUNDS, STEPS = 6, 40
 OTHERS = ("uniform", "ordered", "reverse")
 control = {"strategy": "uniform"}
 claims = Claims(
     arms={name: {"strategy": name} for name in ("bandit", *OTHERS)},
-    settings={"gate": {"require": "nothing", "guards": []}, "progress": {"patience": 100}},  # the paper has no gate
+    settings={
+        "rounds": ROUNDS,
+        "arms": {"horizon": ROUNDS * STEPS},
+        "reinforce": {"horizon": ROUNDS * STEPS},
+        "gate": {"require": "nothing", "guards": []},
+        "progress": {"patience": 100},
+    },  # the paper has no gate
     setups={
         "addition": {
             "environment": "addition",
-            "reached": 0.4,
-            "base": {"levels": 2},
-            "pretrain": {"steps": 300, "decay_steps": 75},
+            "levels": [1, 2, 3, 4],
+            "reached": 0.3,
+            "pretrain": {"steps": 260, "decay_steps": 65},
+            "measure": {"levels": [4, 5]},
         },
         "countdown": {"reached": 0.2},
     },
     tuning=(1, 2),
-    seeds=(11, 12, 13, 14, 15),
+    seeds=(21, 22, 23, 24, 25),
     statements=(
         Statement(
             "A bandit over levels comes to the hardest arm in fewer steps than other orders do.",
@@ -35,7 +42,7 @@ claims = Claims(
             "bandit",
             OTHERS,
             better="lower",
-            missing=BUDGET + 40,
+            missing=(ROUNDS + 1) * STEPS,
         ),
         Statement("It is more accurate beyond the levels that it trained on.", "beyond", "bandit", OTHERS),
         Statement("What it draws moves from easy levels to hard ones.", "moved", "bandit", ("uniform",)),
