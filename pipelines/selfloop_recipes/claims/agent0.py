@@ -1,7 +1,7 @@
 """Agent0: a proposer that follows its solver, and what tools are for (arXiv:2511.16043).
 
-``rate`` is the mean vote rate of all proposals, before any band; ``level`` their mean level in the last round, ``harder``
-how much it rose since the first; ``beyond`` the executor's accuracy on levels above those of the base data,
+``rate`` is the mean vote rate of all proposals, before any band; ``level`` their mean level in the last round, and
+``harder`` how much it rose since the first; ``beyond`` the executor's accuracy on levels above those of the base data,
 ``several`` that on all levels from 3 on, which one call of the tool does not solve; ``precision`` how much of what the
 pseudo-labels call right is right.
 """

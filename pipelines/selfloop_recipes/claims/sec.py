@@ -18,11 +18,10 @@ claims = Claims(
     arms={name: {"strategy": name} for name in ("bandit", *OTHERS)},
     settings={
         "rounds": ROUNDS,
-        "arms": {"horizon": ROUNDS * STEPS},
         "reinforce": {"horizon": ROUNDS * STEPS},
-        "gate": {"require": "nothing", "guards": []},
+        "gate": {"require": "nothing", "guards": []},  # the paper has no gate
         "progress": {"patience": 100},
-    },  # the paper has no gate
+    },
     setups={
         "addition": {
             "environment": "addition",
