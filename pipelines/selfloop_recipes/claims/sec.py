@@ -26,7 +26,7 @@ claims = Claims(
         "addition": {
             "environment": "addition",
             "levels": [1, 2, 3, 4],
-            "reached": 0.3,
+            "reached": 0.15,
             "pretrain": {"steps": 260, "decay_steps": 65},
             "measure": {"levels": [4, 5]},
         },
