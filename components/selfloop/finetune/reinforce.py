@@ -1,4 +1,4 @@
-"""``reinforce_policy``: on-policy GRPO or RLOO on TRL's trainers, rewarded by the loop's own verifier.
+"""``reinforce_policy``: on-policy training (``variants``), rewarded by the loop's own verifier.
 
 It starts from ``policy``, whatever that is, and holds to it by ``kl_beta``. A task whose group is all right or all
 wrong moves nothing. Tasks that are held-out items are taken out first, and counted; where none is left, the policy is
