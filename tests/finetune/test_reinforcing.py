@@ -361,9 +361,9 @@ def test_a_proposer_that_writes_nothing_valid_goes_on_with_the_lowest_rewards(
 def test_what_cannot_be_trained_is_refused_in_a_sentence(
     request: pytest.FixtureRequest, tmp_path: Path, which: str, params: dict[str, Any], told: str
 ) -> None:
-    about = job(tmp_path, request.getfixturevalue(which), steps=1, **params)
+    policy = request.getfixturevalue(which)
     with pytest.raises(UserError, match=told) as refused:
-        trained_here(tmp_path / "out", about)
+        trained_here(tmp_path / "out", job(tmp_path, policy, steps=1, **params))
     assert "\n" not in str(refused.value)
 
 

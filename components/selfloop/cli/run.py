@@ -337,16 +337,21 @@ def _from_set(text: str) -> dict[str, Any]:
 
 
 def as_toml(settings: Settings) -> str:
-    """Settings as TOML that ``--config`` reads; JSON spells these values as TOML does."""
+    """Settings as TOML that ``--config`` reads."""
     stages = settings.stages()
     bound = settings.bound(0)
-    lines = [
-        f"{name} = {json.dumps(getattr(settings, name))}" for name in type(settings).model_fields if name not in stages
-    ]
+    lines = [f"{name} = {spelt(getattr(settings, name))}" for name in type(settings).model_fields if name not in stages]
     for name in stages:
         values = getattr(bound, name).model_dump(exclude={"round"})
-        lines += ["", f"[{name}]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
+        lines += ["", f"[{name}]", *(f"{key} = {spelt(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
+
+
+def spelt(value: Any) -> str:
+    """A value as TOML spells it: as JSON does, but for a table."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {spelt(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value)
 
 
 def fingerprint(settings: Settings, reference: str | None = None) -> str:
