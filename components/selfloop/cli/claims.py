@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -58,7 +57,10 @@ def claim(
             for number, outcome in enumerate(ended, 1):
                 outcomes[outcome.run] = outcome
                 say(f"{number}/{len(left)} {_line(outcome)}")
-    command = shlex.join(["selfloop", *sys.argv[1:]])
+    # which folder held the runs, and how many were made at a time, is of this machine
+    command = shlex.join(
+        ["selfloop", "claim", recipe, *(["--tuning"] if tuning else []), *(["--write"] if write else [])]
+    )
     told = results.result(found, outcomes, command, chosen)
     for part in table.shown(told):
         console.print(part)
