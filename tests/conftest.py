@@ -67,6 +67,19 @@ def small_toml(tmp_path: Path) -> Path:
     return path
 
 
+def whole_run(
+    name: str, settings: dict[str, Any], place: Path, *overrides: dict[str, Any]
+) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
+    """A run of a recipe in process: its last turn, what it measured, and its rounds."""
+    from selfloop.artifacts import read_json
+    from selfloop.inprocess import run
+    from selfloop.recipe import find_recipe
+
+    recipe = find_recipe(name)
+    last, measured = run(recipe, recipe.resolve(settings, *overrides), place)
+    return last, dict(measured), read_json(last.history.path)["rounds"]
+
+
 def digests(root: Path) -> dict[tuple[str, str], list[str]]:
     """The digests of all artifacts below a folder, by the stage that made them and their name."""
     from selfloop.artifacts import manifest_of

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from math import isnan
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -21,10 +22,9 @@ from selfloop.lineage.rounds import find_origin
 from selfloop.pipeline.compiling import run_locally
 from selfloop.recipe import find_recipe
 from selfloop.records import Task
-from selfloop.rounds import defaulted
 from selfloop_recipes.agent0 import VARIANTS
 
-from .conftest import digests
+from .conftest import digests, whole_run
 
 NAME = "agent0"
 TINY: dict[str, Any] = {
@@ -50,10 +50,7 @@ ROLES = (NAME, f"{NAME}.executor", f"{NAME}.proposer")
 PODS_ONLY = {f"{part}_agent0" for part in ("resolve", "start", "round")}
 
 
-def ran(place: Path, *overrides: dict[str, Any]) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
-    recipe = find_recipe(NAME)
-    last, measured = run(recipe, recipe.resolve(TINY, *overrides), place)
-    return last, dict(measured), read_json(last.history.path)["rounds"]
+ran = partial(whole_run, NAME, TINY)
 
 
 def tracked(place: Path, *overrides: dict[str, Any]) -> Any:
@@ -108,7 +105,7 @@ def test_a_variant_says_the_reward_and_the_band_that_nobody_set(
     settings: dict[str, Any], reward: str, band: tuple[float, float], tmp_path: Path
 ) -> None:
     resolved = find_recipe(NAME).resolve(settings).bound(1)
-    kept = defaulted(resolved.band, VARIANTS[resolved.variant])
+    kept = resolved.band.filled(VARIANTS[resolved.variant])
     assert (kept.min_rate, kept.max_rate) == band
     wide = {"challenge": {"max_tokens": 40}, "learn": {"max_tokens": 40}}
     last, _, [told] = ran(tmp_path, settings, wide, ONE)

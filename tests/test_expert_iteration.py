@@ -1,5 +1,6 @@
 import shutil
 import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from selfloop.policy import load
 from selfloop.recipe import find_recipe
 from selfloop.records import Example, rows
 
+from .conftest import whole_run
+
 DATA = Path(__file__).parent / "environments" / "data" / "gsm8k"
 TINY: dict[str, Any] = {
     "rounds": 2,
@@ -29,10 +32,7 @@ TINY: dict[str, Any] = {
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 
 
-def ran(place: Path, *overrides: dict[str, Any]) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
-    recipe = find_recipe("expert-iteration")
-    last, measured = run(recipe, recipe.resolve(TINY, *overrides), place)
-    return last, dict(measured), read_json(last.history.path)["rounds"]
+ran = partial(whole_run, "expert-iteration", TINY)
 
 
 def test_what_the_verifier_calls_right_is_trained_on_and_nothing_else(tmp_path: Path) -> None:

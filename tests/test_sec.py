@@ -2,6 +2,7 @@
 
 import json
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from selfloop.pipeline.compiling import run_locally
 from selfloop.propose.arms import strategies
 from selfloop.recipe import find_recipe
 
-from .conftest import digests
+from .conftest import digests, whole_run
 from .test_resume import driven
 
 NAME = "sec"
@@ -37,10 +38,7 @@ TINY: dict[str, Any] = {
 PODS_ONLY = {f"{part}_sec" for part in ("resolve", "start", "round")}
 
 
-def ran(place: Path, *overrides: dict[str, Any]) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
-    recipe = find_recipe(NAME)
-    last, measured = run(recipe, recipe.resolve(TINY, *overrides), place)
-    return last, dict(measured), read_json(last.history.path)["rounds"]
+ran = partial(whole_run, NAME, TINY)
 
 
 @pytest.fixture(scope="module")

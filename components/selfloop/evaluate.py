@@ -92,8 +92,8 @@ def _answers(
     import pyarrow as pa
 
     engine = open_engine(params, policy.path, policy.metadata["digest"])
-    decoding = GenerateParams(
-        **{name: getattr(params, name) for name in DecodingParams.model_fields},
+    decoding = GenerateParams.asking_as(
+        params,
         seed=seed_of(params.seed, "evaluate"),
         round=params.round,
         greedy_first=params.samples == 1,

@@ -5,8 +5,8 @@ Each is a few stage calls that a recipe would else write out; a loop that does o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
 
@@ -19,10 +19,8 @@ from selfloop.policy import FetchParams, fetch_policy
 from selfloop.propose import BaseParams, KnownParams, LearnedParams, ProgressParams, propose_by_policy
 from selfloop.recipe import Settings
 from selfloop.report import BeginParams, ReportParams, RoleParams, begin_report, report_round
-from selfloop.stage import Outputs, Params
+from selfloop.stage import Outputs
 from selfloop.verify import VerifyParams, verify_rollouts
-
-P = TypeVar("P", bound=Params)
 
 
 class LoopSettings(Settings):
@@ -87,12 +85,6 @@ class Judged(NamedTuple):
     candidate: Model
     results: Dataset
     decision: Artifact
-
-
-def defaulted(params: P, said: Mapping[str, Any]) -> P:
-    """Parameters where those that nobody set take other values, of those that are said."""
-    own = type(params).model_fields.keys() - params.model_fields_set
-    return params.model_copy(update={name: value for name, value in said.items() if name in own})
 
 
 def needing(*features: str) -> Callable[[Any], set[str]]:

@@ -23,7 +23,7 @@ from selfloop.propose.fixed import DrawParams, check_progress, draw_tasks
 from selfloop.propose.learned import begin_known
 from selfloop.recipe import Recipe, structural
 from selfloop.report import BeginParams, report_role
-from selfloop.rounds import FrontierSettings, accuracy, defaulted, frontier, judged, needing, opened, practised, told
+from selfloop.rounds import FrontierSettings, accuracy, frontier, judged, needing, opened, practised, told
 
 from selfloop_recipes.claims.agent0 import claims, control, measured
 
@@ -74,10 +74,10 @@ def start(s: Agent0) -> Turn:
 def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
     items, proposer, said = draw_tasks(s.draw).items, last.proposer, VARIANTS[s.variant]
     if s.proposer == "trained":
-        challenge = defaulted(s.challenge, {"reward": said["reward"]})
+        challenge = s.challenge.filled({"reward": said["reward"]})
         proposer = reinforce_proposer(challenge, policy=proposer, solver=last.executor).candidate
-    tasks, known = frontier(s, defaulted(s.band, said), proposer, last.executor, last.known, items)
-    trained = reinforce_policy(defaulted(s.reinforce, said), policy=last.executor, tasks=tasks, items=items)
+    tasks, known = frontier(s, s.band.filled(said), proposer, last.executor, last.known, items)
+    trained = reinforce_policy(s.reinforce.filled(said), policy=last.executor, tasks=tasks, items=items)
     attempted = practised(s, tasks, trained.rollouts, last.kept)
     made = judged(s, attempted, trained.candidate, last.executor, items, last.history)
     progress = check_progress(s.progress, state=last.state, results=made.results, decision=made.decision)

@@ -33,7 +33,6 @@ from selfloop.finetune.reinforcing import by_trl
 from selfloop.finetune.training import Plan, train
 from selfloop.policy import Policy, fresh, save
 from selfloop.records import Example
-from selfloop.verify import VerifyParams
 
 REPEATS = 3
 PRETRAINED = 400
@@ -102,8 +101,7 @@ def practised(setting: Setting, place: Path, steps: int, trainer: str) -> Took:
         gradient_checkpointing=trainer == "trl as it comes",
     )
     policy, ends = fresh(place), list[tuple[float, float]]()
-    rewards = Verified(VerifyParams(environment=params.environment, verifier=params.verifier))
-    practice = Practice(params, policy, InTurn(tasks, 0), rewards)
+    practice = Practice(params, policy, InTurn(tasks, 0), Verified(params))
 
     def ended(done: int, total: int, unit: str) -> None:
         ends.append((time.perf_counter(), time.process_time()))

@@ -25,6 +25,7 @@ from selfloop.finetune import (
     reinforce_proposer,
 )
 from selfloop.finetune.arms import ByArm
+from selfloop.finetune.on_policy import Clean
 from selfloop.finetune.practice import InTurn, Practice, Verified
 from selfloop.finetune.proposer import Voted
 from selfloop.generate.engines.transformers import Transformers
@@ -33,7 +34,6 @@ from selfloop.policy import fresh
 from selfloop.propose.arms import Arms
 from selfloop.propose.rewards import Proposal, Weights, curriculum_reward, repetition, votes
 from selfloop.records import Example, Rollout, Task, rows
-from selfloop.verify import VerifyParams
 
 from ..conftest import sealed_table, sealed_value
 
@@ -139,7 +139,7 @@ def test_pass_rates_are_measured_where_a_phase_begins(grain: str, draws: list[in
     params = ReinforceArmsParams.model_validate(
         SMALL | {"grain": grain, "strategy": "reestimated", "horizon": 4, "probe_tasks": 3}
     )
-    course, probed = ByArm(params, Arms.begin(params), tasks_of()), list[int]()
+    course, probed = ByArm(params, Arms.begin(params), Clean(tasks_of(), 0)), list[int]()
 
     def probe(draw: int, tasks: Any) -> list[float]:
         probed.append(draw)
@@ -171,8 +171,7 @@ def test_a_task_that_comes_twice_in_a_draw_has_two_groups_of_its_own(plain: Path
         def tasks(self, *_: Any) -> list[Task]:
             return [one, other, one]
 
-    rewards = Verified(VerifyParams(environment="addition", verifier="exact"))
-    tried = Practice(params, fresh(plain), Again([], 0), rewards).tried(0, 3)
+    tried = Practice(params, fresh(plain), Again([], 0), Verified(params)).tried(0, 3)
     named = [each.rollout.task for each in tried.attempts]
     assert named == [one.id] * 4 + [other.id] * 4 + [one.id] * 4
     for each, reward in zip(tried.attempts, tried.rewards.flatten().tolist(), strict=True):

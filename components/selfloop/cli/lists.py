@@ -33,8 +33,9 @@ def recipes_(
         sys.stdout.write(as_markdown())
         return
     table = Table("recipe", "what it does", "paper", "claims", box=None)
-    states = {name: state(recipe) for name, recipe in recipes().items()}
-    for name, recipe in recipes().items():
+    found = recipes()
+    states = {name: state(recipe) for name, recipe in found.items()}
+    for name, recipe in found.items():
         table.add_row(name, recipe.summary, recipe.paper, states[name])
     console.print(table)
     for name in (name for name, known in states.items() if known == "stale"):

@@ -18,11 +18,11 @@ from pydantic import Field
 from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import no_tasks, uncontaminated
+from selfloop.finetune.on_policy import Clean, uncontaminated
 from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.policy import seed_of
 from selfloop.propose.arms import Arms, ArmsParams, Seen
-from selfloop.records import Task, count
+from selfloop.records import Task
 from selfloop.resources import Resources
 from selfloop.stage import stage
 
@@ -57,35 +57,32 @@ def work(params: ReinforceArmsParams, job: Job) -> Made:
     """Train on the arms' tasks that are no held-out items."""
     from selfloop.finetune.practice import Verified
     from selfloop.finetune.reinforcing import reinforced
-    from selfloop.verify import VerifyParams
 
-    tasks, removed = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
-    if not tasks:
-        raise no_tasks(removed)
+    clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
+    if not clean.tasks:
+        raise clean.none_left()
     arms = Arms.from_json(read_json(job.inputs["arms"])).restored(params).without_course()
-    course = ByArm(params, arms, tasks)
-    rewards = Verified(VerifyParams(environment=params.environment, verifier=params.verifier))
-    practice, about, moment = reinforced(params, job, course, rewards)
+    course = ByArm(params, arms, clean)
+    made = reinforced(params, job, course, Verified(params), clean.tasks)
     if is_first():
-        practice.write(job.output / "rollouts", tasks)
         write_json(job.output / "next_arms", course.ended().to_json())
-    known = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
-    return Made(known | about, dict(moment))
+    return made._replace(metadata=clean.counts() | made.metadata)
 
 
 class ByArm:
     """Tasks of the levels that the arms draw: of each the next one that was not tried, and all again when all were."""
 
-    def __init__(self, params: ReinforceArmsParams, arms: Arms, tasks: Sequence[Task]) -> None:
+    def __init__(self, params: ReinforceArmsParams, arms: Arms, clean: Clean) -> None:
         self._params, self._arms = params, arms
         self._tasks: dict[int, list[Task]] = {level: [] for level in arms.levels}
-        for task in tasks:
+        for task in clean.tasks:
             if task.level in self._tasks:
                 self._tasks[task.level].append(task)
         empty = [level for level, of_level in self._tasks.items() if not of_level]
         if empty:
+            held_out = f" ({clean.removed} tasks are held-out items)" if clean.removed else ""
             raise UserError(
-                f"Arm {empty[0]} has no tasks to draw: propose some of this level, or take it out of levels."
+                f"Arm {empty[0]} has no tasks to draw{held_out}: propose some of this level, or take it out of levels."
             )
         self._seed = seed_of(params.seed, params.round, "arms")
         self._taken: Counter[int] = Counter()

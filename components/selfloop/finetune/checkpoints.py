@@ -44,5 +44,13 @@ def mark(checkpoint: Path, so_far: Mapping[str, float]) -> None:
 
 def latest(place: Path) -> tuple[Path, dict[str, float]] | None:
     """The last whole checkpoint and what the training had come to; none where there is none."""
-    whole = sorted(place.glob(f"checkpoint-*/{MARK}"), key=lambda path: int(path.parent.name.rpartition("-")[2]))
-    return (whole[-1].parent, read_json(whole[-1].parent, MARK)) if whole else None
+    whole = [made.parent for made in place.glob(f"checkpoint-*/{MARK}")]
+    if not whole:
+        return None
+    last = max(whole, key=step_of)
+    return last, read_json(last, MARK)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])

@@ -6,16 +6,13 @@ said at every token, and ``beta`` chooses the divergence between the two.
 
 from __future__ import annotations
 
-from typing import Any
-
 from kfp.dsl import Dataset, Input, Model, Output
 from pydantic import Field
 
 from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import OnPolicyParams, asked, no_tasks, refuse_scheme, uncontaminated
+from selfloop.finetune.on_policy import OnPolicyParams, asked, refuse_scheme, uncontaminated
 from selfloop.policy import Policy, load, seed_of
-from selfloop.records import count
 from selfloop.resources import Resources
 from selfloop.stage import stage
 
@@ -48,9 +45,9 @@ def work(params: DistillParams, job: Job) -> Made:
     from selfloop.finetune.speed import speed
     from selfloop.finetune.training import Plan, fit, processes
 
-    tasks, removed = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
-    if not tasks:
-        raise no_tasks(removed)
+    clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
+    if not clean.tasks:
+        raise clean.none_left()
     made, guide = to_train(params, job.inputs["policy"]), load(job.inputs["teacher"])
     refuse_scheme(made)
     refuse_scheme(guide)
@@ -60,15 +57,14 @@ def work(params: DistillParams, job: Job) -> Made:
         model=made.model.train(),
         teacher_model=guide.model.requires_grad_(False),
         args=DistillationConfig(**plan.arguments(), **params.drawing(), beta=params.beta),
-        train_dataset=asked(tasks),
+        train_dataset=asked(clean.tasks),
         processing_class=made.tokenizer,
     )
     trainer.policy = made
-    trained = fit(trainer, plan, Drawn(tasks))
+    trained = fit(trainer, plan, Drawn(clean.tasks))
     if is_first():
         keep(params, made, job.inputs["policy"], trained, job.output)
-    about: dict[str, Any] = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
-    about |= {"steps": trained.steps, "loss": trained.loss, "method": "distillation"}
+    about = clean.counts() | {"steps": trained.steps, "loss": trained.loss, "method": "distillation"}
     rate = speed(trainer.state.num_input_tokens_seen, trained.seconds, made.model.num_parameters(), processes())
     return Made(about, rate)
 

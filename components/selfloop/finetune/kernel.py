@@ -7,21 +7,21 @@ its losses to theirs, and ``tests/benchmarks/on_policy.py`` measures its speed.
 from __future__ import annotations
 
 import copy
+import math
 import shutil
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from selfloop import progress
-from selfloop.finetune.checkpoints import latest, mark
+from selfloop.finetune.checkpoints import latest, mark, step_of
 from selfloop.finetune.practice import Practice
 from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.finetune.scoring import Batch, batched, logprobs
-from selfloop.finetune.training import Plan, Trained, memory_watched, no_number
+from selfloop.finetune.training import Plan, Trained, adamw, memory_watched, no_number
 from selfloop.finetune.variants import VARIANTS, Scored, averaged, divergence, loss
 from selfloop.policy import Policy
 
@@ -36,9 +36,7 @@ class Kernel:
         self._params, self._policy, self._plan, self._practice = params, policy, plan, practice
         self._variant = VARIANTS[params.algorithm]
         self._weights = [weight for weight in policy.model.parameters() if weight.requires_grad]
-        self._optimizer = torch.optim.AdamW(
-            self._weights, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True
-        )
+        self._optimizer = adamw(self._weights, plan)
         self._reference = Policy(copy.deepcopy(policy.model).eval(), policy.tokenizer) if params.kl_beta else None
         for weight in self._weights:
             weight.grad = torch.zeros_like(weight)
@@ -74,7 +72,7 @@ class Kernel:
             made = made * (len(rows) / len(batch.tokens))
             made.backward()  # type: ignore[no-untyped-call]
             value += float(made.detach())
-        if not torch.isfinite(torch.tensor(value)):
+        if not math.isfinite(value):
             raise no_number(self._plan, self._practice, step, value)
         torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
         self._optimizer.step()
@@ -90,8 +88,7 @@ class Kernel:
     def _draw(self, draw: int) -> None:
         """Try tasks, and share the attempts out among the steps to come."""
         params = self._params
-        groups = params.batch_size * params.updates // params.group_size
-        tried = self._practice.tried(draw, groups)
+        tried = self._practice.tried(draw, params.groups)
         advantages = self._variant.advantages(tried.rewards, tried.rates, params.trust)
         self._practice.course.learnt(draw, tried.tasks, tried.rewards.numpy(), advantages.numpy())
         whole = batched(self._policy, tried)
@@ -134,7 +131,7 @@ class Kernel:
         torch.save({"optimizer": self._optimizer.state_dict(), "parts": parts, "tokens": self.tokens}, place / STATE)
         self._practice.save(place)
         mark(place, {"total": self._total})
-        for old in sorted(self._plan.place.glob("checkpoint-*"), key=number)[:-KEPT_CHECKPOINTS]:
+        for old in sorted(self._plan.place.glob("checkpoint-*"), key=step_of)[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
 
     def _resumed(self) -> int:
@@ -153,12 +150,7 @@ class Kernel:
         self._parts = [(Batch(*values[:4]), Scored(*values[4:])) for values in kept["parts"]]
         self.tokens, self._total = kept["tokens"], so_far["total"]
         self._practice.restore(place)
-        return number(place)
-
-
-def number(checkpoint: Path) -> int:
-    """The step that a checkpoint stands for."""
-    return int(checkpoint.name.rpartition("-")[2])
+        return step_of(place)
 
 
 def shares(rows: int, parts: int) -> Sequence[Tensor]:

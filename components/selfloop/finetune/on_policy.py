@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -55,21 +55,31 @@ class AsksAsWeDo:
         return self.policy.encode(prompts), None, {}
 
 
-def uncontaminated(tasks: str, items: str, ngram: int) -> tuple[list[Task], int]:
+class Clean(NamedTuple):
     """The tasks that are no held-out items, and how many were."""
+
+    tasks: list[Task]
+    removed: int
+
+    def counts(self) -> dict[str, Any]:
+        """How many tasks there were and were taken out, as a candidate tells it."""
+        return {"examples": {"newest": len(self.tasks) + self.removed}, "contaminated": {"newest": self.removed}}
+
+    def none_left(self) -> UserError:
+        """Why there is no task to train on."""
+        told = "Every task is a held-out item" if self.removed else "There are no tasks to train on"
+        return UserError(f"{told}: propose tasks that the policies are not judged on.")
+
+
+def uncontaminated(tasks: str, items: str, ngram: int) -> Clean:
+    """The tasks without those that are held-out items."""
     import numpy as np
 
     judged_by, masks = held_out(items, ngram), [np.empty(0, bool)]
     for batch in read(tasks, Task, ["prompt", "answer"]):
         masks.append(contaminated(batch["prompt"], batch["answer"], judged_by))
     mask = np.concatenate(masks)
-    return take(tasks, Task, np.flatnonzero(~mask)), int(mask.sum())
-
-
-def no_tasks(removed: int) -> UserError:
-    """Why there is no task to train on, where so many were held-out items."""
-    told = "Every task is a held-out item" if removed else "There are no tasks to train on"
-    return UserError(f"{told}: propose tasks that the policies are not judged on.")
+    return Clean(take(tasks, Task, np.flatnonzero(~mask)), int(mask.sum()))
 
 
 def refuse_scheme(policy: Policy) -> None:

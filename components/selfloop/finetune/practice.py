@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -66,7 +67,8 @@ class InTurn:
 
     def tasks(self, draw: int, groups: int, probe: Probe) -> list[Task]:
         """The next tasks."""
-        return [self._tasks[turn(number, len(self._tasks), self._seed)] for number in counted(draw, groups)]
+        numbers = range(draw * groups, (draw + 1) * groups)
+        return [self._tasks[place] for place in turns(numbers, len(self._tasks), self._seed)]
 
     def learnt(self, draw: int, tasks: Sequence[Task], rewards: Table, advantages: Table) -> None:
         """Nothing changes the order."""
@@ -79,22 +81,22 @@ class InTurn:
         """Nothing to restore."""
 
 
-def counted(draw: int, groups: int) -> range:
-    """The numbers of a draw's groups, of all groups of the training."""
-    return range(draw * groups, (draw + 1) * groups)
+def turns(numbers: Iterable[int], length: int, seed: int) -> list[int]:
+    """Which of ``length`` things are taken at some numbers: each once, in a new random order every time around."""
 
+    @cache
+    def order(around: int) -> list[int]:
+        made: list[int] = np.random.default_rng(seed_of(seed, "around", around)).permutation(length).tolist()
+        return made
 
-def turn(number: int, length: int, seed: int) -> int:
-    """Which of ``length`` things is taken at a number: each once, in a new random order every time around."""
-    around, place = divmod(number, length)
-    return int(np.random.default_rng(seed_of(seed, "around", around)).permutation(length)[place])
+    return [order(number // length)[number % length] for number in numbers]
 
 
 class Verified:
     """Rewards attempts with a verifier's scores."""
 
-    def __init__(self, params: VerifyParams) -> None:
-        self._params = params
+    def __init__(self, params: ReinforceParams) -> None:
+        self._params = VerifyParams(environment=params.environment, verifier=params.verifier)
 
     def __call__(self, draw: int, tasks: Sequence[Task], rollouts: Sequence[Rollout]) -> Sequence[float]:
         """The scores of a draw's attempts."""
@@ -121,8 +123,8 @@ class Practice:
 
     def drawn(self, draw: int, asked: Sequence[Task], part: int = 0) -> list[Drawn]:
         """An attempt at each of these, of the policy as it is, in their order."""
-        params = self._params
-        tasks = [task._replace(attempts=number) for task, number in Counter(asked).items()]
+        params, numbers = self._params, Counter(asked)
+        tasks = [task._replace(attempts=number) for task, number in numbers.items()]
         decoding = GenerateParams(
             engine="transformers",
             protocol=params.protocol,
@@ -142,7 +144,7 @@ class Practice:
         attempts = Window(engine, tasks, decoding, lambda rollout: None).drawn()
         self._policy.model.train(training)
         left = iter(attempts)
-        at = {task: iter(list(islice(left, number))) for task, number in Counter(asked).items()}
+        at = {task: iter(list(islice(left, number))) for task, number in numbers.items()}
         return [next(at[task]) for task in asked]
 
     def tasks(self, draw: int, groups: int) -> list[Task]:

@@ -7,6 +7,7 @@ arXiv:2511.16043; R-Zero; see ``propose.rewards``).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,7 +16,7 @@ from kfp.dsl import Dataset, Input, Model, Output
 from pydantic import Field
 
 from selfloop.environments import Environment, find_environment
-from selfloop.finetune.launch import Job, Made, done, is_first
+from selfloop.finetune.launch import Job, Made, done
 from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.generate.params import GenerateParams
 from selfloop.generate.protocols import final
@@ -63,21 +64,19 @@ def reinforce_proposer(
 def work(params: ReinforceProposerParams, job: Job) -> Made:
     """Train the proposer against the solver as it is."""
     from selfloop.artifacts import manifest_of
-    from selfloop.finetune.reinforcing import groups_of, reinforced
+    from selfloop.finetune.reinforcing import reinforced
     from selfloop.generate.engines.transformers import Transformers
     from selfloop.policy import load
 
     environment = find_environment(params.environment)
     prompt = invited(environment, params.environment)
-    tasks = [Task(f"invitation-{n}", 0, "", prompt, "") for n in range(groups_of(params))]
+    tasks = [Task(f"invitation-{n}", 0, "", prompt, "") for n in range(params.groups)]
     solver = job.inputs["solver"]
     engine = Transformers(load(solver, manifest_of(solver).digest), params.batch_size * params.votes)
     rewards = Voted(params, environment, engine)
     course = Invitations(tasks, rewards)
-    practice, about, moment = reinforced(params.model_copy(update={"protocol": params.writes}), job, course, rewards)
-    if is_first():
-        practice.write(job.output / "rollouts", tasks)
-    return Made(about | {"proposals": [each._asdict() for each in rewards.by_draw]}, dict(moment))
+    made = reinforced(params.model_copy(update={"protocol": params.writes}), job, course, rewards, tasks)
+    return made._replace(metadata=made.metadata | {"proposals": [each._asdict() for each in rewards.by_draw]})
 
 
 class Told(NamedTuple):
@@ -112,24 +111,21 @@ class Voted:
         made = [self._task(rollout) for rollout in rollouts]
         known = {task.prompt: task for task in made if task is not None}
         solved = dict(zip(known, self._attempts(draw, list(known.values())), strict=True))
-        texts = [
-            rollout.completion if task is None else task.prompt for rollout, task in zip(rollouts, made, strict=True)
-        ]
-        shares = repetition(texts, self._params.near)
+        both = list(zip(rollouts, made, strict=True))
+        shares = repetition(
+            [rollout.completion if task is None else task.prompt for rollout, task in both], self._params.near
+        )
         proposals = [
-            self._proposal(rollout, task, share, solved)
-            for rollout, task, share in zip(rollouts, made, shares, strict=True)
+            self._proposal(rollout, task, share, solved) for (rollout, task), share in zip(both, shares, strict=True)
         ]
         self.by_draw.append(told(made, proposals))
         return [self._reward(proposal, self._weights) for proposal in proposals]
 
     def _task(self, rollout: Rollout) -> Task | None:
+        if not rollout.finished:
+            return None
         try:
-            return (
-                self._environment.proposed(final(rollout.completion, rollout.observed), "")
-                if rollout.finished
-                else None
-            )
+            return self._environment.proposed(final(rollout.completion, rollout.observed), "")
         except ValueError:
             return None
 
@@ -158,8 +154,6 @@ class Voted:
     def _proposal(
         self, rollout: Rollout, task: Task | None, share: float, solved: dict[str, list[Rollout]]
     ) -> Proposal:
-        import json
-
         if task is None:
             return Proposal(False, share=share)
         attempts = solved[task.prompt]

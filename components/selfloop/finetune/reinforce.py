@@ -13,10 +13,10 @@ from kfp.dsl import Dataset, Input, Model, Output
 from pydantic import Field, model_validator
 
 from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import OnPolicyParams, no_tasks, uncontaminated
+from selfloop.finetune.on_policy import OnPolicyParams, uncontaminated
 from selfloop.generate.params import refuse_unknown
 from selfloop.policy import seed_of
-from selfloop.records import Rollout, count, writing
+from selfloop.records import Rollout, writing
 from selfloop.resources import Resources
 from selfloop.stage import stage
 
@@ -45,6 +45,11 @@ class ReinforceParams(OnPolicyParams):
     )
     keep_draws: int = Field(20, ge=1, description="The last draws, whose attempts are handed on.")
 
+    @property
+    def groups(self) -> int:
+        """The tasks that are tried in a draw."""
+        return self.batch_size * self.updates // self.group_size
+
     @model_validator(mode="after")
     def _refuse_what_a_round_would_trip_over(self) -> Self:
         refuse_unknown(self.protocol, self.tools)
@@ -72,20 +77,15 @@ def work(params: ReinforceParams, job: Job) -> Made:
     """Train on the tasks that are no held-out items, each in its turn."""
     from selfloop.finetune.practice import InTurn, Verified
     from selfloop.finetune.reinforcing import reinforced
-    from selfloop.verify import VerifyParams
 
-    tasks, removed = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
-    known = {"examples": {"newest": count(job.inputs["tasks"])}, "contaminated": {"newest": removed}}
-    if not tasks:
+    clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
+    if not clean.tasks:
         if params.when_empty == "stop":
-            raise no_tasks(removed)
-        return Made(known | handed_on(params, job), {})
-    course = InTurn(tasks, seed_of(params.seed, params.round, "order"))
-    rewards = Verified(VerifyParams(environment=params.environment, verifier=params.verifier))
-    practice, about, moment = reinforced(params, job, course, rewards)
-    if is_first():
-        practice.write(job.output / "rollouts", tasks)
-    return Made(known | about, dict(moment))
+            raise clean.none_left()
+        return Made(clean.counts() | handed_on(params, job), {})
+    course = InTurn(clean.tasks, seed_of(params.seed, params.round, "order"))
+    made = reinforced(params, job, course, Verified(params), clean.tasks)
+    return made._replace(metadata=clean.counts() | made.metadata)
 
 
 def handed_on(params: ReinforceParams, job: Job) -> dict[str, Any]:

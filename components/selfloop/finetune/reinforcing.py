@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from selfloop.errors import UserError
 from selfloop.finetune.adapting import keep, to_train
 from selfloop.finetune.checkpoints import latest
 from selfloop.finetune.kernel import Kernel
-from selfloop.finetune.launch import Job, is_first
+from selfloop.finetune.launch import Job, Made, is_first
 from selfloop.finetune.on_policy import AsksAsWeDo, refuse_scheme
 from selfloop.finetune.practice import Course, Practice, Rewards, rates
 from selfloop.finetune.reinforce import ReinforceParams
@@ -43,7 +43,7 @@ class Practising(Guarded, AsksAsWeDo):
     def _generate_and_score_completions(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         params, first = self.params, self.accelerator.process_index * len(inputs)
         self._draw, mine = self.state.global_step // params.updates, slice(first, first + len(inputs))
-        tasks = self.practice.tasks(self._draw, groups_of(params))
+        tasks = self.practice.tasks(self._draw, params.groups)
         self._asked = [task for task in tasks for _ in range(params.group_size)][mine]
         prompts = [{"prompt": task.prompt} for task in self._asked]
         made: dict[str, Any] = super()._generate_and_score_completions(prompts)  # type: ignore[misc]
@@ -117,10 +117,8 @@ class Remembers(TrainerCallback):
             self._practice.save(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-def reinforced(
-    params: ReinforceParams, job: Job, course: Course, rewards: Rewards
-) -> tuple[Practice, dict[str, Any], Mapping[str, float]]:
-    """Train on a course, and save the candidate. Returns the practice, what it came to, and how fast it was."""
+def reinforced(params: ReinforceParams, job: Job, course: Course, rewards: Rewards, tasks: Sequence[Task]) -> Made:
+    """Train on a course of these tasks; save the candidate, and the attempts of the last draws (``rollouts``)."""
     made = to_train(params, job.inputs["policy"])
     plan = Plan.of(params, seed_of(params.seed, params.round, "reinforce"), job.place, params.steps)
     practice = Practice(params, made, course, rewards)
@@ -131,8 +129,9 @@ def reinforced(
         trained, tokens = by_trl(params, made, plan, practice)
     if is_first():
         keep(params, made, job.inputs["policy"], trained, job.output)
+        practice.write(job.output / "rollouts", tasks)
     about = {"steps": trained.steps, "loss": trained.loss, "method": params.algorithm, "rewards": practice.by_draw}
-    return practice, about, speed(tokens, trained.seconds, made.model.num_parameters(), processes())
+    return Made(about, speed(tokens, trained.seconds, made.model.num_parameters(), processes()))
 
 
 def takes_own(params: ReinforceParams, policy: Policy) -> bool:
@@ -160,7 +159,6 @@ def by_trl(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practi
     kind, config = (RLOO, RLOOConfig) if params.algorithm == "rloo" else (GRPO, GRPOConfig)
     given: dict[str, Any] = {"epsilon": params.clip, "beta": params.kl_beta, "num_generations": params.group_size}
     given["steps_per_generation"] = params.updates * params.accumulate
-    given["gradient_checkpointing"] = plan.gradient_checkpointing  # TRL's own default is to do it
     more: dict[str, Any] = {}
     if params.algorithm != "rloo":
         given["loss_type"] = "dr_grpo" if params.algorithm == "dr-grpo" else "grpo"
@@ -174,7 +172,7 @@ def by_trl(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practi
         model=policy.model.train(),
         reward_funcs=verifier,
         args=config(**plan.arguments() | params.drawing() | given),
-        train_dataset=datasets.Dataset.from_dict({"prompt": [""] * groups_of(params)}),  # the course says what is tried
+        train_dataset=datasets.Dataset.from_dict({"prompt": [""] * params.groups}),  # the course says what is tried
         processing_class=policy.tokenizer,
         callbacks=[Remembers(practice)],
         **more,
@@ -185,8 +183,3 @@ def by_trl(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practi
         practice.restore(found[0])
     trained = fit(trainer, plan, practice)
     return trained, trainer.state.num_input_tokens_seen
-
-
-def groups_of(params: ReinforceParams) -> int:
-    """The tasks that are tried in a draw."""
-    return params.batch_size * params.updates // params.group_size

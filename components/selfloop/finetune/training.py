@@ -24,10 +24,15 @@ from transformers.utils.logging import disable_progress_bar
 from selfloop import progress
 from selfloop.artifacts import write_json
 from selfloop.errors import UserError
-from selfloop.finetune.checkpoints import latest, mark
+from selfloop.finetune.checkpoints import latest, mark, step_of
 from selfloop.finetune.encoded import IGNORED, Encoded
 from selfloop.finetune.params import TrainingParams
 from selfloop.policy import Policy
+
+RECOMPUTING = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(TrainingArguments, name)
+)
+"""What transformers calls computing activations twice; the older name with the one that goes with rl's vLLM."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +97,7 @@ class Plan:
             "disable_tqdm": True,
             "seed": self.seed % 2**32,
             "bf16": self.bf16,
-            # its new name is not known yet to the transformers that goes with rl's vLLM
-            **({"gradient_checkpointing": True} if self.gradient_checkpointing else {}),
+            RECOMPUTING: self.gradient_checkpointing,  # also where not: TRL does it unless told
         }
 
 
@@ -103,6 +107,11 @@ def rate_at(step: int, steps: int, warmup: int, decay: Literal["constant", "line
         return (step + 1) / warmup
     left = (steps - step) / max(steps - warmup, 1)
     return {"constant": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[decay]
+
+
+def adamw(weights: Sequence[torch.nn.Parameter], plan: Plan) -> torch.optim.AdamW:
+    """The optimizer of every training, in one kernel."""
+    return torch.optim.AdamW(weights, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True)
 
 
 class Batches(Protocol):
@@ -134,12 +143,10 @@ class Guarded:
     total = 0.0
 
     def create_optimizer(self: Any, model: Any = None) -> Any:
-        """AdamW, in one kernel, on the weights that change."""
+        """Ours, on the weights that change."""
         if self.optimizer is None:
             weights = [weight for weight in (model or self.model).parameters() if weight.requires_grad]
-            self.optimizer = torch.optim.AdamW(
-                weights, lr=self.plan.lr, betas=(0.9, 0.98), weight_decay=self.plan.weight_decay, fused=True
-            )
+            self.optimizer = adamw(weights, self.plan)
         return self.optimizer
 
     def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -221,7 +228,7 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
     found = latest(plan.place)
     if found is not None:
         trainer.total = found[1]["total"]
-    first = int(found[0].name.rpartition("-")[2]) if found else 0
+    first = step_of(found[0]) if found else 0
     check_agreed(first)
     began = time.perf_counter()
     with memory_watched(plan, batches):

@@ -109,6 +109,11 @@ class GenerateParams(DecodingParams):
             raise PydanticCustomError("shard", "The shard must be below the number of shards, which count from 0")
         return self
 
+    @classmethod
+    def asking_as(cls, params: DecodingParams, **given: typing.Any) -> typing.Self:
+        """Attempts that ask a policy as these parameters do, and are otherwise as given."""
+        return cls(**{name: getattr(params, name) for name in DecodingParams.model_fields}, **given)
+
     def attempts_at(self, task: Task) -> int:
         """How many attempts there are at a task."""
         return self.samples if self.attempts == "fixed" else task.attempts

@@ -141,11 +141,8 @@ def invited(environment: Environment, name: str) -> str:
 
 def texts_at(invitation: str, params: LearnedParams, policy: Model) -> list[Rollout]:
     """What the policy writes at the invitation, every text drawn."""
-    decoding = GenerateParams(
-        **{name: getattr(params, name) for name in DecodingParams.model_fields},
-        seed=seed_of(params.seed, "propose"),
-        round=params.round,
-        greedy_first=False,
+    decoding = GenerateParams.asking_as(
+        params, seed=seed_of(params.seed, "propose"), round=params.round, greedy_first=False
     )
     asked = Task("proposal", 0, "", invitation, "", attempts=params.number, max_tokens=params.max_tokens)
     engine = open_engine(params, policy.path, policy.metadata["digest"])
