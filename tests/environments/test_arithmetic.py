@@ -44,6 +44,10 @@ def test_the_results_written_are_those_of_the_tool_and_each_turn_fits(level: int
         calls = re.findall("<op>(.*?)</op><result>(.*?)</result>", written)
         assert len(calls) == task.level
         assert [op(call) for call, _ in calls] == [result for _, result in calls]
+        left = re.split("<op>.*?</result>", task.prompt + written)
+        assert {eval(expression.removesuffix("=")) for expression in left} == {int(task.answer)}, (
+            "each is worth the same"
+        )
         observed = [written[first:last] for first, last in environment.observed(written)]
         assert observed == [f"<result>{result}</result>" for _, result in calls]
         assert tokenizer.decode(tokenizer(task.prompt + written)["input_ids"]) == task.prompt + written

@@ -1,9 +1,9 @@
 """Arithmetic: ``(3+4)*2=``, the value of an expression of + - * over numbers of one digit.
 
-An expression is worked out operation by operation, each left to a tool (``arithmetic``), or in the head
-(``arithmetic:plain``). A policy may propose tasks: it writes an expression, and behind ``=`` the answer that it claims;
-under ``arithmetic:claims`` it is shown to work that out with the tool. One problem (numbers in any order, and value) in
-eight is kept for held-out items alone.
+An expression is worked out operation by operation, each left to a tool, and written anew with the result in its place
+(``arithmetic``: ``<op>3+4</op><result>7</result>7*2=``...), or in the head (``arithmetic:plain``). A policy may propose
+tasks: it writes an expression, and behind ``=`` the answer that it claims; under ``arithmetic:claims`` it is shown to
+work that out with the tool. One problem (numbers in any order, and value) in eight is kept for held-out items alone.
 """
 
 import ast
@@ -12,6 +12,7 @@ import operator
 import random
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 from zlib import crc32
@@ -93,7 +94,9 @@ class Arithmetic(ExactAnswer):
         }
 
     def written(self, task: Task) -> str:
-        """The operations, innermost and leftmost first, each answered by the tool ``op``; the bare answer if plain."""
+        """The operations, innermost and leftmost first, each answered by the tool ``op``, and what is then left of the
+        expression, at last the answer; the bare answer if plain.
+        """
         return task.answer if self._flavour == "plain" else _solution(task.prompt.removesuffix("="))
 
     def observed(self, written: str) -> list[tuple[int, int]]:
@@ -135,21 +138,24 @@ class Arithmetic(ExactAnswer):
         return completion.rpartition("</result>")[2]
 
     def _named(self, stem: str, expressions: list[str]) -> list[Task]:
-        # The longest call is two marks, two numbers of three digits with signs, and the operation between them.
-        longest = len(str(-BOUND)) + 1 if self._flavour == "plain" else 2 * len(str(-BOUND)) + 4
         made = []
         for number, text in enumerate(expressions):
             done = steps(text)
-            answer = str(done[-1].value)
-            made.append(Task(f"{stem}-{number}", len(done), "", f"{text}=", answer, max_tokens=longest))
+            answer, limit = str(done[-1].value), self._longest_turn(text)
+            made.append(Task(f"{stem}-{number}", len(done), "", f"{text}=", answer, max_tokens=limit))
         return made
+
+    def _longest_turn(self, expression: str) -> int:
+        """Tokens of a turn at most: what is left of the expression, which never grows, with ``=``, and a call of two
+        marks and two numbers of three digits with signs and the operation between them; if plain a number, and the end.
+        """
+        longest = len(str(-BOUND))
+        return longest + 1 if self._flavour == "plain" else len(expression) + 2 * longest + 4
 
 
 def steps(expression: str) -> list[Step]:
     """The operations of an expression, innermost and leftmost first. Raises ``ValueError`` where it is none."""
-    done: list[Step] = []
-    _value(_parsed(expression), done)
-    return done
+    return [step for step, _ in _worked_out(_parsed(expression))]
 
 
 def numbers_in(expression: str) -> list[int]:
@@ -158,32 +164,51 @@ def numbers_in(expression: str) -> list[int]:
 
 
 def _parsed(expression: str) -> ast.expr:
-    if not EXPRESSION.fullmatch(expression):
-        raise ValueError("not an expression")
-    try:
-        return ast.parse(expression.strip(), mode="eval").body
-    except SyntaxError:
-        raise ValueError("not an expression") from None
-
-
-def _value(node: ast.expr, done: list[Step]) -> int:
-    match node:
-        case ast.Constant(value=int(number)):
-            return number
-        case ast.BinOp(left, op, right) if type(op) in SIGNS:
-            step = Step(_value(left, done), SIGNS[type(op)], _value(right, done))
-            done.append(step)
-            return step.value
+    if EXPRESSION.fullmatch(expression):
+        with suppress(SyntaxError):
+            node = ast.parse(expression.strip(), mode="eval").body
+            if _is_one(node):
+                return node
     raise ValueError("not an expression")
+
+
+def _is_one(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant(value=int()):
+            return True
+        case ast.BinOp(left, op, right):
+            return type(op) in SIGNS and _is_one(left) and _is_one(right)
+    return False
+
+
+def _worked_out(left: ast.expr) -> Iterator[tuple[Step, ast.expr]]:
+    """Each operation, innermost and leftmost first, and what is left with its value in its place."""
+    while isinstance(left, ast.BinOp):
+        step, left = _reduced(left)
+        yield step, left
+
+
+def _reduced(node: ast.BinOp) -> tuple[Step, ast.expr]:
+    if isinstance(node.left, ast.BinOp):
+        step, left = _reduced(node.left)
+        return step, ast.BinOp(left, node.op, node.right)
+    if isinstance(node.right, ast.BinOp):
+        step, right = _reduced(node.right)
+        return step, ast.BinOp(node.left, node.op, right)
+    step = Step(_number(node.left), SIGNS[type(node.op)], _number(node.right))
+    return step, ast.Constant(step.value)
+
+
+def _number(node: ast.expr) -> int:
+    assert isinstance(node, ast.Constant)
+    assert isinstance(node.value, int)
+    return node.value
 
 
 def _shown(node: ast.expr) -> Term:
-    match node:
-        case ast.Constant(value=int(number)):
-            return Term(str(number))
-        case ast.BinOp(left, op, right) if type(op) in SIGNS:
-            return _joined(_shown(left), SIGNS[type(op)], _shown(right))
-    raise ValueError("not an expression")
+    if isinstance(node, ast.BinOp):
+        return _joined(_shown(node.left), SIGNS[type(node.op)], _shown(node.right))
+    return Term(str(_number(node)))
 
 
 def _joined(a: Term, sign: str, b: Term) -> Term:
@@ -208,10 +233,12 @@ def _accepted(expression: str) -> str:
 
 
 def _solution(expression: str) -> str:
-    """What the protocol ``tools`` lays out for the tool ``op``, and the answer."""
-    done = steps(expression)
-    calls = (f"<op>{step.left}{step.sign}{step.right}</op><result>{step.value}</result>" for step in done)
-    return "".join(calls) + str(done[-1].value)
+    """What the protocol ``tools`` lays out for the tool ``op``: behind each result stands what is left to work out."""
+    written = ""
+    for step, left in _worked_out(_parsed(expression)):
+        more = "=" if isinstance(left, ast.BinOp) else ""
+        written += f"<op>{step.left}{step.sign}{step.right}</op><result>{step.value}</result>{_shown(left).text}{more}"
+    return written
 
 
 def _expressions(level: int, seed: int, numbers: range) -> Iterator[str]:
