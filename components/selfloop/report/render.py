@@ -14,6 +14,7 @@ from markupsafe import escape
 from selfloop import document
 from selfloop.document import Fact, moment, number
 from selfloop.report.arms import curriculum, named
+from selfloop.report.frontier import frontier
 
 Round = Mapping[str, Any]
 Compared = Mapping[str, Any]
@@ -49,6 +50,7 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
         ],
         heatmap=heatmap(rounds),
         arms=curriculum(rounds),
+        frontier=frontier(rounds),
         target=axis(round["decision"]["suites"]["target"] for round in rounds),
         suites=axis(suite for round in rounds for suite in round["decision"]["suites"].values()),
         guards=watched(rounds),

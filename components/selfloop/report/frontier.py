@@ -1,0 +1,96 @@
+"""The tasks that a policy proposed, by round: pure functions from what ``band_tasks`` tells of a round to rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from selfloop.document import number
+
+Round = Mapping[str, Any]
+Counts = Mapping[str, Any]
+"""What became of some tasks, and their mean rate: of a band, or of a level in it."""
+
+FATES = {"kept": 0, "below": 4, "above": 2, "unanswered": 1, "capped": 3}
+"""What becomes of a task, each with its tone."""
+BY_LEVEL = 10
+"""The newest rounds that are told by level."""
+
+
+class Proposals(NamedTuple):
+    """What was proposed in a round: level and rate are means over all of it, none where nothing was.
+
+    ``fates`` has what is not zero, and ``kept``. ``bars`` are the shares of tasks in each bin of the rate, on a scale
+    on which the highest of the run is 1. ``precision`` is that of the labels, none where no truth is known.
+    """
+
+    round: int
+    tasks: int
+    level: float | None
+    rate: float | None
+    fates: dict[str, int]
+    histogram: Sequence[int]
+    bars: list[float]
+    precision: float | None
+    by_level: dict[int, Counts]
+
+    @property
+    def spread(self) -> str:
+        """The histogram in words."""
+        ends = [f"{100 * place // len(self.histogram)}%" for place in range(len(self.histogram) + 1)]
+        bins = zip(self.histogram, ends, ends[1:], strict=False)
+        return ", ".join(f"{number(tasks)} from {low} to {high}" for tasks, low, high in bins if tasks)
+
+
+class Frontier(NamedTuple):
+    """All that is told of the proposals; ``tones`` has the fates that some task met.
+
+    The ``newest`` rounds with proposals are told by level: of ``levels``, and there are ``older`` ones.
+    """
+
+    rows: list[Proposals]
+    tones: dict[str, int]
+    newest: list[Proposals]
+    older: bool
+    levels: list[int]
+
+
+def frontier(rounds: Sequence[Round]) -> Frontier | None:
+    """The proposals over the run, none where no round has any. A round whose tasks are of no band is left out."""
+    told = [round for round in rounds if round.get("band")]
+    if not any(round["band"]["tasks"] for round in told):
+        return None
+    highest = max(max(shares(round["band"])) for round in told)
+    rows = [proposals(round, highest) for round in told]
+    met = {name: tone for name, tone in FATES.items() if any(row.fates.get(name) for row in rows)}
+    some = [row for row in rows if row.tasks]
+    levels = sorted({level for row in some[-BY_LEVEL:] for level in row.by_level})
+    return Frontier(rows, met, some[-BY_LEVEL:], len(some) > BY_LEVEL, levels)
+
+
+def proposals(told: Round, highest: float) -> Proposals:
+    """What a round tells, its bars by the highest share of the run."""
+    band = told["band"]
+    tasks, by_level = band["tasks"], {int(level): counts for level, counts in band["levels"].items()}
+    return Proposals(
+        told["round"],
+        tasks,
+        mean_level(by_level),
+        band["mean_rate"] if tasks else None,
+        {name: band[name] for name in FATES if tasks and (band[name] or name == "kept")},
+        band["histogram"],
+        [round(share / highest, 3) for share in shares(band)],
+        told["audit"]["precision"],
+        by_level,
+    )
+
+
+def shares(band: Counts) -> list[float]:
+    """The share of the tasks in each bin of the rate; zeros where there are none."""
+    return [tasks / max(band["tasks"], 1) for tasks in band["histogram"]]
+
+
+def mean_level(by_level: Mapping[int, Counts]) -> float | None:
+    """The mean level of all tasks, none where there are none."""
+    tasks = sum(counts["tasks"] for counts in by_level.values())
+    return sum(level * counts["tasks"] for level, counts in by_level.items()) / tasks if tasks else None
