@@ -5,7 +5,8 @@ on those whose vote lies in a band, on the majority's answer, with tools. Both g
 promoted together, by the executor's accuracy on held-out items (the paper chose on its test sets). ``variant`` is what
 the paper says, the default because its reward needs no claimed answer, or what the released code does: its reward, its
 band from 0.3 to 0.8, its gate by the claimed answer (``environment`` must show claims, as ``arithmetic:claims``), its
-100 steps instead of 40. ``r-zero`` is the same loop without tools. Xia et al., "Agent0" (arXiv:2511.16043); Huang et
+100 steps instead of 40. ``r-zero`` is the same loop without tools. Votes are drawn at a temperature of 1.3: at 1 the
+small policy of the default run agrees with itself where it is wrong. Xia et al., "Agent0" (arXiv:2511.16043); Huang et
 al., "R-Zero" (arXiv:2508.05004).
 """
 
@@ -15,12 +16,10 @@ from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
 from selfloop.artifacts import read_json
 from selfloop.evaluate import MeasureParams
+from selfloop.finetune import ReinforceParams, ReinforceProposerParams, reinforce_policy, reinforce_proposer
 from selfloop.finetune.pretrain import PretrainParams
-from selfloop.finetune.proposer import ReinforceProposerParams, reinforce_proposer
-from selfloop.finetune.reinforce import ReinforceParams, reinforce_policy
-from selfloop.propose.base import BaseParams, draw_base
-from selfloop.propose.fixed import DrawParams, check_progress, draw_tasks
-from selfloop.propose.learned import begin_known
+from selfloop.generate import GenerateParams
+from selfloop.propose import BaseParams, DrawParams, begin_known, check_progress, draw_base, draw_tasks
 from selfloop.recipe import Recipe, structural
 from selfloop.report import BeginParams, report_role
 from selfloop.rounds import FrontierSettings, accuracy, frontier, judged, needing, opened, practised, told
@@ -45,12 +44,13 @@ class Agent0(FrontierSettings):
     tools: list[str] = Field(["op"], description="tools: those that the executor may call.")
     turns: int = Field(14, ge=1, description="Turns of an attempt at most.")
     base: BaseParams = BaseParams(levels=5, per_level=6000, proposals=1000)
-    pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=900, decay_steps=225, lr=4e-3)
+    pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=800, decay_steps=200, lr=4e-3)
     draw: DrawParams = DrawParams(levels=[4, 5, 6], old_levels=[1, 2, 3], per_level=1, items_per_level=100)
     challenge: ReinforceProposerParams = ReinforceProposerParams(
-        steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32
+        steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32, vote_temperature=1.3
     )
-    reinforce: ReinforceParams = ReinforceParams(batch_size=64, group_size=16, lr=1e-4, verifier="label")
+    generate: GenerateParams = GenerateParams(attempts="fixed", samples=9, greedy_first=False, temperature=1.3)
+    reinforce: ReinforceParams = ReinforceParams(batch_size=64, group_size=16, lr=5e-5, verifier="label")
     begin: BeginParams = BeginParams(title="Curriculum agent and executor")
     measure: MeasureParams = MeasureParams(levels=[3, 4, 5, 6, 7], per_level=250)
 

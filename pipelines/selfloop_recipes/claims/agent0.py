@@ -3,7 +3,7 @@
 ``rate`` is the mean vote rate of all proposals, before any band; ``level`` their mean level in the last round, and
 ``harder`` how much it rose since the first; ``beyond`` the executor's accuracy on levels above those of the base data,
 ``several`` that on all levels from 3 on, which one call of the tool does not solve; ``precision`` how much of what the
-pseudo-labels call right is right.
+pseudo-labels call right is right. The labels rot of a solver that knows three levels and votes at a temperature of 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,23 +14,25 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 
 control = {"proposer": "frozen"}
+sure = {"generate": {"temperature": 1.0}, "challenge": {"vote_temperature": 1.0}, "base": {"levels": 3}}
 claims = Claims(
     arms={
         "agent0": {"gate": {"guards": []}},
         "frozen proposer": control | {"gate": {"guards": []}},
         "no tool": {"environment": "arithmetic:plain", "protocol": "single", "gate": {"guards": []}},
-        "guarded": {"gate": {"guards": ["precision"]}},
+        "sure of itself": sure | {"gate": {"guards": ["precision"]}},
     },
     settings={"gate": {"require": "nothing"}, "learn": {"number": 256}, "reinforce": {"steps": 30}},
     tuning=(1, 2),
-    seeds=(11, 12, 13, 14, 15),
+    seeds=(21, 22, 23, 24, 25),
     statements=(
         Statement("The solver is of two minds about what is proposed.", "rate", "agent0", within=(0.35, 0.65)),
         Statement("What is proposed grows harder from round to round.", "harder", "agent0", within=(0.0, 12.0)),
         Statement("It is harder than what an untrained proposer writes.", "level", "agent0", ("frozen proposer",)),
         Statement("A proposer that learns takes the executor further.", "beyond", "agent0", ("frozen proposer",)),
         Statement("On tasks of several operations a tool takes it further.", "several", "agent0", ("no tool",)),
-        Statement("The guard halts a run whose pseudo-labels rot.", "halted", "guarded", within=(0.5, 1.5)),
+        Statement("Most of what its pseudo-labels call right is right.", "precision", "agent0", within=(0.5, 1.0)),
+        Statement("The guard halts a run whose pseudo-labels rot.", "halted", "sure of itself", within=(0.5, 1.5)),
     ),
 )
 
