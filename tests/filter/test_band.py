@@ -85,6 +85,7 @@ def test_tasks_of_the_band_are_kept_with_the_majority_s_answer_as_their_label(tm
         "unanswered": 0,
         "capped": 0,
         "mean_rate": pytest.approx((1 + 0.5 + 1 / 6 + 0.75) / 4),
+        "mean_level": 1.5,
         "histogram": [0, 1, 0, 0, 0, 1, 0, 1, 0, 1],
         "levels": {
             "1": {"tasks": 2, "kept": 1, "below": 0, "above": 1, "unanswered": 0, "capped": 0, "mean_rate": 0.75},

@@ -209,14 +209,17 @@ class Tally:
             self._by_level[level]["kept"] += 1
 
     def told(self) -> dict[str, Any]:
-        """The counts, the mean rate of all tasks, and how many have a rate in each tenth from 0 to 1."""
+        """The counts, mean level and mean rate of all tasks, and how many have a rate in each tenth from 0 to 1."""
         whole = sum(self._by_level.values(), Counter[str]())
         levels = {
             str(level): self._counts(counts) | {"mean_rate": self._rates[level] / counts["tasks"]}
             for level, counts in sorted(self._by_level.items())
         }
-        mean = sum(self._rates.values()) / max(whole["tasks"], 1)
-        return self._counts(whole) | {"mean_rate": mean, "histogram": self._bins, "levels": levels}
+        tasks = max(whole["tasks"], 1)
+        mean = sum(self._rates.values()) / tasks
+        level = sum(level * counts["tasks"] for level, counts in self._by_level.items()) / tasks
+        about = {"mean_rate": mean, "mean_level": level, "histogram": self._bins, "levels": levels}
+        return self._counts(whole) | about
 
     @staticmethod
     def _counts(counts: Counter[str]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def proposals(told: Round, highest: float) -> Proposals:
     return Proposals(
         told["round"],
         tasks,
-        mean_level(by_level),
+        band["mean_level"] if tasks else None,
         band["mean_rate"] if tasks else None,
         {name: band[name] for name in FATES if tasks and (band[name] or name == "kept")},
         band["histogram"],
@@ -88,9 +88,3 @@ def proposals(told: Round, highest: float) -> Proposals:
 def shares(band: Counts) -> list[float]:
     """The share of the tasks in each bin of the rate; zeros where there are none."""
     return [tasks / max(band["tasks"], 1) for tasks in band["histogram"]]
-
-
-def mean_level(by_level: Mapping[int, Counts]) -> float | None:
-    """The mean level of all tasks, none where there are none."""
-    tasks = sum(counts["tasks"] for counts in by_level.values())
-    return sum(level * counts["tasks"] for level, counts in by_level.items()) / tasks if tasks else None

@@ -40,7 +40,7 @@ claims = Claims(
 def measured(rounds: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float], levels: int) -> dict[str, float]:
     """What a run came to, from its history and its accuracy at the end, by level; of rounds in which was proposed."""
     rounds = [told for told in rounds if told["band"]["tasks"]]
-    proposed = [mean_level(told["band"]["levels"]) for told in rounds]
+    proposed = [told["band"]["mean_level"] for told in rounds]
     beyond = [value for level, value in accuracy.items() if int(level) > levels]
     rates = [told["band"]["mean_rate"] for told in rounds]
     precise = [told["audit"]["precision"] for told in rounds if told["audit"]["precision"] is not None]
@@ -52,9 +52,3 @@ def measured(rounds: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float],
         "harder": proposed[-1] - proposed[0] if proposed else nan,
         "precision": fmean(precise) if precise else nan,
     }
-
-
-def mean_level(levels: Mapping[str, Mapping[str, float]]) -> float:
-    """The mean level of what was proposed."""
-    tasks = sum(each["tasks"] for each in levels.values())
-    return sum(int(level) * each["tasks"] for level, each in levels.items()) / tasks
