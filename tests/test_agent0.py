@@ -21,7 +21,7 @@ from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
 from selfloop.pipeline.compiling import run_locally
 from selfloop.recipe import find_recipe
-from selfloop.records import Task
+from selfloop.records import Rollout, Task, rows
 from selfloop_recipes.agent0 import VARIANTS
 
 from .conftest import digests, whole_run
@@ -113,6 +113,20 @@ def test_a_variant_says_the_reward_and_the_band_that_nobody_set(
     assert manifest_of(trained).params["reward"] == reward
     assert manifest_of(last.proposer.path).digest == manifest_of(trained).digest
     assert told["band"]["kept"] > 0
+
+
+def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_the_tool(tmp_path: Path) -> None:
+    claims = {"variant": "code", "environment": "arithmetic:claims", "learn": {"max_tokens": 24}}
+    ran(tmp_path, claims, {"challenge": {"max_tokens": 24}}, ONE)
+    [proposed] = tmp_path.glob("round-01/propose_by_policy*/tasks")
+    tasks = list(rows(proposed, Task))
+    claimed = [json.loads(task.metadata)["claimed"] == task.answer for task in tasks]
+    assert sum(claimed) > len(claimed) / 2 > 0
+    [trained] = tmp_path.glob("round-01/reinforce_proposer*/candidate")
+    [written] = tmp_path.glob("round-01/reinforce_proposer*/rollouts")
+    assert manifest_of(trained).params["writes"] == manifest_of(proposed).params["protocol"] == "tools"
+    assert any(json.loads(rollout.observed) for rollout in rows(written, Rollout))
+    assert max(told["valid"] for told in manifest_of(trained).metadata["proposals"]) > 0
 
 
 def test_a_frozen_proposer_stays_what_it_was(tmp_path: Path) -> None:

@@ -102,10 +102,16 @@ def opened(s: LoopSettings, base: Outputs) -> Opened:
 
 
 def frontier(
-    s: FrontierSettings, band: BandParams, proposer: Model, solver: Model, known: Dataset, items: Dataset
+    s: FrontierSettings,
+    learn: LearnedParams,
+    band: BandParams,
+    proposer: Model,
+    solver: Model,
+    known: Dataset,
+    items: Dataset,
 ) -> tuple[Dataset, Dataset]:
     """The tasks of a proposer on which the solver's votes lie in a band, labelled; and all that was proposed so far."""
-    proposed = propose_by_policy(s.learn, policy=proposer, known=known, items=items)
+    proposed = propose_by_policy(learn, policy=proposer, known=known, items=items)
     votes = generate_rollouts(s.generate, policy=solver, tasks=proposed.tasks).rollouts
     verdicts = verify_rollouts(s.vote, tasks=proposed.tasks, rollouts=votes).verdicts
     return band_tasks(band, tasks=proposed.tasks, rollouts=votes, verdicts=verdicts).band, proposed.next_known

@@ -4,10 +4,10 @@ The curriculum agent is trained to propose tasks on which the frozen executor is
 on those whose vote lies in a band, on the majority's answer, with tools. Both go on from their last selves and are
 promoted together, by the executor's accuracy on held-out items (the paper chose on its test sets). ``variant`` is what
 the paper says, the default because its reward needs no claimed answer, or what the released code does: its reward, its
-band from 0.3 to 0.8, its gate by the claimed answer (``environment`` must show claims, as ``arithmetic:claims``), its
-100 steps instead of 40. ``r-zero`` is the same loop without tools. Votes are drawn at a temperature of 1.3: at 1 the
-small policy of the default run agrees with itself where it is wrong. Xia et al., "Agent0" (arXiv:2511.16043); Huang et
-al., "R-Zero" (arXiv:2508.05004).
+band from 0.3 to 0.8, its gate by the answer that the agent works out with the tools and claims (``environment`` must
+show claims, as ``arithmetic:claims``), its 100 steps instead of 40. ``r-zero`` is the same loop without tools. Votes
+are drawn at a temperature of 1.3: at 1 so small a policy agrees with itself where it is wrong. Xia et al., "Agent0"
+(arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).
 """
 
 from typing import Literal, NamedTuple
@@ -28,7 +28,7 @@ from selfloop_recipes.claims.agent0 import claims, control, measured
 
 VARIANTS = {
     "paper": {"reward": "paper", "min_rate": 0.25, "max_rate": 0.75, "algorithm": "adpo", "steps": 40},
-    "code": {"reward": "code", "algorithm": "adpo", "trust": 0.6, "steps": 100},
+    "code": {"reward": "code", "writes": "tools", "algorithm": "adpo", "trust": 0.6, "steps": 100},
     "r-zero": {"reward": "r-zero", "steps": 20},
 }
 
@@ -73,10 +73,11 @@ def start(s: Agent0) -> Turn:
 
 def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
     items, proposer, said = draw_tasks(s.draw).items, last.proposer, VARIANTS[s.variant]
+    challenge = s.challenge.filled({name: said[name] for name in ("reward", "writes") if name in said})
+    learn = s.learn.model_copy(update={"protocol": challenge.writes})
     if s.proposer == "trained":
-        challenge = s.challenge.filled({"reward": said["reward"]})
         proposer = reinforce_proposer(challenge, policy=proposer, solver=last.executor).candidate
-    tasks, known = frontier(s, s.band.filled(said), proposer, last.executor, last.known, items)
+    tasks, known = frontier(s, learn, s.band.filled(said), proposer, last.executor, last.known, items)
     trained = reinforce_policy(s.reinforce.filled(said), policy=last.executor, tasks=tasks, items=items)
     attempted = practised(s, tasks, trained.rollouts, last.kept)
     made = judged(s, attempted, trained.candidate, last.executor, items, last.history)

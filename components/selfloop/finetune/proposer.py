@@ -125,7 +125,7 @@ class Voted:
         if not rollout.finished:
             return None
         try:
-            return self._environment.proposed(final(rollout.completion, rollout.observed), "")
+            return self._environment.proposed(rollout.completion, "")
         except ValueError:
             return None
 
