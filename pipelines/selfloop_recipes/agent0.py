@@ -74,7 +74,7 @@ def start(s: Agent0) -> Turn:
 def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
     items, proposer, said = draw_tasks(s.draw).items, last.proposer, VARIANTS[s.variant]
     challenge = s.challenge.filled({name: said[name] for name in ("reward", "writes") if name in said})
-    learn = s.learn.model_copy(update={"protocol": challenge.writes})
+    learn = s.learn.model_copy(update={"protocol": said.get("writes", s.learn.protocol)})
     if s.proposer == "trained":
         proposer = reinforce_proposer(challenge, policy=proposer, solver=last.executor).candidate
     tasks, known = frontier(s, learn, s.band.filled(said), proposer, last.executor, last.known, items)
