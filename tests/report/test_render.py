@@ -935,3 +935,8 @@ def test_dark_is_dark_and_light_is_light(browser: Browser, tmp_path: Path, small
         page.close()
     assert grounds["light"] > 0.9
     assert grounds["dark"] < 0.02
+
+
+def test_what_was_measured_at_the_end_is_told_in_four_digits() -> None:
+    text = render(a_history(a_round(1)), [], {"solved": 32, "rate": 0.41939460942645795})
+    assert re.findall(r"(0[.]4194|0[.]41939|>32<)", text) == [">32<", "0.4194"]

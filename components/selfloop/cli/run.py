@@ -371,6 +371,7 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
     from selfloop.artifacts import manifest_of, read_json, sidecar_of
     from selfloop.cli.lineage import say_what_is_in_force, show
     from selfloop.display import Terminal, rounds_table
+    from selfloop.document import figure
     from selfloop.report.render import render
 
     where = escape(f"on {settings.environment}, seed {settings.seed}, in {root}")
@@ -398,7 +399,7 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
     say_what_is_in_force(settings.model, run_id)
     console.print()
     for name, value in measured.items():
-        say(f"Measured: {name} {value}")
+        say(f"Measured: {name} {figure(value)}")
     for role in recipe.roles:
         policy = Path(getattr(turn, role).path)
         say(f"{role.capitalize() + ':':9} {_near(policy)} ({manifest_of(policy).digest[:12]})")

@@ -39,6 +39,11 @@ def number(value: int) -> str:
     return f"{value:,}"
 
 
+def figure(value: object) -> str:
+    """A measure to four digits where it is a fraction."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def moment(seconds: float) -> datetime:
     """Seconds since 1970 as a time in UTC."""
     return datetime.fromtimestamp(seconds, UTC)

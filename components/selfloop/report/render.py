@@ -12,7 +12,7 @@ from jinja2 import Template
 from markupsafe import escape
 
 from selfloop import document
-from selfloop.document import Fact, moment, number
+from selfloop.document import Fact, figure, moment, number
 from selfloop.report.arms import curriculum, named
 from selfloop.report.frontier import frontier
 
@@ -46,7 +46,7 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
         rounds=rounds,
         facts=[
             *facts(rounds, moments),
-            *(Fact(name.capitalize(), str(value), "measured at the end") for name, value in measured.items()),
+            *(Fact(name.capitalize(), figure(value), "measured at the end") for name, value in measured.items()),
         ],
         heatmap=heatmap(rounds),
         arms=curriculum(rounds),
