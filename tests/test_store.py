@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selfloop.artifacts import manifest_of, seal
+from selfloop.artifacts import MANIFEST, SIDECAR, manifest_of, seal
 from selfloop.errors import UserError
+from selfloop.records import TABLE
 from selfloop.store import INDEXED_BYTES, Store, key_of, open_store
 from selfloop.store import folders as store_folders
 from selfloop.store.cache import Cache
@@ -28,7 +29,7 @@ names = st.lists(segments.filter(lambda name: name not in ("", ".", "..")), min_
 folders = st.dictionaries(names, st.binary(max_size=64), min_size=1, max_size=6).filter(
     lambda files: (
         not any(a != b and b.startswith(f"{a}/") for a in files for b in files)
-        and not any(part in ("manifest.json", "sidecar.json") for name in files for part in name.split("/"))
+        and not any(part in (MANIFEST, SIDECAR, TABLE) for name in files for part in name.split("/"))
     )
 )
 

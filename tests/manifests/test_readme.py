@@ -61,6 +61,7 @@ def test_kubectl_knows_the_options(command: list[str]) -> None:
 
 
 @pytest.mark.debian("kubectl")
+@pytest.mark.debian("kustomize")
 @pytest.mark.parametrize("command", [command for command in KUBECTL if command[1:3] == ["apply", "-k"]], ids=" ".join)
 def test_kubectl_builds_what_is_applied(command: list[str]) -> None:
     done = run([str(program("kubectl")), "kustomize", command[3]])
