@@ -177,7 +177,8 @@ def test_a_run_that_goes_on_from_an_alias_is_resumed_and_then_followed_by_the_sa
 def test_each_role_of_a_run_is_named_at_its_end(selfloop: Command, tmp_path: Path, small: dict[str, Any]) -> None:
     recipe = str(Path(__file__).with_name("lineage") / "two_roles.py")
     without = {name: value for name, value in small.items() if name != "measure"}
-    (tmp_path / "pair.toml").write_text(as_toml(find_recipe(recipe).resolve(without, {"rounds": 1})))
+    settings = find_recipe(recipe).resolve(without, {"rounds": 1, "other": small["pretrain"]})
+    (tmp_path / "pair.toml").write_text(as_toml(settings))
     done = selfloop("run", recipe, "-c", "pair.toml", "-o", "x[/i]y")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Solver:   x[/i]y/round-01/" in done.stdout
