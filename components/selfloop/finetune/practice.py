@@ -21,7 +21,6 @@ import torch
 from selfloop.artifacts import read_json, write_json
 from selfloop.generate.draw import Drawn, Window
 from selfloop.generate.engines.transformers import Transformers
-from selfloop.generate.params import GenerateParams
 from selfloop.policy import Policy, seed_of
 from selfloop.records import Rollout, Task, rows, writing
 from selfloop.verify import VerifyParams, judge
@@ -125,18 +124,12 @@ class Practice:
         """An attempt at each of these, of the policy as it is, in their order."""
         params, numbers = self._params, Counter(asked)
         tasks = [task._replace(attempts=number) for task, number in numbers.items()]
-        decoding = GenerateParams(
+        decoding = params.decoding(
             engine="transformers",
-            protocol=params.protocol,
-            turns=params.turns,
-            tools=list(params.tools),
             temperature=params.temperature,
             top_p=params.top_p,
             max_tokens=params.max_tokens,
-            greedy_first=False,
-            score="nothing",
             seed=seed_of(params.seed, "practice", draw, part),
-            round=params.round,
         )
         training = self._policy.model.training
         self._policy.model.eval()

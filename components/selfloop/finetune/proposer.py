@@ -18,7 +18,6 @@ from pydantic import Field
 from selfloop.environments import Environment, find_environment
 from selfloop.finetune.launch import Job, Made, done
 from selfloop.finetune.reinforce import ReinforceParams
-from selfloop.generate.params import GenerateParams
 from selfloop.generate.protocols import final
 from selfloop.policy import seed_of
 from selfloop.propose.learned import invited
@@ -134,18 +133,12 @@ class Voted:
         from selfloop.generate.draw import Window
 
         params = self._params
-        decoding = GenerateParams(
-            protocol=params.protocol,
-            turns=params.turns,
-            tools=list(params.tools),
+        decoding = params.decoding(
             temperature=params.vote_temperature,
             max_tokens=params.vote_tokens,
             attempts="fixed",
             samples=params.votes,
-            greedy_first=False,
-            score="nothing",
             seed=seed_of(params.seed, "votes", draw),
-            round=params.round,
         )
         named = [task._replace(id=f"{number}") for number, task in enumerate(tasks)]
         drawn = Window(self._solver, named, decoding, lambda rollout: None).rollouts()

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.on_policy import OnPolicyParams, uncontaminated
-from selfloop.generate.params import refuse_unknown
+from selfloop.generate.params import GenerateParams, refuse_unknown
 from selfloop.policy import seed_of
 from selfloop.records import Rollout, writing
 from selfloop.resources import Resources
@@ -49,6 +49,18 @@ class ReinforceParams(OnPolicyParams):
     def groups(self) -> int:
         """The tasks that are tried in a draw."""
         return self.batch_size * self.updates // self.group_size
+
+    def decoding(self, **given: Any) -> GenerateParams:
+        """How attempts are made in training: by this protocol, every one drawn, none scored, and otherwise as given."""
+        return GenerateParams(
+            protocol=self.protocol,
+            turns=self.turns,
+            tools=self.tools,
+            greedy_first=False,
+            score="nothing",
+            round=self.round,
+            **given,
+        )
 
     @model_validator(mode="after")
     def _refuse_what_a_round_would_trip_over(self) -> Self:
