@@ -80,6 +80,19 @@ def whole_run(
     return last, dict(measured), read_json(last.history.path)["rounds"]
 
 
+def tracked_run(name: str, settings: dict[str, Any], place: Path, *overrides: dict[str, Any]) -> Any:
+    """A run of a recipe in process, in MLflow: what its last round left."""
+    from selfloop import lineage
+    from selfloop.inprocess import run
+    from selfloop.recipe import find_recipe
+
+    recipe = find_recipe(name)
+    resolved = recipe.resolve(settings, *overrides)
+    place.mkdir(exist_ok=True)
+    with lineage.tracked_run(place.name, resolved.chosen(), place / "note", place / "mlflow"):
+        return run(recipe, resolved, place / "run")[0]
+
+
 def digests(root: Path) -> dict[tuple[str, str], list[str]]:
     """The digests of all artifacts below a folder, by the stage that made them and their name."""
     from selfloop.artifacts import manifest_of

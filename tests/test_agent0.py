@@ -10,13 +10,11 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from selfloop import lineage
 from selfloop.artifacts import manifest_of, read_json
 from selfloop.cli.run import as_toml
 from selfloop.environments import find_environment
 from selfloop.environments.arithmetic import Arithmetic
 from selfloop.errors import UserError
-from selfloop.inprocess import run
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
 from selfloop.pipeline.compiling import run_locally
@@ -24,7 +22,7 @@ from selfloop.recipe import find_recipe
 from selfloop.records import Rollout, Task, rows
 from selfloop_recipes.agent0 import VARIANTS
 
-from .conftest import digests, whole_run
+from .conftest import digests, tracked_run, whole_run
 
 NAME = "agent0"
 TINY: dict[str, Any] = {
@@ -51,15 +49,7 @@ PODS_ONLY = {f"{part}_agent0" for part in ("resolve", "start", "round")}
 
 
 ran = partial(whole_run, NAME, TINY)
-
-
-def tracked(place: Path, *overrides: dict[str, Any]) -> Any:
-    """Run the tiny loop, in MLflow; what its last round left."""
-    recipe = find_recipe(NAME)
-    settings = recipe.resolve(TINY, *overrides)
-    place.mkdir(exist_ok=True)
-    with lineage.tracked_run(place.name, settings.chosen(), place / "note", place / "mlflow"):
-        return run(recipe, settings, place / f"run-{len(list(place.iterdir()))}")[0]
+tracked = partial(tracked_run, NAME, TINY)
 
 
 @pytest.fixture(scope="module")
@@ -211,8 +201,8 @@ def test_a_run_whose_pseudo_labels_rot_is_halted_with_the_champion_intact(
     assert read_json(told)["guards"]["precision"]["value"] < 0.7
 
 
-SILENT = {"learn": {"max_tokens": 1}}
-NARROW = {"band": {"min_rate": 0.45, "max_rate": 0.46}}
+SILENT: dict[str, Any] = {"learn": {"max_tokens": 1}}
+NARROW: dict[str, Any] = {"band": {"min_rate": 0.45, "max_rate": 0.46}}
 
 
 @pytest.mark.parametrize(
@@ -241,9 +231,9 @@ def test_a_loop_that_stops_for_want_of_tasks_leaves_its_champion_in_force(client
     _, origin, first = find_origin(f"{NAME}@champion")
     assert (origin, first) == (f"{NAME}/2", 2)
     before = [Registry(name).aliases() for name in ROLES]
-    for empty in (SILENT, NARROW):
+    for name, empty in {"silent": SILENT, "narrow": NARROW}.items():
         with pytest.raises(UserError):
-            tracked(tmp_path / "empty", ONE, empty, {"origin": origin, "first": first})
+            tracked(tmp_path / name, ONE, empty, {"origin": origin, "first": first})
         assert [Registry(name).aliases() for name in ROLES] == before
 
 

@@ -8,17 +8,15 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from selfloop import lineage
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
-from selfloop.inprocess import run
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
 from selfloop.pipeline.compiling import run_locally
 from selfloop.propose.arms import strategies
 from selfloop.recipe import find_recipe
 
-from .conftest import digests, whole_run
+from .conftest import digests, tracked_run, whole_run
 from .test_resume import driven
 
 NAME = "sec"
@@ -39,6 +37,7 @@ PODS_ONLY = {f"{part}_sec" for part in ("resolve", "start", "round")}
 
 
 ran = partial(whole_run, NAME, TINY)
+tracked = partial(tracked_run, NAME, TINY)
 
 
 @pytest.fixture(scope="module")
@@ -100,15 +99,6 @@ def test_every_strategy_goes_through_a_round(strategy: str, tmp_path: Path) -> N
     state = read_json(last.arms.path)
     assert state["strategy"] == told["state"]["strategy"] == strategy
     assert sum(arm["drawn"] for arm in state["arms"]) == 3 * 16 / 4
-
-
-def tracked(place: Path, *overrides: dict[str, Any]) -> Any:
-    """Run the tiny loop, in MLflow; what its last round left."""
-    recipe = find_recipe(NAME)
-    settings = recipe.resolve(TINY, *overrides)
-    place.mkdir()
-    with lineage.tracked_run(place.name, settings.chosen(), place / "note", place / "mlflow"):
-        return run(recipe, settings, place / "run")[0]
 
 
 def test_a_run_goes_on_with_the_arms_of_the_one_before(client: MlflowClient, tmp_path: Path) -> None:

@@ -1,20 +1,20 @@
 """A run in the registry: versions with all that is known of them, the champion's moves, branches, forks, people."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from selfloop import lineage
 from selfloop.artifacts import check, manifest_of
 from selfloop.errors import UserError
-from selfloop.inprocess import run
 from selfloop.lineage import record
 from selfloop.lineage.decisions import rollback
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
-from selfloop.recipe import find_recipe
+
+from ..conftest import tracked_run
 
 NAME = "length-generalization"
 ALWAYS = {"gate": {"require": "nothing", "guards": []}}
@@ -22,13 +22,7 @@ NEVER = {"gate": {"margin": 1.0, "guards": []}}
 pytestmark = pytest.mark.usefixtures("client")
 
 
-def ran(small: dict[str, Any], root: Path, *more: dict[str, Any]) -> Any:
-    """Run the small loop in a folder, tracked; what its last round left."""
-    recipe = find_recipe(NAME)
-    settings = recipe.resolve(small, *more)
-    root.mkdir(exist_ok=True)
-    with lineage.tracked_run(root.name, settings.chosen(), root / "note.txt", root.parent / "mlflow"):
-        return run(recipe, settings, root / "run")[0]
+ran = partial(tracked_run, NAME)
 
 
 def in_force(registry: Registry) -> int:

@@ -2,24 +2,23 @@
 
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import pytest
-from selfloop import lineage
 from selfloop.artifacts import check
 from selfloop.errors import UserError
-from selfloop.inprocess import run
 from selfloop.lineage import record
 from selfloop.lineage.decisions import rollback
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.reproduce import reproduce
 from selfloop.lineage.retention import collect, plan
 from selfloop.lineage.rounds import find_origin
-from selfloop.recipe import find_recipe
 
 from .. import s3
+from ..conftest import tracked_run
 from ..s3 import Server, User
 from ..servers import mlflow_server, postgres
 from .test_rounds import ALWAYS, NAME, NEVER
@@ -44,18 +43,13 @@ def team(server: Server, owner: User, tmp_path: Path, monkeypatch: pytest.Monkey
         yield tmp_path
 
 
-def _ran(small: dict[str, Any], place: Path, *more: dict[str, Any]) -> Any:
-    recipe = find_recipe(NAME)
-    settings = recipe.resolve(small, *more)
-    place.mkdir()
-    with lineage.tracked_run(place.name, settings.chosen(), place / "note", place / "mlflow"):
-        return run(recipe, settings, place / "run")[0]
+ran = partial(tracked_run, NAME)
 
 
 def test_a_loop_lives_on_s3_and_a_server_alone(
     team: Path, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turn = _ran(small, team / "first", ALWAYS)
+    turn = ran(small, team / "first", ALWAYS)
     champion = turn.champion.metadata["digest"]
     registry = Registry(NAME)
     assert registry.find("champion").source.startswith("s3://team/loops/")
@@ -68,7 +62,7 @@ def test_a_loop_lives_on_s3_and_a_server_alone(
     assert reproduce(NAME, "3", team / "again").same
 
     _, origin, first = find_origin(f"{NAME}@champion")
-    _ran(small, team / "second", NEVER, {"origin": origin, "first": first, "rounds": 2})
+    ran(small, team / "second", NEVER, {"origin": origin, "first": first, "rounds": 2})
     assert registry.find("champion").tag("digest") == champion
     planned = plan(NAME, 1)
     assert [version.number for version in planned.versions] == [4]
@@ -80,7 +74,7 @@ def test_a_loop_lives_on_s3_and_a_server_alone(
 def test_an_object_that_was_altered_on_the_server_is_refused_by_name(
     team: Path, server: Server, owner: User, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _ran(small, team / "first", ALWAYS)
+    ran(small, team / "first", ALWAYS)
     source = Registry(NAME).find("2").source
     key = f"{source.removeprefix('s3://team/')}/model.safetensors"
     client = server.client(owner)
