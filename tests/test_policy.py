@@ -2,6 +2,7 @@ import hashlib
 import json
 import re
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from selfloop.policy import (
     fetch_policy,
     fresh,
     load,
+    next_positions,
     position_ids,
     restart_ids,
     restarted,
@@ -195,6 +197,18 @@ def test_positions_restart_where_they_should_whatever_the_padding(
     assert positions.shape == mask.shape
     for row, counted, of_row in zip(rows, positions, mask, strict=True):
         assert counted[of_row == 1].tolist() == expected_positions(row, at, after)
+
+
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=9), some_tokens, some_tokens)
+def test_positions_counted_on_token_by_token_are_those_of_the_whole_text(
+    row: list[int], at: list[int], after: list[int]
+) -> None:
+    restarts = {"at": at, "after": after}
+    position, positions = torch.ones(1, 1, dtype=torch.long), [1]
+    for before, token in pairwise(row):
+        position = next_positions(restarts, torch.tensor([[before]]), torch.tensor([[token]]), position)
+        positions.append(int(position))
+    assert positions == expected_positions(row, at, after)
 
 
 @given(st.integers(1, 50), st.integers(0, 2**32), st.integers(0, 20))

@@ -325,10 +325,13 @@ def restart_ids(restarts: Restarts, tokenizer: PreTrainedTokenizerBase) -> dict[
 
 def position_ids(policy: Policy, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor | None:
     """Position ids of shape (batch, length), or none where the policy counts as its library does."""
-    restarts: dict[str, list[int]] | None = getattr(policy.model.config, "position_restarts", None)
-    if restarts is None:
-        return None
-    return restarted(tokens, mask, restarts["at"], restarts["after"])
+    restarts = restarts_of(policy)
+    return None if restarts is None else restarted(tokens, mask, restarts["at"], restarts["after"])
+
+
+def restarts_of(policy: Policy) -> dict[str, list[int]] | None:
+    """A policy's own position scheme: the token ids at and after which positions start again."""
+    return getattr(policy.model.config, "position_restarts", None)
 
 
 def restarted(tokens: torch.Tensor, mask: torch.Tensor, at: Sequence[int], after: Sequence[int]) -> torch.Tensor:
@@ -344,6 +347,18 @@ def restarted(tokens: torch.Tensor, mask: torch.Tensor, at: Sequence[int], after
     starts |= (mask.cumsum(dim=1) == 1) & (mask == 1)
     index = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
     return index - torch.where(starts, index, 0).cummax(dim=1).values + 1
+
+
+def next_positions(
+    restarts: Mapping[str, Sequence[int]] | None, before: torch.Tensor, token: torch.Tensor, position: torch.Tensor
+) -> torch.Tensor:
+    """Position ids of tokens behind those ``before``, which stand at ``position``; all of shape (batch, 1)."""
+    import torch
+
+    if restarts is None:
+        return position + 1
+    at, after = (torch.tensor(restarts[side], dtype=torch.long, device=token.device) for side in ("at", "after"))
+    return torch.where(torch.isin(token, at) | torch.isin(before, after), 1, position + 1)
 
 
 def seed_of(*parts: Any) -> int:

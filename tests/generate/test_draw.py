@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -5,10 +6,11 @@ import pytest
 import torch
 from kfp.dsl import Dataset, Model
 from selfloop import progress
+from selfloop.environments import Restarts
 from selfloop.environments.addition import Addition
 from selfloop.environments.reverse import Reverse
 from selfloop.generate import GenerateParams, draw, generate_rollouts
-from selfloop.policy import Policy, fresh, load, position_ids, scratch_tokenizer
+from selfloop.policy import Policy, fresh, load, position_ids, restart_ids, scratch_tokenizer
 from selfloop.records import Rollout, Task, rows
 
 from ..conftest import sealed_table
@@ -58,6 +60,19 @@ def decoded_alone(policy: Policy, task: Task) -> str:
     return text.partition(policy.tokenizer.eos_token)[0]
 
 
+def read_anew(policy: Policy, task: Task) -> str:
+    """What a policy writes that reads the whole text anew for each token, greedily."""
+    tokens, written = policy.encode([task.prompt])[0], ""
+    for _ in range(task.max_tokens):
+        row = torch.tensor([tokens])
+        positions = position_ids(policy, row, torch.ones_like(row))
+        tokens.append(int(policy.model(input_ids=row, position_ids=positions).logits[0, -1].argmax()))
+        if tokens[-1] == policy.tokenizer.eos_token_id:
+            break
+        written += policy.tokenizer.decode(tokens[-1:])
+    return written
+
+
 @pytest.mark.parametrize(("batch_size", "window"), [(1, 7), (2, 1), (100, 8), (100, 100)])
 def test_rollouts_stand_in_the_order_of_tasks_and_attempts(policy: Policy, batch_size: int, window: int) -> None:
     tasks = [
@@ -78,6 +93,15 @@ def test_the_first_attempt_is_what_transformers_decodes_greedily(policy: Policy)
 def test_the_first_attempt_of_a_policy_that_counts_plainly_is_what_transformers_decodes(plain: Policy) -> None:
     tasks = [task._replace(max_tokens=9) for level in range(1, 7) for task in Reverse().tasks(level, 3, seed=level)]
     assert [rollout.completion for rollout in drawn(plain, tasks)] == [decoded_alone(plain, task) for task in tasks]
+
+
+def test_positions_restart_at_and_after_what_a_policy_writes_itself(plain: Policy) -> None:
+    wanders = Policy(copy.deepcopy(plain.model), plain.tokenizer)
+    wanders.model.config.position_restarts = restart_ids(Restarts(at="0123", after="4567"), plain.tokenizer)
+    tasks = [task._replace(max_tokens=12) for level in range(1, 7) for task in Reverse().tasks(level, 3, seed=level)]
+    made = [rollout.completion for rollout in drawn(wanders, tasks)]
+    assert made == [read_anew(wanders, task) for task in tasks]
+    assert any(set(text[:-1]) & set("01234567") for text in made)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 16])

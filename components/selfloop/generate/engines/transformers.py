@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from selfloop.errors import UserError
 from selfloop.generate.engines import Completion, Engine, Request, cut
 from selfloop.generate.engines.sampling import certainty, picked, shaped
+from selfloop.policy import next_positions, restarts_of
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +103,7 @@ class Batch:
         self._stops = Stops(policy.tokenizer, (*self._sampling.stop, *self._sampling.marks))
         plain = policy.model.get_base_model() if hasattr(policy.model, "get_base_model") else policy.model
         self._asks = inspect.signature(plain.forward).parameters.keys()
-        self._cache = DynamicCache(config=policy.model.config)
+        self._cache, self._restarts = DynamicCache(config=policy.model.config), restarts_of(policy)
         self._width, self._step = max(len(r.prompt) for r in requests), 0
         self._written: list[list[int]] = [[] for _ in requests]
         self._alive = [True] * len(requests)
@@ -178,7 +179,8 @@ class Batch:
             self._seen.scatter_(1, chosen[:, None], True)
         self._mask[:, self._width] = 1
         self._width, self._step = self._width + 1, self._step + 1
-        self._inputs, self._positions = chosen[:, None], self._positions[:, -1:] + 1
+        before, self._inputs = self._inputs[:, -1:], chosen[:, None]
+        self._positions = next_positions(self._restarts, before, self._inputs, self._positions[:, -1:])
         return [self._ended(row) for row, token in enumerate(chosen.tolist()) if self._ends_with(row, token)]
 
     def _forward(self) -> torch.Tensor:
