@@ -6,26 +6,35 @@ Of what those take for a policy of this size, more than half is Python between t
 from __future__ import annotations
 
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn import functional
 from transformers import LlamaForCausalLM, PreTrainedModel
 
 from selfloop.policy import SMALL
 
 ROOM = 16
 """Tokens by which a cache grows at least."""
+_plain = WeakKeyDictionary[PreTrainedModel, bool]()
 
 
 def is_plain(model: PreTrainedModel) -> bool:
     """Whether ``Llama`` computes what this model does: a small one, without variations, on a processor."""
-    if type(model) is not LlamaForCausalLM or model.model.gradient_checkpointing or torch.is_autocast_enabled("cpu"):
-        return False
-    config, weight = model.config, model.lm_head.weight
+    if model not in _plain:
+        _plain[model] = type(model) is LlamaForCausalLM and _is_small_and_simple(model)
     return (
-        (weight.device.type, weight.dtype) == ("cpu", torch.float32)
-        and sum(each.numel() for each in model.parameters()) < SMALL
+        _plain[model]
+        and model.lm_head.weight.dtype == torch.float32
+        and not (model.lm_head.weight.is_cuda or model.model.gradient_checkpointing or torch.is_autocast_enabled("cpu"))
+    )
+
+
+def _is_small_and_simple(model: LlamaForCausalLM) -> bool:
+    config = model.config
+    return (
+        model.num_parameters() < SMALL
         and (config.hidden_act, config.rope_parameters["rope_type"]) == ("silu", "default")
         and config.num_attention_heads == config.num_key_value_heads
         and not (config.attention_bias or config.mlp_bias or config.attention_dropout)
@@ -47,7 +56,7 @@ class Cache:
         if not before:
             self._kept = torch.zeros(layers, 2, rows, heads, self.length + ROOM, size)
         elif self.length > self._kept.shape[4]:
-            self._kept = F.pad(self._kept, (0, 0, 0, self.length))
+            self._kept = functional.pad(self._kept, (0, 0, 0, self.length))
         return self._kept[:, :, :, :, : self.length]
 
     def keep(self, rows: Tensor) -> None:
@@ -56,13 +65,14 @@ class Cache:
 
 
 class Layer(NamedTuple):
-    """The weights of a layer, in the order in which they are met; those that meet the same values are joined."""
+    """The weights of a layer, in the order in which they are met; queries', keys' and values' joined."""
 
     norm: Tensor
     attending: Tensor
     attended: Tensor
     second_norm: Tensor
-    gated: Tensor
+    gate: Tensor
+    up: Tensor
     down: Tensor
 
 
@@ -81,7 +91,8 @@ class Llama:
                 torch.cat([part.weight for part in (attn.q_proj, attn.k_proj, attn.v_proj)]),
                 attn.o_proj.weight,
                 each.post_attention_layernorm.weight,
-                torch.cat([each.mlp.gate_proj.weight, each.mlp.up_proj.weight]),
+                each.mlp.gate_proj.weight,
+                each.mlp.up_proj.weight,
                 each.mlp.down_proj.weight,
             )
             for each in inner.layers
@@ -95,31 +106,32 @@ class Llama:
         angles = (positions[..., None] * self._frequencies)[:, :, None, None]
         cos, sin = angles.cos(), angles.sin()
         cos, sin = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
-        states = F.embedding(tokens, self._tokens)
+        states = functional.embedding(tokens, self._tokens)
         known = None if cache is None else cache.extended(len(self._layers), (rows, self._heads, length, self._size))
         for number, layer in enumerate(self._layers):
-            joined = F.linear(self._normed(states, layer.norm), layer.attending).view(shape)
-            turned = joined[:, :, :2]
+            joined = functional.linear(self._normed(states, layer.norm), layer.attending).view(shape)
+            turned, value = torch.split(joined, [2, 1], 2)
             turned = turned * cos + turned.roll(self._size // 2, -1) * sin
-            query, key, value = turned[:, :, 0], turned[:, :, 1], joined[:, :, 2]
-            query, key, value = query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+            query, key = turned.transpose(1, 3).unbind(2)
+            value = value.transpose(1, 3)[:, :, 0]
             if known is not None:
                 known[number, 0, :, :, -length:], known[number, 1, :, :, -length:] = key, value
                 key, value = known[number, 0], known[number, 1]
-            attended = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
-            states = states + F.linear(attended.transpose(1, 2).flatten(2), layer.attended)
-            gate, up = F.linear(self._normed(states, layer.second_norm), layer.gated).chunk(2, -1)
-            states = states + F.linear(F.silu(gate) * up, layer.down)
+            attended = functional.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
+            states = states + functional.linear(attended.transpose(1, 2).flatten(2), layer.attended)
+            normed = self._normed(states, layer.second_norm)
+            gated = functional.silu(functional.linear(normed, layer.gate)) * functional.linear(normed, layer.up)
+            states = states + functional.linear(gated, layer.down)
         return states
 
     def logits(self, states: Tensor) -> Tensor:
         """Logits of the next tokens (..., vocabulary) of some states (..., width)."""
-        return F.linear(self._normed(states, self._norm), self._head)
+        return functional.linear(self._normed(states, self._norm), self._head)
 
     def _normed(self, states: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(states, self._wide, weight, self._eps)
+        return functional.rms_norm(states, self._wide, weight, self._eps)
 
 
 def added(seen: Tensor) -> Tensor:
     """What is seen (bool) as a mask that is added."""
-    return torch.zeros_like(seen, dtype=torch.float32).masked_fill(~seen, -torch.inf)
+    return torch.where(seen, 0.0, -torch.inf)

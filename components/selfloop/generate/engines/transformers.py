@@ -229,7 +229,8 @@ class Batch:
         written, request = self._written[row], self._rows[row]
         at_end = written[-1] in self._ends
         tokens = written[:-1] if at_end else written
-        text, stopped = cut(self._policy.tokenizer.decode(tokens), self._sampling.stop, self._sampling.marks)
+        decoded = self._policy.tokenizer.decode(tokens)
+        text, stopped = cut(decoded, self._sampling.stop, self._sampling.marks)
         logprob, certain = self._sums[row].tolist()
         score = self._sampling.score
         return Completion(
@@ -240,6 +241,7 @@ class Batch:
             written=len(written),
             logprob=None if score == "nothing" else logprob,
             self_certainty=certain / len(written) if score == "self_certainty" else None,
+            whole=text == decoded,
             end=written[-1] if at_end else None,
         )
 
