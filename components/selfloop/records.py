@@ -7,6 +7,7 @@ through a stage in constant memory.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import json
@@ -131,6 +132,7 @@ T = TypeVar("T")
 R = TypeVar("R", bound=tuple[Any, ...])
 
 
+@functools.cache
 def schema(record: type[tuple[Any, ...]]) -> pa.Schema:
     """The Arrow schema of a record, with the record's name and version as metadata."""
     import pyarrow as pa

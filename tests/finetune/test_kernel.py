@@ -9,14 +9,16 @@ import datasets
 import pytest
 import torch
 from selfloop.environments.addition import Addition
+from selfloop.finetune import scoring
 from selfloop.finetune.kernel import Kernel
 from selfloop.finetune.practice import InTurn, Practice, Tried
 from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.finetune.reinforcing import GRPO
-from selfloop.finetune.scoring import Batch, Groups, apart, batched, logprobs, together, worth_it
+from selfloop.finetune.scoring import LINE, Batch, Lines, apart, batched, cut, logprobs, together, worth_it
 from selfloop.finetune.training import Plan
 from selfloop.finetune.variants import VARIANTS, Scored
 from selfloop.generate.draw import Drawn
+from selfloop.llama import is_plain
 from selfloop.policy import Policy, fresh
 from selfloop.records import Rollout
 from torch import Tensor
@@ -242,26 +244,36 @@ def test_a_step_in_parts_or_with_less_memory_is_the_same_step(plain: Path, tmp_p
 
 @pytest.mark.parametrize("which", ["plain", "trained"])
 @pytest.mark.parametrize("chosen", [slice(None), [0, 1, 3, 6, 7, 8, 10], [2]], ids=["whole", "parts", "one"])
+@pytest.mark.parametrize("known", [True, False], ids=["by the weights", "by the library"])
 def test_a_prompt_that_is_read_once_for_its_group_gives_the_same(
-    request: pytest.FixtureRequest, which: str, chosen: Any
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, which: str, chosen: Any, known: bool
 ) -> None:
     """With positions as the library counts them, and by a scheme of the policy's own."""
     policy = fresh(request.getfixturevalue(which))
+    assert is_plain(policy.model)
+    monkeypatch.setattr(scoring, "is_plain", lambda model: known)
     whole = batched(policy, some_draw(policy, tools=True))
     batch = whole.rows(torch.arange(len(whole.tokens))[chosen])
-    groups = Groups.of(batch)
-    assert worth_it(policy, groups) == (len(groups.group) > len(groups.first))
-    ours, theirs = together(policy, groups), apart(policy, batch)
+    lines = Lines.of(batch)
+    assert worth_it(policy, batch, lines)
+    assert lines.tokens.numel() < (batch.mask.sum() if len(batch.tokens) > 1 else batch.tokens.numel())
     real = batch.mask[:, batch.width :] == 1
-    torch.testing.assert_close(ours[real], theirs[real], atol=1e-4, rtol=1e-5)
-    weigh = torch.randn(theirs[real].shape, generator=torch.Generator().manual_seed(0))
-    made, expected = (gradients(policy, (each[real] * weigh).mean()) for each in (ours, theirs))
+    ours, theirs = (logits[places][real] for logits, places in (together(policy, lines), apart(policy, batch)))
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-5)
+    weigh = torch.randn(theirs.shape, generator=torch.Generator().manual_seed(0))
+    made, expected = (gradients(policy, (each * weigh).mean()) for each in (ours, theirs))
     torch.testing.assert_close(made, expected, atol=1e-5 * max(1.0, expected.abs().max().item()), rtol=0)
+
+
+def test_groups_share_lines_as_far_as_they_are_short() -> None:
+    assert cut([10, 30, 60, 200, 210]) == [60, 140, 10]
+    assert cut([LINE]) == [LINE]
+    assert cut([LINE + 1, LINE + 2]) == [LINE + 1, 1]
 
 
 def test_long_attempts_of_a_group_stay_apart(plain: Path) -> None:
     policy = fresh(plain)
     batch = batched(policy, some_draw(policy, tools=False))
-    tokens, mask, own = (torch.nn.functional.pad(each, (0, 200)) for each in (batch.tokens, batch.mask, batch.own))
+    tokens, mask, own = (torch.nn.functional.pad(each, (0, 200), value=1) for each in batch[:3])
     longer = Batch(tokens, mask, own, None)
-    assert not worth_it(policy, Groups.of(longer))
+    assert not worth_it(policy, longer, Lines.of(longer))

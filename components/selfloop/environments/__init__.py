@@ -10,6 +10,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.errors import UserError
@@ -145,6 +146,7 @@ class ExactAnswer(Environment):
         return ok, pc.cast(ok, pa.float64()), pc.if_else(ok, "correct", "wrong answer")
 
 
+@cache
 def environments() -> dict[str, type[Environment]]:
     """Every environment that comes with selfloop, by name; a family such as ``reasoning-gym`` is one entry."""
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]

@@ -23,6 +23,7 @@ from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.finetune.scoring import Batch, batched, logprobs
 from selfloop.finetune.training import Plan, Trained, adamw, memory_watched, no_number
 from selfloop.finetune.variants import VARIANTS, Scored, averaged, divergence, loss
+from selfloop.llama import is_plain
 from selfloop.policy import Policy
 
 KEPT_CHECKPOINTS = 2
@@ -50,7 +51,7 @@ class Kernel:
         """All steps of the plan, from the last whole checkpoint on."""
         first = self._resumed()
         began = time.perf_counter()
-        self._policy.model.train()
+        self._policy.model.train(not is_plain(self._policy.model))  # which is the same in both modes
         with memory_watched(self._plan, self._practice):
             for step in range(first, self._plan.steps):
                 self._step(step)

@@ -116,26 +116,25 @@ class Practice:
 
     def __init__(self, params: ReinforceParams, policy: Policy, course: Course, rewards: Rewards) -> None:
         self._params, self._policy, self._rewards = params, policy, rewards
+        self._decoding = params.decoding(
+            engine="transformers", temperature=params.temperature, top_p=params.top_p, max_tokens=params.max_tokens
+        )
         self.course = course
+        self._engine = Transformers(policy, self._decoding.batch_size)
         self.by_draw: list[float] = []
         self._kept: list[list[Rollout]] = []
 
     def drawn(self, draw: int, asked: Sequence[Task], part: int = 0) -> list[Drawn]:
         """An attempt at each of these, of the policy as it is, in their order."""
-        params, numbers = self._params, Counter(asked)
+        numbers, model = Counter(asked), self._policy.model
         tasks = [task._replace(attempts=number) for task, number in numbers.items()]
-        decoding = params.decoding(
-            engine="transformers",
-            temperature=params.temperature,
-            top_p=params.top_p,
-            max_tokens=params.max_tokens,
-            seed=seed_of(params.seed, "practice", draw, part),
-        )
-        training = self._policy.model.training
-        self._policy.model.eval()
-        engine = Transformers(self._policy, decoding.batch_size)
-        attempts = Window(engine, tasks, decoding, lambda rollout: None).drawn()
-        self._policy.model.train(training)
+        seed = seed_of(self._params.seed, "practice", draw, part)
+        decoding = self._decoding.model_copy(update={"seed": seed})
+        if training := model.training:
+            model.eval()
+        attempts = Window(self._engine, tasks, decoding, lambda rollout: None).drawn()
+        if training:
+            model.train()
         left = iter(attempts)
         at = {task: iter(list(islice(left, number))) for task, number in numbers.items()}
         return [next(at[task]) for task in asked]

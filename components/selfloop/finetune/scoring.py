@@ -1,21 +1,30 @@
 """The log-probabilities of attempts as tensors; the attempts of a group share their prompt, which is read once.
 
-A group stands in one row then, its prompt first, and no attempt sees another: the same numbers from about half the
-tokens, which is what a step of a small policy costs.
+Groups stand in lines then, each prompt before its attempts, and no attempt sees another: the same numbers from less
+than half the tokens, which is what a step of a small policy costs.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from selfloop.finetune.practice import Tried
+from selfloop.llama import Llama, added, is_plain
 from selfloop.policy import Policy, position_ids
+
+if TYPE_CHECKING:
+    Table = np.ndarray[Any, Any]
 
 SHARING = ("llama",)
 """Kinds of models whose every layer attends as the mask says, and counts positions as it is told."""
+LINE = 64
+"""Tokens of a line at most, unless a group has more: what there is to attend to grows with it."""
 
 
 class Batch(NamedTuple):
@@ -44,97 +53,105 @@ def batched(policy: Policy, tried: Tried) -> Batch:
     attempts, pad = tried.attempts, policy.tokenizer.pad_token_id or 0
     width = max(len(each.prompt) for each in attempts)
     length = max(len(each.completion) for each in attempts)
-    tokens, mask, own = [], [], []
-    for prompt, completion, written in ((each.prompt, each.completion, each.own) for each in attempts):
-        before, after = width - len(prompt), length - len(completion)
-        tokens.append([pad] * before + prompt + completion + [pad] * after)
-        mask.append([0] * before + [1] * (len(prompt) + len(completion)) + [0] * after)
-        own.append([float(each) for each in written] + [0.0] * after)
-    device = policy.model.device
-    ids, covered = torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
-    return Batch(ids, covered, torch.tensor(own, device=device), position_ids(policy, ids, covered))
+    tokens = np.full((len(attempts), width + length), pad)
+    mask, own = np.zeros_like(tokens), np.zeros((len(attempts), length), np.float32)
+    for row, (_, prompt, completion, written) in enumerate(attempts):
+        whole = slice(width - len(prompt), width + len(completion))
+        tokens[row, whole], mask[row, whole], own[row, : len(written)] = prompt + completion, 1, written
+    ids, covered, ours = (torch.from_numpy(each).to(policy.model.device) for each in (tokens, mask, own))
+    return Batch(ids, covered, ours, position_ids(policy, ids, covered))
 
 
 def logprobs(policy: Policy, batch: Batch, temperature: float) -> Tensor:
     """Log-probabilities of the completions' tokens (rows, tokens), of the distribution that they were drawn from."""
-    groups = Groups.of(batch)
-    logits = together(policy, groups) if worth_it(policy, groups) else apart(policy, batch)
-    logits = logits.float() / temperature
-    chosen = logits.gather(2, batch.tokens[:, batch.width :, None])[..., 0]
-    made: Tensor = chosen - logits.logsumexp(2)
+    lines = Lines.of(batch)
+    logits, before = together(policy, lines) if worth_it(policy, batch, lines) else apart(policy, batch)
+    made: Tensor = (logits.float() / temperature).log_softmax(1)[before, batch.tokens[:, batch.width :]]
     return made
 
 
-def apart(policy: Policy, batch: Batch) -> Tensor:
-    """Logits of the completions' tokens (rows, tokens, vocabulary), each attempt behind a prompt of its own."""
+def apart(policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Logits of some tokens (places, vocabulary), and which of these places those of each completion's tokens are
+    (rows, tokens): each attempt is read behind a prompt of its own.
+    """
     given = {} if batch.positions is None else {"position_ids": batch.positions}
     logits: Tensor = policy.model(batch.tokens, attention_mask=batch.mask, use_cache=False, **given).logits
-    return logits[:, batch.width - 1 : -1]
+    logits = logits[:, batch.width - 1 : -1]
+    places = torch.arange(batch.own.numel(), device=logits.device)
+    return logits.flatten(0, 1), places.view_as(batch.own)
 
 
-class Groups(NamedTuple):
-    """A batch by prompts: the group of each row (rows), its place there (rows), and each group's first row (groups)."""
+class Lines(NamedTuple):
+    """A batch without padding: each prompt once for its group, no token that none comes behind, groups in shared lines.
 
-    batch: Batch
-    group: Tensor
-    place: Tensor
-    first: Tensor
+    ``tokens`` and ``positions`` (lines, tokens), what each token has ``seen`` (lines, 1, tokens, tokens), and the place
+    of the token ``before`` each of the completions' (rows, tokens), counted through all lines.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    seen: Tensor
+    before: Tensor
 
     @classmethod
-    def of(cls, batch: Batch) -> Groups:
+    def of(cls, batch: Batch) -> Lines:
         """Rows that follow one another with the same prompt are a group."""
-        prompts = torch.where(batch.mask == 1, batch.tokens, -1)[:, : batch.width]
-        _, group, counts = torch.unique_consecutive(prompts, dim=0, return_inverse=True, return_counts=True)
-        first = counts.cumsum(0) - counts
-        return cls(batch, group, torch.arange(len(group), device=group.device) - first[group], first)
+        width, tokens, real = batch.width, batch.tokens.numpy(force=True), batch.mask.numpy(force=True) == 1
+        positions = real.cumsum(1) - 1 if batch.positions is None else batch.positions.numpy(force=True)
+        prompts = np.where(real, tokens, -1)[:, :width]
+        leads = np.append(True, (prompts[1:] != prompts[:-1]).any(1))
+        needed = np.zeros_like(real)
+        needed[leads, :width], needed[:, width:-1] = real[leads, :width], real[:, width + 1 :]
+        row, column = needed.nonzero()
+        group = leads.cumsum()
+        attempt = np.where(column < width, 0, row + 1)
+        lines = cut(np.bincount(group[row]).cumsum().tolist())
+        place = np.concatenate([np.arange(size) + n * max(lines) for n, size in enumerate(lines)])
 
-    @property
-    def places(self) -> int:
-        """The attempts of the largest group."""
-        return int(self.place.max()) + 1
+        def laid(values: Table) -> Tensor:
+            whole = np.zeros(len(lines) * max(lines), np.int64)
+            whole[place] = values
+            return torch.from_numpy(whole).view(len(lines), -1).to(batch.tokens.device)
 
-    def joined(self, values: Tensor) -> Tensor:
-        """Values of a batch (rows, tokens) as (groups, tokens of the prompt and of all attempts); 0 where none is."""
-        width, length = self.batch.width, self.batch.own.shape[1]
-        behind = values.new_zeros(len(self.first), self.places, length)
-        behind[self.group, self.place] = values[:, width:]
-        return torch.cat([values[self.first, :width], behind.flatten(1)], 1)
+        number = place[needed.cumsum().reshape(needed.shape) - 1]
+        last = number[leads, width - 1][group - 1]
+        before = torch.from_numpy(np.column_stack([last, number[:, width:-1]])).to(batch.tokens.device)
+        seen = visible(laid(group[row]), laid(attempt))
+        return cls(laid(tokens[row, column]), laid(positions[row, column]), seen, before)
 
 
-def worth_it(policy: Policy, groups: Groups) -> bool:
-    """Whether groups in one row each cost less: fewer tokens to compute, more pairs of them to attend to.
+def cut(ends: Sequence[int]) -> list[int]:
+    """The tokens of each line, where groups end at these, the first at 0."""
+    starts = [0]
+    for before, end in pairwise(ends):
+        if end - starts[-1] > LINE and before > starts[-1]:
+            starts.append(before)
+    return [end - start for start, end in pairwise([*starts, ends[-1]])]
+
+
+def visible(group: Tensor, attempt: Tensor) -> Tensor:
+    """What each token sees (lines, 1, tokens, tokens) of its group: the prompt, attempt 0, and its own, to itself."""
+    prompt_or_own = (attempt[:, None] == 0) | (attempt[:, None] == attempt[:, :, None])
+    return (prompt_or_own & (group[:, None] == group[:, :, None])).tril()[:, None]
+
+
+def worth_it(policy: Policy, batch: Batch, lines: Lines) -> bool:
+    """Whether lines cost less: fewer tokens to compute, perhaps more pairs of them to attend to.
 
     A layer multiplies a token by about 12 squares of its width, and a pair by 2 times its width.
     """
-    config, width, length = policy.model.config, groups.batch.width, groups.batch.own.shape[1]
-    if config.model_type not in SHARING:
-        return False
-    pairs = (width + groups.places * length) ** 2 - groups.places * (width + length) ** 2
-    return pairs < 6 * int(config.hidden_size) * (groups.places - 1) * width
+    config = policy.model.config
+    of_token, shapes = 6 * int(config.hidden_size), (lines.tokens.shape, batch.tokens.shape)
+    ours, theirs = (rows * length * (of_token + length) for rows, length in shapes)
+    return config.model_type in SHARING and ours < theirs
 
 
-def together(policy: Policy, groups: Groups) -> Tensor:
-    """Logits as ``apart`` gives them, of a model that reads each group's prompt once."""
-    batch, width, length = groups.batch, groups.batch.width, groups.batch.own.shape[1]
-    counted = (batch.mask.cumsum(1) - 1).clamp(min=0) if batch.positions is None else batch.positions
-    logits = policy.model(
-        groups.joined(batch.tokens),
-        attention_mask=seen(groups),
-        position_ids=groups.joined(counted),
-        use_cache=False,
-    ).logits
-    behind = logits[:, width:].unflatten(1, (groups.places, length))[:, :, :-1]
-    begin = logits[:, None, width - 1 : width].expand(-1, groups.places, -1, -1)
-    made: Tensor = torch.cat([begin, behind], 2)[groups.group, groups.place]
-    return made
-
-
-def seen(groups: Groups) -> Tensor:
-    """What each token attends to (groups, 1, tokens, tokens): itself, the prompt and its own attempt before it."""
-    width, length, device = groups.batch.width, groups.batch.own.shape[1], groups.batch.tokens.device
-    number = torch.arange(width + groups.places * length, device=device)
-    attempt = torch.where(number < width, -1, (number - width) // length)
-    same = (attempt == -1) | (attempt[:, None] == attempt)
-    before = same & (number <= number[:, None])
-    real = groups.joined(groups.batch.mask) == 1
-    return ((before & real[:, None]) | (number == number[:, None]))[:, None]
+def together(policy: Policy, lines: Lines) -> tuple[Tensor, Tensor]:
+    """Logits and places as ``apart`` gives them, of lines."""
+    if is_plain(policy.model):
+        llama = Llama(policy.model)
+        logits = llama.logits(llama.hidden(lines.tokens, added(lines.seen), lines.positions))
+    else:
+        seen, positions = lines.seen, lines.positions
+        logits = policy.model(lines.tokens, attention_mask=seen, position_ids=positions, use_cache=False).logits
+    return logits.flatten(0, 1), lines.before

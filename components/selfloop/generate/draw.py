@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from functools import partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from selfloop.errors import UserError
@@ -56,6 +56,7 @@ class Window:
     def __init__(self, engine: Engine, tasks: Sequence[Task], params: GenerateParams, told: Told) -> None:
         self._engine, self._params, self._told = engine, params, told
         self._tools = find_tools(params.tools)
+        self._sampling = cache(lambda greedy, marks: params.sampling(greedy)._replace(marks=marks))
         self._calls: dict[Future[str], tuple[int, str]] = {}
         protocol, rules = find_protocol(params.protocol), Rules(params.turns, params.follow_up, tuple(self._tools))
         prompts = encode(engine.tokenizer, [task.prompt for task in tasks])
@@ -102,7 +103,7 @@ class Window:
 
     def _request(self, key: int, attempt: Attempt, asked: Ask) -> Request:
         params, task = self._params, attempt.task
-        sampling = params.sampling(params.greedy_first and attempt.number == 0)._replace(marks=asked.marks)
+        sampling = self._sampling(params.greedy_first and attempt.number == 0, asked.marks)
         seed = seed_of(params.seed, params.round, "generate", task.id, attempt.number, attempt.turns)
         return Request(key, attempt.context, min(task.max_tokens, params.max_tokens), seed, sampling)
 
@@ -158,9 +159,8 @@ class Attempt:
 
     def hear(self, completion: Completion) -> Wrote:
         """Take what the policy wrote. It goes on from its own tokens, unless a stop string cut through them."""
-        is_whole = self._tokenizer.decode(completion.tokens) == completion.text
-        again = [] if is_whole else self._tokenizer(completion.text, add_special_tokens=False)["input_ids"]
-        self._lengthen(completion.tokens if is_whole else again, own=True)
+        again = [] if completion.whole else self._tokenizer(completion.text, add_special_tokens=False)["input_ids"]
+        self._lengthen(completion.tokens if completion.whole else again, own=True)
         self._text += completion.text
         self._turns.append(completion)
         waits = completion.text.endswith(self._asked.marks) if self._asked.marks else False
@@ -178,9 +178,9 @@ class Attempt:
         completion = self.context[self._prompt :] + end
         return Drawn(self.rollout, self.context[: self._prompt], completion, self._own + [True] * len(end))
 
-    @property
+    @cached_property
     def rollout(self) -> Rollout:
-        """The record of it."""
+        """The record of it, when it has ended."""
         task, written = self.task, sum(turn.written for turn in self._turns)
         logprobs = [turn.logprob for turn in self._turns if turn.logprob is not None]
         certain = [turn.self_certainty * turn.written for turn in self._turns if turn.self_certainty is not None]

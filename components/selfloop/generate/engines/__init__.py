@@ -62,7 +62,7 @@ class Completion(NamedTuple):
     """What was written. ``finished``: by an end token or a stop string, not by the limit. ``written`` counts all
     tokens, an end token too; ``tokens`` are those of the text. ``logprob`` is the sum over all that was written, of the
     policy's own distribution; ``self_certainty`` the mean of KL(uniform || policy) over it (arXiv:2502.18581).
-    ``end`` is the end token, where there was one and the engine says which.
+    ``whole``: no stop string cut through the tokens. ``end`` is the end token, where the engine says which it was.
     """
 
     key: int
@@ -72,6 +72,7 @@ class Completion(NamedTuple):
     written: int
     logprob: float | None
     self_certainty: float | None
+    whole: bool
     end: int | None = None
 
 

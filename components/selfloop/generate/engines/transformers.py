@@ -6,7 +6,6 @@ who decodes it beside what else. Rows that have ended leave the cache, so that t
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -96,14 +95,13 @@ class Batch:
 
     def __init__(self, policy: Policy, requests: list[Request], ends: Sequence[int]) -> None:
         import torch
-        from transformers import DynamicCache
+
+        from selfloop.generate.engines.reading import reader_of
 
         self._policy, self._rows, self._ends = policy, requests, frozenset(ends)
         self._sampling, self._device = requests[0].sampling, policy.model.device
         self._stops = Stops(policy.tokenizer, (*self._sampling.stop, *self._sampling.marks))
-        plain = policy.model.get_base_model() if hasattr(policy.model, "get_base_model") else policy.model
-        self._asks = inspect.signature(plain.forward).parameters.keys()
-        self._cache, self._restarts = DynamicCache(config=policy.model.config), restarts_of(policy)
+        self._reader, self._restarts = reader_of(policy.model), restarts_of(policy)
         self._width, self._step = max(len(r.prompt) for r in requests), 0
         self._written: list[list[int]] = [[] for _ in requests]
         self._alive = [True] * len(requests)
@@ -189,24 +187,17 @@ class Batch:
 
         mask = self._mask[:, : self._width]
         if self._step:
-            return self._read(self._inputs, mask, self._positions)
+            return self._reader.read(self._inputs, mask, self._positions)
         prompts = [tuple(request.prompt) for request in self._rows]
         last = {prompt: row for row, prompt in enumerate(prompts)}
         if len(last) == len(prompts):
-            return self._read(self._inputs, mask, self._positions)
+            return self._reader.read(self._inputs, mask, self._positions)
         chosen = torch.tensor(list(last.values()), device=self._device)
-        logits = self._read(self._inputs[chosen], mask[chosen], self._positions[chosen])
+        logits = self._reader.read(self._inputs[chosen], mask[chosen], self._positions[chosen])
         number = {prompt: number for number, prompt in enumerate(last)}
         again = torch.tensor([number[prompt] for prompt in prompts], device=self._device)
-        self._cache.batch_select_indices(again)
+        self._reader.keep(again)
         return logits[again]
-
-    def _read(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        given = {"input_ids": inputs, "attention_mask": mask, "past_key_values": self._cache, "use_cache": True}
-        may = {"position_ids": positions, "logits_to_keep": 1}
-        given |= {name: value for name, value in may.items() if name in self._asks}
-        logits: torch.Tensor = self._policy.model(**given).logits[:, -1].float()
-        return logits
 
     def _choose(self, logits: torch.Tensor) -> torch.Tensor:
         if self._guides:
@@ -240,7 +231,8 @@ class Batch:
         written, request = self._written[row], self._rows[row]
         at_end = written[-1] in self._ends
         tokens = written[:-1] if at_end else written
-        text, stopped = cut(self._policy.tokenizer.decode(tokens), self._sampling.stop, self._sampling.marks)
+        decoded = self._policy.tokenizer.decode(tokens)
+        text, stopped = cut(decoded, self._sampling.stop, self._sampling.marks)
         logprob, certain = self._sums[row].tolist()
         score = self._sampling.score
         return Completion(
@@ -251,6 +243,7 @@ class Batch:
             written=len(written),
             logprob=None if score == "nothing" else logprob,
             self_certainty=certain / len(written) if score == "self_certainty" else None,
+            whole=text == decoded,
             end=written[-1] if at_end else None,
         )
 
@@ -260,7 +253,7 @@ class Batch:
 
         kept = [row for row, alive in enumerate(self._alive) if alive]
         index = torch.tensor(kept, device=self._device)
-        self._cache.batch_select_indices(index)
+        self._reader.keep(index)
         for name in ("_mask", "_inputs", "_positions", "_uniforms", "_seen", "_sums"):
             value = getattr(self, name)
             if value is not None:

@@ -187,9 +187,11 @@ class Vllm(Engine):
         written = list(output.token_ids)
         at_end = bool(written) and written[-1] in self._ends
         tokens = written[:-1] if at_end else written
-        text, stopped = cut(self.tokenizer.decode(tokens), request.sampling.stop, request.sampling.marks)
+        decoded = self.tokenizer.decode(tokens)
+        text, stopped = cut(decoded, request.sampling.stop, request.sampling.marks)
         logprob, certain = scores(output.logprobs, request.sampling)
-        return Completion(request.key, tokens, text, at_end or stopped, len(written), logprob, certain)
+        finished, whole = at_end or stopped, text == decoded
+        return Completion(request.key, tokens, text, finished, len(written), logprob, certain, whole)
 
 
 def scores(logprobs: Any, sampling: Sampling) -> tuple[float | None, float | None]:

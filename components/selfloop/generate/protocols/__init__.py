@@ -11,6 +11,7 @@ import importlib
 import json
 import pkgutil
 from collections.abc import Callable, Generator
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.errors import UserError
@@ -59,6 +60,7 @@ PLACE = "\ue000"
 """A character for private use: stands where an answer goes in a chat template."""
 
 
+@cache
 def protocols() -> dict[str, Protocol]:
     """Every protocol that comes with selfloop, by name."""
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]

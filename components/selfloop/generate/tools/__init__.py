@@ -11,12 +11,14 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 
 from selfloop.names import imported, unknown
 
 Tool = Callable[[str], str]
 
 
+@cache
 def tools() -> dict[str, Tool]:
     """Every tool that comes with selfloop, by name."""
     modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
