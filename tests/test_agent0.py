@@ -28,6 +28,7 @@ NAME = "agent0"
 TINY: dict[str, Any] = {
     "rounds": 2,
     "seed": 5,
+    "environment": "arithmetic",
     "turns": 4,
     "base": {"levels": 1, "per_level": 200, "held_out_per_level": 8, "proposals": 200},
     "pretrain": {"steps": 120, "hidden_size": 32, "heads": 2, "intermediate_size": 64, "decay_steps": 40, "lr": 1e-2},

@@ -5,9 +5,9 @@ on those whose vote lies in a band, on the majority's answer, with tools. Both g
 promoted together, by the executor's accuracy on held-out items (the paper chose on its test sets). ``variant`` is what
 the paper says, the default because its reward needs no claimed answer, or what the released code does: its reward, its
 band from 0.3 to 0.8, its gate by the answer that the agent works out with the tools and claims (``environment`` must
-show claims, as ``arithmetic:claims``), its 100 steps instead of 40. ``r-zero`` is the same loop without tools. Votes
-are drawn at a temperature of 1.3: at 1 so small a policy agrees with itself where it is wrong. Xia et al., "Agent0"
-(arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).
+show claims, as ``arithmetic:claims``), its 100 steps instead of 40. ``r-zero`` is the same loop without tools. A policy
+from scratch is shown the tool in one text of three and bare answers in the others; that calls are worth their length it
+finds out, so answers may grow. Xia et al., "Agent0" (arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).
 """
 
 from typing import Literal, NamedTuple
@@ -18,7 +18,7 @@ from selfloop.artifacts import read_json
 from selfloop.evaluate import MeasureParams
 from selfloop.finetune import ReinforceParams, ReinforceProposerParams, reinforce_policy, reinforce_proposer
 from selfloop.finetune.pretrain import PretrainParams
-from selfloop.generate import GenerateParams
+from selfloop.gate import GateParams
 from selfloop.propose import BaseParams, DrawParams, begin_known, check_progress, draw_base, draw_tasks
 from selfloop.recipe import Recipe, structural
 from selfloop.report import BeginParams, report_role
@@ -35,7 +35,7 @@ VARIANTS = {
 
 class Agent0(FrontierSettings):
     rounds: int = structural(3, ge=1, le=1000, description="Rounds at most.")
-    environment: str = Field("arithmetic", description="The taskset, which takes proposals.")
+    environment: str = Field("arithmetic:both", description="The taskset, which takes proposals.")
     model: str = Field("agent0", description="Name of the loop in MLflow's registry.")
     variant: Literal["paper", "code", "r-zero"] = structural("paper", description="Whose rewards, band and steps.")
     proposer: Literal["trained", "frozen"] = structural("trained", description="Whether the curriculum agent learns.")
@@ -43,16 +43,16 @@ class Agent0(FrontierSettings):
     protocol: str = Field("tools", description="How the executor attempts a task: tools, single, or module:function.")
     tools: list[str] = Field(["op"], description="tools: those that the executor may call.")
     turns: int = Field(14, ge=1, description="Turns of an attempt at most.")
-    base: BaseParams = BaseParams(levels=5, per_level=6000, proposals=1000)
-    pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=800, decay_steps=200, lr=4e-3)
-    draw: DrawParams = DrawParams(levels=[4, 5, 6], old_levels=[1, 2, 3], per_level=1, items_per_level=100)
+    base: BaseParams = BaseParams(levels=4, per_level=6000, proposals=1000)
+    pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=1000, decay_steps=250, lr=4e-3)
+    draw: DrawParams = DrawParams(levels=[3, 4, 5], old_levels=[1, 2], per_level=1, items_per_level=100)
     challenge: ReinforceProposerParams = ReinforceProposerParams(
-        steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32, vote_temperature=1.3
+        steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32
     )
-    generate: GenerateParams = GenerateParams(attempts="fixed", samples=9, greedy_first=False, temperature=1.3)
-    reinforce: ReinforceParams = ReinforceParams(batch_size=64, group_size=16, lr=5e-5, verifier="label")
+    reinforce: ReinforceParams = ReinforceParams(batch_size=64, group_size=16, lr=1e-4, verifier="label")
+    gate: GateParams = GateParams(warn={"precision": 0.5, "length": 2.0}, halt={"precision": 0.4, "length": 3.0})
     begin: BeginParams = BeginParams(title="Curriculum agent and executor")
-    measure: MeasureParams = MeasureParams(levels=[3, 4, 5, 6, 7], per_level=250)
+    measure: MeasureParams = MeasureParams(levels=[2, 3, 4, 5, 6], per_level=250)
 
 
 class Turn(NamedTuple):

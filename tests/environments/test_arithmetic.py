@@ -15,7 +15,7 @@ from selfloop.records import Task, to_batch
 
 SEEDS = st.integers(0, 2**63 - 1)
 LEVELS = st.sampled_from(Arithmetic.levels)
-FLAVOURS = st.sampled_from(["tools", "plain", "claims"])
+FLAVOURS = st.sampled_from(["tools", "plain", "both", "claims"])
 
 
 def all_of(environment: Arithmetic, level: int, seed: int) -> list[Task]:
@@ -53,6 +53,16 @@ def test_the_results_written_are_those_of_the_tool_and_each_turn_fits(level: int
         assert tokenizer.decode(tokenizer(task.prompt + written)["input_ids"]) == task.prompt + written
         turns = re.split("<result>.*?</result>", written)
         assert max(len(tokenizer(turn)["input_ids"]) for turn in turns) < task.max_tokens
+
+
+@pytest.mark.parametrize(("flavour", "least", "most"), [("tools", 1, 1), ("plain", 0, 0), ("both", 0.3, 0.37)])
+def test_a_flavour_shows_the_tool_in_all_texts_in_none_or_in_one_of_three(
+    flavour: str, least: float, most: float
+) -> None:
+    environment = Arithmetic(flavour)
+    tasks = environment.tasks(3, 5000, 1)
+    shown = sum(environment.written(task) != task.answer for task in tasks) / len(tasks)
+    assert least <= shown <= most
 
 
 def test_a_refusal_of_the_tool_is_one_token() -> None:

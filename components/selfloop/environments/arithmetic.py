@@ -1,9 +1,11 @@
 """Arithmetic: ``(3+4)*2=``, the value of an expression of + - * over numbers of one digit.
 
 An expression is worked out operation by operation, each left to a tool, and written anew with the result in its place
-(``arithmetic``: ``<op>3+4</op><result>7</result>7*2=``...), or in the head (``arithmetic:plain``). A policy may propose
-tasks: it writes an expression, and behind ``=`` the answer that it claims; under ``arithmetic:claims`` it is shown to
-work that out with the tool. One problem (numbers in any order, and value) in eight is kept for held-out items alone.
+(``arithmetic``: ``<op>3+4</op><result>7</result>7*2=``...), or in the head (``arithmetic:plain``). ``arithmetic:both``
+shows the tool in one text of three and the bare answer in the others: what is worth more is left to a loop to find out.
+A policy may propose tasks: it writes an expression, and behind ``=`` the answer that it claims; ``arithmetic:claims``
+is ``both``, and shows how to work a claim out with the tool. One problem (numbers in any order, and value) in eight is
+kept for held-out items alone.
 """
 
 import ast
@@ -27,7 +29,7 @@ NUMBERS, LARGE_NUMBERS = range(1, 10), range(10, 20)
 BOUND = 1000
 """No value on the way, nor the answer, is as large."""
 LEVELS = range(1, 13)
-HELD_OUT_SHARE = 8
+HELD_OUT_SHARE, TOOL_SHARE = 8, 3
 PATIENCE = 1000
 """Draws in a row that bring nothing new, after which a level counts as exhausted."""
 EXPRESSION = re.compile(r"[0-9+*() -]{1,200}")
@@ -36,7 +38,7 @@ RESULT = re.compile(r"<result>.*?</result>", re.DOTALL)
 SIGNS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 BINDS = {"+": 0, "-": 0, "*": 1, "": 2}
-FLAVOURS = ("tools", "plain", "claims")
+FLAVOURS = ("tools", "plain", "both", "claims")
 
 
 class Term(NamedTuple):
@@ -95,9 +97,9 @@ class Arithmetic(ExactAnswer):
 
     def written(self, task: Task) -> str:
         """The operations, innermost and leftmost first, each answered by the tool ``op``, and what is then left of the
-        expression, at last the answer; the bare answer if plain.
+        expression, at last the answer; or the bare answer.
         """
-        return task.answer if self._flavour == "plain" else _solution(task.prompt.removesuffix("="))
+        return _solution(task.prompt.removesuffix("=")) if self._shows_tool(task.prompt) else task.answer
 
     def observed(self, written: str) -> list[tuple[int, int]]:
         """Where the tool's results stand."""
@@ -136,6 +138,11 @@ class Arithmetic(ExactAnswer):
     def answer_of(self, completion: str) -> str:
         """The text behind the last result."""
         return completion.rpartition("</result>")[2]
+
+    def _shows_tool(self, prompt: str) -> bool:
+        if self._flavour in ("tools", "plain"):
+            return self._flavour == "tools"
+        return crc32(prompt.encode()) % TOOL_SHARE == 0
 
     def _named(self, stem: str, expressions: list[str]) -> list[Task]:
         made = []

@@ -1,9 +1,10 @@
 """Agent0: a proposer that follows its solver, and what tools are for (arXiv:2511.16043).
 
 ``rate`` is the mean vote rate of all proposals, before any band; ``level`` their mean level in the last round, and
-``harder`` how much it rose since the first; ``beyond`` the executor's accuracy on levels above those of the base data,
-``several`` that on all levels from 3 on, which one call of the tool does not solve; ``precision`` how much of what the
-pseudo-labels call right is right. The labels rot of a solver that knows three levels and votes at a temperature of 1.
+``harder`` how much it rose since the first; ``gained`` the sum of what the promoted candidates gained on held-out items
+of the target suite; ``beyond`` the executor's accuracy on levels above those of the base data, ``several`` that on all
+levels from 2 on, which one call of the tool does not solve; ``precision`` how much of what the pseudo-labels call right
+is right. They rot where a solver without a tool votes on what it works out in its head.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,25 +15,26 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 
 control = {"proposer": "frozen"}
-sure = {"generate": {"temperature": 1.0}, "challenge": {"vote_temperature": 1.0}, "base": {"levels": 3}}
+no_tool = {"environment": "arithmetic:plain", "protocol": "single"}
 claims = Claims(
     arms={
         "agent0": {"gate": {"guards": []}},
         "frozen proposer": control | {"gate": {"guards": []}},
-        "no tool": {"environment": "arithmetic:plain", "protocol": "single", "gate": {"guards": []}},
-        "sure of itself": sure | {"gate": {"guards": ["precision"]}},
+        "no tool": no_tool | {"gate": {"guards": []}},
+        "no tool, watched": no_tool | {"gate": {"guards": ["precision"]}},
     },
     settings={"gate": {"require": "nothing"}, "learn": {"number": 256}, "reinforce": {"steps": 30}},
     tuning=(1, 2),
-    seeds=(21, 22, 23, 24, 25),
+    seeds=(41, 42, 43, 44, 45),
     statements=(
         Statement("The solver is of two minds about what is proposed.", "rate", "agent0", within=(0.35, 0.65)),
         Statement("What is proposed grows harder from round to round.", "harder", "agent0", within=(0.0, 12.0)),
         Statement("It is harder than what an untrained proposer writes.", "level", "agent0", ("frozen proposer",)),
+        Statement("The executor gets better.", "gained", "agent0", within=(0.0, 3.0)),
         Statement("A proposer that learns takes the executor further.", "beyond", "agent0", ("frozen proposer",)),
         Statement("On tasks of several operations a tool takes it further.", "several", "agent0", ("no tool",)),
         Statement("Most of what its pseudo-labels call right is right.", "precision", "agent0", within=(0.5, 1.0)),
-        Statement("The guard halts a run whose pseudo-labels rot.", "halted", "sure of itself", within=(0.5, 1.5)),
+        Statement("The guard halts a run whose pseudo-labels rot.", "halted", "no tool, watched", within=(0.5, 1.5)),
     ),
 )
 
@@ -43,9 +45,11 @@ def measured(rounds: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float],
     proposed = [told["band"]["mean_level"] for told in rounds]
     beyond = [value for level, value in accuracy.items() if int(level) > levels]
     rates = [told["band"]["mean_rate"] for told in rounds]
+    gains = [told["decision"]["suites"]["target"]["gain"] for told in rounds if told["decision"]["promoted"]]
     precise = [told["audit"]["precision"] for told in rounds if told["audit"]["precision"] is not None]
     return {
         "beyond": fmean(beyond) if beyond else nan,
+        "gained": sum(gains),
         "several": fmean(accuracy.values()),
         "rate": fmean(rates) if rates else nan,
         "level": proposed[-1] if proposed else nan,
