@@ -1,7 +1,7 @@
-"""The log-probabilities of attempts as tensors; the attempts of a group share their prompt, which is read once.
+"""The log-probabilities of attempts as tensors; what they have in common is read once.
 
-Groups stand in lines then, each prompt before its attempts, and no attempt sees another: the same numbers from less
-than half the tokens, which is what a step of a small policy costs.
+What attempts of a group begin with alike, their prompt and more, stands once in a line, and no attempt sees another:
+the same numbers from about a quarter of the tokens, which is what a step of a small policy costs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SHARING = ("llama",)
 """Kinds of models whose every layer attends as the mask says, and counts positions as it is told."""
-LINE = 64
+LINE = 32
 """Tokens of a line at most, unless a group has more: what there is to attend to grows with it."""
 
 
@@ -81,43 +81,81 @@ def apart(policy: Policy, batch: Batch) -> tuple[Tensor, Tensor]:
     return logits.flatten(0, 1), places.view_as(batch.own)
 
 
-class Lines(NamedTuple):
-    """A batch without padding: each prompt once for its group, no token that none comes behind, groups in shared lines.
+class Tree(NamedTuple):
+    """Texts by what they begin with alike: each token's number, by that of the one before it and by itself."""
 
-    ``tokens`` and ``positions`` (lines, tokens), what each token has ``seen`` (lines, 1, tokens, tokens), and the place
-    of the token ``before`` each of the completions' (rows, tokens), counted through all lines.
+    numbers: dict[tuple[int, int], int]
+    tokens: list[int]
+    positions: list[int]
+    parents: list[int]
+
+    def grown(self, parent: int, tokens: Sequence[int], positions: Sequence[int]) -> int:
+        """The number of the last of some tokens behind another, which may be there already."""
+        for token, position in zip(tokens, positions, strict=True):
+            number = self.numbers.setdefault((parent, token), len(self.tokens))
+            if number == len(self.tokens):
+                self.tokens.append(token)
+                self.positions.append(position)
+                self.parents.append(parent)
+            parent = number
+        return parent
+
+
+class Lines(NamedTuple):
+    """A batch in which what attempts of a group begin with alike stands once; whole groups share a line.
+
+    ``tokens`` and ``positions`` (lines, tokens), the place of each one's ``parent`` or -1, and that of the token
+    ``before`` each of the completions' (rows, tokens). Places are counted through all lines.
     """
 
     tokens: Tensor
     positions: Tensor
-    seen: Tensor
+    parents: list[int]
     before: Tensor
 
     @classmethod
     def of(cls, batch: Batch) -> Lines:
         """Rows that follow one another with the same prompt are a group."""
-        width, tokens, real = batch.width, batch.tokens.numpy(force=True), batch.mask.numpy(force=True) == 1
-        positions = real.cumsum(1) - 1 if batch.positions is None else batch.positions.numpy(force=True)
-        prompts = np.where(real, tokens, -1)[:, :width]
-        leads = np.append(True, (prompts[1:] != prompts[:-1]).any(1))
-        needed = np.zeros_like(real)
-        needed[leads, :width], needed[:, width:-1] = real[leads, :width], real[:, width + 1 :]
-        row, column = needed.nonzero()
-        group = leads.cumsum()
-        attempt = np.where(column < width, 0, row + 1)
-        lines = cut(np.bincount(group[row]).cumsum().tolist())
-        place = np.concatenate([np.arange(size) + n * max(lines) for n, size in enumerate(lines)])
+        tree, ends, before = grown(batch)
+        lines = cut(ends)
+        place = np.concatenate([np.arange(size) + line * max(lines) for line, size in enumerate(lines)])
+        laid = np.full((3, len(lines) * max(lines)), -1)
+        parents = np.array(tree.parents)
+        laid[:, place] = tree.tokens, tree.positions, np.where(parents < 0, -1, place[parents])
+        tokens, positions = torch.from_numpy(laid[:2].clip(0)).view(2, len(lines), -1).to(batch.tokens.device)
+        return cls(tokens, positions, laid[2].tolist(), torch.from_numpy(place[before]).to(tokens.device))
 
-        def laid(values: Table) -> Tensor:
-            whole = np.zeros(len(lines) * max(lines), np.int64)
-            whole[place] = values
-            return torch.from_numpy(whole).view(len(lines), -1).to(batch.tokens.device)
+    def seen(self) -> Tensor:
+        """What each token attends to (lines, 1, tokens, tokens): itself, and all that came before it in its text."""
+        length = self.tokens.shape[1]
+        seen = np.eye(length, dtype=bool)[np.arange(len(self.parents)) % length]
+        for place, parent in enumerate(self.parents):
+            if parent >= 0:
+                seen[place] |= seen[parent]
+        return torch.from_numpy(seen).view(-1, 1, length, length).to(self.tokens.device)
 
-        number = place[needed.cumsum().reshape(needed.shape) - 1]
-        last = number[leads, width - 1][group - 1]
-        before = torch.from_numpy(np.column_stack([last, number[:, width:-1]])).to(batch.tokens.device)
-        seen = visible(laid(group[row]), laid(attempt))
-        return cls(laid(tokens[row, column]), laid(positions[row, column]), seen, before)
+
+def grown(batch: Batch) -> tuple[Tree, list[int], Table]:
+    """All tokens that others come behind, where those of each group end, and the number of the one before each of the
+    completions' (rows, tokens).
+    """
+    width, ends, prompt = batch.width, list[int](), list[int]()
+    tree, before = Tree({}, [], [], []), np.zeros(batch.own.shape, np.int64)
+    counted = batch.mask.cumsum(1) - 1 if batch.positions is None else batch.positions
+    begins, stops = width - batch.mask[:, :width].sum(1), width + batch.mask[:, width:].sum(1)
+    columns = (each.tolist() for each in (batch.tokens, counted, begins, stops))
+    for row, (tokens, positions, begin, stop) in enumerate(zip(*columns, strict=True)):
+        if not row or tokens[begin:width] != prompt:
+            prompt = tokens[begin:width]
+            root = tree.grown(-1 - row, prompt, positions[begin:width])  # a number of its own: no two groups are alike
+            ends.append(0)
+        number = root
+        for place, column in enumerate(range(width, stop)):
+            before[row, place] = number
+            if column + 1 < stop:
+                number = tree.grown(number, tokens[column : column + 1], positions[column : column + 1])
+        ends[-1] = len(tree.tokens)
+    return tree, ends, before
 
 
 def cut(ends: Sequence[int]) -> list[int]:
@@ -127,12 +165,6 @@ def cut(ends: Sequence[int]) -> list[int]:
         if end - starts[-1] > LINE and before > starts[-1]:
             starts.append(before)
     return [end - start for start, end in pairwise([*starts, ends[-1]])]
-
-
-def visible(group: Tensor, attempt: Tensor) -> Tensor:
-    """What each token sees (lines, 1, tokens, tokens) of its group: the prompt, attempt 0, and its own, to itself."""
-    prompt_or_own = (attempt[:, None] == 0) | (attempt[:, None] == attempt[:, :, None])
-    return (prompt_or_own & (group[:, None] == group[:, :, None])).tril()[:, None]
 
 
 def worth_it(policy: Policy, batch: Batch, lines: Lines) -> bool:
@@ -150,8 +182,8 @@ def together(policy: Policy, lines: Lines) -> tuple[Tensor, Tensor]:
     """Logits and places as ``apart`` gives them, of lines."""
     if is_plain(policy.model):
         llama = Llama(policy.model)
-        logits = llama.logits(llama.hidden(lines.tokens, added(lines.seen), lines.positions))
+        logits = llama.logits(llama.hidden(lines.tokens, added(lines.seen()), lines.positions))
     else:
-        seen, positions = lines.seen, lines.positions
+        seen, positions = lines.seen(), lines.positions
         logits = policy.model(lines.tokens, attention_mask=seen, position_ids=positions, use_cache=False).logits
     return logits.flatten(0, 1), lines.before
