@@ -120,7 +120,7 @@ def test_a_result_of_other_settings_is_stale(
     told = committed(coins)
     assert told is not None
     assert not is_stale(coins, told)
-    assert state(coins) == "2 holds, 1 does not hold, 1 inconclusive"
+    assert state(coins) == "2 of 4"
     assert coins.claims is not None
     first, *rest = coins.claims.statements
     for change in (

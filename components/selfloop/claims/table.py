@@ -69,14 +69,14 @@ def _named(each: Mapping[str, Any], what: str, with_setup: bool) -> str:
 
 
 def state(recipe: Recipe[Any]) -> str:
-    """In a word or two: what is known of a recipe's claims."""
+    """In a few words: how many of a recipe's claims hold, or why that is not known."""
     told = committed(recipe)
     if told is None:
         return "none" if recipe.claims is None else "not measured"
     if is_stale(recipe, told):
         return "stale"
     words = [statement["word"] for statement in told["statements"]]
-    return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+    return f"{words.count('holds')} of {len(words)}"
 
 
 def as_markdown() -> str:

@@ -32,7 +32,7 @@ def recipes_(
     if markdown:
         sys.stdout.write(as_markdown())
         return
-    table = Table("recipe", "what it does", "paper", "claims", box=None)
+    table = Table(Column("recipe", no_wrap=True), "what it does", "paper", "claims that hold", box=None)
     found = recipes()
     states = {name: state(recipe) for name, recipe in found.items()}
     for name, recipe in found.items():
