@@ -200,15 +200,15 @@ class Batch:
         tokens = written[:-1] if at_end else written
         decoded = self._policy.tokenizer.decode(tokens)
         text, stopped = cut(decoded, self._sampling.stop, self._sampling.marks)
-        logprob, certain = self._sums[row].tolist()
         score = self._sampling.score
+        logprob, certain = [None, None] if score == "nothing" else self._sums[row].tolist()
         return Completion(
             request.key,
             tokens,
             text,
             finished=at_end or stopped,
             written=len(written),
-            logprob=None if score == "nothing" else logprob,
+            logprob=logprob,
             self_certainty=certain / len(written) if score == "self_certainty" else None,
             whole=text == decoded,
             end=written[-1] if at_end else None,
