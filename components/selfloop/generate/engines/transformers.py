@@ -201,15 +201,14 @@ class Batch:
         decoded = self._policy.tokenizer.decode(tokens)
         text, stopped = cut(decoded, self._sampling.stop, self._sampling.marks)
         score = self._sampling.score
-        logprob, certain = [None, None] if score == "nothing" else self._sums[row].tolist()
         return Completion(
             request.key,
             tokens,
             text,
             finished=at_end or stopped,
             written=len(written),
-            logprob=logprob,
-            self_certainty=certain / len(written) if score == "self_certainty" else None,
+            logprob=None if score == "nothing" else float(self._sums[row, 0]),
+            self_certainty=float(self._sums[row, 1]) / len(written) if score == "self_certainty" else None,
             whole=text == decoded,
             end=written[-1] if at_end else None,
         )
