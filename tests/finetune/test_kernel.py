@@ -265,6 +265,17 @@ def test_a_prompt_that_is_read_once_for_its_group_gives_the_same(
     torch.testing.assert_close(made, expected, atol=1e-5 * max(1.0, expected.abs().max().item()), rtol=0)
 
 
+def test_a_group_of_many_may_say_little(plain: Path) -> None:
+    """More attempts than there are tokens among them."""
+    policy = fresh(plain)
+    tried = some_draw(policy, tools=False)
+    same = [each._replace(completion=each.completion[:2], own=each.own[:2]) for each in tried.attempts]
+    batch = batched(policy, tried._replace(attempts=same[:1] * 50 + same[-1:] * 50))
+    ours, theirs = (logits[places] for logits, places in (together(policy, Lines.of(batch)), apart(policy, batch)))
+    real = batch.mask[:, batch.width :] == 1
+    torch.testing.assert_close(ours[real], theirs[real], atol=1e-4, rtol=1e-5)
+
+
 def test_groups_share_lines_as_far_as_they_are_short() -> None:
     assert cut([5, 15, 30, 100, 105]) == [30, 70, 5]
     assert cut([LINE]) == [LINE]

@@ -4,7 +4,8 @@ import copy
 
 import pytest
 import torch
-from selfloop.generate.engines.reading import ByLibrary, BySelf, reader_of
+from selfloop.generate.engines import reading
+from selfloop.generate.engines.reading import ByLibrary, BySelf, Lanes, reader_of
 from selfloop.llama import ROOM, is_plain
 from selfloop.policy import Policy, settle_threads
 from torch import Tensor
@@ -42,6 +43,31 @@ def test_a_small_llama_is_read_to_the_same_bits(wild: Policy, padded: bool) -> N
                 for reader in readers:
                     reader.keep(kept)
                 tokens, mask, positions = tokens[kept], mask[kept], positions[kept]
+
+
+def test_rows_with_the_same_text_are_read_once_until_they_part(wild: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    class Counting(BySelf):
+        def read(self, tokens: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
+            read.append(len(tokens))
+            return super().read(tokens, mask, positions)
+
+    monkeypatch.setattr(reading, "reader_of", Counting)
+    settle_threads(wild.model)
+    prompts = [[5, 6, 7], [5, 6, 7], [8, 9], [5, 6, 7], [8, 9]]
+    written = [[3, 4, 5, 6], [3, 4, 6, 6], [3, 4, 5, 6], [4, 4, 5, 6], [3, 4, 5, 6]]
+    lanes, alive = Lanes(wild, prompts), [True] * 5
+    with torch.inference_mode():
+        for step in range(4):
+            logits = lanes.read()
+            for row in range(5):
+                if alive[row]:
+                    alone = torch.tensor([prompts[row] + written[row][:step]])
+                    torch.testing.assert_close(logits[row], wild.model(alone).logits[0, -1])
+            alive[3] = step < 1
+            lanes.write([tokens[step] for tokens in written], alive)
+    assert read == [2, 3, 2, 3]
 
 
 def test_only_a_small_llama_without_variations_is_read_so(wild: Policy) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -82,13 +82,14 @@ class InTurn:
 
 def turns(numbers: Iterable[int], length: int, seed: int) -> list[int]:
     """Which of ``length`` things are taken at some numbers: each once, in a new random order every time around."""
+    return [order(length, seed, number // length)[number % length] for number in numbers]
 
-    @cache
-    def order(around: int) -> list[int]:
-        made: list[int] = np.random.default_rng(seed_of(seed, "around", around)).permutation(length).tolist()
-        return made
 
-    return [order(number // length)[number % length] for number in numbers]
+@lru_cache(maxsize=2)
+def order(length: int, seed: int, around: int) -> list[int]:
+    """A random order of ``length`` things, the same for a seed and a time around."""
+    made: list[int] = np.random.default_rng(seed_of(seed, "around", around)).permutation(length).tolist()
+    return made
 
 
 class Verified:

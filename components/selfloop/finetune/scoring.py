@@ -121,7 +121,7 @@ class Lines(NamedTuple):
         place = np.concatenate([np.arange(size) + line * max(lines) for line, size in enumerate(lines)])
         laid = np.full((3, len(lines) * max(lines)), -1)
         parents = np.array(tree.parents)
-        laid[:, place] = tree.tokens, tree.positions, np.where(parents < 0, -1, place[parents])
+        laid[:, place] = tree.tokens, tree.positions, np.where(parents < 0, -1, place[parents.clip(0)])
         tokens, positions = torch.from_numpy(laid[:2].clip(0)).view(2, len(lines), -1).to(batch.tokens.device)
         return cls(tokens, positions, laid[2].tolist(), torch.from_numpy(place[before]).to(tokens.device))
 

@@ -159,7 +159,7 @@ def judge(
     context = Context(params, find_environment(params.environment), [attempts], policy)
     given = called(params.verifier, find_verifier(params.verifier), attempts, asked, context)
     context.check_answers()
-    return [Verdict(**row) for row in _verdicts(attempts, given).to_pylist()]
+    return [Verdict(*row) for row in zip(*_verdicts(attempts, given).to_pydict().values(), strict=True)]
 
 
 def _write(

@@ -1,15 +1,67 @@
-"""What reads tokens behind those that it read before: transformers' own forward pass, or a small Llama's weights."""
+"""What reads tokens behind those that it read before: transformers' own forward pass, or a small Llama's weights.
+
+Rows whose text is the same so far share a lane, which is read once for all of them.
+"""
 
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from selfloop.generate.engines.transformers import KEPT
 from selfloop.llama import Cache, Llama, added, is_plain
+from selfloop.policy import Policy, next_positions, position_ids, restarts_of
+
+
+class Lanes:
+    """Texts that grow, a row each; rows part where they are written on differently."""
+
+    def __init__(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> None:
+        lanes = dict[tuple[int, ...], int]()
+        self._of = [lanes.setdefault(tuple(prompt), len(lanes)) for prompt in prompts]
+        self._reader, self._restarts = reader_of(policy.model), restarts_of(policy)
+        self._device = policy.model.device
+        width, pad = max(map(len, lanes)), policy.tokenizer.pad_token_id or 0
+        self._tokens = self._tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in lanes])
+        self._mask = self._tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in lanes])
+        restarted = position_ids(policy, self._tokens, self._mask)
+        self._positions = (self._mask.cumsum(1) - 1).clamp(min=0) if restarted is None else restarted
+
+    def _tensor(self, values: Sequence[int] | Sequence[Sequence[int]]) -> Tensor:
+        return torch.tensor(values, device=self._device)
+
+    def read(self) -> Tensor:
+        """Logits (rows, vocabulary) of the next tokens."""
+        return self._reader.read(self._tokens, self._mask, self._positions)[self._of]
+
+    def write(self, tokens: Sequence[int], alive: Sequence[bool]) -> None:
+        """Put a token behind each row. What becomes of those that are not ``alive`` does not matter."""
+        numbers = dict[tuple[int, int], int]()
+        of = [
+            numbers.setdefault((lane, token), len(numbers)) if lives else 0
+            for lane, token, lives in zip(self._of, tokens, alive, strict=True)
+        ]
+        lanes, written = [lane for lane, _ in numbers], [token for _, token in numbers]
+        if len(set(lanes)) < len(lanes) or len(lanes) < KEPT * len(self._mask):
+            chosen = self._tensor(lanes)
+            self._reader.keep(chosen)
+            self._of, self._mask = of, self._mask[chosen]
+            self._tokens, self._positions = self._tokens[chosen], self._positions[chosen]
+        else:
+            by_lane = dict(numbers.keys())
+            written = [by_lane.get(lane, 0) for lane in range(len(self._mask))]
+        before, self._tokens = self._tokens[:, -1:], self._tensor(written)[:, None]
+        self._positions = next_positions(self._restarts, before, self._tokens, self._positions[:, -1:])
+        self._mask = torch.cat([self._mask, torch.ones_like(self._tokens)], 1)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all rows but these."""
+        self._of = [self._of[row] for row in rows]
 
 
 class Reader(Protocol):

@@ -1,7 +1,8 @@
 """The engine that runs on anything: a decoding loop over a transformers model, rows bucketed by prompt length.
 
 A row's tokens are picked by inverse CDF from uniform numbers of its own, so a result depends on its request and not on
-who decodes it beside what else. Rows that have ended leave the cache, so that the last long ones do not pay for them.
+who decodes it beside what else. What rows begin with alike is read once for all of them, their prompt and more, and
+what has ended leaves the cache, so that the last long ones do not pay for it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING
 from selfloop.errors import UserError
 from selfloop.generate.engines import Completion, Engine, Request, cut
 from selfloop.generate.engines.sampling import certainty, picked, shaped
-from selfloop.policy import next_positions, restarts_of
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from selfloop.policy import Policy
 
 KEPT = 0.75
-"""The share of live rows below which those that have ended are taken out of the cache, which costs a copy of it."""
+"""The share of live rows, or lanes, below which those that have ended are taken out, which costs a copy."""
 UNSEEN = 8
 """Tokens that may show no character of their own, such as bytes of a longer one, before a stop string shows."""
 
@@ -91,22 +91,19 @@ def end_tokens(policy: Policy) -> list[int]:
 
 
 class Batch:
-    """Requests that are decoded together, a row each, padded on the left; rows that have ended are taken out."""
+    """Requests that are decoded together, a row each; rows that have ended are taken out."""
 
     def __init__(self, policy: Policy, requests: list[Request], ends: Sequence[int]) -> None:
         import torch
 
-        from selfloop.generate.engines.reading import reader_of
+        from selfloop.generate.engines.reading import Lanes
 
         self._policy, self._rows, self._ends = policy, requests, frozenset(ends)
         self._sampling, self._device = requests[0].sampling, policy.model.device
         self._stops = Stops(policy.tokenizer, (*self._sampling.stop, *self._sampling.marks))
-        self._reader, self._restarts = reader_of(policy.model), restarts_of(policy)
-        self._width, self._step = max(len(r.prompt) for r in requests), 0
+        self._lanes, self._step = Lanes(policy, [request.prompt for request in requests]), 0
         self._written: list[list[int]] = [[] for _ in requests]
         self._alive = [True] * len(requests)
-        self._mask = torch.zeros(len(requests), self._width + self._longest, dtype=torch.long, device=self._device)
-        self._inputs, self._positions = self._read_prompts()
         self._uniforms = self._draw_uniforms()
         self._seen = self._tokens_seen()
         self._sums = torch.zeros(len(requests), 2, dtype=torch.float64, device=self._device)
@@ -115,21 +112,6 @@ class Batch:
     @property
     def _longest(self) -> int:
         return max(r.limit for r in self._rows)
-
-    def _read_prompts(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens and position ids (rows, width); notes in the mask which tokens are real."""
-        import torch
-
-        from selfloop.policy import position_ids
-
-        pad = self._policy.tokenizer.pad_token_id or 0
-        padded = [[pad] * (self._width - len(r.prompt)) + r.prompt for r in self._rows]
-        tokens = torch.tensor(padded, dtype=torch.long, device=self._device)
-        lengths = torch.tensor([len(r.prompt) for r in self._rows], device=self._device)
-        mask = self._mask[:, : self._width]
-        mask[:] = torch.arange(self._width, device=self._device) >= self._width - lengths[:, None]
-        restarted = position_ids(self._policy, tokens, mask)
-        return tokens, (mask.cumsum(1) - 1).clamp(min=0) if restarted is None else restarted
 
     def _draw_uniforms(self) -> torch.Tensor | None:
         """A number in [0, 1) for every token (rows, longest), from the seed of its row."""
@@ -150,8 +132,10 @@ class Batch:
         if self._sampling.repetition_penalty == 1:
             return None
         size = self._policy.model.get_output_embeddings().weight.shape[0]
-        counts = torch.zeros(len(self._rows), size, dtype=torch.long, device=self._device)
-        return counts.scatter_add(1, self._inputs, self._mask[:, : self._width]) > 0
+        seen = torch.zeros(len(self._rows), size, dtype=torch.bool, device=self._device)
+        for row, request in zip(seen, self._rows, strict=True):
+            row[request.prompt] = True
+        return seen
 
     def _open_guides(self) -> list[Guide]:
         if self._sampling.form.kind == "free":
@@ -169,35 +153,18 @@ class Batch:
         """Write one token in every row. Returns those that have ended by it."""
         if self.live < KEPT * len(self._rows):
             self._release()
-        logits = self._forward()
+        logits = self._lanes.read()
         chosen = self._choose(logits)
         if self._sampling.score != "nothing":
             self._note(logits, chosen)
         if self._seen is not None:
             self._seen.scatter_(1, chosen[:, None], True)
-        self._mask[:, self._width] = 1
-        self._width, self._step = self._width + 1, self._step + 1
-        before, self._inputs = self._inputs[:, -1:], chosen[:, None]
-        self._positions = next_positions(self._restarts, before, self._inputs, self._positions[:, -1:])
-        return [self._ended(row) for row, token in enumerate(chosen.tolist()) if self._ends_with(row, token)]
-
-    def _forward(self) -> torch.Tensor:
-        """Logits of the next token (rows, vocabulary); a prompt that several rows have is read once for all of them."""
-        import torch
-
-        mask = self._mask[:, : self._width]
-        if self._step:
-            return self._reader.read(self._inputs, mask, self._positions)
-        prompts = [tuple(request.prompt) for request in self._rows]
-        last = {prompt: row for row, prompt in enumerate(prompts)}
-        if len(last) == len(prompts):
-            return self._reader.read(self._inputs, mask, self._positions)
-        chosen = torch.tensor(list(last.values()), device=self._device)
-        logits = self._reader.read(self._inputs[chosen], mask[chosen], self._positions[chosen])
-        number = {prompt: number for number, prompt in enumerate(last)}
-        again = torch.tensor([number[prompt] for prompt in prompts], device=self._device)
-        self._reader.keep(again)
-        return logits[again]
+        self._step += 1
+        tokens = chosen.tolist()
+        ended = [self._ended(row) for row, token in enumerate(tokens) if self._ends_with(row, token)]
+        if self.live:
+            self._lanes.write(tokens, self._alive)
+        return ended
 
     def _choose(self, logits: torch.Tensor) -> torch.Tensor:
         if self._guides:
@@ -233,7 +200,6 @@ class Batch:
         tokens = written[:-1] if at_end else written
         decoded = self._policy.tokenizer.decode(tokens)
         text, stopped = cut(decoded, self._sampling.stop, self._sampling.marks)
-        logprob, certain = self._sums[row].tolist()
         score = self._sampling.score
         return Completion(
             request.key,
@@ -241,8 +207,8 @@ class Batch:
             text,
             finished=at_end or stopped,
             written=len(written),
-            logprob=None if score == "nothing" else logprob,
-            self_certainty=certain / len(written) if score == "self_certainty" else None,
+            logprob=None if score == "nothing" else float(self._sums[row, 0]),
+            self_certainty=float(self._sums[row, 1]) / len(written) if score == "self_certainty" else None,
             whole=text == decoded,
             end=written[-1] if at_end else None,
         )
@@ -253,8 +219,8 @@ class Batch:
 
         kept = [row for row, alive in enumerate(self._alive) if alive]
         index = torch.tensor(kept, device=self._device)
-        self._reader.keep(index)
-        for name in ("_mask", "_inputs", "_positions", "_uniforms", "_seen", "_sums"):
+        self._lanes.keep(kept)
+        for name in ("_uniforms", "_seen", "_sums"):
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, value[index])
