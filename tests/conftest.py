@@ -211,6 +211,25 @@ def selfloop(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     return run
 
 
+@pytest.fixture
+def tasks_forked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``kfp.local`` starts each task's program, KFP's executor, as a fork."""
+    from kfp.local import subprocess_task_handler
+
+    module = tmp_path_factory.mktemp("tasks") / "ephemeral_component.py"
+
+    def run(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        _, _, starting, source, *given = full_command
+        assert "-m kfp.dsl.executor_main" in starting
+        module.write_text(source)
+        words = ["-m", "kfp.dsl.executor_main", "--component_module_path", str(module), *given]
+        done = forked.run(*words, env=os.environ | (env_vars or {}) | {"_KFP_RUNTIME": "true"})
+        print(done.stdout, done.stderr)
+        return done.returncode
+
+    monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", run)
+
+
 def program(package: str) -> str | None:
     """Where the program of a Debian package is: beside Python, or in ``PATH``."""
     return shutil.which(PROGRAMS[package], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -1,8 +1,8 @@
 """Python in processes of their own that start at once: forks of one that has done nothing but import what is heavy.
 
-``run`` and ``Forked`` take what an interpreter takes, ``"-c", PROGRAM, ...`` or ``FILE, ...``. The process has its own
-``__main__``, folder, environment, output and end, as one that ``subprocess`` starts has. What imports complain of, each
-process says first.
+``run`` and ``Forked`` take what an interpreter takes: ``"-c", PROGRAM``, ``"-m", MODULE`` or ``FILE``, and words.
+The process has its own ``__main__``, folder, environment, output and end, as one that ``subprocess`` starts has. What
+imports complain of, each process says first.
 """
 
 import atexit
@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import types
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -106,22 +108,35 @@ def _starter() -> socket.socket:
 
 
 def serve(asked: socket.socket) -> None:
-    """Fork for each process that is asked for; returns in none of them before its work is done."""
-    complaints = imported()
+    """Fork for each process that is asked for, and tell how it ended; returns in a fork once its work is done."""
+    complaints, running = imported(), dict[int, tuple[int, int]]()
     while True:
-        message, files, _, _ = socket.recv_fds(asked, LONGEST, 3)
-        if not message:
-            return None
-        if os.fork() == 0:
-            asked.close()
+        for ready in select.select([asked.fileno(), *running], [], [])[0]:
+            if ready in running:
+                ended(ready, *running.pop(ready))
+                continue
+            message, files, _, _ = socket.recv_fds(asked, LONGEST, 3)
+            if not message:
+                return
             out, err, tell = files
-            if minded(tell, out, err):
-                os._exit(0)
-            return become(json.loads(message), out, err, complaints)
-        for file in files:
-            os.close(file)
-        while os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG):
-            pass
+            child = os.fork()
+            if child == 0:
+                for file in (asked.detach(), tell, *running, *(tell for _, tell in running.values())):
+                    os.close(file)
+                become(json.loads(message), out, err, complaints)
+                return
+            for file in (out, err):
+                os.close(file)
+            os.write(tell, f"{child}\n".encode())
+            running[os.pidfd_open(child)] = child, tell
+
+
+def ended(watched: int, child: int, tell: int) -> None:
+    """Tell how a child ended."""
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with suppress(BrokenPipeError), os.fdopen(tell, "w") as told:  # whoever asked may be gone
+        told.write(f"{status}\n")
+    os.close(watched)
 
 
 def imported() -> str:
@@ -138,19 +153,6 @@ def imported() -> str:
         return said.read()
 
 
-def minded(tell: int, *files: int) -> bool:
-    """Fork once more, and in the parent tell of the child: who it is, and how it ended. False in the child."""
-    child = os.fork()
-    if child == 0:
-        os.close(tell)
-        return False
-    for file in files:
-        os.close(file)
-    os.write(tell, f"{child}\n".encode())
-    os.write(tell, f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n".encode())
-    return True
-
-
 def become(asked: Mapping[str, Any], out: int, err: int, complaints: str) -> None:
     """Be the process that is asked for."""
     for file, number in ((out, 1), (err, 2)):
@@ -164,14 +166,16 @@ def become(asked: Mapping[str, Any], out: int, err: int, complaints: str) -> Non
     given = asked["env"].get("PYTHONPATH", "").split(os.pathsep)
     sys.path[1:1] = [place for place in given if place and place not in sys.path]
     main = sys.modules["__main__"] = types.ModuleType("__main__")
-    if asked["words"][0] == "-c":
-        name, program, *rest = asked["words"]
-        sys.path[0] = ""
+    name, *sys.argv = asked["words"]
+    if name == "-m":
+        sys.path[0] = asked["cwd"]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+        return
+    if name == "-c":
+        program, sys.path[0], sys.argv[0] = sys.argv[0], "", name
     else:
-        name, *rest = asked["words"]
         program, sys.path[0] = Path(name).read_text(), str(Path(name).parent)
-        main.__file__ = name
-    sys.argv = [name, *rest]
+        main.__file__, sys.argv = name, [name, *sys.argv]
     exec(compile(program, name, "exec"), vars(main))
 
 
