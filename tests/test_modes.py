@@ -20,7 +20,9 @@ def in_process(finished_run: Path) -> dict[tuple[str, str], list[str]]:
     return {key: value for key, value in digests(finished_run).items() if key[0] not in IN_PROCESS_ONLY}
 
 
-@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
+@pytest.mark.parametrize(
+    "fused", [pytest.param(False, marks=pytest.mark.usefixtures("tasks_forked")), True], ids=["kfp", "fused"]
+)
 def test_every_table_and_policy_is_the_same_in_every_mode(
     tmp_path: Path, small: dict[str, Any], in_process: dict[tuple[str, str], list[str]], fused: bool
 ) -> None:
