@@ -27,7 +27,7 @@ def _compiled(
 ) -> list[dict[str, Any]]:
     chosen = recipe.resolve({"rounds": rounds} | settings)
     compile_pipeline(recipe, chosen, place / "p.yaml", fused, find_profile(profile))
-    return list(yaml.safe_load_all((place / "p.yaml").read_text()))
+    return list(yaml.load_all((place / "p.yaml").read_text(), Loader=yaml.CSafeLoader))
 
 
 def _tasks(spec: dict[str, Any]) -> list[dict[str, Any]]:
