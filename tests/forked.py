@@ -35,7 +35,7 @@ HEAVY = (
     "transformers.models.llama.modeling_llama",
 )
 SURROUNDINGS = dict(os.environ) | {"MLFLOW_DISABLE_TELEMETRY": "true"}
-"""Of the tests, before one of them changed them."""
+"""What imports read of the environment. Where they are to read something else, a fork will not do."""
 LONGEST = 2**17
 CLI = ("-c", "from selfloop.cli import main; main()")
 
@@ -148,6 +148,7 @@ def imported() -> str:
             importlib.import_module(name)
         sys.stderr.flush()
         os.dup2(stderr, 2)
+        os.close(stderr)
         gc.freeze()
         said.seek(0)
         return said.read()
