@@ -29,6 +29,7 @@ HEAVY = (
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
     "pyarrow.parquet",
+    "scipy.stats",
     "selfloop.cli",
     "selfloop.finetune.training",
     "selfloop.inprocess",
