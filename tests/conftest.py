@@ -1,5 +1,6 @@
 """What the tests share: small configurations, and skips for absent Debian packages that are failures in CI."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from . import forked
 
 if TYPE_CHECKING:
     from kfp.dsl import Artifact, Dataset
@@ -146,6 +149,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "policy"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_imported_stays() -> None:
+    """Each training collects garbage: it need not look again among all that earlier tests imported."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests track in MLflow, and tell a webhook, only where they say so."""
@@ -168,11 +178,22 @@ def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's file with all its tables, and nothing in them."""
+    from mlflow import MlflowClient
+
+    place = tmp_path_factory.mktemp("migrated") / "mlflow.db"
+    MlflowClient(f"sqlite:///{place}", f"sqlite:///{place}").search_registered_models()
+    return place
+
+
 @pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> "MlflowClient":
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, migrated: Path) -> "MlflowClient":
     """MLflow on a file of its own."""
     import mlflow
 
+    shutil.copy(migrated, tmp_path)
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     mlflow.set_tracking_uri(uri)
@@ -185,12 +206,28 @@ def selfloop(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """The command, run in a folder of its own: ``selfloop("run", ...)`` gives the finished process."""
 
     def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-c", "from selfloop.cli import main; main()", *words]
-        return subprocess.run(
-            command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300, **options
-        )
+        return forked.run(*forked.CLI, *words, cwd=tmp_path, **options)
 
     return run
+
+
+@pytest.fixture
+def tasks_forked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``kfp.local`` starts each task's program, KFP's executor, as a fork."""
+    from kfp.local import subprocess_task_handler
+
+    module = tmp_path_factory.mktemp("tasks") / "ephemeral_component.py"
+
+    def run(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
+        _, _, starting, source, *given = full_command
+        assert "-m kfp.dsl.executor_main" in starting
+        module.write_text(source)
+        words = ["-m", "kfp.dsl.executor_main", "--component_module_path", str(module), *given]
+        done = forked.run(*words, env=os.environ | (env_vars or {}) | {"_KFP_RUNTIME": "true"})
+        print(done.stdout, done.stderr)
+        return done.returncode
+
+    monkeypatch.setattr(subprocess_task_handler, "run_local_subprocess", run)
 
 
 def program(package: str) -> str | None:

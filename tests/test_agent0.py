@@ -73,6 +73,7 @@ def test_two_roles_are_trained_and_what_became_of_them_is_told(
     assert all(0 <= told["audit"]["precision"] <= 1 for told in rounds), "pseudo-labels are held against the truth"
 
 
+@pytest.mark.usefixtures("tasks_forked")
 @pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
 def test_every_table_and_policy_is_the_same_in_every_mode(
     finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]], fused: bool, tmp_path: Path

@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import tomllib
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from selfloop.errors import HaltedError, UserError
 from selfloop.recipe import find_recipe
 
 from .conftest import digests
+from .forked import CLI, Forked
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -233,17 +233,9 @@ def test_a_folder_with_other_files_is_not_written_to(selfloop: Command, tmp_path
     assert (tmp_path / "run" / "thesis.tex").read_text() == "precious"
 
 
-def _started(tmp_path: Path, words: list[str]) -> subprocess.Popen[str]:
+def _started(tmp_path: Path, words: list[str]) -> Forked:
     """A run that has come to its pretraining."""
-    command = [sys.executable, "-c", "from selfloop.cli import main; main()", *words, "--set", "pretrain.steps=100000"]
-    started = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's shell ignores it
-    )
+    started = Forked(*CLI, *words, "--set", "pretrain.steps=100000", cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("run/round-00/pretrain_policy-*.partial")):
         assert started.poll() is None, started.communicate()

@@ -22,8 +22,14 @@ def in_process(finished_run: Path) -> dict[tuple[str, str], list[str]]:
 
 @pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
 def test_every_table_and_policy_is_the_same_in_every_mode(
-    tmp_path: Path, small: dict[str, Any], in_process: dict[tuple[str, str], list[str]], fused: bool
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    small: dict[str, Any],
+    in_process: dict[tuple[str, str], list[str]],
+    fused: bool,
 ) -> None:
+    if not fused:  # the fused run's tasks are started as KFP starts them
+        request.getfixturevalue("tasks_forked")
     recipe = find_recipe("length-generalization")
     run_locally(recipe, recipe.resolve(small), tmp_path / "kfp", fused)
     made = {key: value for key, value in digests(tmp_path).items() if key[0] not in PODS_ONLY}
@@ -34,6 +40,7 @@ def test_every_table_and_policy_is_the_same_in_every_mode(
     assert {digest for values in made.values() for digest in values} == {d for v in in_process.values() for d in v}
 
 
+@pytest.mark.usefixtures("tasks_forked")
 def test_policies_go_through_the_store_where_there_is_one(
     tmp_path: Path,
     small: dict[str, Any],
@@ -51,6 +58,7 @@ def test_policies_go_through_the_store_where_there_is_one(
     assert {key: digests(tmp_path / "kfp").get(key) for key in tables} == tables
 
 
+@pytest.mark.usefixtures("tasks_forked")
 @pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
 def test_rounds_stop_when_the_stop_rule_says_so(tmp_path: Path, small: dict[str, Any], fused: bool) -> None:
     recipe = find_recipe("length-generalization")

@@ -3,13 +3,13 @@
 import json
 import signal
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from . import forked
 from .conftest import digests
 
 DRIVER = textwrap.dedent("""
@@ -49,8 +49,7 @@ STAGES_A_ROUND = 10
 
 def driven(recipe: str, root: Path, small: dict[str, Any], *when: str) -> subprocess.CompletedProcess[str]:
     """A run in a process of its own, which is killed with -9 when a stage of a round comes to an event."""
-    command = [sys.executable, "-c", DRIVER, recipe, str(root), json.dumps(small), *when]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return forked.run("-c", DRIVER, recipe, str(root), json.dumps(small), *when)
 
 
 def _drive(root: Path, small: dict[str, Any], *when: str) -> subprocess.CompletedProcess[str]:

@@ -64,6 +64,7 @@ def test_the_arms_follow_the_training_and_are_carried_on(
     assert read_json(last.arms.path) == rounds[-1]["state"]
 
 
+@pytest.mark.usefixtures("tasks_forked")
 @pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
 def test_every_table_policy_and_state_is_the_same_in_every_mode(
     finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]], fused: bool, tmp_path: Path

@@ -4,8 +4,6 @@ import datetime
 import importlib
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from selfloop.store import connection, key_of, open_store, refusals, transfers
 
 from . import s3
 from .faults import ALWAYS, Fault, Proxy, proxied
+from .forked import Forked
 from .test_store import contents, sealed
 
 pytestmark = [pytest.mark.debian(name) for name in ("radosgw", "ceph-mon", "ceph-osd")]
@@ -462,13 +461,12 @@ def test_a_deleted_artifact_is_gone_with_all_that_was_left(bucket: Bucket, polic
     assert bucket.objects(key) == {}
 
 
-def started(bucket: Bucket, verb: str, what: object) -> subprocess.Popen[str]:
+def started(bucket: Bucket, verb: str, what: object) -> Forked:
     """A process that uses the store."""
-    command = [sys.executable, "-c", PROGRAM, bucket.uri, verb, str(what)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return Forked("-c", PROGRAM, bucket.uri, verb, str(what))
 
 
-def killed_after(bucket: Bucket, process: subprocess.Popen[str], passed: int) -> None:
+def killed_after(bucket: Bucket, process: Forked, passed: int) -> None:
     """Kill a process once that many bytes have passed."""
     while bucket.proxy.passed < passed and process.poll() is None:
         time.sleep(0.002)

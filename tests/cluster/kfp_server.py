@@ -150,7 +150,7 @@ class Kfp:
 
     def on_upload_pipeline_version(self, query: dict[str, str], body: Any) -> Any:
         self._one(self.pipelines, query["pipelineid"], "Pipeline")
-        spec, *platform = yaml.safe_load_all(body["uploadfile"])
+        spec, *platform = yaml.load_all(body["uploadfile"], Loader=yaml.CSafeLoader)
         whole = {"pipeline_spec": spec, "platform_spec": platform[0]} if platform else spec
         version: dict[str, Any] = {
             "name": query["name"],

@@ -177,9 +177,7 @@ def test_a_training_whose_node_died_goes_on_from_what_the_nodes_share(
     plain: Path, finetuned: Finetuned, trainer: TrainerApi, tmp_path: Path
 ) -> None:
     long = {"steps": 200, "checkpoint_every": 4}
-    config = tmp_path / "two.yaml"
-    config.write_text(CONFIG)
-    in_pod = finetuned(plain, "in pod", tried(), accelerate_config=str(config), **long)
+    alone = finetuned(plain, "alone", tried(), **long)
     trainer.runtime["SELFLOOP_SCRATCH"] = str(tmp_path / "scratch")
 
     def with_one_that_dies(api: TrainerApi, name: str) -> None:
@@ -197,7 +195,7 @@ def test_a_training_whose_node_died_goes_on_from_what_the_nodes_share(
     assert seen[0] % 4 == 1
     assert seen[0] > 8
     there = load(made.path).model.state_dict()
-    for name, weights in load(in_pod.path).model.state_dict().items():
+    for name, weights in load(alone.path).model.state_dict().items():
         assert torch.allclose(weights, there[name], atol=1e-4)
     assert not list((tmp_path / "scratch").iterdir())
 

@@ -209,7 +209,7 @@ def sharded_pipeline() -> None:
 
 def test_the_plan_knows_over_how_many_pods_a_stage_is_spread(tmp_path: Path) -> None:
     compiler.Compiler().compile(sharded_pipeline, str(tmp_path / "sharded.yaml"))
-    spec = next(yaml.safe_load_all((tmp_path / "sharded.yaml").read_text()))
+    spec = next(yaml.load_all((tmp_path / "sharded.yaml").read_text(), Loader=yaml.CSafeLoader))
     found = list(uploads.planned(spec["root"]["dag"], spec["components"]))
     # KFP numbers graphs as it likes
     told = [(each.task, [re.sub(r"-\d+$", "", name) for name in each.path], each.pods) for each in found]

@@ -1,24 +1,34 @@
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from selfloop.environments import environments
 
+from ..forked import CLI
 from .conftest import DATA
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def show(selfloop: Command, tmp_path: Path) -> Command:
+def show(tmp_path: Path) -> Command:
+    """``selfloop environments``; the Hub's libraries read their environment while they are imported."""
     surroundings = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(tmp_path / "datasets-cache"),
         "COLUMNS": "80",
     }
-    return lambda *words: selfloop("environments", *words, env=surroundings)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *CLI, "environments", *words]
+        return subprocess.run(
+            command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=surroundings
+        )
+
+    return run
 
 
 def sections(shown: str) -> list[list[str]]:

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,7 @@ from selfloop.propose.arms import Arms
 from selfloop.propose.rewards import Proposal, Weights, curriculum_reward, repetition, votes
 from selfloop.records import Example, Rollout, Task, rows
 
+from .. import forked
 from ..conftest import sealed_table, sealed_value
 
 WORKER = Path(__file__).with_name("reinforcing_worker.py")
@@ -78,8 +77,7 @@ def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]
 
 
 def killed(place: Path, kill_at: int) -> None:
-    command = [sys.executable, str(WORKER), str(place), str(kill_at)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    done = forked.run(str(WORKER), str(place), str(kill_at))
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 

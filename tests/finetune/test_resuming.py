@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from selfloop.finetune import FinetuneParams, finetune_policy
 from selfloop.finetune.checkpoints import MARK, latest, mark
 from selfloop.records import Example, Task
 
+from .. import forked
 from ..conftest import sealed_table
 from .conftest import tried
 
@@ -31,8 +30,7 @@ def job(place: Path, policy: Path, params: dict[str, Any]) -> dict[str, Any]:
 
 def killed(place: Path, kill_at: int) -> None:
     """Train in a process that is killed at a step."""
-    command = [sys.executable, str(WORKER), str(place), str(kill_at)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    done = forked.run(str(WORKER), str(place), str(kill_at))
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 

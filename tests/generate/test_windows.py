@@ -20,6 +20,7 @@ from selfloop.generate.engines import has_vllm, open_engine
 from selfloop.records import Rollout, Task, rows
 from selfloop.stage import validated
 
+from .. import forked
 from ..conftest import sealed_table
 
 PARAMS: dict[str, Any] = {"seed": 3, "window": 3, "greedy_first": False}
@@ -104,8 +105,7 @@ def test_a_killed_stage_goes_on_inside_itself_and_comes_to_the_same_digest(
     trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset], after: int
 ) -> None:
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", KILLED, str(trained), tasks.path, str(killed), str(after)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=200)
+    done = forked.run("-c", KILLED, str(trained), tasks.path, str(killed), str(after))
     assert done.returncode == -signal.SIGKILL, done.stderr
     seen: list[tuple[int, int, str]] = []
     with progress.watched_by(lambda *moved: seen.append(moved)):
@@ -120,10 +120,8 @@ def test_a_killed_stage_goes_on_inside_itself_and_comes_to_the_same_digest(
 def test_a_run_in_process_keeps_the_windows_of_a_killed_stage(
     trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset]
 ) -> None:
-    command = [sys.executable, "-c", IN_PROCESS, str(trained), tasks.path, str(tmp_path / "run")]
     killed, finished = (
-        subprocess.run([*command, after], check=False, capture_output=True, text=True, timeout=200)
-        for after in ("13", "25")
+        forked.run("-c", IN_PROCESS, str(trained), tasks.path, str(tmp_path / "run"), after) for after in ("13", "25")
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert finished.stdout.split()[0] == "12", finished.stderr  # what it began with
@@ -135,8 +133,8 @@ def test_a_run_in_process_keeps_the_windows_of_a_killed_stage(
 def test_windows_of_other_parameters_are_not_taken(
     trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset]
 ) -> None:
-    command = [sys.executable, "-c", KILLED, str(trained), tasks.path, str(tmp_path / "other"), "17"]
-    assert subprocess.run(command, check=False, timeout=200).returncode == -signal.SIGKILL
+    killed = forked.run("-c", KILLED, str(trained), tasks.path, str(tmp_path / "other"), "17")
+    assert killed.returncode == -signal.SIGKILL
     assert list(tmp_path.glob(".other.windows/*/window-*.parquet"))
     assert digest(generated("other", seed=4)) == digest(generated("plain", seed=4))
 

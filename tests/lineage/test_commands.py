@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from .. import forked
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 LOOP = ["run", "length-generalization", "-c", "small.toml"]
 ALWAYS = ["--set", "gate.require=nothing", "--set", "gate.guards=[]"]
@@ -16,8 +18,6 @@ ALWAYS = ["--set", "gate.require=nothing", "--set", "gate.guards=[]"]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small run in it, whose rounds were both promoted."""
-    import sys
-
     from selfloop.cli.run import as_toml
     from selfloop.recipe import find_recipe
 
@@ -25,8 +25,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     place = tmp_path_factory.mktemp("finished")
     (place / "small.toml").write_text(as_toml(find_recipe("length-generalization").resolve(SMALL)))
-    command = [sys.executable, "-c", "from selfloop.cli import main; main()", *LOOP, *ALWAYS]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=300, check=False)
+    done = forked.run(*forked.CLI, *LOOP, *ALWAYS, cwd=place)
     assert done.returncode == 0, done.stderr
     (place / "said.txt").write_text(done.stdout)
     return place

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from mlflow import MlflowClient
 from selfloop import lineage
 from selfloop.lineage.registry import Registry
 
+from .. import forked
 from .worker import ended_round
 
 WORKER = Path(__file__).with_name("worker.py")
@@ -26,8 +25,7 @@ def prepared(registry: Registry, tmp_path: Path) -> Path:
 
 
 def _worker(*words: str) -> list[dict[str, Any]]:
-    command = [sys.executable, str(WORKER), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    done = forked.run(str(WORKER), *words)
     assert done.returncode == 0, done.stderr[-2000:]
     return list(json.loads(done.stdout))
 

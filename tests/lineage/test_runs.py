@@ -1,8 +1,6 @@
 """Runs in MLflow: ours, somebody else's, and those that KFP's plugin opens."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ from selfloop.lineage.registry import Registry
 from selfloop.recipe import find_recipe
 from selfloop.stage import Stage
 
+from ..forked import Forked
 from .test_rounds import ALWAYS, NAME, ran
 
 
@@ -119,11 +118,8 @@ def test_a_database_that_is_none_is_said_in_a_sentence(
 def test_two_first_runs_at_once_on_a_new_file_both_open_it(tmp_path: Path) -> None:
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/new/mlflow.db"}
     program = "from selfloop.lineage import tracking; tracking.client().search_experiments()"
-    opened = [
-        subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE, text=True)
-        for _ in range(3)
-    ]
-    said = [each.communicate(timeout=120)[1] for each in opened]
+    opened = [Forked("-c", program, env=environment) for _ in range(3)]
+    said = [each.communicate()[1] for each in opened]
     assert [each.returncode for each in opened] == [0, 0, 0], said
 
 

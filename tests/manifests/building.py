@@ -33,7 +33,7 @@ def built(place: Path | str) -> list[Object]:
     command = [program("kustomize") or "kustomize", "build", str(MANIFESTS / place)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return [each for each in yaml.safe_load_all(done.stdout) if each]
+    return [each for each in yaml.load_all(done.stdout, Loader=yaml.CSafeLoader) if each]
 
 
 def with_component(name: str, folder: Path) -> list[Object]:

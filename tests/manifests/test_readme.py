@@ -66,7 +66,9 @@ def test_kubectl_knows_the_options(command: list[str]) -> None:
 def test_kubectl_builds_what_is_applied(command: list[str]) -> None:
     done = run([str(program("kubectl")), "kustomize", command[3]])
     assert done.returncode == 0, done.stderr
-    assert list(yaml.safe_load_all(done.stdout)) == built(str(Path(command[3]).relative_to("manifests")))
+    assert list(yaml.load_all(done.stdout, Loader=yaml.CSafeLoader)) == built(
+        str(Path(command[3]).relative_to("manifests"))
+    )
 
 
 @pytest.mark.debian("kubectl")

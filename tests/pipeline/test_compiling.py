@@ -1,6 +1,7 @@
 """The compiled pipeline, read as KFP would read it."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,9 @@ def _compiled(
     recipe: Recipe[Any], place: Path, rounds: int, fused: bool = False, profile: str = "cpu", **settings: Any
 ) -> list[dict[str, Any]]:
     chosen = recipe.resolve({"rounds": rounds} | settings)
-    compile_pipeline(recipe, chosen, place / "p.yaml", fused, find_profile(profile))
-    return list(yaml.safe_load_all((place / "p.yaml").read_text()))
+    with ThreadPoolExecutor(1) as thread:  # whose stack is short: KFP looks through all of it at each setting of a task
+        thread.submit(compile_pipeline, recipe, chosen, place / "p.yaml", fused, find_profile(profile)).result()
+    return list(yaml.load_all((place / "p.yaml").read_text(), Loader=yaml.CSafeLoader))
 
 
 def _tasks(spec: dict[str, Any]) -> list[dict[str, Any]]:

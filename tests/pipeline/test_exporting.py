@@ -34,7 +34,7 @@ def test_kfp_loads_it_with_all_that_it_takes_and_gives(stage: Stage) -> None:
 
 @EACH
 def test_every_parameter_is_described_and_has_the_default_of_the_stage(stage: Stage) -> None:
-    spec = yaml.safe_load((EXPORTED / f"{stage.name}.yaml").read_text())
+    spec = yaml.load((EXPORTED / f"{stage.name}.yaml").read_text(), Loader=yaml.CSafeLoader)
     shown = spec["root"]["inputDefinitions"].get("parameters", {})
     assert set(shown) == set(stage.params.model_fields)
     for name, info in stage.params.model_fields.items():

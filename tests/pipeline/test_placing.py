@@ -58,7 +58,7 @@ def compiled(profile: Profile, place_at: Path) -> tuple[dict[str, Any], dict[str
         place(component(**given), pretrain_policy, profile, "registry/finetune@sha256:1")
 
     compiler.Compiler().compile(two, str(place_at / "two.yaml"))
-    spec, platform = yaml.safe_load_all((place_at / "two.yaml").read_text())
+    spec, platform = yaml.load_all((place_at / "two.yaml").read_text(), Loader=yaml.CSafeLoader)
     ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     for config in executors.values():

@@ -112,6 +112,7 @@ def test_an_alias_is_pinned_and_the_rounds_count_on(
     assert (told["origin"], told["first"]) == (f"{NAME}/2", 2)
 
 
+@pytest.mark.usefixtures("tasks_forked")
 def test_runs_of_a_schedule_go_on_from_each_other(
     recipe: Recipe[Any], tmp_path: Path, client: MlflowClient, small: dict[str, Any]
 ) -> None:

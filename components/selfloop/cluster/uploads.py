@@ -45,7 +45,7 @@ class Package:
 
     def __post_init__(self) -> None:
         whole = self.file.read_bytes()
-        spec = next(yaml.safe_load_all(whole))
+        spec = next(yaml.load_all(whole, Loader=yaml.CSafeLoader))
         inputs = spec["root"].get("inputDefinitions", {}).get("parameters", {})
         object.__setattr__(self, "digest", hashlib.sha256(whole).hexdigest())
         object.__setattr__(self, "form", frozenset(inputs))
