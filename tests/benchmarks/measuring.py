@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import multiprocessing
 import os
 import resource
-import runpy
 import shlex
 import statistics
 import sys
@@ -25,7 +25,8 @@ from selfloop.bench import machine
 
 RESULTS = Path(__file__).parent / "results"
 TRIED_OUT = Path("runs", "benchmarks")
-SMALL: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))["SMALL"]
+sys.path.insert(0, str(Path(__file__).parents[2]))
+SMALL: dict[str, Any] = importlib.import_module("tests.conftest").SMALL
 console = Console(highlight=False, width=110)
 
 T = TypeVar("T")
