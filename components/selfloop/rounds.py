@@ -49,8 +49,6 @@ class FrontierSettings(LoopSettings):
     verify: VerifyParams = VerifyParams(verifier="label")
     filter: FilterParams = FilterParams(select=["correct"], when_empty="go on")
     report: ReportParams = ReportParams(role="executor")
-    gate: GateParams = GateParams(warn={"precision": 0.5}, halt={"precision": 0.4})
-    """R-Zero's labels were right in 79, 69 and 63 % of cases (arXiv:2508.05004); the default lines are a verifier's."""
     role: RoleParams = RoleParams(role="proposer")
     progress: ProgressParams = ProgressParams()
 

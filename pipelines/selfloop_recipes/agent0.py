@@ -51,6 +51,7 @@ class Agent0(FrontierSettings):
     )
     reinforce: ReinforceParams = ReinforceParams(batch_size=64, group_size=16, lr=1e-4, verifier="label")
     gate: GateParams = GateParams(warn={"precision": 0.5, "length": 2.0}, halt={"precision": 0.4, "length": 3.0})
+    """R-Zero's labels were right in 79, 69 and 63 % of cases. Calls make answers longer than the default allows."""
     begin: BeginParams = BeginParams(title="Curriculum agent and executor")
     measure: MeasureParams = MeasureParams(levels=[2, 3, 4, 5, 6], per_level=250)
 
