@@ -51,7 +51,7 @@ def small() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small run in process that was never interrupted."""
-    from selfloop.inprocess import run
+    from selfloop.modes.inprocess import run
     from selfloop.recipe import find_recipe
 
     recipe = find_recipe("length-generalization")
@@ -75,7 +75,7 @@ def whole_run(
 ) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
     """A run of a recipe in process: its last turn, what it measured, and its rounds."""
     from selfloop.artifacts import read_json
-    from selfloop.inprocess import run
+    from selfloop.modes.inprocess import run
     from selfloop.recipe import find_recipe
 
     recipe = find_recipe(name)
@@ -86,7 +86,7 @@ def whole_run(
 def tracked_run(name: str, settings: dict[str, Any], place: Path, *overrides: dict[str, Any]) -> Any:
     """A run of a recipe in process, in MLflow: what its last round left."""
     from selfloop import lineage
-    from selfloop.inprocess import run
+    from selfloop.modes.inprocess import run
     from selfloop.recipe import find_recipe
 
     recipe = find_recipe(name)

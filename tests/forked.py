@@ -32,7 +32,7 @@ HEAVY = (
     "scipy.stats",
     "selfloop.cli",
     "selfloop.finetune.training",
-    "selfloop.inprocess",
+    "selfloop.modes.inprocess",
     "transformers.models.llama.modeling_llama",
 )
 SURROUNDINGS = dict(os.environ) | {"MLFLOW_DISABLE_TELEMETRY": "true"}

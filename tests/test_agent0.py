@@ -17,7 +17,7 @@ from selfloop.environments.arithmetic import Arithmetic
 from selfloop.errors import UserError
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
-from selfloop.pipeline.compiling import run_locally
+from selfloop.modes.compiling import run_locally
 from selfloop.recipe import find_recipe
 from selfloop.records import Rollout, Task, rows
 from selfloop_recipes.agent0 import VARIANTS

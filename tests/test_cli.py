@@ -218,7 +218,7 @@ def test_a_stage_that_failed_by_kfp_is_named(
         write_json(place / "decision", {"verdict": verdict, "reason": "because of this"})
         raise RuntimeError("Pipeline 'x' failed. Inner task failed: \033[96m'promote-2'\033[0m.")
 
-    monkeypatch.setattr("selfloop.pipeline.compiling.run_locally", fails)
+    monkeypatch.setattr("selfloop.modes.compiling.run_locally", fails)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     recipe = find_recipe("length-generalization")
     with pytest.raises(kind, match=said) as raised:

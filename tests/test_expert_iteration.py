@@ -10,8 +10,8 @@ from selfloop.adapters import Parts, parts
 from selfloop.artifacts import manifest_of, read_json
 from selfloop.cli.run import as_toml
 from selfloop.errors import UserError
-from selfloop.inprocess import run
 from selfloop.lineage.retention import collect, plan
+from selfloop.modes.inprocess import run
 from selfloop.policy import load
 from selfloop.recipe import find_recipe
 from selfloop.records import Example, rows

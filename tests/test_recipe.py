@@ -95,7 +95,7 @@ def test_listing_and_compiling_need_kfp_and_pydantic_only(tmp_path: Path) -> Non
         sys.meta_path.insert(0, Guard())
         from pathlib import Path
         from selfloop.recipe import find_recipe, recipes
-        from selfloop.pipeline.compiling import compile_pipeline
+        from selfloop.modes.compiling import compile_pipeline
         for recipe in recipes().values():
             compile_pipeline(recipe, recipe.resolve({"rounds": 1}), Path(sys.argv[1]) / "p.yaml")
         print(len(recipes()))

@@ -15,7 +15,7 @@ from .conftest import digests
 DRIVER = textwrap.dedent("""
     import json, os, signal, sys
     from pathlib import Path
-    from selfloop.inprocess import Silent, run
+    from selfloop.modes.inprocess import Silent, run
     from selfloop.recipe import find_recipe
 
     name, root, small, event, stage_name, number = sys.argv[1:]

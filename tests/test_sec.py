@@ -12,7 +12,7 @@ from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
-from selfloop.pipeline.compiling import run_locally
+from selfloop.modes.compiling import run_locally
 from selfloop.propose.arms import strategies
 from selfloop.recipe import find_recipe
 

@@ -13,7 +13,7 @@ from kfp.dsl import Artifact, Dataset, Input, Model, Output
 from pydantic import Field
 from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError
-from selfloop.pods import enter
+from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
 from selfloop.stage import Params, Stage, stage
 from selfloop.stages import as_markdown, find_stage, stages

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from selfloop.errors import UserError
-from selfloop.pods import enter
+from selfloop.modes.pods import enter
 from selfloop.stage import Stage
 from selfloop.stages import find_stage, stages
 

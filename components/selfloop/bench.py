@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from selfloop.artifacts import read_json, write_json
 from selfloop.errors import HaltedError, UserError
-from selfloop.inprocess import InProcess, Listener, claimed, complete
+from selfloop.modes.inprocess import InProcess, Listener, claimed, complete
 from selfloop.recipe import START, Recipe, Settings
 from selfloop.stage import executed_by
 

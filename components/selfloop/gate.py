@@ -18,7 +18,7 @@ from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
 from selfloop.guards import Alarm, Evidence, armed, watch
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 from selfloop.policy import seed_of
 from selfloop.records import ItemResult, rows
 from selfloop.stage import Params, stage

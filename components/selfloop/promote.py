@@ -35,7 +35,7 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
     """The stage that ends a round of a recipe; it fails where a guard halted the loop, after this was recorded."""
 
     def function(params: RunParams, **given: Any) -> None:
-        from selfloop import lineage, notices
+        from selfloop import lineage, notifications
 
         decision, settings = read_json(given["decision"].path), recipe.settings_of(params)
         for name, value in lineage.measured(decision).items():
@@ -45,7 +45,7 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         else:
             carried = lineage.as_decided(recipe, given, decision["promoted"])
         candidates = [manifest_of(given[f"next_{role}"].path).digest for role in recipe.roles]
-        notices.tell(settings.model, settings.number, candidates, decision)
+        notifications.tell(settings.model, settings.number, candidates, decision)
         if decision.get("verdict") == "halted":
             raise HaltedError.because(decision["reason"])
         for name, artifact in carried.items():

@@ -28,7 +28,7 @@ from pydantic_core import PydanticCustomError
 
 from selfloop.claims.declared import Claims
 from selfloop.errors import UserError
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_page, overlaid, validated
 
 START = "start"
@@ -304,21 +304,21 @@ class Recipe(typing.Generic[S]):
     @cached_property
     def resolver(self) -> Stage:
         """The stage that a pipeline begins with."""
-        from selfloop.pipeline.resolving import resolve_stage
+        from selfloop.modes.resolving import resolve_stage
 
         return resolve_stage(self)
 
     @cached_property
     def fused_start(self) -> Stage:
         """``start`` as one stage."""
-        from selfloop.fused import fused_stage
+        from selfloop.modes.fused import fused_stage
 
         return fused_stage(self, "start")
 
     @cached_property
     def fused_round(self) -> Stage:
         """``round`` as one stage."""
-        from selfloop.fused import fused_stage
+        from selfloop.modes.fused import fused_stage
 
         return fused_stage(self, "round")
 

@@ -37,7 +37,7 @@ from pydantic_core import PydanticUndefined
 
 from selfloop import artifacts
 from selfloop.errors import UserError, disk_is_full
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 from selfloop.resources import Resources
 
 KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
@@ -244,7 +244,7 @@ class Stage:
         """The KFP component: a flat, typed, described function whose body only calls into this package."""
         lines = [inspect.getdoc(self.function) or self.name, "", "Args:"]
         lines += [f"    {name}: {info.description}" for name, info in self.params.model_fields.items()]
-        body = f"from selfloop.pods import enter\n\n    return enter({self.target!r}, locals())"
+        body = f"from selfloop.modes.pods import enter\n\n    return enter({self.target!r}, locals())"
         return component(self.name, self.signature, "\n".join(lines), body, base_image)
 
 

@@ -2,7 +2,7 @@
 
 import importlib
 
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 from selfloop.stage import Stage, load
 
 MODULES = ("policy", "propose", "finetune", "generate", "verify", "filter", "evaluate", "gate", "report")

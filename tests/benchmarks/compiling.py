@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import yaml
 from measuring import in_turns, publish, show, spread, wants_small
-from selfloop.pipeline.compact import stored_bytes
-from selfloop.pipeline.compiling import compile_pipeline
+from selfloop.modes.compact import stored_bytes
+from selfloop.modes.compiling import compile_pipeline
 from selfloop.profiles import find_profile
 from selfloop.recipe import find_recipe
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 from measuring import SMALL, cached_bytecode, in_turns, publish, seconds, show, spread, wants_small
 from selfloop.artifacts import sidecar_of
-from selfloop.inprocess import run
-from selfloop.pipeline.compiling import run_locally
+from selfloop.modes.compiling import run_locally
+from selfloop.modes.inprocess import run
 from selfloop.recipe import Recipe, Settings, find_recipe
 
 FEW, MANY = 1, 3

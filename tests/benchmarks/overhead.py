@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from measuring import SMALL, console, in_turns, publish, ratios, seconds, show, spread, wants_small
-from selfloop import evaluate, inprocess, lineage
+from selfloop import evaluate, lineage
 from selfloop.artifacts import read_json, sidecar_of
 from selfloop.finetune import encoded, training
 from selfloop.generate import draw, windows
+from selfloop.modes import inprocess
 from selfloop.recipe import Recipe, Settings, find_recipe
 from selfloop.report.render import render
 from selfloop.stage import Outputs, Stage

@@ -22,7 +22,7 @@ from selfloop.claims.results import committed, is_stale, judged, place_beside
 from selfloop.claims.table import as_markdown, shown, state
 from selfloop.cli import app
 from selfloop.errors import UserError
-from selfloop.inprocess import RUN
+from selfloop.modes.inprocess import RUN
 from selfloop.recipe import Recipe, load_recipe, recipes
 
 COINS = Path(__file__).parent / "coins.py"

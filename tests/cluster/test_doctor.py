@@ -135,7 +135,7 @@ def test_a_cluster_that_has_everything_is_well(cluster: KubernetesApi) -> None:
     states = {finding.subject: finding.state for finding in found}
     assert "bad" not in states.values(), [finding for finding in found if finding.state == "bad"]
     on_laptop = {name for name, state in states.items() if state == "unseen"}
-    assert on_laptop == {"KFP", "MLflow", "store", "images", "sandbox", "notices"}
+    assert on_laptop == {"KFP", "MLflow", "store", "images", "sandbox", "notifications"}
     assert [name for name, state in states.items() if state == "well"] == [
         f"namespace {NAMESPACE}",
         "service account selfloop",
@@ -464,7 +464,7 @@ def test_notices_are_looked_at_without_sending_one(
     monkeypatch.setenv("SELFLOOP_WEBHOOK_URL", url)
     if told:
         monkeypatch.setenv("SELFLOOP_WEBHOOK_ON", told)
-    found = _found(_case("cpu", in_pod=True), "notices")
+    found = _found(_case("cpu", in_pod=True), "notifications")
     assert found.state == state
     assert "secret" not in found.found + found.remedy
 

@@ -151,7 +151,7 @@ def test_modules_that_a_policy_does_not_have_are_refused(trained: Path, finetune
 
 
 def test_a_loop_goes_on_from_adapters(small: dict[str, Any], tmp_path: Path) -> None:
-    from selfloop.inprocess import run
+    from selfloop.modes.inprocess import run
     from selfloop.recipe import find_recipe
 
     recipe = find_recipe("length-generalization")

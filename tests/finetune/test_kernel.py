@@ -18,7 +18,7 @@ from selfloop.finetune.scoring import LINE, Batch, Lines, apart, batched, cut, l
 from selfloop.finetune.training import Plan
 from selfloop.finetune.variants import VARIANTS, Scored
 from selfloop.generate.draw import Drawn
-from selfloop.llama import is_plain
+from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy, fresh
 from selfloop.records import Rollout
 from torch import Tensor

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 from selfloop.generate.engines import reading
+from selfloop.generate.engines.llama import ROOM, is_plain
 from selfloop.generate.engines.reading import ByLibrary, BySelf, Lanes, reader_of
-from selfloop.llama import ROOM, is_plain
 from selfloop.policy import Policy, settle_threads
 from torch import Tensor
 

@@ -49,7 +49,7 @@ IN_PROCESS = textwrap.dedent("""
     from pathlib import Path
     from kfp.dsl import Dataset, Model
     from selfloop.generate import GenerateParams, generate_rollouts
-    from selfloop.inprocess import InProcess, Silent
+    from selfloop.modes.inprocess import InProcess, Silent
 
     policy, tasks, root, after = sys.argv[1:]
 

@@ -10,7 +10,7 @@ from selfloop.artifacts import read_json
 from selfloop.errors import HaltedError
 from selfloop.finetune import PretrainParams, pretrain_policy
 from selfloop.guards import find_guard, guards
-from selfloop.inprocess import run
+from selfloop.modes.inprocess import run
 from selfloop.propose import BaseParams, draw_base
 from selfloop.recipe import find_recipe
 

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from selfloop import __version__
-from selfloop.fused import fused_stage
+from selfloop.modes.fused import fused_stage
 from selfloop.recipe import find_recipe
 from selfloop.stages import stages
 

@@ -8,8 +8,8 @@ import pytest
 from selfloop import __version__
 from selfloop.artifacts import manifest_of
 from selfloop.environments import find_environment
-from selfloop.fused import fused_stage
-from selfloop.pipeline.compiling import run_locally
+from selfloop.modes.compiling import run_locally
+from selfloop.modes.fused import fused_stage
 from selfloop.recipe import find_recipe
 from selfloop.records import Rollout, Task, rows
 

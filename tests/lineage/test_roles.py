@@ -10,12 +10,12 @@ from mlflow import MlflowClient
 from selfloop import lineage
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
-from selfloop.inprocess import run
 from selfloop.lineage.decisions import promote, rollback
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.retention import plan
 from selfloop.lineage.rounds import find_origin
 from selfloop.lineage.tree import tree
+from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 
 

@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from selfloop import lineage
 from selfloop.artifacts import check
 from selfloop.errors import UserError
-from selfloop.inprocess import Silent, run
 from selfloop.lineage import tracking
 from selfloop.lineage.registry import Registry
+from selfloop.modes.inprocess import Silent, run
 from selfloop.recipe import find_recipe
 from selfloop.stage import Stage
 

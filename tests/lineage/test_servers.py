@@ -12,8 +12,8 @@ import mlflow
 import pytest
 from selfloop import lineage
 from selfloop.errors import UserError
-from selfloop.inprocess import run
 from selfloop.lineage.registry import Registry
+from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 
 from ..servers import mlflow_server, postgres

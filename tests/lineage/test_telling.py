@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from selfloop import notices
+from selfloop import notifications
 from selfloop.errors import HaltedError
-from selfloop.inprocess import run
 from selfloop.lineage.registry import Registry
+from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 
 from ..webhook import Webhook, listening
@@ -47,10 +47,10 @@ def test_a_round_that_is_recorded_again_is_not_told_again(
     ran(small, tmp_path / "a", ALWAYS)
     last = Registry(NAME).versions()[3]
     told = {"promoted": True, "verdict": "promoted", "reason": "again"}
-    notices.tell(NAME, 2, last.tag("digests").split(","), told)
+    notifications.tell(NAME, 2, last.tag("digests").split(","), told)
     assert len(webhook.taken) == 2
     Registry(NAME).tag(3, {"told": ""})
-    notices.tell(NAME, 2, last.tag("digests").split(","), told)
+    notifications.tell(NAME, 2, last.tag("digests").split(","), told)
     assert len(webhook.taken) == 3
 
 

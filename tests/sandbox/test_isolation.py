@@ -139,8 +139,8 @@ def test_every_version_that_such_a_run_makes_says_so(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, small: dict[str, Any]
 ) -> None:
     from selfloop import lineage
-    from selfloop.inprocess import run
     from selfloop.lineage.registry import Registry
+    from selfloop.modes.inprocess import run
     from selfloop.recipe import find_recipe
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

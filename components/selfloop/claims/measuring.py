@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.artifacts import code_digest, read_json, write_json
 from selfloop.errors import HaltedError, UserError
-from selfloop.inprocess import RUN, claimed, complete
+from selfloop.modes.inprocess import RUN, claimed, complete
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

@@ -15,7 +15,7 @@ from selfloop.claims.measuring import HALTED, Outcome
 from selfloop.cli.app import app, console
 from selfloop.cli.run import RUNS, RecipeName, resumable, say
 from selfloop.errors import UserError
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 from selfloop.recipe import Recipe, find_recipe
 
 

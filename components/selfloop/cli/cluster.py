@@ -257,7 +257,7 @@ def compiled(
 ) -> Iterator[tuple[Package, Settings]]:
     """A recipe's pipeline in a file that stays for the block, and the settings that it was made with."""
     from selfloop.cluster.uploads import Package
-    from selfloop.pipeline.compiling import compile_pipeline
+    from selfloop.modes.compiling import compile_pipeline
 
     recipe = find_recipe(name)
     settings = resolved(recipe, config, [*sets, *engine_sets(recipe, engine)], given, control, profile)

@@ -36,7 +36,7 @@ class Mode(StrEnum):
 
 
 RUNS = Path("runs")
-COMPONENTS = Path("components/exported")
+COMPONENTS = Path("kfp-components")
 """Where the stages lie as KFP components."""
 FINISHED = "finished"
 """A file in the folder of a run that came to its end."""
@@ -160,7 +160,7 @@ def place_from(reference: str, root: Path, is_chosen: bool) -> tuple[Path, str, 
 def _kept_origin(root: Path, reference: str) -> tuple[str, int] | None:
     """What a reference named when the run in this folder began; none where there is no run that began so."""
     from selfloop.artifacts import read_json
-    from selfloop.inprocess import RUN
+    from selfloop.modes.inprocess import RUN
 
     begun = read_json(root, RUN) if (root / RUN).is_file() else {}
     if begun.get("reference") != reference:
@@ -198,11 +198,11 @@ def compile_(
     image_prefix: ImagePrefix = None,
     components: Annotated[
         bool,
-        typer.Option("--components", help="Write all stages as KFP components instead (components/exported)."),
+        typer.Option("--components", help="Write all stages as KFP components instead (into kfp-components)."),
     ] = False,
 ) -> None:
     """Write a recipe as a pipeline for the KFP UI."""
-    from selfloop.pipeline.compiling import compile_pipeline
+    from selfloop.modes.compiling import compile_pipeline
 
     if components:
         _export(recipe, output or COMPONENTS, image_prefix or "selfloop")
@@ -219,7 +219,7 @@ def compile_(
 
 
 def _export(recipe: str, folder: Path, image_prefix: str) -> None:
-    from selfloop.pipeline.exporting import export_components
+    from selfloop.modes.exporting import export_components
 
     if recipe:
         raise UserError(f"--components writes every stage, and no recipe: leave out '{recipe}' or --components.")
@@ -233,7 +233,7 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the HTML goes.")] = Path("report.html"),
 ) -> None:
     """Write the report of a run as one HTML file."""
-    from selfloop.inprocess import RUN
+    from selfloop.modes.inprocess import RUN
 
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no run of selfloop (it has no {RUN}): give the folder that 'selfloop run' named.")
@@ -367,11 +367,12 @@ def say(line: str) -> None:
 
 def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str | None = None) -> None:
     """Run a recipe in this process, with the display, MLflow, and the summary at the end."""
-    from selfloop import inprocess, lineage
+    from selfloop import lineage
     from selfloop.artifacts import manifest_of, read_json, sidecar_of
     from selfloop.cli.lineage import say_what_is_in_force, show
     from selfloop.display import Terminal, rounds_table
-    from selfloop.document import figure
+    from selfloop.html import figure
+    from selfloop.modes import inprocess
     from selfloop.report.render import render
 
     where = escape(f"on {settings.environment}, seed {settings.seed}, in {root}")
@@ -445,8 +446,9 @@ def _near(path: Path) -> Path:
 
 def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool, reference: str | None = None) -> None:
     """Run a recipe's pipeline by ``kfp.local``, in the folder ``root``, which holds no run yet."""
-    from selfloop import inprocess, lineage
-    from selfloop.pipeline.compiling import run_locally
+    from selfloop import lineage
+    from selfloop.modes import inprocess
+    from selfloop.modes.compiling import run_locally
 
     if (root / inprocess.RUN).exists():
         raise UserError(f"{root} holds a run, and a run by KFP does not resume: choose another --output.")

@@ -25,7 +25,7 @@ from kfp_server_api import (
 from selfloop.cluster.connection import Connection, RefusedError
 from selfloop.cluster.uploads import Package, named
 from selfloop.errors import UserError
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 
 CHAMPION = "champion"
 """Where scheduled runs begin: the champion of the loop if there is one, otherwise the start."""

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.errors import UserError
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 from selfloop.records import Task
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from zlib import crc32
 from selfloop.environments import ExactAnswer, Grade
 from selfloop.errors import UserError
 from selfloop.generate.tools.op import REFUSAL
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 from selfloop.records import Task
 
 NUMBERS, LARGE_NUMBERS = range(1, 10), range(10, 20)

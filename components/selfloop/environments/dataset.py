@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from selfloop.answers import CHECKS, IN_A_BOX, compared, final_answer, number_of
 from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 from selfloop.records import Task
 from selfloop.stage import validated
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 from selfloop.records import Task
 
 if TYPE_CHECKING:

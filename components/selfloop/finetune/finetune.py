@@ -18,7 +18,7 @@ from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.params import TrainingParams
 from selfloop.guards.contamination import clean, held_out
-from selfloop.names import imported
+from selfloop.lookup import imported
 from selfloop.policy import Policy, seed_of
 from selfloop.records import Example, count, read, take
 from selfloop.resources import Resources

@@ -23,7 +23,7 @@ from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.finetune.scoring import Batch, batched, logprobs
 from selfloop.finetune.training import Plan, Trained, adamw, memory_watched, no_number
 from selfloop.finetune.variants import VARIANTS, Scored, averaged, divergence, loss
-from selfloop.llama import is_plain
+from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy
 
 KEPT_CHECKPOINTS = 2

@@ -23,7 +23,7 @@ from selfloop.errors import UserError
 from selfloop.finetune.checkpoints import scratch
 from selfloop.finetune.params import TrainingParams
 from selfloop.generate.engines import give_back
-from selfloop.names import imported
+from selfloop.lookup import imported
 from selfloop.policy import weight_bytes
 
 JOB, RESULT, REFUSED, LOG = "job.json", "result.json", "refused.json", "launch.log"

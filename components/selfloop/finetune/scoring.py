@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from selfloop.finetune.practice import Tried
-from selfloop.llama import Llama, added, is_plain
+from selfloop.generate.engines.llama import Llama, added, is_plain
 from selfloop.policy import Policy, position_ids
 
 if TYPE_CHECKING:

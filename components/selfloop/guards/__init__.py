@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from selfloop.errors import UserError
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 from selfloop.records import Audit, ItemResult, Rollout, beside, read, rows, whole_groups
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from jinja2 import Template
 
-from selfloop import document
-from selfloop.document import Fact, number
+from selfloop import html
+from selfloop.html import Fact, number
 from selfloop.lineage.registry import CHAMPION, Move
 from selfloop.lineage.tree import Row, Tree, ancestors
 
@@ -34,7 +34,7 @@ def page(tree: Tree) -> str:
 
 @cache
 def _template() -> Template:
-    return document.template("lineage/lineage.html.j2")
+    return html.template("lineage/lineage.html.j2")
 
 
 def facts(tree: Tree) -> list[Fact]:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from selfloop.errors import UserError
 from selfloop.lineage import tracking
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

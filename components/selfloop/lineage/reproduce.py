@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from selfloop.artifacts import read_json
-from selfloop.inprocess import InProcess, Listener
 from selfloop.lineage import record
 from selfloop.lineage.record import Record
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import artifact, record_of
+from selfloop.modes.inprocess import InProcess, Listener
 from selfloop.recipe import load_recipe
 from selfloop.stage import executed_by
 

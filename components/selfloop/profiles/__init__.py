@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from selfloop import __version__
 from selfloop.errors import UserError
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 from selfloop.recipe import Recipe
 from selfloop.resources import Compute, Name, Request, Resources
 from selfloop.stage import Stage, overlaid, validated

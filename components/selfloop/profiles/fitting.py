@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from selfloop.errors import UserError
-from selfloop.names import unknown
-from selfloop.pipeline.tracing import stages_of
+from selfloop.lookup import unknown
+from selfloop.modes.tracing import stages_of
 from selfloop.profiles import Profile, profiles
 from selfloop.recipe import Recipe, Settings
 from selfloop.stage import Params, Stage

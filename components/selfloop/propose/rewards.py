@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from selfloop.document import number
+from selfloop.html import number
 
 Round = Mapping[str, Any]
 Counts = Mapping[str, Any]

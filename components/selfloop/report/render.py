@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from jinja2 import Template
 from markupsafe import escape
 
-from selfloop import document
-from selfloop.document import Fact, figure, moment, number
+from selfloop import html
+from selfloop.html import Fact, figure, moment, number
 from selfloop.report.arms import curriculum, named
 from selfloop.report.frontier import frontier
 
@@ -74,7 +74,7 @@ def template() -> Template:
         asked, clipped, decile, duration, error, interval, named, percent, reading, reliability, scores, short, signed,
         size, by_test, target_first,
     )  # fmt: skip
-    return document.template("report/report.html.j2", {each.__name__: each for each in formats})
+    return html.template("report/report.html.j2", {each.__name__: each for each in formats})
 
 
 def facts(rounds: Sequence[Round], moments: Sequence[Mapping[str, Any]]) -> list[Fact]:

@@ -22,7 +22,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from selfloop.errors import UserError
-from selfloop.names import imported
+from selfloop.lookup import imported
 
 MIB = 2**20
 CHILD = "import sys; from selfloop.verify.workers import serve; serve(*sys.argv[1:])"

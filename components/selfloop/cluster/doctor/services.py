@@ -144,7 +144,7 @@ def check_store(case: Case) -> Iterator[Finding]:
 
 def check_images(case: Case) -> Iterator[Finding]:
     """That the registry has the images of the profile; asked with this user's credentials, not those of the nodes."""
-    from selfloop.pipeline import images
+    from selfloop.modes import images
 
     subject, registry = "images", case.profile.registry
     if case.is_in_pod:
@@ -155,7 +155,7 @@ def check_images(case: Case) -> Iterator[Finding]:
         found = f"{registry.prefix} names no registry, so each node must have {tagged[0]} and the others"
         yield unseen(subject, found, "set registry.prefix in the profile to pull them")
         return
-    with _heard("selfloop.pipeline.images") as said:
+    with _heard("selfloop.modes.images") as said:
         pinned = images.resolved(tagged)
     lacking = [reference for reference in tagged if "@sha256:" not in pinned[reference]]
     if lacking:
@@ -205,10 +205,10 @@ def _tried(subject: str, probe: Any) -> Finding:
 
 
 def check_notices(case: Case) -> Iterator[Finding]:
-    """That notices can go out as they are set; nothing is sent."""
-    from selfloop.notices import WEBHOOK, told_verdicts
+    """That notifications can go out as they are set; nothing is sent."""
+    from selfloop.notifications import WEBHOOK, told_verdicts
 
-    subject = "notices"
+    subject = "notifications"
     url = os.environ.get(WEBHOOK, "")
     if not url:
         remedy = f"set {WEBHOOK} to be told of verdicts" if case.is_in_pod else POD

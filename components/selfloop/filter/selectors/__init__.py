@@ -16,7 +16,7 @@ from selfloop.filter.selectors.length import length
 from selfloop.filter.selectors.pairs import best_worst, first_error
 from selfloop.filter.selectors.room import PerLevel
 from selfloop.filter.selectors.verdicts import correct, everything, nothing, rate
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 
 SELECTORS: Mapping[str, Any] = {
     "all": everything,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
+from selfloop.generate.engines.llama import Cache, Llama, added, is_plain
 from selfloop.generate.engines.transformers import KEPT
-from selfloop.llama import Cache, Llama, added, is_plain
 from selfloop.policy import Policy, next_positions, position_ids, restarts_of
 
 

@@ -15,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.errors import UserError
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 
 Tool = Callable[[str], str]
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from selfloop.artifacts import write_json
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 from selfloop.stage import Params, stage
 
 POINTS = 200

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from selfloop.errors import UserError
-from selfloop.names import imported, unknown
+from selfloop.lookup import imported, unknown
 from selfloop.verify.contract import Verifier
 from selfloop.verify.verifiers.borda import borda
 from selfloop.verify.verifiers.code import code

@@ -33,7 +33,7 @@ from selfloop.errors import UserError
 from selfloop.gate import TARGET, Outcome
 from selfloop.lineage import tracking
 from selfloop.lineage.registry import Registry, Version
-from selfloop.names import unknown
+from selfloop.lookup import unknown
 
 WEBHOOK, VERDICTS = "SELFLOOP_WEBHOOK_URL", "SELFLOOP_WEBHOOK_ON"
 DEFAULT = "promoted,pending,halted"

@@ -15,8 +15,8 @@ from typing import Any
 
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
-from selfloop.fused import calls_of
-from selfloop.pods import entered, followed, own_place
+from selfloop.modes.fused import calls_of
+from selfloop.modes.pods import entered, followed, own_place
 from selfloop.recipe import Recipe, RunParams, Settings, load_recipe
 from selfloop.stage import Params, Stage, component, load
 
@@ -32,7 +32,7 @@ def component_of(stage: Stage, image: str, sharded: bool = False) -> Any:
         raise TypeError(f"Stage '{stage.name}' may not call an artifact '{taken.pop()}': loops use this name.")
     parts = [f"{RESOLVED}: Input[Artifact]", *stage.sides, f"{CALL}: str", *([f"{SHARD}: int"] if sharded else [])]
     signature = f"({', '.join(parts)})"
-    body = f"from selfloop.pipeline.calls import enter\n\n    return enter({stage.target!r}, locals())"
+    body = f"from selfloop.modes.calls import enter\n\n    return enter({stage.target!r}, locals())"
     return component(stage.name, signature + (" -> bool" if stage.returns else ""), stage.summary, body, image)
 
 

@@ -18,8 +18,8 @@ from kfp import components, local
 from kfp.compiler import pipeline_spec_builder
 
 from selfloop.errors import UserError
-from selfloop.pipeline.compact import compacted, stored_bytes
-from selfloop.pipeline.tracing import Here, OnCluster, Pods, pipeline, stages_of
+from selfloop.modes.compact import compacted, stored_bytes
+from selfloop.modes.tracing import Here, OnCluster, Pods, pipeline, stages_of
 from selfloop.profiles import Profile
 from selfloop.profiles.fitting import check
 from selfloop.recipe import Recipe, Settings

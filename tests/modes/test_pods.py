@@ -7,11 +7,11 @@ import pytest
 from kfp.dsl import Artifact, Input, Markdown, Model, Output
 from pydantic import Field
 from selfloop import artifacts
-from selfloop.pods import entered, followed, own_place
+from selfloop.modes.pods import entered, followed, own_place
 from selfloop.stage import Params, Stage, stage
 from selfloop.store import open_store
 
-from .conftest import sealed_value
+from ..conftest import sealed_value
 
 
 class CountParams(Params):

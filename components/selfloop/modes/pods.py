@@ -21,7 +21,7 @@ from kfp.dsl import Artifact, Metrics, Model
 
 from selfloop.adapters import put_base
 from selfloop.artifacts import MANIFEST, check, manifest_of, read_json, write_json
-from selfloop.inprocess import content_key
+from selfloop.modes.inprocess import content_key
 from selfloop.stage import Params, Stage, is_page, load, validated
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import yaml
 from google.protobuf.json_format import ParseDict
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from selfloop.errors import UserError
-from selfloop.fused import calls_of
-from selfloop.pipeline import compiling
-from selfloop.pipeline.compiling import compile_pipeline
+from selfloop.modes import compiling
+from selfloop.modes.compiling import compile_pipeline
+from selfloop.modes.fused import calls_of
 from selfloop.profiles import find_profile, profiles
 from selfloop.propose.arms import strategies
 from selfloop.recipe import Recipe, find_recipe, recipes

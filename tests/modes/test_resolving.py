@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from kfp.dsl import Artifact
 from mlflow import MlflowClient
-from selfloop import pods
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
-from selfloop.inprocess import run
 from selfloop.lineage.registry import Registry
-from selfloop.pipeline.calls import enter, shape_of
-from selfloop.pipeline.compiling import run_locally
-from selfloop.pipeline.resolving import form_of
+from selfloop.modes import pods
+from selfloop.modes.calls import enter, shape_of
+from selfloop.modes.compiling import run_locally
+from selfloop.modes.inprocess import run
+from selfloop.modes.resolving import form_of
 from selfloop.recipe import Recipe, find_recipe
 
 NAME = "length-generalization"

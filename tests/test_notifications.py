@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop import notices
+from selfloop import notifications
 from selfloop.errors import UserError
 from selfloop.lineage.registry import Version
-from selfloop.notices import Notice, escaped, message, tell, told_verdicts
+from selfloop.notifications import Notice, escaped, message, tell, told_verdicts
 from tenacity import Retrying
 
 from .webhook import PATH, Webhook, check_message, listening
@@ -35,7 +35,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The pauses between attempts, in seconds; nobody waits for them."""
     made: list[float] = []
-    monkeypatch.setattr(notices, "Retrying", partial(Retrying, sleep=made.append))
+    monkeypatch.setattr(notifications, "Retrying", partial(Retrying, sleep=made.append))
     return made
 
 
@@ -110,7 +110,7 @@ def test_the_verdicts_that_are_told_are_chosen(
         monkeypatch.setenv("SELFLOOP_WEBHOOK_ON", chosen)
     for verdict in ("promoted", "rejected", "pending", "halted"):
         tell("adder", 1, [], _decided(verdict))
-    words = [notices.WORDS.get(verdict, verdict) for verdict in told]
+    words = [notifications.WORDS.get(verdict, verdict) for verdict in told]
     assert webhook.headlines == [f"adder round 1: {word}" for word in words]
 
 
@@ -178,7 +178,7 @@ def test_a_refusal_that_lasts_is_a_warning_and_nothing_else(
 def test_a_webhook_that_is_down_is_a_warning_after_some_attempts(
     webhook: Webhook, pauses: list[float], said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "stop_before_delay", lambda seconds: lambda state: state.attempt_number == 4)
+    monkeypatch.setattr(notifications, "stop_before_delay", lambda seconds: lambda state: state.attempt_number == 4)
     monkeypatch.setenv("SELFLOOP_WEBHOOK_URL", f"http://127.0.0.1:1{PATH}")
     tell("adder", 1, [], DECISION)
     assert len(pauses) == 3
@@ -188,7 +188,7 @@ def test_a_webhook_that_is_down_is_a_warning_after_some_attempts(
 def test_a_webhook_that_never_answers_is_left_behind(
     webhook: Webhook, said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "BUDGET_S", 0.3)
+    monkeypatch.setattr(notifications, "BUDGET_S", 0.3)
     webhook.answers.append("hang")
     tell("adder", 1, [], DECISION)
     assert "was not told (it did not answer within 0.3 s)" in said.text
@@ -197,7 +197,7 @@ def test_a_webhook_that_never_answers_is_left_behind(
 def test_an_answer_that_takes_too_long_is_not_waited_for(
     webhook: Webhook, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notices, "ANSWER_S", 0.3)
+    monkeypatch.setattr(notifications, "ANSWER_S", 0.3)
     webhook.answers.append("hang")
     tell("adder", 1, [], DECISION)
     assert (len(webhook.taken), len(pauses)) == (1, 1)

@@ -15,8 +15,8 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop.pipeline import images
-from selfloop.pipeline.images import credentials, parted, references, resolved
+from selfloop.modes import images
+from selfloop.modes.images import credentials, parted, references, resolved
 from selfloop.profiles import find_profile
 
 from .. import registry

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 from selfloop.artifacts import manifest_of
-from selfloop.inprocess import run
-from selfloop.pipeline.compiling import run_locally
+from selfloop.modes.compiling import run_locally
+from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 
-from .conftest import digests
+from ..conftest import digests
 
 PODS_ONLY = {f"{part}_length_generalization" for part in ("resolve", "start", "round")}
 IN_PROCESS_ONLY = {"measure_policy"}

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from kfp import dsl
 
 from selfloop import __version__
-from selfloop.fused import calls_of, in_pods
-from selfloop.pipeline import calls, images, placing, resolving
+from selfloop.modes import calls, images, placing, resolving
+from selfloop.modes.fused import calls_of, in_pods
 from selfloop.profiles import Profile
 from selfloop.recipe import Recipe, Settings
 from selfloop.stage import Outputs, Params, Stage

@@ -16,7 +16,7 @@ from pydantic import Field, create_model
 
 from selfloop.artifacts import write_json
 from selfloop.errors import UserError
-from selfloop.pipeline.calls import shape_of
+from selfloop.modes.calls import shape_of
 from selfloop.recipe import START, Recipe, Settings
 from selfloop.stage import Params, Stage, component, kfp_type
 
@@ -77,7 +77,7 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
 def component_of(stage: Stage, image: str) -> Any:
     """Its KFP component; the form that describes the parameters is the pipeline's."""
     parameters = [f"{name}: {kfp_type(info.annotation, name)}" for name, info in stage.params.model_fields.items()]
-    body = f"from selfloop.pods import enter\n\n    return enter({stage.target!r}, locals())"
+    body = f"from selfloop.modes.pods import enter\n\n    return enter({stage.target!r}, locals())"
     return component(stage.name, f"({', '.join([*stage.sides, *parameters])})", stage.summary, body, image)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop.pipeline.compact import _reduce, _renumber, merged, stored_bytes
+from selfloop.modes.compact import _reduce, _renumber, merged, stored_bytes
 
 
 def _before(tasks: dict[str, Any], name: str) -> set[str]:

@@ -8,24 +8,23 @@ import pytest
 import yaml
 from kfp import compiler, components, dsl
 from selfloop.errors import UserError
-from selfloop.pipeline.exporting import export_components
+from selfloop.modes.exporting import export_components
 from selfloop.stage import Stage
 from selfloop.stages import stages
 
-EXPORTED = Path(__file__).parents[2] / "components" / "exported"
 EACH = pytest.mark.parametrize("stage", stages().values(), ids=lambda stage: stage.name)
 
 
-def test_what_is_committed_is_what_the_stages_are(tmp_path: Path) -> None:
-    written = export_components(tmp_path)
-    assert {path.name: path.read_text() for path in written} == {
-        path.name: path.read_text() for path in EXPORTED.iterdir()
-    }, "run 'selfloop compile --components' and commit what it writes"
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported")
+    export_components(folder)
+    return folder
 
 
 @EACH
-def test_kfp_loads_it_with_all_that_it_takes_and_gives(stage: Stage) -> None:
-    loaded = components.load_component_from_file(str(EXPORTED / f"{stage.name}.yaml"))
+def test_kfp_loads_it_with_all_that_it_takes_and_gives(stage: Stage, exported: Path) -> None:
+    loaded = components.load_component_from_file(str(exported / f"{stage.name}.yaml"))
     assert loaded.description.startswith(stage.summary)
     assert set(loaded.component_spec.inputs) == {*stage.inputs, *stage.params.model_fields}
     outputs = {*stage.outputs, *(["Output"] if stage.returns else [])}
@@ -33,8 +32,8 @@ def test_kfp_loads_it_with_all_that_it_takes_and_gives(stage: Stage) -> None:
 
 
 @EACH
-def test_every_parameter_is_described_and_has_the_default_of_the_stage(stage: Stage) -> None:
-    spec = yaml.load((EXPORTED / f"{stage.name}.yaml").read_text(), Loader=yaml.CSafeLoader)
+def test_every_parameter_is_described_and_has_the_default_of_the_stage(stage: Stage, exported: Path) -> None:
+    spec = yaml.load((exported / f"{stage.name}.yaml").read_text(), Loader=yaml.CSafeLoader)
     shown = spec["root"]["inputDefinitions"].get("parameters", {})
     assert set(shown) == set(stage.params.model_fields)
     for name, info in stage.params.model_fields.items():
@@ -46,9 +45,9 @@ def test_every_parameter_is_described_and_has_the_default_of_the_stage(stage: St
             assert shown[name]["defaultValue"] == info.get_default(call_default_factory=True), name
 
 
-def test_a_pipeline_can_be_put_together_from_the_files(tmp_path: Path) -> None:
+def test_a_pipeline_can_be_put_together_from_the_files(tmp_path: Path, exported: Path) -> None:
     draw, pretrain = (
-        components.load_component_from_file(str(EXPORTED / f"{name}.yaml")) for name in ("draw_base", "pretrain_policy")
+        components.load_component_from_file(str(exported / f"{name}.yaml")) for name in ("draw_base", "pretrain_policy")
     )
 
     @dsl.pipeline(name="by-hand")  # type: ignore[untyped-decorator]

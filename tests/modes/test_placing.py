@@ -11,7 +11,7 @@ from kfp import compiler, dsl, local
 from kfp.kubernetes import kubernetes_executor_config_pb2
 from kfp.pipeline_spec import pipeline_spec_pb2
 from selfloop.finetune import pretrain_policy
-from selfloop.pipeline.placing import place
+from selfloop.modes.placing import place
 from selfloop.profiles import Profile, find_profile
 from selfloop.propose import draw_base
 
@@ -196,7 +196,7 @@ def test_a_stage_adds_less_than_three_kilobytes(name: str, tmp_path: Path) -> No
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::UserWarning")
 def test_kfp_runs_a_placed_task_on_this_machine(tmp_path: Path, mine: Profile) -> None:
-    from selfloop.pipeline.compiling import _importable
+    from selfloop.modes.compiling import _importable
 
     @dsl.pipeline(name="one")  # type: ignore[untyped-decorator]
     def one() -> None:

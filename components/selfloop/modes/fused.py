@@ -18,8 +18,8 @@ from typing import Any, Literal
 from kfp.dsl import Artifact
 
 from selfloop.artifacts import hand_on
-from selfloop.inprocess import InProcess
-from selfloop.pods import lighten
+from selfloop.modes.inprocess import InProcess
+from selfloop.modes.pods import lighten
 from selfloop.recipe import Recipe, RunParams, Settings
 from selfloop.resources import Resources
 from selfloop.stage import Outputs, Params, Stage, executed_by, is_page
