@@ -2,8 +2,11 @@
 
 import importlib
 import operator
+import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from selfloop.errors import UserError
@@ -18,9 +21,24 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 
 
 def imported(kind: str, target: str) -> Any:
-    """What ``module:name`` names. Raises ``UserError`` where there is no such thing."""
-    module, _, name = target.partition(":")
+    """What ``module:name`` or ``file.py:name`` names. Raises ``UserError`` where there is no such thing."""
+    module, _, name = target.rpartition(":")
     try:
-        return operator.attrgetter(name)(importlib.import_module(module))
+        return operator.attrgetter(name)(_module(kind, module))
     except (ImportError, AttributeError) as error:
         raise UserError(f"No {kind} at '{target}': {error}.") from None
+
+
+def _module(kind: str, name: str) -> ModuleType:
+    """A module by its name, or by the path of its file, whose folder is importable from then on."""
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    path = Path(name).resolve()
+    if not path.is_file():
+        raise UserError(f"There is no file {name}: give the path of a file that defines the {kind}.")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    found = importlib.import_module(path.stem)
+    if Path(found.__file__ or "").resolve() != path:
+        raise UserError(f"Another module is named '{path.stem}' as the file {name} is: give the file another name.")
+    return found

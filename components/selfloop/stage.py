@@ -39,6 +39,7 @@ from selfloop import artifacts
 from selfloop.errors import UserError, disk_is_full
 from selfloop.lookup import imported, unknown
 from selfloop.resources import Resources
+from selfloop.strategies import Strategy
 
 KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -222,7 +223,7 @@ class Stage:
         parts, required, optional = self.sides, [], []
         for name, info in self.params.model_fields.items():
             annotation = kfp_type(info.annotation, name)
-            default = info.get_default(call_default_factory=True)
+            default = as_plain(info.get_default(call_default_factory=True))
             if default is PydanticUndefined:
                 required.append(f"{name}: {annotation}")
             else:
@@ -233,7 +234,7 @@ class Stage:
         """Its parameters as they are documented: name, type, default, description."""
         made = []
         for name, info in self.params.model_fields.items():
-            default = info.get_default(call_default_factory=True)
+            default = as_plain(info.get_default(call_default_factory=True))
             shown = "required" if default is PydanticUndefined else json.dumps(default)
             choices = typing.get_args(info.annotation) if typing.get_origin(info.annotation) is Literal else ()
             kind = " or ".join(map(json.dumps, choices)) or kfp_type(info.annotation, name)
@@ -309,16 +310,30 @@ def kfp_type(annotation: Any, what: str) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in SCALARS:
         return SCALARS[annotation]
+    if is_strategy(annotation):
+        return "str"
     if origin is Literal and len({type(value) for value in arguments}) == 1:
         return kfp_type(type(arguments[0]), what)
-    if origin is list and arguments and arguments[0] in SCALARS:
-        return f"List[{SCALARS[arguments[0]]}]"
+    if origin is list and arguments and (arguments[0] in SCALARS or is_strategy(arguments[0])):
+        return f"List[{SCALARS.get(arguments[0], 'str')}]"
     if origin is dict and arguments[0] is str and arguments[1] in SCALARS:
         return f"Dict[str, {SCALARS[arguments[1]]}]"
     remedy = "use int, float, str, bool, a Literal of one type, or a list or str-keyed dict of these"
     if origin in (typing.Union, types.UnionType):
         remedy = 'name the special case as a strategy, such as Literal["all", "first"], instead of a union'
     raise TypeError(f"{what} is {annotation}, which KFP cannot express: {remedy}.")
+
+
+def is_strategy(annotation: Any) -> bool:
+    """Whether a parameter takes a strategy, which KFP has as the text of its spelling."""
+    return inspect.isclass(annotation) and issubclass(annotation, Strategy)
+
+
+def as_plain(value: Any) -> Any:
+    """A parameter's value as KFP has it: strategies as their spellings."""
+    if isinstance(value, list):
+        return [as_plain(each) for each in value]
+    return str(value) if isinstance(value, Strategy) else value
 
 
 def load(target: str) -> Stage:

@@ -18,7 +18,7 @@ from selfloop.artifacts import write_json
 from selfloop.errors import UserError
 from selfloop.modes.calls import shape_of
 from selfloop.recipe import START, Recipe, Settings
-from selfloop.stage import Params, Stage, component, kfp_type
+from selfloop.stage import Params, Stage, as_plain, component, kfp_type
 
 CHAMPION = "champion"
 S = TypeVar("S", bound=Settings)
@@ -33,7 +33,7 @@ def form_of(recipe: Recipe[Any], settings: Settings) -> dict[str, tuple[str, Any
     form, bound = {}, settings.bound(settings.first)
     for name, info in recipe.settings.form().items():
         stage, _, parameter = name.rpartition(".")
-        default = getattr(getattr(bound, stage) if stage else settings, parameter)
+        default = as_plain(getattr(getattr(bound, stage) if stage else settings, parameter))
         form[name.replace(".", "_")] = (kfp_type(info.annotation, name), default, info.description or "")
     form["origin"] = ("str", settings.origin, ORIGIN)
     form["settings"] = ("str", "{}", 'Any other setting, as JSON: {"gate": {"guards": []}}.')

@@ -1,0 +1,238 @@
+"""Strategies: one mechanism for every slot that takes a named choice, such as a verifier, a selector or a guard.
+
+A kind of strategy is a subclass of ``Strategy`` that says its ``kind`` and the ``package`` whose modules hold its
+members. A member is a subclass of the kind: its ``name``, its parameters as fields, its traits as class variables, its
+work in ``__call__``::
+
+    class Verifier(Strategy):
+        kind = "verifier"
+        package = "selfloop.verify.verifiers"
+
+    class Majority(Verifier):
+        \"\"\"Good is what a large enough share of the attempts at the same task say.\"\"\"
+
+        name = "majority"
+        agreement: float = Field(0.8, gt=0.5, le=1, description="Share of a task's attempts that must agree.")
+
+A field annotated with a kind takes a member, or its spelling: ``majority``, ``majority,agreement=0.7``. A strategy of
+one's own is spelt ``module:attribute`` or ``file.py:attribute`` and has parameters as any other has: a subclass of the
+kind, or a plain function whose keyword-only arguments are its parameters.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import typing
+from functools import cache
+from typing import Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic_core import core_schema
+
+from selfloop.errors import UserError
+from selfloop.lookup import imported, unknown
+
+KEY = r"[A-Za-z_]\w*"
+
+
+class Strategy(BaseModel):
+    """A named choice with parameters of its own, spelt alike where equal; ``needs`` says what it cannot do without."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    kind: ClassVar[str]
+    package: ClassVar[str]
+    name: ClassVar[str] = ""
+    needs: ClassVar[str] = ""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        """A field of a kind takes a member or its spelling, and is written as its spelling."""
+        if "kind" not in cls.__dict__:
+            return handler(source)
+        spelt = core_schema.plain_serializer_function_ser_schema(str)
+        return core_schema.no_info_plain_validator_function(cls.parse, serialization=spelt)
+
+    @classmethod
+    def members(cls) -> dict[str, type[Self]]:
+        """The members of this kind that come with selfloop, by name."""
+        return _members(cls)  # type: ignore[no-any-return]
+
+    @classmethod
+    def find(cls, name: str) -> type[Self]:
+        """A member by its name, or the user's own. Raises ``UserError`` with the nearest name where there is none."""
+        if ":" not in name:
+            known = cls.members()
+            if name not in known:
+                raise unknown(cls.kind, name, known)
+            return known[name]
+        return _own(cls, name)  # type: ignore[no-any-return]
+
+    @classmethod
+    def parse(cls, given: Any) -> Self:
+        """The strategy of a spelling; one of this kind as it is.
+
+        Raises ``UserError`` for a name that is not known, a parameter that it has not or cannot take, and for a
+        strategy of another kind.
+        """
+        if isinstance(given, cls):
+            return given
+        if not isinstance(given, str):
+            raise UserError(f"{given!r} is no {cls.kind}: give one of {', '.join(cls.members())}.")
+        name, values = split(given)
+        found = cls.find(name)
+        try:
+            return found.model_validate({key: found._read(key, value) for key, value in values.items()})
+        except ValidationError as error:
+            raise found._refused(error.errors()[0]) from None
+
+    @classmethod
+    def _read(cls, key: str, value: Any) -> Any:
+        """A value as its field takes it: lists are spelt ``a+b``, mappings ``a:1+b:2``."""
+        kind = typing.get_origin(cls.model_fields[key].annotation) if key in cls.model_fields else None
+        if not isinstance(value, str) or kind not in (list, dict):
+            return value
+        parts = value.split("+") if value else []
+        return parts if kind is list else dict(part.rpartition(":")[::2] for part in parts)
+
+    @classmethod
+    def _refused(cls, first: Any) -> UserError:
+        what = f"{cls.kind} '{cls.spelling()}'"
+        if not first["loc"]:
+            return UserError(f"The {what}: {first['msg'].removeprefix('Value error, ')}")
+        key = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            if not cls.model_fields:
+                return UserError(f"The {what} has no parameters: leave out '{key}'.")
+            return unknown(f"parameter of the {what}", key, cls.model_fields)
+        if first["type"] == "missing":
+            return UserError(f"The {what} needs the parameter '{key}': write {cls.spelling()},{key}=VALUE.")
+        return UserError(f"'{key}' of the {what} cannot be {first['input']!r}: {first['msg']}.")
+
+    @classmethod
+    def spelling(cls) -> str:
+        """Its name; the user's own have the place where they are found."""
+        ours = cls.__module__ == cls.package or cls.__module__.startswith(f"{cls.package}.")
+        return cls.name if ours else f"{cls.__module__}:{cls.__qualname__}"
+
+    @classmethod
+    def summary(cls) -> str:
+        """The first sentence of its docstring."""
+        return (inspect.getdoc(cls) or "").split("\n")[0]
+
+    @classmethod
+    def parameters(cls) -> list[tuple[str, str, str]]:
+        """Its parameters as they are documented: name, default (empty where it must be given), description."""
+        return [(name, _default(info), info.description or "") for name, info in cls.model_fields.items()]
+
+    def __str__(self) -> str:
+        """Its spelling: the name, then the parameters that are not the defaults."""
+        fields = type(self).model_fields
+        defaults = {name: info.get_default(call_default_factory=True) for name, info in fields.items()}
+        own = {name: getattr(self, name) for name in fields if getattr(self, name) != defaults[name]}
+        return ",".join([self.spelling(), *(f"{name}={spelt_value(value)}" for name, value in own.items())])
+
+
+def split(text: str) -> tuple[str, dict[str, Any]]:
+    """The name and the parameters in a spelling ``name,key=value,key=value``.
+
+    A value goes on to the next ``,key=``, so that it may hold commas; one that begins as JSON's lists, objects or
+    texts do is JSON. Raises ``UserError`` for what is none.
+    """
+    name, _, rest = text.partition(",")
+    given: dict[str, Any] = {}
+    while rest:
+        found = re.match(rf"\s*({KEY})=", rest)
+        if not found:
+            raise UserError(f"'{text}' is no strategy: write NAME or NAME,key=value,key=value.")
+        if found[1] in given:
+            raise UserError(f"'{text}' gives '{found[1]}' twice: give it once.")
+        given[found[1]], rest = _value(rest[found.end() :], text)
+    return name.strip(), given
+
+
+def _value(rest: str, text: str) -> tuple[Any, str]:
+    if rest[:1] in ("[", "{", '"'):
+        try:
+            value, end = json.JSONDecoder().raw_decode(rest)
+        except json.JSONDecodeError as error:
+            raise UserError(f"A value in '{text}' begins as JSON does and is none ({error.msg}).") from None
+        return value, rest[end:].removeprefix(",")
+    plain, _, behind = re.match(rf"(.*?)(,(?={KEY}=)|$)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
+    return plain, behind
+
+
+def spelt_value(value: Any) -> str:
+    """A parameter's value as ``split`` and the field's type read it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list) and all(_is_plain(each, "+") for each in value):
+        return "+".join(map(str, value)) if value else "[]"
+    if isinstance(value, str) and not _is_plain(value):
+        return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
+
+
+def _default(info: Any) -> str:
+    return "" if info.is_required() else spelt_value(info.get_default(call_default_factory=True))
+
+
+def _is_plain(value: Any, but: str = "") -> bool:
+    """Whether a value can stand in a spelling as it is."""
+    text = str(value)
+    looks_other = text[:1] in ("[", "{", '"') or re.search(rf",{KEY}=", text) or text != text.strip() or not text
+    return not (looks_other or (but and but in text) or isinstance(value, list | dict))
+
+
+@cache
+def _members(kind: Any) -> Any:
+    package = importlib.import_module(kind.package)
+    inside = pkgutil.iter_modules(getattr(package, "__path__", []))
+    modules = [package, *(importlib.import_module(f"{kind.package}.{info.name}") for info in inside)]
+    found: dict[str, Any] = {}
+    for module in modules:
+        defined: list[Any] = [value for value in vars(module).values() if inspect.isclass(value)]
+        own = (each for each in defined if issubclass(each, kind) and each.__module__ == module.__name__)
+        found |= {each.name: each for each in own}
+    return {name: found[name] for name in sorted(found) if name}
+
+
+@cache
+def _own(kind: Any, target: str) -> Any:
+    """A user's own member of a kind."""
+    found: Any = imported(kind.kind, target)
+    if inspect.isclass(found) and issubclass(found, kind):
+        return found
+    if inspect.isfunction(found):
+        return _of_function(kind, found)
+    if inspect.isclass(found) and issubclass(found, Strategy):
+        raise UserError(f"'{target}' is a {found.kind}, not a {kind.kind}.")
+    raise UserError(
+        f"'{target}' is no {kind.kind}: make it a subclass of {kind.__module__}.{kind.__name__}, or a function."
+    )
+
+
+@cache
+def _of_function(kind: Any, function: Any) -> Any:
+    """A member whose work a function does; the function's keyword-only arguments are its parameters."""
+    hints = typing.get_type_hints(function)
+    own = [each for each in inspect.signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    fields = {
+        each.name: (hints.get(each.name, Any), ... if each.default is each.empty else each.default) for each in own
+    }
+
+    def call(self: Any, *given: Any) -> Any:
+        return function(*given, **{name: getattr(self, name) for name in fields})
+
+    made: Any = create_model(function.__name__, __base__=kind, **fields)  # type: ignore[call-overload]
+    place = {"__module__": function.__module__, "__qualname__": function.__qualname__, "__doc__": function.__doc__}
+    return type(function.__name__, (made,), place | {"__call__": call})
+
+
+def kinds() -> dict[str, type[Strategy]]:
+    """Every kind of strategy that is defined so far, by its name."""
+    return {each.kind: each for each in Strategy.__subclasses__() if "kind" in each.__dict__}

@@ -1,0 +1,150 @@
+"""Strategies: what a spelling means, what is refused, and strategies of a user's own."""
+
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field
+from selfloop.errors import UserError
+from selfloop.strategies import Strategy, kinds, split
+
+
+class Shape(Strategy):
+    kind = "shape"
+    package = __name__
+    round: ClassVar[bool] = False
+
+    def __call__(self, size: float) -> float:
+        raise AssertionError(f"{self} has no area")
+
+
+class Square(Shape):
+    """A square.
+
+    Its sides are equal.
+    """
+
+    name = "square"
+    scale: float = Field(1.0, gt=0, description="What a side is multiplied by.")
+
+    def __call__(self, size: float) -> float:
+        return (self.scale * size) ** 2
+
+
+class Polygon(Shape):
+    """Any polygon."""
+
+    name = "polygon"
+    corners: list[int] = Field([], description="Angles, in degrees.")
+    note: str = Field("plain", description="A word on it.")
+    weights: dict[str, float] = Field({}, description="What each side weighs.")
+    closed: bool = Field(True, description="Whether it closes.")
+    count: int = Field(description="Sides.")
+
+
+class Colour(Strategy):
+    kind = "colour"
+    package = __name__
+
+
+class Red(Colour):
+    """Red."""
+
+    name = "red"
+
+
+class Holder(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    shape: Shape = Field(Square(), description="A shape.")
+    more: list[Shape] = Field([], description="Others.")
+
+
+def test_a_field_takes_a_spelling_or_a_strategy_and_is_written_as_a_spelling() -> None:
+    held = Holder.model_validate({"shape": "square,scale=2", "more": ["square", "polygon,count=3,corners=60+60+60"]})
+    assert held.shape == Square(scale=2)
+    assert held.shape(3) == 36
+    written = {"shape": "square,scale=2.0", "more": ["square", "polygon,corners=60+60+60,count=3"]}
+    assert held.model_dump(mode="json") == held.model_dump() == written
+    assert Holder.model_validate(written) == held
+
+
+def test_equal_strategies_are_spelt_alike() -> None:
+    assert str(Shape.parse("square,scale=1")) == str(Square()) == "square"
+
+
+@given(
+    note=st.text(min_size=1),
+    corners=st.lists(st.integers()),
+    weights=st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    closed=st.booleans(),
+)
+def test_what_is_spelt_is_read_again(note: str, corners: list[int], weights: dict[str, float], closed: bool) -> None:
+    made = Polygon(count=3, note=note, corners=corners, weights=weights, closed=closed)
+    assert Shape.parse(str(made)) == made
+
+
+def test_a_value_may_hold_commas_and_a_list_or_mapping_needs_no_quotes() -> None:
+    assert split("polygon,note=right, and complete?,count=4") == (
+        "polygon",
+        {"note": "right, and complete?", "count": "4"},
+    )
+    assert Shape.parse("polygon,count=2,weights=a:0.5+b:1,closed=false") == Polygon(
+        count=2, weights={"a": 0.5, "b": 1.0}, closed=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sqare", "There is no shape 'sqare': did you mean 'square'?"),
+        ("square,scal=2", "There is no parameter of the shape 'square' 'scal': did you mean 'scale'?"),
+        ("square,scale=0", "'scale' of the shape 'square' cannot be '0': Input should be greater than 0."),
+        ("square,2", "'square,2' is no strategy: write NAME or NAME,key=value,key=value."),
+        ("square,scale=1,scale=2", "'square,scale=1,scale=2' gives 'scale' twice: give it once."),
+        ("polygon", "The shape 'polygon' needs the parameter 'count': write polygon,count=VALUE."),
+        ("polygon,count=[1", "begins as JSON does and is none"),
+        ("red", "There is no shape 'red': known are: polygon, square."),
+        (Red(), "Red() is no shape: give one of polygon, square."),
+        (3, "3 is no shape"),
+        ("no_such_module:thing", "No shape at 'no_such_module:thing'"),
+        (f"{__name__}:Red", "is a colour, not a shape"),
+        (f"{__name__}:Holder", "is no shape: make it a subclass of"),
+    ],
+)
+def test_what_is_no_strategy_is_refused_in_one_sentence(text: object, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Shape.parse(text)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+OWN = '''
+def tall(size, *, height: float = 2.0):
+    """A tall one."""
+    return size * height
+'''
+
+
+def test_a_function_of_ones_own_has_its_keyword_only_arguments_as_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_shapes.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    by_path = Shape.parse(f"{tmp_path / 'own_shapes.py'}:tall,height=3")
+    assert by_path(2) == 6
+    assert by_path.summary() == "A tall one."
+    assert str(by_path) == "own_shapes:tall,height=3.0"
+    assert Shape.parse("own_shapes:tall,height=3") == by_path
+    with pytest.raises(UserError, match=r"did you mean 'height'\?"):
+        Shape.parse("own_shapes:tall,heigth=3")
+
+
+def test_members_are_found_with_their_parameters() -> None:
+    assert list(Shape.members()) == ["polygon", "square"]
+    assert Square.parameters() == [("scale", "1.0", "What a side is multiplied by.")]
+    assert Square.summary() == "A square."
+    assert {"shape", "colour"} <= set(kinds())
