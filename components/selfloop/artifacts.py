@@ -20,6 +20,8 @@ from selfloop.records import TABLE
 
 MANIFEST = "manifest.json"
 SIDECAR = "sidecar.json"
+VALUE = "value.json"
+"""The file of an artifact that is a small value."""
 
 
 class Manifest(BaseModel):
@@ -135,7 +137,7 @@ def sidecar_of(directory: str | Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def write_json(directory: str | Path, value: object, name: str = "value.json") -> None:
+def write_json(directory: str | Path, value: object, name: str = VALUE) -> None:
     """Write a small value as canonical JSON, so that equal values have equal digests."""
     Path(directory).mkdir(parents=True, exist_ok=True)
     partial = Path(directory) / f"{name}.partial"
@@ -143,6 +145,6 @@ def write_json(directory: str | Path, value: object, name: str = "value.json") -
     os.replace(partial, Path(directory) / name)
 
 
-def read_json(directory: str | Path, name: str = "value.json") -> Any:
+def read_json(directory: str | Path, name: str = VALUE) -> Any:
     """Read what ``write_json`` wrote."""
     return json.loads((Path(directory) / name).read_text())

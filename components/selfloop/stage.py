@@ -29,7 +29,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from kfp.dsl import HTML, Artifact, Markdown, Metrics
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -45,16 +45,36 @@ KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
 
 
+INHERITED = ("seed", "round", "environment", "engine")
+"""What a stage's parameters may inherit from the settings of a loop."""
+
+
 class Params(BaseModel):
-    """The parameters of a stage: frozen, validated, no unknown keys, and flat, so that KFP can express them."""
+    """The parameters of a stage: frozen, validated, no unknown keys, and flat, so that KFP can express them.
+
+    ``inherits`` names those that take the loop's setting of the same name where they were not set themselves.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    def filled(self, shared: Mapping[str, Any]) -> typing.Self:
-        """These parameters, where those that were not set themselves take a shared value of the same name."""
-        own = type(self).model_fields
-        update = {k: v for k, v in shared.items() if k in own and k not in self.model_fields_set}
-        return self.model_copy(update=update)
+    inherits: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **given: Any) -> None:
+        """Refuse to inherit what no loop hands on, or what is no parameter here."""
+        for name in cls.inherited():
+            if name not in INHERITED or name not in cls.model_fields:
+                raise TypeError(f"{cls.__name__} cannot inherit '{name}': loops hand on {', '.join(INHERITED)}.")
+
+    @classmethod
+    def inherited(cls) -> set[str]:
+        """The names in ``inherits`` of this class and of those that it extends."""
+        return {name for each in cls.__mro__ for name in each.__dict__.get("inherits", ())}
+
+    def inherit(self, shared: Mapping[str, Any]) -> typing.Self:
+        """These parameters, where those that are inherited and were not set take the shared value."""
+        taken = self.inherited() - self.model_fields_set
+        return self.model_copy(update={name: shared[name] for name in taken & shared.keys()})
 
 
 class Outputs:
@@ -366,15 +386,6 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         if first["type"] == "missing":
             raise UserError(f"{where} needs the parameter '{name}': set it.") from None
         raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}.") from None
-
-
-def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with others laid over them: tables are joined key by key, anything else is replaced."""
-    both = dict(below)
-    for name, value in above.items():
-        nested = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)
-        both[name] = overlaid(both[name], value) if nested else value
-    return both
 
 
 def each(given: Any) -> list[Artifact]:

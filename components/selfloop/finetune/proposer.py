@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 class ReinforceProposerParams(ReinforceParams):
     """The training of the proposer; ``protocol``, ``turns`` and ``tools`` are those of the solver's attempts."""
 
+    inherits = ("environment",)
+
     environment: str = Field("arithmetic", description="The taskset whose tasks are proposed.")
     writes: str = Field("single", description="The protocol by which the proposer itself writes.")
     reward: str = Field("paper", description="A proposal's reward: paper, code, r-zero, or module:function.")

@@ -24,6 +24,8 @@ from selfloop.stage import stage
 class ReinforceParams(OnPolicyParams):
     """A step takes batch_size / group_size tasks, and group_size completions of each."""
 
+    inherits = ("environment",)
+
     algorithm: Literal["grpo", "dr-grpo", "rloo", "adpo"] = Field(
         "grpo", description="How advantages are made of a group's rewards."
     )

@@ -19,6 +19,8 @@ FOLLOW_UP = "\nThere may be a mistake above. Look at it again and write the whol
 class DecodingParams(Params):
     """How a policy is asked, and what asks it."""
 
+    inherits = ("engine",)
+
     engine: EngineName = Field(
         "auto", description="What decodes; auto is vllm where it is installed and a GPU is there, else transformers."
     )
@@ -93,6 +95,8 @@ def refuse_unknown(protocol: str, tools: Sequence[str]) -> None:
 
 class GenerateParams(DecodingParams):
     """A task's first attempt is greedy, unless all shall be drawn; those that its proposer allows beyond are drawn."""
+
+    inherits = ("seed", "round")
 
     seed: int = Field(0, ge=0, description="Seed of the sampling.")
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")

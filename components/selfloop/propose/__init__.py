@@ -2,23 +2,23 @@
 
 from selfloop.propose.arms import ArmsParams, begin_arms
 from selfloop.propose.base import BaseParams, draw_base
-from selfloop.propose.curriculum import AdvanceParams, ProposeParams, advance_curriculum, propose_tasks
-from selfloop.propose.fixed import DrawParams, ProgressParams, check_progress, draw_tasks
+from selfloop.propose.curriculum import Frontier, ProposeParams, propose_tasks
+from selfloop.propose.fixed import DrawParams, Fixed, draw_tasks
 from selfloop.propose.learned import KnownParams, LearnedParams, begin_known, propose_by_policy
+from selfloop.propose.schedule import Schedule
 
 __all__ = [
-    "AdvanceParams",
     "ArmsParams",
     "BaseParams",
     "DrawParams",
+    "Fixed",
+    "Frontier",
     "KnownParams",
     "LearnedParams",
-    "ProgressParams",
     "ProposeParams",
-    "advance_curriculum",
+    "Schedule",
     "begin_arms",
     "begin_known",
-    "check_progress",
     "draw_base",
     "draw_tasks",
     "propose_by_policy",

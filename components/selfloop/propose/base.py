@@ -16,6 +16,8 @@ from selfloop.stage import Params, stage
 class BaseParams(Params):
     """The labelled data that the loop starts from."""
 
+    inherits = ("environment", "seed")
+
     environment: str = Field("addition", description="The taskset to draw from.")
     levels: int = Field(4, ge=1, description="The data covers the levels from 1 to this one.")
     per_level: int = Field(20_000, ge=1, description="Examples of each level.")

@@ -32,6 +32,8 @@ POINTS = 200
 class ArmsParams(Params):
     """Which levels are arms, and how they are weighed."""
 
+    inherits = ("environment",)
+
     environment: str = Field("addition", description="The taskset whose levels are the arms.")
     strategy: str = Field("bandit", description="What weighs the arms: a name, or a function as module:function.")
     levels: list[int] = Field([1, 2, 3, 4], min_length=1, description="Levels that are arms, one each.")
