@@ -4,12 +4,12 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import yaml
 from kfp import compiler
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
 from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError
@@ -25,18 +25,27 @@ class DoubleParams(Params):
     levels: list[int] = Field(default_factory=lambda: [1, 2], description="The levels that are repeated.")
 
 
+class Repeated(NamedTuple):
+    repeated: Dataset
+
+
 @stage()
-def repeat_rows(params: DoubleParams, examples: Input[Dataset], repeated: Output[Dataset]) -> None:
+def repeat_rows(out: Repeated, params: DoubleParams, examples: Dataset) -> None:
     """Repeat each row."""
     mark = "*" if params.mark == "star" else ""
-    with writing(repeated.path, Example) as table:
+    with writing(out.repeated.path, Example) as table:
         for row in rows(examples.path, Example):
             if row.level in params.levels:
                 table.write([row._replace(completion=row.completion + mark)] * params.times)
 
 
+class Length(NamedTuple):
+    seen: Artifact
+    proceed: bool = False
+
+
 @stage()
-def is_long(params: Params, examples: Input[Dataset], seen: Output[Artifact]) -> bool:
+def is_long(out: Length, params: Params, examples: Dataset) -> bool:
     """Say whether there are examples."""
     return bool(list(rows(examples.path, Example)))
 
@@ -50,20 +59,23 @@ def make_examples(place: Path) -> Dataset:
     class NoParams(Params):
         pass
 
+    class MadeRows(NamedTuple):
+        made: Dataset
+
     @stage()
-    def make(params: NoParams, made: Output[Dataset]) -> None:
+    def make(out: MadeRows, params: NoParams) -> None:
         """Make two rows."""
-        with writing(made.path, Example) as table:
+        with writing(out.made.path, Example) as table:
             table.write([Example("a", 1, "p", "x", 0), Example("b", 3, "p", "y", 0)])
 
     made = Dataset(uri=str(place))
-    make(NoParams(), made=made)
+    make.into(make.out(made=made), NoParams())
     return made
 
 
 def test_the_plain_call_runs_and_seals_its_outputs(tmp_path: Path, examples: Dataset) -> None:
     repeated = Dataset(uri=str(tmp_path / "repeated"))
-    repeat_rows(DoubleParams(times=3, mark="star"), examples=examples, repeated=repeated)
+    repeat_rows.into(repeat_rows.out(repeated=repeated), DoubleParams(times=3, mark="star"), examples=examples)
     assert [row.completion for row in rows(repeated.path, Example)] == ["x*", "x*", "x*"]
     manifest = manifest_of(repeated.path)
     assert manifest.params == {"times": 3, "mark": "star", "levels": [1, 2]}
@@ -72,7 +84,10 @@ def test_the_plain_call_runs_and_seals_its_outputs(tmp_path: Path, examples: Dat
 
 
 def test_a_returned_value_is_given_back(tmp_path: Path, examples: Dataset) -> None:
-    assert is_long(Params(), examples=examples, seen=Artifact(uri=str(tmp_path / "seen"))).returned is True
+    assert (
+        is_long.into(is_long.out(seen=Artifact(uri=str(tmp_path / "seen"))), Params(), examples=examples).returned
+        is True
+    )
 
 
 def test_a_call_without_outputs_outside_a_recipe_is_refused(examples: Dataset) -> None:
@@ -87,16 +102,16 @@ def test_artifacts_that_do_not_fit_the_signature_are_refused(examples: Dataset) 
 
 def test_a_finished_output_is_not_overwritten(tmp_path: Path, examples: Dataset) -> None:
     repeated = Dataset(uri=str(tmp_path / "repeated"))
-    repeat_rows(DoubleParams(), examples=examples, repeated=repeated)
+    repeat_rows.into(repeat_rows.out(repeated=repeated), DoubleParams(), examples=examples)
     with pytest.raises(UserError, match="already holds a finished artifact"):
-        repeat_rows(DoubleParams(), examples=examples, repeated=repeated)
+        repeat_rows.into(repeat_rows.out(repeated=repeated), DoubleParams(), examples=examples)
 
 
 def test_an_unfinished_output_is_cleared_first(tmp_path: Path, examples: Dataset) -> None:
     place = tmp_path / "repeated"
     place.mkdir()
     (place / "shard-00007.parquet").write_text("left behind by a process that was killed")
-    repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(place)))
+    repeat_rows.into(repeat_rows.out(repeated=Dataset(uri=str(place))), DoubleParams(), examples=examples)
     assert [path.name for path in place.glob("*.parquet")] == ["shard-00000.parquet"]
 
 
@@ -104,13 +119,17 @@ def test_an_altered_input_is_refused_by_name(tmp_path: Path, examples: Dataset) 
     shard = Path(examples.path) / "shard-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-1] + b"!")
     with pytest.raises(UserError, match=r"shard-00000.parquet was altered after it was sealed"):
-        repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(tmp_path / "repeated")))
+        repeat_rows.into(
+            repeat_rows.out(repeated=Dataset(uri=str(tmp_path / "repeated"))), DoubleParams(), examples=examples
+        )
 
 
 def test_an_unfinished_input_is_refused_by_name(tmp_path: Path, examples: Dataset) -> None:
     (Path(examples.path) / "manifest.json").unlink()
     with pytest.raises(UserError, match="examples is not a finished artifact"):
-        repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(tmp_path / "repeated")))
+        repeat_rows.into(
+            repeat_rows.out(repeated=Dataset(uri=str(tmp_path / "repeated"))), DoubleParams(), examples=examples
+        )
 
 
 def test_the_component_has_a_flat_typed_described_signature(tmp_path: Path) -> None:
@@ -185,7 +204,7 @@ def test_the_container_refuses_a_wrong_parameter_in_one_sentence(tmp_path: Path)
 def test_the_container_prints_what_a_stage_returns(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         textwrap.dedent('''
-            from kfp.dsl import Artifact, Output
+            from kfp.dsl import Artifact
             from selfloop.stage import Params, stage
 
             @stage()

@@ -63,15 +63,17 @@ def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]
     """What this process trains, beside it rollouts and arms, and the steps that it took."""
     made, seen = Model(uri=str(output / "candidate")), list[int]()
     with progress.watched_by(lambda done, total, unit: seen.append(done)):
-        reinforce_arms(
+        reinforce_arms.into(
+            reinforce_arms.out(
+                candidate=made,
+                rollouts=Dataset(uri=str(output / "rollouts")),
+                arms=Artifact(uri=str(output / "next_arms")),
+            ),
             ReinforceArmsParams.model_validate(about["params"]),
             policy=Model(uri=about["policy"]),
             tasks=Dataset(uri=about["tasks"]),
             items=Dataset(uri=about["items"]),
             arms=Artifact(uri=about["arms"]),
-            candidate=made,
-            rollouts=Dataset(uri=str(output / "rollouts")),
-            next_arms=Artifact(uri=str(output / "next_arms")),
         )
     return made, seen
 
@@ -192,7 +194,8 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Example(f"p{n}", 1, environment.invitation, text, 0) for n, text in enumerate(environment.proposals(1, 200, 4))
     ]
     made = Model(uri=str(root / "policy"))
-    pretrain_policy(
+    pretrain_policy.into(
+        pretrain_policy.out(policy=made),
         PretrainParams(
             environment="arithmetic",
             hidden_size=32,
@@ -205,7 +208,6 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         examples=sealed_table(root / "examples", Example, [*worked, *proposed]),
         held_out=sealed_table(root / "held out", Example, worked[:8]),
-        policy=made,
     )
     return Path(made.path)
 
@@ -215,7 +217,8 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: str, parts: int) -> None:
     tasks = list(find_environment("arithmetic").tasks(1, 8, 9))
     made, rollouts = Model(uri=str(tmp_path / "made")), Dataset(uri=str(tmp_path / "rollouts"))
-    reinforce_policy(
+    reinforce_policy.into(
+        reinforce_policy.out(candidate=made, rollouts=rollouts),
         ReinforceParams.model_validate(
             {"environment": "arithmetic", "protocol": "tools", "tools": ["op"], "turns": 3, "max_tokens": 12}
             | {"batch_size": 16, "group_size": 4, "steps": 3, "trainer": trainer, "accumulate": parts, "lr": 1e-3}
@@ -223,8 +226,6 @@ def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: st
         policy=Model(uri=str(calculator)),
         tasks=sealed_table(tmp_path / "tasks", Task, tasks),
         items=sealed_table(tmp_path / "items", Task, []),
-        candidate=made,
-        rollouts=rollouts,
     )
     kept = list(rows(rollouts.path, Rollout))
     assert len(kept) == 3 * 16
@@ -245,12 +246,11 @@ def proposer_params(**given: Any) -> ReinforceProposerParams:
 
 def proposed(policy: Path, solver: Path, place: Path, **given: Any) -> Model:
     made = Model(uri=str(place / "made"))
-    reinforce_proposer(
+    reinforce_proposer.into(
+        reinforce_proposer.out(candidate=made, rollouts=Dataset(uri=str(place / "rollouts"))),
         proposer_params(**given),
         policy=Model(uri=str(policy)),
         solver=Model(uri=str(solver)),
-        candidate=made,
-        rollouts=Dataset(uri=str(place / "rollouts")),
     )
     return made
 

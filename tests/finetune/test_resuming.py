@@ -38,11 +38,11 @@ def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]
     """The candidate that this process trains, and the steps that it took."""
     made, seen = Model(uri=str(output)), list[int]()
     with progress.watched_by(lambda done, total, unit: seen.append(done)):
-        finetune_policy(
+        finetune_policy.into(
+            finetune_policy.out(candidate=made),
             FinetuneParams.model_validate(about["params"]),
             policy=Model(uri=about["policy"]),
             **{name: Model(uri=about[name]) for name in ("newest", "kept", "base", "items")},
-            candidate=made,
         )
     return made, seen
 

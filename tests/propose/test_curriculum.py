@@ -101,7 +101,7 @@ def proposed(place: Path, frontier: int, accuracy: dict[int, float], **params: A
     state = {"frontier": frontier, "accuracy": {str(level): value for level, value in accuracy.items()}}
     tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
     curriculum = sealed_value(place / "curriculum", state)
-    propose_tasks(ProposeParams(**params), curriculum=curriculum, tasks=tasks, items=items)
+    propose_tasks.into(propose_tasks.out(tasks=tasks, items=items), ProposeParams(**params), curriculum=curriculum)
     return list(rows(tasks.path, Task)), list(rows(items.path, Task))
 
 
@@ -256,12 +256,12 @@ def advanced_by(
         for number, ok in enumerate(oks)
     ]
     curriculum = Artifact(uri=str(place / "next"))
-    outputs = advance_curriculum(
+    outputs = advance_curriculum.into(
+        advance_curriculum.out(curriculum=curriculum),
         AdvanceParams(**params),
         curriculum=sealed_value(place / "curriculum", {"frontier": 2, "accuracy": {}}),
         results=sealed_table(place / "results", ItemResult, answered),
         decision=sealed_value(place / "decision", {"promoted": promoted}),
-        next_curriculum=curriculum,
     )
     return bool(outputs.returned), read_json(curriculum.path)
 
@@ -282,12 +282,12 @@ def test_the_curriculum_knows_levels_by_their_own_suites_alone(tmp_path: Path) -
         for n in range(4)
     ]
     curriculum = Artifact(uri=str(tmp_path / "next"))
-    advance_curriculum(
+    advance_curriculum.into(
+        advance_curriculum.out(curriculum=curriculum),
         AdvanceParams(),
         curriculum=sealed_value(tmp_path / "curriculum", {"frontier": 2, "accuracy": {}}),
         results=sealed_table(tmp_path / "results", ItemResult, answered),
         decision=sealed_value(tmp_path / "decision", {"promoted": False}),
-        next_curriculum=curriculum,
     )
     assert read_json(curriculum.path) == {"frontier": 2, "accuracy": {"2": 1.0}}
 
