@@ -28,8 +28,8 @@ from selfloop.policy import (
     restarted,
     save,
     scratch_tokenizer,
-    seed_of,
 )
+from selfloop.seeds import seed_of
 from selfloop.store import open_store
 
 

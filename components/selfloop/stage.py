@@ -179,7 +179,7 @@ class Stage(typing.Generic[P, Out]):
 
     def _given(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Params, dict[str, Any]]:
         """The parameters and the inputs by name."""
-        inputs = dict(zip(("params", *self.inputs), args, strict=False)) | named
+        inputs = {**dict(zip(("params", *self.inputs), args, strict=False)), **named}
         params = inputs.pop("params", None)
         missing, strange = set(self.inputs) - set(inputs), set(inputs) - set(self.inputs)
         if missing or strange or len(args) > 1 + len(self.inputs) or not isinstance(params, self.params):
@@ -195,7 +195,7 @@ class Stage(typing.Generic[P, Out]):
         What two outputs are is two artifacts, also where their content is equal.
         """
         seen: dict[int, str] = {}
-        for name, artifact in [(name, one) for name in self.inputs for one in each(inputs[name])]:
+        for name, artifact in ((word, one) for word in self.inputs for one in each(inputs[word])):
             if id(artifact) in seen:
                 raise UserError(
                     f"Stage '{self.name}' is given the same artifact as '{seen[id(artifact)]}' and as '{name}', which "

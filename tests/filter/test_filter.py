@@ -149,7 +149,7 @@ def test_verdicts_on_rollouts_of_another_policy_are_refused(tmp_path: Path) -> N
     verdicts = sealed_table(tmp_path / "verdicts", Verdict, [both.verdict])
     manifest = Path(verdicts.path) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"inputs": {}', '"inputs": {"rollouts": "of another policy"}'))
-    outputs = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "next_kept")}
+    out = filter_rollouts.out(*(Dataset(uri=str(tmp_path / name)) for name in ("examples", "next_kept")))
     kept = sealed_table(tmp_path / "kept", Example, [])
     with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
-        filter_rollouts(FilterParams(), rollouts=rollouts, verdicts=verdicts, kept=kept, **outputs)
+        filter_rollouts.into(out, FilterParams(), rollouts=rollouts, verdicts=verdicts, kept=kept)

@@ -24,7 +24,7 @@ with progress.watched_by(watch):
         reinforce_arms.out(
             candidate=Model(uri=str(place / "candidate.partial" / "candidate")),
             rollouts=Dataset(uri=str(place / "candidate.partial" / "rollouts")),
-            arms=Artifact(uri=str(place / "candidate.partial" / "next_arms")),
+            arms=Artifact(uri=str(place / "candidate.partial" / "arms")),
         ),
         ReinforceArmsParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),

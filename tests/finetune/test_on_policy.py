@@ -66,11 +66,12 @@ def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: 
 
 def distilled(policy: Path, teacher: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
     made = Model(uri=str(place))
-    inputs = {"teacher": Model(uri=str(teacher)), "tasks": tables["tasks"], "items": tables["items"]}
+    inputs = {"tasks": tables["tasks"], "items": tables["items"]}
     distill_policy.into(
         distill_policy.out(candidate=made),
         DistillParams.model_validate(SMALL | params),
         policy=Model(uri=str(policy)),
+        teacher=Model(uri=str(teacher)),
         **inputs,
     )
     return made

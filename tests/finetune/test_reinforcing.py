@@ -67,7 +67,7 @@ def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]
             reinforce_arms.out(
                 candidate=made,
                 rollouts=Dataset(uri=str(output / "rollouts")),
-                arms=Artifact(uri=str(output / "next_arms")),
+                arms=Artifact(uri=str(output / "arms")),
             ),
             ReinforceArmsParams.model_validate(about["params"]),
             policy=Model(uri=about["policy"]),
@@ -105,7 +105,7 @@ def test_a_killed_training_ends_with_equal_policies_arms_and_rollouts(
     whole, seen = trained_here(tmp_path / "whole", about)
     assert seen == [*range(1, 8)]
     assert resumed.metadata == whole.metadata
-    for name in ("candidate", "rollouts", "next_arms"):
+    for name in ("candidate", "rollouts", "arms"):
         digests = {manifest_of(tmp_path / place / name).digest for place in ("candidate.partial", "whole")}
         assert len(digests) == 1, name
 
@@ -116,7 +116,7 @@ def test_arms_are_drawn_learnt_of_and_raise_the_pass_rate(trained: Path, tmp_pat
     rewards = made.metadata["rewards"]
     assert len(rewards) == 80
     assert sum(rewards[-20:]) > sum(rewards[:20]) + 20 * 0.05
-    arms = Arms.from_json(read_json(tmp_path / "out" / "next_arms"))
+    arms = Arms.from_json(read_json(tmp_path / "out" / "arms"))
     assert arms.step == 80
     assert sum(arm.drawn for arm in arms.arms) == 80 * 8
     assert all(arm.rate is not None for arm in arms.arms)
@@ -128,7 +128,7 @@ def test_arms_are_drawn_learnt_of_and_raise_the_pass_rate(trained: Path, tmp_pat
 def test_in_the_grain_of_a_round_the_mass_stays_and_the_arms_learn_once(trained: Path, tmp_path: Path) -> None:
     about = job(tmp_path, trained, steps=3, grain="round", tau=0.01)
     trained_here(tmp_path / "out", about)
-    arms = Arms.from_json(read_json(tmp_path / "out" / "next_arms"))
+    arms = Arms.from_json(read_json(tmp_path / "out" / "arms"))
     assert arms.step == 1
     assert arms.course[0].mass == {1: 0.5, 2: 0.5}
     assert sum(arm.drawn for arm in arms.arms) == 3 * 4
@@ -157,7 +157,7 @@ def test_pass_rates_are_measured_where_a_phase_begins(grain: str, draws: list[in
 def test_probes_are_attempts_of_the_policy_that_trains(trained: Path, tmp_path: Path) -> None:
     about = job(tmp_path, trained, steps=1, strategy="reestimated", grain="round", probe_tasks=6)
     trained_here(tmp_path / "out", about)
-    [first, second] = Arms.from_json(read_json(tmp_path / "out" / "next_arms")).arms
+    [first, second] = Arms.from_json(read_json(tmp_path / "out" / "arms")).arms
     assert first.rate is not None
     assert second.rate is not None
     assert first.rate > 0
@@ -371,4 +371,4 @@ def test_arms_that_the_state_has_not_are_refused_or_begun(trained: Path, tmp_pat
         trained_here(tmp_path / "out", about)
     about["params"] |= {"other_arms": "adapt"}
     trained_here(tmp_path / "out", about)
-    assert Arms.from_json(read_json(tmp_path / "out" / "next_arms")).levels == [1, 2, 3]
+    assert Arms.from_json(read_json(tmp_path / "out" / "arms")).levels == [1, 2, 3]

@@ -34,7 +34,7 @@ def judged(
         "rollouts": sealed_table(place / "rollouts", Rollout, rollouts),
     }
     made = {name: Dataset(uri=str(place / name)) for name in ("verdicts", "audit")}
-    verify_rollouts(VerifyParams(verifier=verifier), **given, **made)
+    verify_rollouts.into(verify_rollouts.out(**made), VerifyParams(verifier=verifier), **given)
     return given | made
 
 

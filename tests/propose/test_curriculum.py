@@ -82,7 +82,8 @@ def test_levels_are_spread_evenly_from_the_first_to_the_last(last: int, number: 
 def test_the_base_data_covers_its_levels_and_begins_the_loops_state(tmp_path: Path) -> None:
     tables = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "held_out", "kept")}
     curriculum = Artifact(uri=str(tmp_path / "curriculum"))
-    draw_base(BaseParams(levels=6, per_level=20, held_out_per_level=10, seed=3), **tables, curriculum=curriculum)
+    params = BaseParams(levels=6, per_level=20, held_out_per_level=10, seed=3)
+    draw_base.into(draw_base.out(**tables, curriculum=curriculum), params)
     examples, held_out, kept = (list(rows(table.path, Example)) for table in tables.values())
     assert Counter(example.level for example in examples) == dict.fromkeys(range(1, 7), 20)
     assert Counter(example.level for example in held_out) == dict.fromkeys(range(1, 7), 10)
@@ -263,7 +264,7 @@ def advanced_by(
         results=sealed_table(place / "results", ItemResult, answered),
         decision=sealed_value(place / "decision", {"promoted": promoted}),
     )
-    return bool(outputs.returned), read_json(curriculum.path)
+    return outputs.proceed, read_json(curriculum.path)
 
 
 RESULTS = {

@@ -45,7 +45,7 @@ def test_a_level_in_two_suites_is_refused() -> None:
         validated(DrawParams, {"levels": [2, 3], "old_levels": [3]}, "draw_tasks")
 
 
-def progress(place: Path, waited: int, is_promoted: bool, **params: object) -> tuple[bool | None, dict[str, object]]:
+def progress(place: Path, waited: int, is_promoted: bool, **params: object) -> tuple[bool, dict[str, object]]:
     answers = [
         ItemResult(policy, "target", 2, f"item-{n}", 0, n < right, "", 0)
         for policy, right in (("champion", 2), ("candidate", 3))
@@ -58,7 +58,7 @@ def progress(place: Path, waited: int, is_promoted: bool, **params: object) -> t
         results=sealed_table(place / "results", ItemResult, answers),
         decision=sealed_value(place / "decision", {"promoted": is_promoted}),
     )
-    return made.returned, read_json(place / "next_state")
+    return made.proceed, read_json(place / "next_state")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ Propose = Callable[..., tuple[Dataset, list[Task], list[Task]]]
 def base(place: Path, **params: Any) -> dict[str, Dataset]:
     outputs = {name: Dataset(uri=str(place / name)) for name in ("examples", "held_out", "kept")}
     chosen = {"environment": "arithmetic", "levels": 2, "per_level": 1000} | params
-    draw_base(BaseParams(**chosen), **outputs, curriculum=Artifact(uri=str(place / "curriculum")))
+    draw_base.into(draw_base.out(**outputs, curriculum=Artifact(uri=str(place / "curriculum"))), BaseParams(**chosen))
     return outputs
 
 
