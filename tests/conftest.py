@@ -138,7 +138,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("trained")
     base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
-    draw_base.into(draw_base.out(**base, curriculum=Artifact(uri=str(root / "curriculum"))), BaseParams(levels=2, per_level=1000, seed=1))
+    draw_base.into(
+        draw_base.out(**base, curriculum=Artifact(uri=str(root / "curriculum"))),
+        BaseParams(levels=2, per_level=1000, seed=1),
+    )
     size = {"hidden_size": 16, "heads": 2, "intermediate_size": 32}
     pretrain_policy.into(
         pretrain_policy.out(policy=Model(uri=str(root / "policy"))),

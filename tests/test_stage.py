@@ -15,7 +15,7 @@ from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError
 from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
-from selfloop.stage import Params, Stage, stage
+from selfloop.stage import Params, Stage, outputs_named, stage
 from selfloop.stages import as_markdown, find_stage, stages
 
 
@@ -85,7 +85,7 @@ def test_the_plain_call_runs_and_seals_its_outputs(tmp_path: Path, examples: Dat
 
 def test_a_returned_value_is_given_back(tmp_path: Path, examples: Dataset) -> None:
     assert (
-        is_long.into(is_long.out(seen=Artifact(uri=str(tmp_path / "seen"))), Params(), examples=examples).returned
+        is_long.into(is_long.out(seen=Artifact(uri=str(tmp_path / "seen"))), Params(), examples=examples).proceed
         is True
     )
 
@@ -97,7 +97,7 @@ def test_a_call_without_outputs_outside_a_recipe_is_refused(examples: Dataset) -
 
 def test_artifacts_that_do_not_fit_the_signature_are_refused(examples: Dataset) -> None:
     with pytest.raises(TypeError, match="missing: examples; not known: exampels"):
-        repeat_rows(DoubleParams(), exampels=examples)
+        repeat_rows(DoubleParams(), exampels=examples)  # type: ignore[call-arg]
 
 
 def test_a_finished_output_is_not_overwritten(tmp_path: Path, examples: Dataset) -> None:
@@ -204,11 +204,17 @@ def test_the_container_refuses_a_wrong_parameter_in_one_sentence(tmp_path: Path)
 def test_the_container_prints_what_a_stage_returns(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         textwrap.dedent('''
+            from typing import NamedTuple
+
             from kfp.dsl import Artifact
             from selfloop.stage import Params, stage
 
+            class Seen(NamedTuple):
+                seen: Artifact
+                is_ready: bool
+
             @stage()
-            def ready(params: Params, seen: Output[Artifact]) -> bool:
+            def ready(out: Seen, params: Params) -> bool:
                 """Say yes."""
                 return True
         ''')
@@ -240,7 +246,7 @@ def _define(annotation: Any, **about: Any) -> None:
     from pydantic import create_model
 
     model = create_model("Odd", __base__=Params, odd=(annotation, Field(**about)))
-    Stage("odd", "nowhere:odd", lambda: None, model, {}, {"out": Model})
+    Stage("odd", "nowhere:odd", lambda: None, model, {}, outputs_named("Made", {"made": Model}))
 
 
 @pytest.mark.parametrize(
@@ -267,4 +273,4 @@ def test_a_parameter_without_a_description_is_refused_at_definition() -> None:
 
 def test_a_name_used_twice_is_refused_at_definition() -> None:
     with pytest.raises(TypeError, match="more than one input, output or parameter named 'times'"):
-        Stage("odd", "nowhere:odd", lambda: None, DoubleParams, {"times": Dataset}, {})
+        Stage("odd", "nowhere:odd", lambda: None, DoubleParams, {"times": Dataset}, outputs_named("None", {}))

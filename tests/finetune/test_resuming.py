@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import Model
+from kfp.dsl import Dataset, Model
 from selfloop import progress
 from selfloop.finetune import FinetuneParams, finetune_policy
 from selfloop.finetune.checkpoints import MARK, latest, mark

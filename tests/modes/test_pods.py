@@ -49,7 +49,7 @@ def _no_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _called(place: Path, before: Artifact, times: int = 1, called: Stage = count_up) -> dict[str, Any]:
     made = {name: own_place(kind(name=name, uri=str(place / name))) for name, kind in called.outputs.items()}
-    assert entered(called, CountParams(times=times), made | {"before": before}) is True
+    assert entered(called, called.made(made), CountParams(times=times), {"before": before}) is True
     return made
 
 

@@ -108,7 +108,7 @@ def _clear(partial: Path) -> None:
             path.unlink()
 
 
-def content_key(stage: Stage, params: Params, inputs: dict[str, Artifact]) -> str:
+def content_key(stage: Stage, params: Params, inputs: Mapping[str, Any]) -> str:
     """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, its inputs."""
     whole = {
         "stage": stage.target,
