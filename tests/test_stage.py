@@ -11,12 +11,15 @@ import yaml
 from kfp import compiler
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
-from selfloop.artifacts import manifest_of
+from selfloop.__main__ import command
+from selfloop.artifacts import manifest_of, read_json, write_json
 from selfloop.errors import UserError
 from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
-from selfloop.stage import Params, Stage, outputs_named, stage
+from selfloop.stage import Params, Stage, executed_by, outputs_named, stage
 from selfloop.stages import as_markdown, find_stage, stages
+
+from .conftest import sealed_value
 
 
 class DoubleParams(Params):
@@ -271,6 +274,86 @@ def test_a_parameter_without_a_description_is_refused_at_definition() -> None:
         _define(int)
 
 
-def test_a_name_used_twice_is_refused_at_definition() -> None:
-    with pytest.raises(TypeError, match="more than one input, output or parameter named 'times'"):
-        Stage("odd", "nowhere:odd", lambda: None, DoubleParams, {"times": Dataset}, outputs_named("None", {}))
+class Renamed(NamedTuple):
+    history: Artifact
+    levels: Artifact
+    proceed: bool
+
+
+@stage()
+def rename_rows(out: Renamed, params: DoubleParams, history: Artifact, times: Dataset, parts: list[Dataset]) -> bool:
+    """Have an input and an output of one name, an output and a parameter, and an input and a parameter."""
+    write_json(out.history.path, [*read_json(history.path), params.times])
+    write_json(out.levels.path, [len(list(rows(each.path, Example))) for each in (times, *parts)])
+    return True
+
+
+def test_inputs_outputs_and_parameters_are_namespaces_of_their_own(tmp_path: Path, examples: Dataset) -> None:
+    made = rename_rows.into(
+        Renamed(Artifact(uri=str(tmp_path / "after")), Artifact(uri=str(tmp_path / "levels")), proceed=False),
+        DoubleParams(times=4),
+        history=sealed_value(tmp_path / "history", [3]),
+        times=examples,
+        parts=[make_examples(tmp_path / "more")],
+    )
+    assert read_json(made.history.path) == [3, 4]
+    assert read_json(made.levels.path) == [2, 2]
+    assert made.proceed is True
+    assert set(manifest_of(made.history.path).inputs) == {"history", "times", "parts"}
+
+
+def test_names_are_told_apart_where_kfp_and_the_command_line_have_one_namespace(tmp_path: Path) -> None:
+    assert rename_rows.flat.inputs == {"history": "history", "times": "times_in", "parts": "parts"}
+    assert rename_rows.flat.outputs == {"history": "next_history", "levels": "next_levels"}
+    component = rename_rows.component("selfloop/base:1").component_spec
+    assert {*component.inputs} == {"history", "times_in", "parts", "times", "mark", "levels"}
+    assert {*component.outputs} == {"next_history", "next_levels", "Output"}
+    flags = {flag for option in command(rename_rows).params for flag in option.opts}
+    assert flags == {"--history", "--times-in", "--parts", "--times", "--mark", "--levels"} | {
+        "--next-history",
+        "--next-levels",
+    }
+
+
+def test_a_pod_finds_its_artifacts_by_flat_names(tmp_path: Path, examples: Dataset) -> None:
+    given = {"history": sealed_value(tmp_path / "history", []), "times_in": examples, "times": 5}
+    given |= {"parts_0": make_examples(tmp_path / "p0"), "parts_1": make_examples(tmp_path / "p1")}
+    given |= {name: Artifact(uri=str(tmp_path / name)) for name in ("next_history", "next_levels")}
+    assert enter(rename_rows.target, given) is True
+    assert read_json(tmp_path / "next_history") == [5]
+    assert read_json(tmp_path / "next_levels") == [2, 2, 2]
+
+
+def test_what_is_still_named_twice_is_refused_at_definition() -> None:
+    kinds = {"rows": Dataset, "next_rows": Dataset}
+    with pytest.raises(TypeError, match="more than one input, output or parameter named 'next_rows'"):
+        Stage("odd", "nowhere:odd", lambda: None, Params, {"rows": Dataset}, outputs_named("Odd", kinds))
+
+
+def test_an_output_is_an_artifact_or_the_bool_that_is_returned() -> None:
+    with pytest.raises(TypeError, match="Output 'count' of stage 'odd' must be an artifact, or its only bool"):
+        Stage("odd", "nowhere:odd", lambda: None, Params, {}, outputs_named("Odd", {"count": int}))
+
+    def silent(out: Length, params: Params, examples: Dataset) -> None:
+        """Return nothing."""
+
+    with pytest.raises(TypeError, match="'silent' must return a bool where one of its outputs is a bool"):
+        stage()(silent)
+
+
+class Untouched:
+    """An executor that is not to be asked."""
+
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        raise AssertionError(stage.name)
+
+    map = call
+
+
+def test_one_artifact_under_two_inputs_is_refused_with_both_names(tmp_path: Path, examples: Dataset) -> None:
+    history = sealed_value(tmp_path / "history", [])
+    with executed_by(Untouched()):
+        with pytest.raises(UserError, match="'rename_rows' is given the same artifact as 'times' and as 'parts'"):
+            rename_rows(DoubleParams(), history=history, times=examples, parts=[examples])
+        with pytest.raises(UserError, match="'rename_rows' is given the same artifact as 'history' and as 'times'"):
+            rename_rows(DoubleParams(), history=examples, times=examples, parts=[])

@@ -27,8 +27,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_kfp_loads_it_with_all_that_it_takes_and_gives(stage: Stage, exported: Path) -> None:
     loaded = load_component_from_file(str(exported / f"{stage.name}.yaml"))
     assert loaded.description.startswith(stage.summary)
-    assert set(loaded.component_spec.inputs) == {*stage.inputs, *stage.params.model_fields}
-    outputs = {*stage.outputs, *(["Output"] if stage.returns else [])}
+    assert set(loaded.component_spec.inputs) == {*stage.flat.inputs.values(), *stage.params.model_fields}
+    outputs = {*stage.flat.outputs.values(), *(["Output"] if stage.returns else [])}
     assert set(loaded.component_spec.outputs) == outputs
 
 
