@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
+from copy import copy
 from functools import cache
 from statistics import fmean
 from typing import Any, NamedTuple, Protocol
 
 from kfp.dsl import Artifact, Dataset, Model
+from pydantic import Field
 
 from selfloop.artifacts import read_json
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
@@ -26,7 +28,7 @@ from selfloop.propose import BaseParams, DrawParams, Fixed, Schedule, draw_base
 from selfloop.recipe import Recipe
 from selfloop.report import BeginParams, ReportParams, begin_report
 from selfloop.settings import START, Settings
-from selfloop.stage import Executor, executed_by
+from selfloop.stage import Executor, executed_by, outputs_named
 from selfloop.verify import VerifyParams, askers, judge_rollouts, verify_rollouts
 
 S = typing.TypeVar("S", bound="LoopSettings")
@@ -35,7 +37,7 @@ S = typing.TypeVar("S", bound="LoopSettings")
 class LoopSettings(Settings):
     """The settings that every loop has; those of its own stages a recipe adds."""
 
-    schedule: Schedule = Fixed()  # described below
+    schedule: Schedule = Field(Fixed(), description="Which tasks a round has, and when the loop is over.")
     base: BaseParams = BaseParams()
     fetch: FetchParams = FetchParams()
     pretrain: PretrainParams = PretrainParams()
@@ -61,13 +63,21 @@ class Now(NamedTuple):
 
 
 class Attempted(NamedTuple):
-    """What a round tried, what the verifier thinks of it, and, where it was filtered, what of it is kept."""
+    """What a round tried, what the verifier thinks of it, and, where it was filtered, the examples that are kept."""
 
     tasks: Dataset
     rollouts: Dataset
     verdicts: Dataset
     audit: Dataset
     examples: Dataset | None = None
+
+
+class Filtered(NamedTuple):
+    """What a round tried, the examples that are kept of it, and the replay pool with these."""
+
+    attempted: Attempted
+    examples: Dataset
+    replay_pool: Dataset
 
 
 class Improved(NamedTuple):
@@ -95,21 +105,20 @@ def needing(*features: str) -> typing.Callable[[Any], set[str]]:
 
 def verified(s: LoopSettings, rollouts: Dataset, tasks: Dataset, asked: Model | None = None) -> Attempted:
     """Attempts as the loop's verifier sees them; ``asked`` is the policy or the reward model that it may ask."""
-    given: dict[str, Any] = {"tasks": tasks, "rollouts": rollouts}
-    if askers(s.verify):
-        seen = judge_rollouts(s.verify, policy=asked, **given)
+    if asked is not None and askers(s.verify):
+        seen = judge_rollouts(s.verify, policy=asked, tasks=tasks, rollouts=rollouts)
     else:
-        seen = verify_rollouts(s.verify, **given)
+        seen = verify_rollouts(s.verify, tasks=tasks, rollouts=rollouts)
     return Attempted(tasks, rollouts, seen.verdicts, seen.audit)
 
 
 def verify_and_filter(
     s: LoopSettings, now: Now, rollouts: Dataset, asked: Model | None = None, tasks: Dataset | None = None
-) -> tuple[Attempted, Dataset]:
+) -> Filtered:
     """Attempts as the loop's verifier and selectors see them, and the replay pool with what is kept of them."""
     seen = verified(s, rollouts, tasks or now.tasks, asked)
     kept = filter_rollouts(s.filter, rollouts=rollouts, verdicts=seen.verdicts, kept=now.replay_pool)
-    return seen._replace(examples=kept.examples), kept.next_kept
+    return Filtered(seen._replace(examples=kept.examples), kept.examples, kept.kept)
 
 
 @cache
@@ -122,7 +131,7 @@ def state_of(recipe: Recipe[Any]) -> dict[str, type[Artifact]]:
 @cache
 def loop_state(recipe: Recipe[Any]) -> Any:
     """The ``NamedTuple`` of these artifacts, and whether the loop is to ``proceed``."""
-    return NamedTuple("LoopState", [*state_of(recipe).items(), ("proceed", bool)])  # type: ignore[misc]
+    return outputs_named("LoopState", state_of(recipe) | {"proceed": bool})
 
 
 def drive(recipe: Recipe[S], settings: S, driver: Driver, loop: Loop | None = None) -> Any:
@@ -146,8 +155,7 @@ class Loop:
         if settings.origin == START:
             return start(recipe, settings)
         params = RestoreParams(origin=settings.origin, environment=settings.environment)
-        restored = restore_stage(recipe, state_of(recipe))(params)
-        return loop_state(recipe)(**{name: restored.named[f"new_{name}"] for name in state_of(recipe)}, proceed=True)
+        return loop_state(recipe)(*restore_stage(recipe, state_of(recipe))(params), proceed=True)
 
     def take_round(self, recipe: Recipe[S], settings: S, last: Any) -> Any:
         """One round: its stages, then its close."""
@@ -163,7 +171,8 @@ def start(recipe: Recipe[S], s: S) -> Any:
         policy = fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
     own = recipe.start(s, policy)
     history = begin_report(BeginParams(title=recipe.title), champion=getattr(own, recipe.roles[0])).history
-    return loop_state(recipe)(*own, base.curriculum, base.examples, base.kept, history, True)
+    # in a pipeline the start is one stage, whose outputs are an artifact each, also where two are the same policy
+    return loop_state(recipe)(*map(copy, own), base.curriculum, base.examples, base.kept, history, True)
 
 
 def attempt(recipe: Recipe[S], s: S, last: Any) -> tuple[Improved, Dataset | None]:
@@ -172,12 +181,12 @@ def attempt(recipe: Recipe[S], s: S, last: Any) -> tuple[Improved, Dataset | Non
     own = recipe.state(*(getattr(last, name) for name in recipe.own))
     made = recipe.improve(s, Now(own, tasks, items, last.seed_data, last.replay_pool))
     role = recipe.roles[0]
-    pair = {"candidate": getattr(made.state, role), "champion": getattr(last, role)}
+    candidate, champion = getattr(made.state, role), getattr(last, role)
     if recipe.compare is not None:
-        return made, recipe.compare(s, *pair.values(), items)
+        return made, recipe.compare(s, candidate, champion, items)
     if recipe.own[role] is not Model:
         return made, None
-    return made, evaluate_policies(s.evaluate, **pair, items=items).results
+    return made, evaluate_policies(s.evaluate, candidate, champion, items).results
 
 
 def close_round(recipe: Recipe[S], s: S, last: Any, made: Improved, results: Dataset | None) -> Any:
@@ -189,8 +198,8 @@ def close_round(recipe: Recipe[S], s: S, last: Any, made: Improved, results: Dat
     closed = close_stage(recipe, state_of(recipe))(
         recipe.run_params(s), **{name: value for name, value in (given | evidence).items() if value is not None}
     )
-    kept = {name: closed.named.get(f"new_{name}", getattr(last, name)) for name in state_of(recipe)}
-    return loop_state(recipe)(**kept, proceed=closed.returned)
+    kept = {name: getattr(closed, f"new_{name}", getattr(last, name)) for name in state_of(recipe)}
+    return loop_state(recipe)(**kept, proceed=closed.proceed)
 
 
 def measured(recipe: Recipe[S], s: S, last: Any) -> Mapping[str, Any]:

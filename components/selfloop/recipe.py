@@ -54,11 +54,11 @@ class Recipe(typing.Generic[S]):
     """A loop.
 
     ``state`` is a ``NamedTuple`` of artifacts that go from round to round. ``start(settings, policy)`` makes the first;
-    ``improve(settings, now)`` turns what a round begins with into an ``Improved``. ``roles`` are the fields of the state
-    that the loop improves and promotes, the first one by the gate's test: every ``Model`` that is not ``frozen`` where
-    none is named. ``compare(settings, candidate, champion, items)`` gives the results of both where the first role is
-    no policy. ``needs`` says which features of an environment the loop asks for, ``forms`` are settings with a name,
-    ``control`` are those of its control arm, ``claims`` say what its paper claims and how that is measured, and
+    ``improve(settings, now)`` turns what a round begins with into an ``Improved``. ``roles`` are the fields of the
+    state that the loop improves and promotes, the first one by the gate's test: every ``Model`` that is not ``frozen``
+    where none is named. ``compare(settings, candidate, champion, items)`` gives the results of both where the first
+    role is no policy. ``needs`` says which features of an environment the loop asks for, ``forms`` are settings with a
+    name, ``control`` are those of its control arm, ``claims`` say what its paper claims and how that is measured, and
     ``figures(settings, rounds, measured)`` what a whole run comes to, from its history and the last measurement.
 
     Raises ``UserError``, when it is defined, for a state or roles that no loop can have.
@@ -83,7 +83,9 @@ class Recipe(typing.Generic[S]):
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(self.state) if hasattr(self.state, "_fields") else {}
         if not hints:
-            raise UserError(f"The state of recipe '{self.name}' is no NamedTuple with fields: make it one of artifacts.")
+            raise UserError(
+                f"The state of recipe '{self.name}' is no NamedTuple with fields: make it one of artifacts."
+            )
         for name, kind in hints.items():
             if not (inspect.isclass(kind) and issubclass(kind, Artifact)) or is_page(kind):
                 raise UserError(
@@ -98,10 +100,17 @@ class Recipe(typing.Generic[S]):
         for what, names in (("role", self.roles), ("frozen field", self.frozen)):
             for name in names:
                 if name not in hints:
-                    near = unknown(f"field '{name}' in the state of recipe '{self.name}', where it is a {what},", name, hints)
+                    near = unknown(
+                        f"field '{name}' in the state of recipe '{self.name}', where it is a {what},", name, hints
+                    )
                     raise near
         if not self.roles:
             raise UserError(f"Recipe '{self.name}' improves nothing: name a role, or let a Model stand in its state.")
+
+    @cached_property
+    def own(self) -> dict[str, type[Artifact]]:
+        """The recipe's own state: the kinds of its artifacts by name."""
+        return typing.get_type_hints(self.state) if hasattr(self.state, "_fields") else {}
 
     @property
     def title(self) -> str:
@@ -175,7 +184,7 @@ class Recipe(typing.Generic[S]):
 
 
 def _with_strategies(values: dict[str, Any], plain: Settings, override: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with the default strategies of stages of which an override changes a parameter: ``finetune.method.beta``."""
+    """Values with the default strategies of which an override changes a parameter, such as ``finetune.method.beta``."""
     for name in override.keys() & plain.stages().keys():
         changed = override[name].items() if isinstance(override[name], Mapping) else ()
         for key in (key for key, value in changed if isinstance(value, Mapping) and key not in values[name]):
@@ -193,12 +202,13 @@ def _defined_in() -> str:
 
 
 def recipes() -> dict[str, Recipe[Any]]:
-    """Every recipe that comes with selfloop, or with a package that offers some as entry points of ``selfloop.recipes``.
+    """Every recipe that comes with selfloop, or with a package that has entry points of the group ``selfloop.recipes``.
 
     Each module of ``selfloop_recipes`` holds one or several.
     """
-    import selfloop_recipes
     from importlib.metadata import entry_points
+
+    import selfloop_recipes
 
     names = [info.name for info in pkgutil.iter_modules(selfloop_recipes.__path__) if not info.ispkg]
     modules = [importlib.import_module(f"selfloop_recipes.{name}") for name in names]
@@ -229,5 +239,3 @@ def load_recipe(target: str) -> Recipe[Any]:
     if not isinstance(found, Recipe):
         raise UserError(f"'{target}' is not a recipe: make it a selfloop.recipe.Recipe.")
     return found
-
-

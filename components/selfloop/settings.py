@@ -187,5 +187,3 @@ def overlaid(below: dict[str, Any], above: typing.Mapping[str, Any]) -> dict[str
         else:
             both[name] = value
     return both
-
-

@@ -1,108 +1,106 @@
 """A curriculum agent and an executor that raise each other, with tools and without a label (Agent0, R-Zero).
 
-The curriculum agent is trained to propose tasks on which the frozen executor is of two minds; the executor is trained
-on those whose vote lies in a band, on the majority's answer, with tools. Both go on from their last selves and are
-promoted together, by the executor's accuracy on held-out items (the paper chose on its test sets). ``variant`` is what
-the paper says, the default because its reward needs no claimed answer, or what the released code does: its reward, its
-band from 0.3 to 0.8, its gate by the answer that the agent works out with the tools and claims (``environment`` must
-show claims, as ``arithmetic:claims``), its 100 steps instead of 40. ``r-zero`` is the same loop without tools. A policy
-from scratch is shown the tool in one text of three and bare answers in the others; that calls are worth their length it
-finds out, so answers may grow. Xia et al., "Agent0" (arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).
+The curriculum agent is trained to propose tasks on which the frozen executor's pass rate is near 1/2; the executor is
+trained on those whose vote lies in a band, on the majority's answer, with tools. Both go on from their last selves and
+are promoted together, by the executor's accuracy on held-out items (the paper chose on its test sets). The default is
+what the paper says, because its reward needs no claimed answer; the form ``code`` is what the released code does: its
+reward, its band from 0.3 to 0.8, its gate by the answer that the agent works out with the tools and claims, its 100
+steps instead of 40. ``r-zero`` is the same loop without tools. A policy from scratch is shown the tool in one text of
+three and bare answers in the others; that calls are worth their length it finds out, so answers may grow. Xia et al.,
+"Agent0" (arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from kfp.dsl import Artifact, Dataset, Model
-from pydantic import Field
-from selfloop.artifacts import read_json
-from selfloop.evaluate import MeasureParams
+from kfp.dsl import Dataset, Model
+from selfloop.evaluate import EvaluateParams, MeasureParams
+from selfloop.filter import BandParams, band_tasks
 from selfloop.finetune import ReinforceParams, ReinforceProposerParams, reinforce_policy, reinforce_proposer
 from selfloop.finetune.pretrain import PretrainParams
-from selfloop.gate import GateParams
-from selfloop.propose import BaseParams, DrawParams, begin_known, check_progress, draw_base, draw_tasks
-from selfloop.recipe import Recipe, structural
-from selfloop.report import BeginParams, report_role
-from selfloop.rounds import FrontierSettings, accuracy, frontier, judged, needing, opened, practised, told
+from selfloop.generate import GenerateParams, generate_rollouts
+from selfloop.loop import Improved, LoopSettings, Now, needing, verified
+from selfloop.promote import GateParams
+from selfloop.propose import BaseParams, DrawParams, KnownParams, LearnedParams, begin_known, propose_by_policy
+from selfloop.recipe import Form, Recipe
+from selfloop.settings import compile_time
+from selfloop.verify import VerifyParams, verify_rollouts
 
-from selfloop_recipes.claims.agent0 import claims, control, measured
+from selfloop_recipes.claims.agent0 import claims, control, figures
 
-VARIANTS = {
-    "paper": {"reward": "paper", "min_rate": 0.25, "max_rate": 0.75, "algorithm": "adpo", "steps": 40},
-    "code": {"reward": "code", "writes": "tools", "algorithm": "adpo", "trust": 0.6, "steps": 100},
-    "r-zero": {"reward": "r-zero", "steps": 20},
-}
+TOOLS: Any = {"protocol": "tools", "tools": ["op"], "turns": 14}
 
 
-class Agent0(FrontierSettings):
-    rounds: int = structural(3, ge=1, le=1000, description="Rounds at most.")
-    environment: str = Field("arithmetic:both", description="The taskset, which takes proposals.")
-    model: str = Field("agent0", description="Name of the loop in MLflow's registry.")
-    variant: Literal["paper", "code", "r-zero"] = structural("paper", description="Whose rewards, band and steps.")
-    proposer: Literal["trained", "frozen"] = structural("trained", description="Whether the curriculum agent learns.")
-    when_empty: Literal["stop", "go on"] = Field("stop", description="What a round does that comes to no tasks.")
-    protocol: str = Field("tools", description="How the executor attempts a task: tools, single, or module:function.")
-    tools: list[str] = Field(["op"], description="tools: those that the executor may call.")
-    turns: int = Field(14, ge=1, description="Turns of an attempt at most.")
+class Agent0(LoopSettings, rounds=3, environment="arithmetic:both"):
+    proposer: Literal["trained", "frozen"] = compile_time("trained", description="Whether the curriculum agent learns.")
     base: BaseParams = BaseParams(levels=4, per_level=6000, proposals=1000)
     pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=1000, decay_steps=250, lr=4e-3)
+    known: KnownParams = KnownParams()
     draw: DrawParams = DrawParams(levels=[3, 4, 5], old_levels=[1, 2], per_level=1, items_per_level=100)
     challenge: ReinforceProposerParams = ReinforceProposerParams(
-        steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32
+        steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32, **TOOLS
     )
-    reinforce: ReinforceParams = ReinforceParams(batch_size=64, group_size=16, lr=1e-4, verifier="label")
+    learn: LearnedParams = LearnedParams(protocol="single", max_tokens=32)
+    generate: GenerateParams = GenerateParams(attempts="fixed", samples=9, greedy_first=False, **TOOLS)
+    vote: VerifyParams = VerifyParams(verifier="majority")
+    band: BandParams = BandParams(min_rate=0.25, max_rate=0.75)
+    reinforce: ReinforceParams = ReinforceParams(
+        algorithm="adpo", steps=40, batch_size=64, group_size=16, lr=1e-4, verifier="label", **TOOLS
+    )
+    verify: VerifyParams = VerifyParams(verifier="label")
+    evaluate: EvaluateParams = EvaluateParams(**TOOLS)
     gate: GateParams = GateParams(warn={"precision": 0.5, "length": 2.0}, halt={"precision": 0.4, "length": 3.0})
     """R-Zero's labels were right in 79, 69 and 63 % of cases. Calls make answers longer than the default allows."""
-    begin: BeginParams = BeginParams(title="Curriculum agent and executor")
-    measure: MeasureParams = MeasureParams(levels=[2, 3, 4, 5, 6], per_level=250)
+    measure: MeasureParams = MeasureParams(levels=[2, 3, 4, 5, 6], per_level=250, **TOOLS)
 
 
-class Turn(NamedTuple):
+class State(NamedTuple):
     executor: Model
     proposer: Model
-    known: Dataset
-    state: Artifact
-    kept: Dataset
-    history: Artifact
-    goes_on: bool
+    archive: Dataset
 
 
-def start(s: Agent0) -> Turn:
-    base = draw_base(s.base)
-    policy, history = opened(s, base)
-    return Turn(policy, policy, begin_known(s.known).known, base.curriculum, base.kept, history, goes_on=True)
+def start(s: Agent0, policy: Model) -> State:
+    return State(policy, policy, begin_known(s.known).known)
 
 
-def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
-    items, proposer, said = draw_tasks(s.draw).items, last.proposer, VARIANTS[s.variant]
-    challenge = s.challenge.filled({name: said[name] for name in ("reward", "writes") if name in said})
-    learn = s.learn.model_copy(update={"protocol": said.get("writes", s.learn.protocol)})
+def improve(s: Agent0, now: Now) -> Improved:
+    executor, proposer, archive = now.state
     if s.proposer == "trained":
-        proposer = reinforce_proposer(challenge, policy=proposer, solver=last.executor).candidate
-    tasks, known = frontier(s, learn, s.band.filled(said), proposer, last.executor, last.known, items)
-    trained = reinforce_policy(s.reinforce.filled(said), policy=last.executor, tasks=tasks, items=items)
-    attempted = practised(s, tasks, trained.rollouts, last.kept)
-    made = judged(s, attempted, trained.candidate, last.executor, items, last.history)
-    progress = check_progress(s.progress, state=last.state, results=made.results, decision=made.decision)
-    roles = report_role(s.role, history=last.history, policy=last.proposer, candidate=proposer).next_history
-    history = told(s, attempted, made, roles, progress.next_state)
-    next = Turn(made.candidate, proposer, known, progress.next_state, last.kept, history, progress.returned)
-    return next, made.decision
+        proposer = reinforce_proposer(s.challenge, policy=proposer, solver=executor).candidate
+    proposed = propose_by_policy(s.learn, policy=proposer, known=archive, items=now.eval_items)
+    votes = generate_rollouts(s.generate, policy=executor, tasks=proposed.tasks).rollouts
+    labels = verify_rollouts(s.vote, tasks=proposed.tasks, rollouts=votes).verdicts
+    tasks = band_tasks(s.band, tasks=proposed.tasks, rollouts=votes, verdicts=labels).band
+    trained = reinforce_policy(s.reinforce, policy=executor, tasks=tasks, items=now.eval_items)
+    attempted = verified(s, trained.rollouts, tasks, executor)
+    return Improved(State(trained.candidate, proposer, proposed.known), attempted)
 
 
-def finish(s: Agent0, last: Turn) -> dict[str, float]:
-    return measured(read_json(last.history.path)["rounds"], accuracy(s, last.executor, last.state), s.base.levels)
-
-
+CODE = {
+    "environment": "arithmetic:claims",
+    "challenge": {"reward": "code", "writes": "tools"},
+    "learn": TOOLS,
+    "band": {"min_rate": 0.3, "max_rate": 0.8},
+    "reinforce": {"steps": 100, "trust": 0.6},
+}
+R_ZERO = {
+    "challenge": {"reward": "r-zero"},
+    "band": {"min_rate": 0.3, "max_rate": 0.8},
+    "reinforce": {"algorithm": "grpo", "steps": 20},
+}
 recipe = Recipe(
     "agent0",
     Agent0,
+    State,
     start,
-    round,
-    Turn,
-    ("executor", "proposer"),
-    finish,
+    improve,
+    forms={
+        "code": Form("As Agent0's released code has it.", CODE, "arXiv:2511.16043"),
+        "r-zero": Form("R-Zero: no tool is rewarded.", R_ZERO, "arXiv:2508.05004"),
+    },
     paper="arXiv:2511.16043",
-    needs=lambda s: needing("proposals")(s) | ({"claims"} if (s.variant, s.policy) == ("code", "scratch") else set()),
+    needs=lambda s: needing("proposals")(s) | ({"claims"} if (s.form, s.policy) == ("code", "scratch") else set()),
+    figures=figures,
     control=control,
     claims=claims,
 )

@@ -9,82 +9,56 @@ each round, and are carried on with the champion. After Chen et al., "Self-Evolv
 
 from typing import NamedTuple
 
-from kfp.dsl import Artifact, Dataset, Model
+from kfp.dsl import Artifact, Model
 from pydantic import Field
-from selfloop.artifacts import read_json
 from selfloop.evaluate import MeasureParams
-from selfloop.filter import FilterParams
 from selfloop.finetune import PretrainParams, ReinforceArmsParams, reinforce_arms
-from selfloop.propose import BaseParams, DrawParams, ProgressParams, check_progress, draw_base, draw_tasks
+from selfloop.loop import Improved, LoopSettings, Now, needing, verified
+from selfloop.propose import BaseParams, DrawParams
 from selfloop.propose.arms import ArmsParams, begin_arms
-from selfloop.recipe import Recipe, structural
-from selfloop.report import BeginParams
-from selfloop.rounds import LoopSettings, accuracy, judged, needing, opened, practised, told
+from selfloop.recipe import Recipe
 
-from selfloop_recipes.claims.sec import claims, control, measured
+from selfloop_recipes.claims.sec import claims, control, figures
+
+LEVELS = [1, 2, 3]
 
 
-class Sec(LoopSettings):
-    rounds: int = structural(8, ge=1, le=1000, description="Rounds at most.")
-    environment: str = Field("countdown", description="The taskset, whose levels are the arms.")
-    model: str = Field("sec", description="Name of the loop in MLflow's registry.")
-    strategy: str = Field("bandit", description="What weighs the arms: a name, or a function as module:function.")
-    tau: float = Field(0.5, gt=0, description="bandit: temperature; a small one draws the best arm alone.")
-    levels: list[int] = Field([1, 2, 3], min_length=1, description="Levels that are arms.")
+class Sec(LoopSettings, rounds=8, environment="countdown", schedule="fixed,patience=6"):
     reached: float = Field(0.5, gt=0, le=1, description="Accuracy on the hardest arm that is waited for.")
     base: BaseParams = BaseParams(levels=3, per_level=3000)
     pretrain: PretrainParams = PretrainParams(intermediate_size=256, layers=2, steps=500, decay_steps=125)
-    arms: ArmsParams = ArmsParams(horizon=320)
-    draw: DrawParams = DrawParams(per_level=2000, attempts=1, items_per_level=200)
+    arms: ArmsParams = ArmsParams(levels=LEVELS, tau=0.5, horizon=320)
+    draw: DrawParams = DrawParams(levels=LEVELS, per_level=2000, attempts=1, items_per_level=200)
     reinforce: ReinforceArmsParams = ReinforceArmsParams(
-        horizon=320, steps=40, batch_size=128, lr=2e-4, weight_decay=0.0, max_tokens=32
+        levels=LEVELS, tau=0.5, horizon=320, steps=40, batch_size=128, lr=2e-4, weight_decay=0.0, max_tokens=32
     )
-    filter: FilterParams = FilterParams(select=["correct"], when_empty="go on")
-    progress: ProgressParams = ProgressParams(patience=6)
-    begin: BeginParams = BeginParams(title="Self-evolving curriculum")
     measure: MeasureParams = MeasureParams(levels=[3, 4], per_level=500)
 
 
-class Turn(NamedTuple):
+class State(NamedTuple):
     champion: Model
     arms: Artifact
-    state: Artifact
-    kept: Dataset
-    history: Artifact
-    goes_on: bool
 
 
-def start(s: Sec) -> Turn:
-    arms, base = begin_arms(s.arms).arms, draw_base(s.base)
-    champion, history = opened(s, base)
-    return Turn(champion, arms, base.curriculum, base.kept, history, goes_on=True)
+def start(s: Sec, policy: Model) -> State:
+    return State(policy, begin_arms(s.arms).arms)
 
 
-def round(s: Sec, last: Turn) -> tuple[Turn, Artifact]:
-    tasks, items = draw_tasks(s.draw).named.values()
-    trained = reinforce_arms(s.reinforce, policy=last.champion, tasks=tasks, items=items, arms=last.arms)
-    attempted = practised(s, tasks, trained.rollouts, last.kept)
-    made = judged(s, attempted, trained.candidate, last.champion, items, last.history)
-    progress = check_progress(s.progress, state=last.state, results=made.results, decision=made.decision)
-    history = told(s, attempted, made, last.history, trained.next_arms)
-    next = Turn(made.candidate, trained.next_arms, progress.next_state, last.kept, history, progress.returned)
-    return next, made.decision
-
-
-def finish(s: Sec, last: Turn) -> dict[str, float]:
-    rounds, by_level = read_json(last.history.path)["rounds"], accuracy(s, last.champion, last.state)
-    return measured(rounds, by_level, s.levels, s.reached, s.reinforce.steps)
+def improve(s: Sec, now: Now) -> Improved:
+    champion, arms = now.state
+    trained = reinforce_arms(s.reinforce, policy=champion, tasks=now.tasks, items=now.eval_items, arms=arms)
+    return Improved(State(trained.candidate, trained.arms), verified(s, trained.rollouts, now.tasks, champion))
 
 
 recipe = Recipe(
-    name="sec",
-    settings=Sec,
-    start=start,
-    round=round,
-    finish=finish,
-    turn=Turn,
+    "sec",
+    Sec,
+    State,
+    start,
+    improve,
     paper="arXiv:2505.14970",
     needs=needing("levels"),
+    figures=figures,
     control=control,
     claims=claims,
 )

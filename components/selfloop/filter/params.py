@@ -12,7 +12,7 @@ from selfloop.stage import Params
 class FilterParams(Params):
     """Which selectors the rollouts go through, in which order, and what each of them holds them against."""
 
-    inherits = ("round",)
+    inherits = frozenset({"round"})
 
     select: list[str] = Field(
         ["correct", "unique", "per-level"],

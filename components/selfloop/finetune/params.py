@@ -6,13 +6,14 @@ from typing import Literal
 
 from pydantic import Field
 
+from selfloop.seeds import STREAM
 from selfloop.stage import Params
 
 
 class TrainingParams(Params):
     """One AdamW step after the other, at a rate that stays after the warm-up or falls to 0."""
 
-    inherits = ("seed", "round")
+    inherits = frozenset({"seed", "round"})
 
     steps: int = Field(50, ge=1, description="Optimizer steps.")
     batch_size: int = Field(64, ge=1, description="Texts in a step, on all processes together.")
@@ -44,4 +45,5 @@ class TrainingParams(Params):
         2 * 10**9, ge=0, description="nodes: a policy with fewer bytes of weights than this stays in the pod."
     )
     seed: int = Field(0, ge=0, description="Seed of the training.")
+    stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")

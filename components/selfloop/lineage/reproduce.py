@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selfloop.artifacts import read_json
 from selfloop.lineage import record
 from selfloop.lineage.record import Record
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import artifact, record_of
+from selfloop.loop import Loop, attempt, loop_state, state_of
 from selfloop.modes.inprocess import InProcess, Listener
+from selfloop.promote import gain_of
 from selfloop.recipe import load_recipe
 from selfloop.stage import executed_by
 
@@ -47,29 +48,29 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
     version = registry.find(reference)
     was = record.read(record_of(registry, version.number))
     recipe = load_recipe(was.recipe)
-    settings = recipe.resolve(was.settings).bound(was.round)
+    settings = recipe.resolve(was.settings).for_round(was.round)
+    gain = None
     with executed_by(InProcess(root, listener, was.round)):
         if was.champions:
-            made, decision = recipe.round(settings, _before(recipe, was))
-            now = read_json(decision.path)
+            improved, results = attempt(recipe, settings, _before(recipe, was))
+            made, gain = improved.state, gain_of(settings.gate, results)
         else:
-            made, now = recipe.begin(settings), {}
+            made = Loop().begin(recipe, settings)
     digests = {role: (then.digest, getattr(made, role).metadata["digest"]) for role, then in was.roles.items()}
-    then_target, now_target = (told.get("suites", {}).get("target") for told in (was.decision, now))
-    measured = then_target and now_target
+    then = was.decision.get("suites", {}).get("target")
     return Reproduction(
         version=version.number,
         digests=digests,
-        gain=(then_target["gain"], now_target["gain"]) if measured else None,
-        interval=(then_target["lower"], then_target["upper"]) if measured else None,
+        gain=None if then is None or gain is None else (then["gain"], gain),
+        interval=None if then is None or gain is None else (then["lower"], then["upper"]),
         changed=_changed(was),
     )
 
 
 def _before(recipe: Any, was: Record) -> Any:
-    """The turn that the version's round began with."""
-    given = {name: artifact((was.champions | was.before)[name]) for name in recipe.state}
-    return recipe.turn(**given, goes_on=True)
+    """The state that the version's round began with."""
+    given = {name: artifact((was.champions | was.before)[name]) for name in state_of(recipe)}
+    return loop_state(recipe)(**given, proceed=True)
 
 
 def _changed(was: Record) -> dict[str, tuple[str, str]]:

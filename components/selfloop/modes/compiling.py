@@ -14,15 +14,17 @@ from typing import Any
 
 import yaml
 from google.protobuf.json_format import MessageToDict, ParseDict
-from kfp import components, local
+from kfp import local
 from kfp.compiler import pipeline_spec_builder
+from kfp.components import load_component_from_file
 
 from selfloop.errors import UserError
 from selfloop.modes.compact import compacted, stored_bytes
 from selfloop.modes.tracing import Here, OnCluster, Pods, pipeline, stages_of
 from selfloop.profiles import Profile
 from selfloop.profiles.fitting import check
-from selfloop.recipe import Recipe, Settings
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
 
 STORED_BYTES = 1_250_000
 """Of the workflow that a cluster keeps as one object, about. Its etcd takes 1.5 MiB, in which the state of all pods,
@@ -101,7 +103,7 @@ def run_locally(
         with tempfile.TemporaryDirectory() as place:
             compiled = Path(place, "pipeline.yaml")
             compile_pipeline(recipe, settings, compiled, fused)
-            loaded = components.load_component_from_file(str(compiled))
+            loaded = load_component_from_file(str(compiled))
         loaded(**(form or {}))
 
 

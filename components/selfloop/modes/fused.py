@@ -9,79 +9,79 @@ schedule says whether a run begins anew or goes on from a champion.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import typing
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from kfp.dsl import Artifact
 
+from selfloop import loop
 from selfloop.artifacts import hand_on
+from selfloop.loop import Loop, LoopSettings, loop_state, state_of
 from selfloop.modes.inprocess import InProcess
 from selfloop.modes.pods import lighten
-from selfloop.recipe import Recipe, RunParams, Settings
+from selfloop.promote import changing
+from selfloop.recipe import Recipe, RunParams
 from selfloop.resources import Resources
-from selfloop.stage import Outputs, Params, Stage, executed_by, is_page
+from selfloop.stage import Params, Stage, executed_by, is_page, outputs_named
 
-S = typing.TypeVar("S", bound=Settings)
+S = typing.TypeVar("S", bound=LoopSettings)
 
 
-@dataclass(frozen=True)
-class InPods(Recipe[S]):
-    """The same loop with its start, and where ``fused`` each of its rounds, as one stage."""
+class LoopInPods(Loop):
+    """A loop with its start, and where ``fused`` each of its rounds, as one stage."""
 
-    whole: Any = None
-    fused: bool = False
+    def __init__(self, fused: bool) -> None:
+        self._fused = fused
 
-    def begin(self, settings: S) -> Any:
+    def begin(self, recipe: Recipe[S], settings: S) -> Any:
         """The start in one component. The first round always comes."""
-        return self.turned(self.whole.fused_start(self.run_params(settings)), goes_on=True)
+        made = fused_stage(recipe, "start")(recipe.run_params(settings))
+        return loop_state(recipe)(**{name: getattr(made, name) for name in state_of(recipe)}, proceed=True)
 
-    def take_turn(self, settings: S, last: Any) -> Any:
+    def take_round(self, recipe: Recipe[S], settings: S, last: Any) -> Any:
         """A round, in one component where it is fused."""
-        if not self.fused:
-            return self.whole.take_turn(settings, last)
-        given = {name: getattr(last, name) for name in self.state}
-        outputs = self.whole.fused_round(self.run_params(settings), **given)
-        return self.turned(outputs, outputs.returned)
+        if not self._fused:
+            return super().take_round(recipe, settings, last)
+        given = {name: getattr(last, name) for name in state_of(recipe)}
+        made = fused_stage(recipe, "round")(recipe.run_params(settings), **given)
+        return last._replace(**{name: getattr(made, name) for name in (*changing(recipe, state_of(recipe)), "proceed")})
 
 
-def in_pods(recipe: Recipe[S], fused: bool) -> Recipe[S]:
-    """A recipe as a pipeline drives it."""
-    return InPods(**{each.name: getattr(recipe, each.name) for each in fields(recipe)}, whole=recipe, fused=fused)
-
-
+@functools.cache
 def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
     """The start or a round of a recipe as a stage."""
-    pages = pages_of(recipe, part)
+    pages, state = pages_of(recipe, part), state_of(recipe)
+    made = state if part == "start" else changing(recipe, state)
 
-    def function(params: RunParams, **given: Any) -> bool | None:
+    def function(out: Any, params: RunParams, **given: Any) -> bool | None:
         settings = recipe.settings_of(params)
-        driver = InProcess(Path(given["artifacts"].path), round=params.round)
+        driver = InProcess(Path(out.artifacts.path), round=params.round)
         with executed_by(driver):
             if part == "start":
-                turn = recipe.begin(settings)
+                left = Loop().begin(recipe, settings)
             else:
-                turn = recipe.take_turn(settings, recipe.turn(**{k: given[k] for k in recipe.state}, goes_on=True))
-        for name in recipe.state:
-            hand_on(getattr(turn, name), given[f"next_{name}"])
+                left = Loop().take_round(recipe, settings, loop_state(recipe)(**given, proceed=True))
+        for name in made:
+            hand_on(getattr(left, name), getattr(out, name))
         for name in pages.keys() & driver.pages.keys():
-            shutil.copyfile(driver.pages[name].path, given[name].path)
-            given[name].metadata.update(driver.pages[name].metadata)
-        lighten(Path(given["artifacts"].path))
-        return None if part == "start" else bool(turn.goes_on)
+            page = getattr(out, name)
+            shutil.copyfile(driver.pages[name].path, page.path)
+            page.metadata.update(driver.pages[name].metadata)
+        lighten(Path(out.artifacts.path))
+        return None if part == "start" else bool(left.proceed)
 
-    body = getattr(recipe, part)
-    function.__doc__ = f"Run the {part} of {recipe.name} in one component.\n\n{body.__doc__ or ''}"
+    function.__doc__ = f"Run the {part} of {recipe.name} in one component.\n\n{recipe.summary}"
+    proceeds = {"proceed": bool} if part == "round" else {}
     return Stage(
-        name=f"{part}_{recipe.name.replace('-', '_')}",
-        target=f"{recipe.target}.fused_{part}",
+        name=f"{part}_{recipe.identifier}",
+        target=f"{recipe.target}.{part}",
         function=function,
         params=RunParams,
-        inputs={} if part == "start" else recipe.state,
-        outputs={f"next_{name}": kind for name, kind in recipe.state.items()} | {"artifacts": Artifact} | pages,
-        returns=part == "round",
+        inputs={} if part == "start" else state,
+        out=outputs_named(f"{part.title()}Outputs", {**made, "artifacts": Artifact, **pages, **proceeds}),
         effects=True,
         image="finetune" if part == "start" else "rl",
         # a round may be halted, which another attempt would not mend
@@ -91,7 +91,7 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
 
 def pages_of(recipe: Recipe[Any], part: Literal["start", "round"]) -> dict[str, type[Artifact]]:
     """The pages that the stages of the start or of a round make, by name."""
-    calls = calls_of(recipe, recipe.settings(), part)
+    calls = calls_of(recipe, recipe.resolve(), part)
     return {name: kind for call in calls for name, kind in call.stage.outputs.items() if is_page(kind)}
 
 
@@ -109,13 +109,13 @@ class _Notes:
     def __init__(self) -> None:
         self.calls: list[Call] = []
 
-    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
         number = len(self.calls)
         self.calls.append(Call(stage, params, inputs))
-        return Outputs({name: f"{number}.{name}" for name in stage.outputs}, f"{number}.returned")
+        return stage.made({name: f"{number}.{name}" for name in stage.outputs}, f"{number}.returned")
 
-    def spread(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
-        return [next(iter(self.call(stage, params, inputs).named.values()))]
+    def map(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        return [self.call(stage, params, inputs)[0]]
 
 
 def calls_of(recipe: Recipe[S], settings: S, part: Literal["start", "round"]) -> list[Call]:
@@ -123,7 +123,8 @@ def calls_of(recipe: Recipe[S], settings: S, part: Literal["start", "round"]) ->
     notes = _Notes()
     with executed_by(notes):
         if part == "start":
-            recipe.start(settings)
+            loop.start(recipe, settings)
         else:
-            recipe.take_turn(settings, recipe.turn(**{name: name for name in recipe.state}, goes_on=True))
+            names = {name: name for name in state_of(recipe)}
+            Loop().take_round(recipe, settings, loop_state(recipe)(**names, proceed=True))
     return notes.calls

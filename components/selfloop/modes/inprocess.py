@@ -19,8 +19,10 @@ from kfp.dsl import Artifact, Metrics
 
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
-from selfloop.recipe import Recipe, Settings
-from selfloop.stage import Outputs, Params, Stage, digest_of, executed_by, is_page
+from selfloop.loop import LoopSettings, drive, measured
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
+from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
 
 RETURNED = "returned.json"
 RUN = "run.json"
@@ -35,7 +37,7 @@ class Listener(Protocol):
     def stage_moves(self, done: int, total: int, unit: str) -> None:
         """The running stage has finished ``done`` of ``total`` units."""
 
-    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+    def stage_ends(self, round: int, stage: Stage, outputs: Any, skipped: bool) -> None:
         """A stage is finished, or was found finished."""
 
 
@@ -48,7 +50,7 @@ class Silent:
     def stage_moves(self, done: int, total: int, unit: str) -> None:
         """Say nothing."""
 
-    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+    def stage_ends(self, round: int, stage: Stage, outputs: Any, skipped: bool) -> None:
         """Say nothing."""
 
 
@@ -63,13 +65,13 @@ class InProcess:
         self._listener: Listener = listener or Silent()
         self.pages: dict[str, Artifact] = {}
 
-    def begins(self, round: int, goes_on: Any) -> bool:
+    def begins(self, round: int, proceed: Any) -> bool:
         """Open a round unless the last one said that the loop is finished."""
-        if goes_on:
+        if proceed:
             self.round = round
-        return bool(goes_on)
+        return bool(proceed)
 
-    def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Outputs:
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Any:
         """Run a stage, or find it finished."""
         place = self._root / f"round-{self.round:02}" / f"{stage.name}-{content_key(stage, params, inputs)[:12]}"
         skipped = place.exists()
@@ -78,23 +80,26 @@ class InProcess:
             with progress.watched_by(self._listener.stage_moves):
                 self._run(stage, params, inputs, place)
         returned = artifacts.read_json(place, RETURNED) if stage.returns else None
-        outputs = Outputs({name: found(place / name, kind) for name, kind in stage.outputs.items()}, returned)
-        self.pages |= {name: made for name, made in outputs.named.items() if is_page(type(made))}
+        made = {name: found(place / name, kind) for name, kind in stage.outputs.items()}
+        outputs = stage.made(made, returned)
+        self.pages |= {name: artifact for name, artifact in made.items() if is_page(type(artifact))}
         self._listener.stage_ends(self.round, stage, outputs, skipped)
+        if stage.concludes is not None:
+            stage.concludes(outputs)
         return outputs
 
-    def spread(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> list[Artifact]:
+    def map(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> list[Artifact]:
         """Run the shards of a stage one after the other."""
         shards = (params.model_copy(update={"shard": shard}) for shard in range(getattr(params, "shards", 1)))
-        return [next(iter(self.call(stage, each, inputs).named.values())) for each in shards]
+        return [self.call(stage, each, inputs)[0] for each in shards]
 
     def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path) -> None:
         partial = place.with_name(place.name + ".partial")
         _clear(partial)
         made = {name: kind(name=name, uri=str(partial / name)) for name, kind in stage.outputs.items()}
-        returned = stage.run(params, inputs | made)
+        outputs = stage.run(stage.made(made), params, inputs)
         if stage.returns:
-            artifacts.write_json(partial, returned, RETURNED)
+            artifacts.write_json(partial, getattr(outputs, stage.returns), RETURNED)
         os.rename(partial, place)
 
 
@@ -107,13 +112,13 @@ def _clear(partial: Path) -> None:
             path.unlink()
 
 
-def content_key(stage: Stage, params: Params, inputs: dict[str, Artifact]) -> str:
+def content_key(stage: Stage, params: Params, inputs: Mapping[str, Any]) -> str:
     """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, its inputs."""
     whole = {
         "stage": stage.target,
         "code": artifacts.code_digest(),
         "params": params.model_dump(mode="json"),
-        "inputs": {name: digest_of(inputs[name]) for name in stage.inputs},
+        "inputs": {name: digest_of(inputs[name]) for name in stage.inputs if name in inputs},
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
@@ -127,13 +132,13 @@ def found(place: Path, kind: type[Artifact]) -> Artifact:
     return kind(name=place.name, uri=str(place), metadata=manifest.metadata | {"digest": manifest.digest})
 
 
-S = typing.TypeVar("S", bound=Settings)
+S = typing.TypeVar("S", bound=LoopSettings)
 
 
 def run(recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None) -> tuple[Any, Mapping[str, Any]]:
     """Run a recipe in this process, in the folder ``root``; run it again after a crash and it resumes.
 
-    Returns what the last round left, and what ``finish`` measured of it. Raises ``UserError`` where the folder belongs
+    Returns what the last round left, and what was measured of it. Raises ``UserError`` where the folder belongs
     to another configuration or is in use by another run.
     """
     recipe.check(settings)
@@ -146,11 +151,9 @@ def complete(
 ) -> tuple[Any, Mapping[str, Any]]:
     """The rounds and the measurement at the end, in a folder that the caller has ``claimed``."""
     driver = InProcess(root, listener)
-    turn = recipe.drive(settings, driver)
-    if recipe.finish is None:
-        return turn, {}
+    last = drive(recipe, settings, driver)
     with executed_by(driver):
-        return turn, recipe.finish(settings.bound(driver.round), turn)
+        return last, measured(recipe, settings.for_round(driver.round), last)
 
 
 @contextmanager
@@ -165,16 +168,16 @@ def claimed(root: Path, recipe: Recipe[Any], settings: Settings, reference: str 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"Another run is at work in {root}: wait for it, or choose another --output.") from None
-        about = {"recipe": recipe.target, "settings": settings.chosen()}
+        about = {"recipe": recipe.target, "settings": settings.overrides()}
         if not (root / RUN).exists():
             if any(path.name != "run.lock" for path in root.iterdir()):
                 raise UserError(f"{root} holds files that are no run of selfloop: choose another --output.")
             artifacts.write_json(root, about | {"code": artifacts.code_digest(), "reference": reference}, RUN)
-        _check_same(root, about, settings.model)
+        _check_same(root, about, settings.loop)
         yield
 
 
-def _check_same(root: Path, about: Mapping[str, Any], model: str) -> None:
+def _check_same(root: Path, about: Mapping[str, Any], loop: str) -> None:
     before = artifacts.read_json(root, RUN)
     begun = {name: before.get(name) for name in about}
     if begun != about:
@@ -185,7 +188,7 @@ def _check_same(root: Path, about: Mapping[str, Any], model: str) -> None:
     if before.get("code") != artifacts.code_digest():
         raise UserError(
             f"{root} holds a run that was begun by another version of selfloop's code: finish it with that version, or "
-            f"go on from its champion with --from {model}@champion and another --output."
+            f"go on from its champion with --from {loop}@champion and another --output."
         )
 
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
 from kfp import dsl
 
 from selfloop import __version__
+from selfloop.loop import drive
 from selfloop.modes import calls, images, placing, resolving
-from selfloop.modes.fused import calls_of, in_pods
+from selfloop.modes.fused import LoopInPods, calls_of, fused_stage
 from selfloop.profiles import Profile
-from selfloop.recipe import Recipe, Settings
-from selfloop.stage import Outputs, Params, Stage
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
+from selfloop.stage import Params, Stage
 
 
 def _place_like(first: Any, task: Any) -> None:
@@ -76,32 +78,34 @@ class Tracer:
         self._components: dict[str, Any] = {}
         self._first: dict[str, Any] = {}
 
-    def begins(self, round: int, goes_on: Any) -> bool:
+    def begins(self, round: int, proceed: Any) -> bool:
         """Open a round: inside an ``If`` where the last round decides whether there is to be another."""
-        if goes_on is not True:
-            self._nest.enter_context(dsl.If(goes_on == True, name=f"round-{round}"))  # noqa: E712 (a KFP condition)
+        if proceed is not True:
+            self._nest.enter_context(dsl.If(proceed == True, name=f"round-{round}"))  # noqa: E712 (a KFP condition)
         self._round, self._ordinal, self._calls = round, self._ordinal + 1, 0
         return True
 
-    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
         """Add one task. Its parameters are the call's, and its pod takes them from the settings of the run."""
         task = self._task(stage, inputs)
         returned = task.outputs["Output"] if stage.returns else None
-        return Outputs({name: task.outputs[name] for name in stage.outputs}, returned)
+        return stage.made({name: task.outputs[flat] for name, flat in stage.flat.outputs.items()}, returned)
 
-    def spread(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+    def map(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
         """Add a task for each shard, side by side."""
         with dsl.ParallelFor(items=list(range(getattr(params, "shards", 1)))) as shard:
             task = self._task(stage, inputs, {calls.SHARD: shard})
         return dsl.Collected(next(iter(task.outputs.values())))
 
     def _task(self, stage: Stage, inputs: dict[str, Any], more: dict[str, Any] | None = None) -> Any:
-        kind = f"{stage.target} {'sharded' if more else 'whole'}"
+        lengths = {name: len(given) for name, given in inputs.items() if isinstance(given, list)}
+        kind = f"{stage.target} {'sharded' if more else 'whole'} {sorted(inputs)} {lengths}"
         if kind not in self._components:
-            self._components[kind] = calls.component_of(stage, self._pods.image(stage), sharded=bool(more))
+            self._components[kind] = calls.component_of(stage, self._pods.image(stage), inputs, bool(more), lengths)
         call = f"{self._ordinal}" if calls.is_whole(stage) else f"{self._ordinal}.{self._calls}"
         self._calls += 1
-        task = self._components[kind](**{calls.RESOLVED: self._resolved, calls.CALL: call}, **inputs, **(more or {}))
+        given = {calls.RESOLVED: self._resolved, calls.CALL: call} | flattened(stage, inputs) | (more or {})
+        task = self._components[kind](**given)
         task.set_caching_options(False).set_display_name(f"round {self._round} · {stage.verb}")
         if kind in self._first:
             _place_like(self._first[kind], task)
@@ -115,6 +119,16 @@ class Tracer:
         self._nest.close()
 
 
+def flattened(stage: Stage, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a stage under flat names; of a list, each part under its own."""
+    flat: dict[str, Any] = {}
+    for name, given in inputs.items():
+        of_list = isinstance(given, list)
+        called = stage.flat.inputs[name]
+        flat |= {f"{called}_{number}": part for number, part in enumerate(given)} if of_list else {called: given}
+    return flat
+
+
 def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods: Pods | None = None) -> Any:
     """A recipe as a KFP pipeline, whose inputs are the run's form."""
     recipe.check(settings)
@@ -126,7 +140,7 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
         given = dict(zip(form, channels, strict=True))
         tracer = Tracer(_resolved(recipe, settings, given, pods), pods)
         try:
-            in_pods(recipe, fused).drive(settings, tracer)
+            drive(recipe, settings, tracer, LoopInPods(fused))
         finally:
             tracer.close()
 
@@ -147,10 +161,10 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
 
 
 def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pods: Pods) -> Any:
-    stage = recipe.resolver
-    task = resolving.component_of(stage, pods.image(stage))(
+    stage = resolving.resolve_stage(recipe)
+    task = resolving.component_of(recipe, stage, pods.image(stage))(
         **form,
-        compiled=json.dumps(settings.chosen()),
+        compiled=json.dumps(settings.overrides()),
         shape=calls.shape_of(recipe, settings),
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
@@ -161,5 +175,5 @@ def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pod
 
 def stages_of(recipe: Recipe[Any], settings: Settings, fused: bool) -> list[Stage]:
     """The stages that the tasks of a pipeline run."""
-    turn = [recipe.fused_round] if fused else [call.stage for call in calls_of(recipe, settings, "round")]
-    return [recipe.resolver, recipe.fused_start, *turn]
+    round = [fused_stage(recipe, "round")] if fused else [call.stage for call in calls_of(recipe, settings, "round")]
+    return [resolving.resolve_stage(recipe), fused_stage(recipe, "start"), *round]

@@ -17,7 +17,8 @@ from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.recipe import Recipe
 from selfloop.resources import Compute, Name, Request, Resources
-from selfloop.stage import Stage, overlaid, validated
+from selfloop.settings import overlaid
+from selfloop.stage import Stage, validated
 
 PROVIDED = ("cpu", "one-gpu", "eight-gpu", "multi-node")
 """The profiles that come with selfloop, the smallest hardware first."""

@@ -18,8 +18,8 @@ from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
 from selfloop.guards import Alarm, Evidence, armed, watch
 from selfloop.lookup import unknown
-from selfloop.policy import seed_of
 from selfloop.records import ItemResult, rows
+from selfloop.seeds import seed_of
 from selfloop.stage import Params
 
 TARGET = "target"
@@ -268,7 +268,7 @@ def _in_words(suite: str, found: Comparison, confidence: float) -> str:
 class GateParams(Params):
     """What a candidate must show, and what is watched."""
 
-    inherits = ("seed", "round")
+    inherits = frozenset({"seed", "round"})
 
     require: Requirement = Field(
         "better", description="'better' than the champion, 'no-worse', or 'nothing', as the published loops do."
@@ -322,6 +322,11 @@ def judge(
         "accuracy": {policy: {} for policy in POLICIES} | accuracy_by_level(answered),
         "audit": evidence["audit"].metadata["audit"] if "audit" in evidence else {},
     }
+
+
+def gain_of(params: GateParams, results: Dataset | None) -> float | None:
+    """What a candidate gained on the target suite; none of a role that nothing is measured of."""
+    return _decided(params, list(rows(results.path, ItemResult))).suites[TARGET].gain if results else None
 
 
 UNTESTED = Decision(True, "promoted without a test: this loop has no suite to judge its role by", {})

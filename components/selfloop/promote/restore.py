@@ -9,7 +9,7 @@ from kfp.dsl import Artifact
 from pydantic import Field
 
 from selfloop.artifacts import hand_on
-from selfloop.stage import Params, Stage
+from selfloop.stage import Params, Stage, outputs_named
 
 if TYPE_CHECKING:
     from selfloop.recipe import Recipe
@@ -27,11 +27,11 @@ class RestoreParams(Params):
 def restore_stage(recipe: Recipe[Any], state: Mapping[str, type[Artifact]]) -> Stage:
     """The stage that a loop of this recipe begins with when it goes on from a version: what was carried then."""
 
-    def function(params: RestoreParams, **given: Artifact) -> None:
+    def function(out: Any, params: RestoreParams) -> None:
         from selfloop import lineage
 
         for name, artifact in lineage.carried_from(recipe, state, params.origin, params.environment).items():
-            hand_on(artifact, given[f"new_{name}"])
+            hand_on(artifact, getattr(out, name))
 
     function.__doc__ = "Begin with the policies and the state that a version of the registry left."
     return Stage(
@@ -40,5 +40,5 @@ def restore_stage(recipe: Recipe[Any], state: Mapping[str, type[Artifact]]) -> S
         function=function,
         params=RestoreParams,
         inputs={},
-        outputs={f"new_{name}": kind for name, kind in state.items()},
+        out=outputs_named("Restored", state),
     )

@@ -1,32 +1,32 @@
 """``propose_tasks``: tasks from a curriculum of levels of rising difficulty.
 
-What the schedule ``frontier`` keeps is the highest level mastered and the champion's accuracy on levels near it. It moves
-after each round, also when the candidate was rejected.
+The schedule ``frontier`` keeps the highest level mastered and the champion's accuracy on levels near it. It moves after
+each round, also when the candidate was rejected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from kfp.dsl import Artifact, Dataset, Input, Output
+from kfp.dsl import Artifact, Dataset
 from pydantic import Field
 
 from selfloop.artifacts import read_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
-from selfloop.policy import seed_of
 from selfloop.propose.items import ItemParams, held_out
 from selfloop.propose.schedule import Drawn, Progress, Schedule
 from selfloop.records import ItemResult, Task, writing
+from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
 
 
 class ProposeParams(ItemParams):
     """The next few levels: how far ahead, how many tasks, how many attempts, and the items to be judged on."""
 
-    inherits = ("environment", "seed")
+    inherits = frozenset({"environment", "seed"})
 
     environment: str = Field("addition", description="The taskset to draw from.")
     ahead: int = Field(4, ge=1, description="Levels beyond the frontier at most.")
@@ -39,12 +39,18 @@ class ProposeParams(ItemParams):
     look_beyond: int = Field(3, ge=0, description="Levels beyond those that are in the target suite too.")
     old_levels: int = Field(8, ge=1, description="Levels up to the frontier, spread evenly, that are the old suite.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
+    stream: str = Field("", description=STREAM)
+
+
+class ProposedTasks(NamedTuple):
+    """The tasks of a round, and the held-out items that its candidate is judged on."""
+
+    tasks: Dataset
+    items: Dataset
 
 
 @stage()
-def propose_tasks(
-    params: ProposeParams, curriculum: Input[Artifact], tasks: Output[Dataset], items: Output[Dataset]
-) -> None:
+def propose_tasks(out: ProposedTasks, params: ProposeParams, curriculum: Artifact) -> None:
     """Propose tasks of the levels just beyond the frontier, and the held-out items to judge the candidate on."""
     environment, state = find_environment(params.environment), read_json(curriculum.path)
     frontier = state["frontier"]
@@ -52,15 +58,15 @@ def propose_tasks(
     if environment.levels is not None and frontier + 1 not in environment.levels:
         raise UserError(f"Environment '{params.environment}' has no level beyond {frontier}: lower the loop's target.")
     ahead = max(params.ahead, int(params.ahead_share * frontier))
-    with writing(tasks.path, Task) as table:
+    with writing(out.tasks.path, Task) as table:
         for level in _within(environment, next_levels(frontier, accuracy, ahead, params.go_on_above)):
             attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
-            drawn = environment.tasks(level, params.per_level, seed_of(params.seed, "tasks", params.round, level))
+            drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", params.round, level))
             table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
     suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
     beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
     suites |= dict.fromkeys(_within(environment, beyond), "target")
-    with writing(items.path, Task) as table:
+    with writing(out.items.path, Task) as table:
         table.write(held_out(environment, suites, params))
 
 

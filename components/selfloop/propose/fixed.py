@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from kfp.dsl import Artifact, Dataset, Output
+from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
 from selfloop.environments import find_environment
 from selfloop.evaluate import accuracy_by_level
-from selfloop.policy import seed_of
 from selfloop.propose.items import ItemParams, held_out
 from selfloop.propose.schedule import Drawn, Progress, Schedule
 from selfloop.records import ItemResult, Task, writing
-from selfloop.stage import Params, stage
+from selfloop.seeds import STREAM, seed_for
+from selfloop.stage import stage
 
 
 class DrawParams(ItemParams):
     """Which levels, how many tasks and attempts, and whether each round has tasks of its own."""
 
-    inherits = ("environment", "seed")
+    inherits = frozenset({"environment", "seed"})
 
     environment: str = Field("addition", description="The taskset to draw from.")
     levels: list[int] = Field([1], min_length=1, description="Levels of the tasks, and of the target suite.")
@@ -30,6 +30,7 @@ class DrawParams(ItemParams):
     attempts: int = Field(8, ge=1, description="Attempts at each task.")
     draw: Literal["fresh", "same"] = Field("fresh", description="Each round draws its own tasks, or all the same.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
+    stream: str = Field("", description=STREAM)
 
     @model_validator(mode="after")
     def _each_level_has_one_suite(self) -> Self:
@@ -39,17 +40,24 @@ class DrawParams(ItemParams):
         return self
 
 
+class DrawnTasks(NamedTuple):
+    """The tasks of a round, and the held-out items that its candidate is judged on."""
+
+    tasks: Dataset
+    items: Dataset
+
+
 @stage()
-def draw_tasks(params: DrawParams, tasks: Output[Dataset], items: Output[Dataset]) -> None:
+def draw_tasks(out: DrawnTasks, params: DrawParams) -> None:
     """Draw tasks of the same levels each round, and the held-out items to judge the candidate on."""
     environment = find_environment(params.environment)
     number = params.round if params.draw == "fresh" else 0
-    with writing(tasks.path, Task) as table:
+    with writing(out.tasks.path, Task) as table:
         for level in params.levels:
-            drawn = environment.tasks(level, params.per_level, seed_of(params.seed, "tasks", number, level))
+            drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", number, level))
             table.write([task._replace(suite="train", attempts=params.attempts) for task in drawn])
     suites = dict.fromkeys(params.old_levels, "old") | dict.fromkeys(params.levels, "target")
-    with writing(items.path, Task) as table:
+    with writing(out.items.path, Task) as table:
         table.write(held_out(environment, suites, params, guarded=("target",)))
 
 

@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 
 from selfloop.environments import Environment
 from selfloop.errors import UserError
-from selfloop.policy import seed_of
 from selfloop.records import Task
+from selfloop.seeds import seed_of
 from selfloop.stage import Params
 
 RESERVED = ("target", "old", "train", "measure")
@@ -19,7 +19,7 @@ RESERVED = ("target", "old", "train", "measure")
 class ItemParams(Params):
     """How many items, under which evaluation seeds."""
 
-    inherits = ("round",)
+    inherits = frozenset({"round"})
 
     items_per_level: int = Field(64, ge=1, description="Held-out items of each level that is evaluated.")
     item_seeds: list[int] = Field(

@@ -16,10 +16,10 @@ Progress = Mapping[str, Any]
 
 
 class Drawn(NamedTuple):
-    """A round's tasks, and the held-out items that its candidate is judged on; none where the loop makes its own."""
+    """A round's tasks and the held-out items to judge its candidate on; ``None`` where the loop makes its own."""
 
-    tasks: Dataset | None
-    items: Dataset | None
+    tasks: Dataset
+    items: Dataset
 
 
 class Schedule(Strategy):
@@ -45,7 +45,8 @@ class Unscheduled(Schedule):
 
     def draw(self, settings: Any, progress: Artifact) -> Drawn:
         """Draw nothing."""
-        return Drawn(None, None)
+        nothing: Any = None
+        return Drawn(nothing, nothing)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Count the rounds without a promotion."""

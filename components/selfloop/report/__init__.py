@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Output
+from kfp.dsl import HTML, Artifact, Dataset
 from pydantic import Field
 
 from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
@@ -28,7 +28,7 @@ class BeginParams(Params):
 class ReportParams(Params):
     """How much of a round the report shows."""
 
-    inherits = ("round",)
+    inherits = frozenset({"round"})
 
     samples: int = Field(6, ge=0, description="Tasks of a round whose attempts are shown.")
     round: int = Field(0, ge=0, description="The number of the round.")
@@ -42,14 +42,19 @@ class Role(NamedTuple):
     candidate: Artifact
 
 
+class InitialReport(NamedTuple):
+    """The history without a round, and its report."""
+
+    history: Artifact
+    report: HTML
+
+
 @stage()
-def begin_report(
-    params: BeginParams, champion: Input[Artifact], history: Output[Artifact], report: Output[HTML]
-) -> None:
+def begin_report(out: InitialReport, params: BeginParams, champion: Artifact) -> None:
     """Begin the run's history with what it starts from, and a report that says that no round has ended."""
     manifest = manifest_of(champion.path)
     told = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
-    publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], history, report)
+    publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
 
 
 def add_round(

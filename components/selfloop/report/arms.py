@@ -69,10 +69,10 @@ class Curriculum(NamedTuple):
 
 def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
     """The arms over the run, none where no round's state has any. Steps are counted on from round to round."""
-    told = [round for round in rounds if round["state"].get("course")]
+    told = [(round, arms) for round in rounds for arms in round["state"].values() if arms.get("course")]
     if not told:
         return None
-    courses = [round["state"]["course"] for round in told]
+    courses = [arms["course"] for _, arms in told]
     lengths = [course[-1]["step"] - course[0]["step"] + 1 for course in courses]
     begins = [sum(lengths[:number]) for number in range(len(lengths))]
     steps = sum(lengths)
@@ -86,8 +86,10 @@ def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
     return Curriculum(
         steps,
         curves(columns),
-        [Mark(short(100 * begin / steps), round["round"]) for round, begin in zip(told, begins, strict=True)][::every],
-        [Row(round["round"], round["state"]["strategy"], mean(round["state"]["course"])) for round in told],
+        [Mark(short(100 * begin / steps), round["round"]) for (round, _), begin in zip(told, begins, strict=True)][
+            ::every
+        ],
+        [Row(round["round"], arms["strategy"], mean(arms["course"])) for round, arms in told],
     )
 
 

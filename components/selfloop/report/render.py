@@ -112,7 +112,7 @@ def frontiers(rounds: Sequence[Round]) -> list[int | None]:
 
     The target suite of the first round begins one level beyond the frontier that the run started from.
     """
-    ends = [round["state"].get("frontier") for round in rounds]
+    ends = [round["state"].get("progress", {}).get("frontier") for round in rounds]
     targets = rounds[0]["suites"].get("target") if rounds else None
     return [min(targets) - 1 if targets and ends[0] is not None else None, *ends]
 
