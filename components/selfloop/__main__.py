@@ -11,7 +11,7 @@ import click
 
 from selfloop.errors import UserError
 from selfloop.modes.pods import enter
-from selfloop.stage import Stage
+from selfloop.stage import Stage, kfp_type
 from selfloop.stages import find_stage, stages
 
 
@@ -33,7 +33,11 @@ def command(stage: Stage) -> click.Command:
         for name, kind in (*stage.inputs.items(), *stage.outputs.items()):
             at = given.pop(name)
             places[name] = [kind(uri=uri) for uri in at] if name in stage.many else kind(uri=at)
-        values = {name: _value(text) for name, text in given.items() if text is not None}
+        values = {
+            name: text if kfp_type(stage.params.model_fields[name].annotation, name) == "str" else _value(text)
+            for name, text in given.items()
+            if text is not None
+        }
         returned = enter(stage.target, values | places)
         if stage.returns:
             click.echo(json.dumps(returned))
