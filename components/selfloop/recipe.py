@@ -49,7 +49,7 @@ class Form:
     paper: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recipe(typing.Generic[S]):
     """A loop.
 

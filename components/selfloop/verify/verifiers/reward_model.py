@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfloop.errors import UserError
+from selfloop.errors import UserError, needing
 from selfloop.verify.contract import ended
 
 if TYPE_CHECKING:
@@ -64,8 +64,10 @@ def rewards(model: Any, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 @lru_cache(maxsize=1)
 def loaded(source: str) -> tuple[Any, PreTrainedTokenizerBase]:
     """The reward model at a source. Raises ``UserError`` where it has no weights as safetensors, or several outputs."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
+    with needing("The verifier 'reward-model'", "generate"):
+        import torch  # noqa: F401
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
     from selfloop.policy import check_policy, device, settle_threads
 
