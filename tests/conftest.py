@@ -93,7 +93,7 @@ def tracked_run(name: str, settings: dict[str, Any], place: Path, *overrides: di
     recipe = find_recipe(name)
     resolved = recipe.resolve(settings, *overrides)
     place.mkdir(exist_ok=True)
-    with lineage.tracked_run(place.name, resolved.chosen(), place / "note.txt", place / "mlflow"):
+    with lineage.tracked_run(place.name, resolved.overrides(), place / "note.txt", place / "mlflow"):
         return run(recipe, resolved, place / "run")[0]
 
 

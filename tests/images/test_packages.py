@@ -118,7 +118,7 @@ def resolving(tmp_path: Path) -> list[str]:
         "run": "1f2e-3d4c",
         "resolved": tmp_path / "resolved",
     }
-    given |= {"compiled": json.dumps(settings.chosen()), "shape": shape_of(recipe, settings)}
+    given |= {"compiled": json.dumps(settings.overrides()), "shape": shape_of(recipe, settings)}
     words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
     return ["-m", "selfloop", recipe.resolver.target, *words]
 

@@ -31,7 +31,7 @@ def test_the_versions_of_a_bundle_move_together(
 ) -> None:
     recipe = find_recipe(str(Path(__file__).with_name("two_roles.py")))
     settings = recipe.resolve(small_pair)
-    with lineage.tracked_run("pair", settings.chosen(), tmp_path / "note", tmp_path / "mlflow"):
+    with lineage.tracked_run("pair", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"):
         turn, _ = run(recipe, settings, tmp_path / "run")
     pair, solver, proposer = Registry("pair"), Registry("pair.solver"), Registry("pair.proposer")
     assert [len(each.versions()) for each in (pair, solver, proposer)] == [3, 3, 3]
@@ -62,7 +62,7 @@ def test_the_versions_of_a_bundle_move_together(
     _, origin, first = find_origin("pair@champion")
     assert (origin, first) == ("pair/2", 2)
     again = recipe.resolve(small_pair, {"origin": origin, "first": first, "rounds": 1})
-    with lineage.tracked_run("again", again.chosen(), tmp_path / "note2", tmp_path / "mlflow"):
+    with lineage.tracked_run("again", again.overrides(), tmp_path / "note2", tmp_path / "mlflow"):
         forked, _ = run(recipe, again, tmp_path / "again")
     assert forked.solver.metadata["digest"] == digests[0]
     assert forked.proposer.metadata["digest"] == digests[1]

@@ -89,7 +89,7 @@ def test_a_whole_run_on_postgresql(
     mlflow.set_registry_uri(database)
     recipe = find_recipe(NAME)
     settings = recipe.resolve(small, ALWAYS, {"model": "on-postgresql"})
-    with lineage.tracked_run("run", settings.chosen(), tmp_path / "note", tmp_path / "mlflow"):
+    with lineage.tracked_run("run", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"):
         turn, _ = run(recipe, settings, tmp_path / "run")
     champion = Registry("on-postgresql").find("champion")
     assert champion.tag("digest") == turn.champion.metadata["digest"]
@@ -107,7 +107,7 @@ def test_a_server_takes_no_versions_from_a_folder_and_that_is_said(
     settings = recipe.resolve(small, ALWAYS, {"model": "from-a-folder", "rounds": 1})
     with (
         pytest.raises(UserError, match="takes no version whose files lie in a folder"),
-        lineage.tracked_run("run", settings.chosen(), tmp_path / "note", tmp_path / "mlflow"),
+        lineage.tracked_run("run", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"),
     ):
         run(recipe, settings, tmp_path / "run")
     assert not Registry("from-a-folder").versions()

@@ -7,11 +7,12 @@ from pydantic import Field
 from selfloop.evaluate import EvaluateParams, evaluate_policies
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
-from selfloop.gate import GateParams, gate_candidate
 from selfloop.generate import GenerateParams, generate_rollouts
+from selfloop.promote.gate import GateParams, gate_candidate
 from selfloop.propose import BaseParams, ProposeParams, draw_base, propose_tasks
-from selfloop.recipe import Recipe, Settings
+from selfloop.recipe import Recipe
 from selfloop.report import BeginParams, ReportParams, RoleParams, begin_report, report_role, report_round
+from selfloop.settings import Settings
 from selfloop.verify import VerifyParams, verify_rollouts
 
 

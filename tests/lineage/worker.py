@@ -159,7 +159,7 @@ def ended_round(place: Path, number: int) -> list[str]:
         given[name] = word(place, f"{name} {number - 1}", kind)
         given[f"next_{name}"] = word(place, f"{name} {number}", kind)
     decision = {"promoted": True, "verdict": "promoted", "reason": "better"}
-    carried = record_round(recipe, recipe.resolve({}).bound(number), given, decision)
+    carried = record_round(recipe, recipe.resolve({}).for_round(number), given, decision)
     return [manifest_of(carried[role].path).digest for role in recipe.roles]
 
 

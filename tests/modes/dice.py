@@ -6,8 +6,9 @@ from typing import NamedTuple
 from kfp.dsl import Artifact, Model
 from pydantic import Field
 from selfloop.artifacts import read_json, write_json
-from selfloop.recipe import Recipe, Settings, structural
+from selfloop.recipe import Recipe
 from selfloop.seeds import STREAM, seed_for
+from selfloop.settings import Settings, compile_time
 from selfloop.stage import Params, stage
 
 
@@ -54,9 +55,9 @@ def clear_table(out: Table, params: Params) -> None:
 
 
 class Dice(Settings):
-    rounds: int = structural(2, ge=1, description="Rounds at most.")
+    rounds: int = compile_time(2, ge=1, description="Rounds at most.")
     throw: ThrowParams = ThrowParams()
-    streams: list[str] = structural(["left", "right", ""], description="A throw for each of these.")
+    streams: list[str] = compile_time(["left", "right", ""], description="A throw for each of these.")
 
 
 class Turn(NamedTuple):
