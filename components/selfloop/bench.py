@@ -13,9 +13,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from selfloop import loop
 from selfloop.artifacts import read_json, write_json
 from selfloop.errors import HaltedError, UserError
+from selfloop.loop import loop_of
 from selfloop.modes.inprocess import InProcess, Listener, claimed, complete
 from selfloop.recipe import Recipe
 from selfloop.settings import START, Settings
@@ -142,8 +142,8 @@ def _newest_history(root: Path) -> Path:
 
 def _measure_base(recipe: Recipe[Any], settings: Settings, root: Path) -> dict[str, Any]:
     with executed_by(InProcess(root)):  # the start is finished, so it is found, not run
-        bound = settings.for_round(0)
-        return dict(loop.measured(recipe, bound, loop.start(recipe, bound)))
+        loop, bound = loop_of(recipe), settings.for_round(0)
+        return dict(loop.measure(bound, loop.start(bound)))
 
 
 def machine() -> dict[str, str]:

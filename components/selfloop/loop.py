@@ -8,8 +8,7 @@ from here are ``LoopSettings`` to extend, ``Now`` and ``Improved``, and the piec
 
 from __future__ import annotations
 
-import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import cache
 from statistics import fmean
@@ -24,14 +23,12 @@ from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import PretrainParams, pretrain_policy
 from selfloop.policy import FetchParams, fetch_policy
 from selfloop.promote import GateParams, RestoreParams, close_stage, restore_stage
-from selfloop.propose import BaseParams, DrawParams, Fixed, Schedule, draw_base
+from selfloop.propose import BaseData, BaseParams, DrawParams, Fixed, Schedule, draw_base
 from selfloop.recipe import Recipe
 from selfloop.report import BeginParams, ReportParams, begin_report
 from selfloop.settings import START, Settings
 from selfloop.stage import Executor, executed_by, outputs_named
 from selfloop.verify import VerifyParams, askers, judge_rollouts, verify_rollouts
-
-S = typing.TypeVar("S", bound="LoopSettings")
 
 
 class LoopSettings(Settings):
@@ -98,7 +95,7 @@ class Driver(Executor, Protocol):
         ...
 
 
-def needing(*features: str) -> typing.Callable[[Any], set[str]]:
+def needing(*features: str) -> Callable[[Any], set[str]]:
     """What a loop asks of an environment: these features, and an alphabet where its policy is made from scratch."""
     return lambda s: {*features, "alphabet"} if s.policy == "scratch" else set(features)
 
@@ -134,80 +131,89 @@ def loop_state(recipe: Recipe[Any]) -> Any:
     return outputs_named("LoopState", state_of(recipe) | {"proceed": bool})
 
 
-def drive(recipe: Recipe[S], settings: S, driver: Driver, loop: Loop | None = None) -> Any:
-    """Run or trace a loop: the same in every mode. Returns what the last round left."""
-    loop = loop or Loop()
-    with executed_by(driver):
-        driver.begins(settings.first - 1, True)
-        state = loop.begin(recipe, settings.for_round(settings.first - 1))
-        for number in range(settings.first, settings.first + settings.rounds):
-            if not driver.begins(number, state.proceed):
-                break
-            state = loop.take_round(recipe, settings.for_round(number), state)
-    return state
-
-
 class Loop:
-    """How a loop begins and how it takes a round: by the calls of its stages, one by one."""
+    """How a recipe's loop begins, how it takes a round, and how it is measured: by the calls of its stages, one by one.
 
-    def begin(self, recipe: Recipe[S], settings: S) -> Any:
+    A recipe that needs another frame names a subclass of this one.
+    """
+
+    def __init__(self, recipe: Recipe[Any]) -> None:
+        self.recipe, self.kinds, self.state = recipe, state_of(recipe), loop_state(recipe)
+        self.role = recipe.roles[0]
+
+    def drive(self, settings: Any, driver: Driver) -> Any:
+        """Run or trace the loop: the same in every mode. Returns what the last round left."""
+        with executed_by(driver):
+            driver.begins(settings.first - 1, True)
+            state = self.begin(settings.for_round(settings.first - 1))
+            for number in range(settings.first, settings.first + settings.rounds):
+                if not driver.begins(number, state.proceed):
+                    break
+                state = self.take_round(settings.for_round(number), state)
+        return state
+
+    def begin(self, s: Any) -> Any:
         """What the first round begins with: made by the recipe, or restored from a version of the registry."""
-        if settings.origin == START:
-            return start(recipe, settings)
-        params = RestoreParams(origin=settings.origin, environment=settings.environment)
-        return loop_state(recipe)(*restore_stage(recipe, state_of(recipe))(params), proceed=True)
+        if s.origin == START:
+            return self.start(s)
+        params = RestoreParams(origin=s.origin, environment=s.environment)
+        return self.state(*restore_stage(self.recipe, self.kinds)(params), proceed=True)
 
-    def take_round(self, recipe: Recipe[S], settings: S, last: Any) -> Any:
+    def take_round(self, s: Any, last: Any) -> Any:
         """One round: its stages, then its close."""
-        return close_round(recipe, settings, last, *attempt(recipe, settings, last))
+        return self.close(s, last, *self.attempt(s, last))
+
+    def start(self, s: Any) -> Any:
+        """What a loop begins with: the labelled data, the policy, and the recipe's own state."""
+        base = draw_base(s.base)
+        own = self.recipe.start(s, self.policy(s, base))
+        history = begin_report(BeginParams(title=self.recipe.title), champion=getattr(own, self.role)).history
+        # in a pipeline the start is one stage, whose outputs are an artifact each, also where two are the same policy
+        return self.state(*map(copy, own), base.curriculum, base.examples, base.kept, history, True)
+
+    def policy(self, s: Any, base: BaseData) -> Model:
+        """The policy that a loop begins with: trained from scratch on the labelled data, or fetched."""
+        if s.policy == "scratch":
+            return pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
+        return fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
+
+    def attempt(self, s: Any, last: Any) -> tuple[Improved, Dataset | None]:
+        """What the recipe makes of a round, and how its first role's candidate and champion do on the same items."""
+        tasks, items = s.schedule.draw(s, last.progress)
+        own = self.recipe.state(*(getattr(last, name) for name in self.recipe.own))
+        made = self.recipe.improve(s, Now(own, tasks, items, last.seed_data, last.replay_pool))
+        candidate, champion = getattr(made.state, self.role), getattr(last, self.role)
+        if self.recipe.compare is not None:
+            return made, self.recipe.compare(s, candidate, champion, items)
+        if self.kinds[self.role] is not Model or items is None:
+            return made, None
+        return made, evaluate_policies(s.evaluate, candidate, champion, items).results
+
+    def close(self, s: Any, last: Any, made: Improved, results: Dataset | None) -> Any:
+        """The end of a round: one decision about its candidates, one write of it, and what the next round begins with.
+
+        What a round left as it was is passed once: KFP's metadata store takes an artifact once for each task.
+        """
+        evidence = (made.attempted._asdict() if made.attempted else {}) | {"results": results}
+        after = dict(zip(self.recipe.own, made.state, strict=True)) | {"replay_pool": made.replay_pool}
+        given = {name: getattr(last, name) for name in self.kinds}
+        given |= {f"next_{name}": value for name, value in after.items() if value is not given[name]}
+        closed = close_stage(self.recipe, self.kinds)(self.recipe.run_params(s), **given, **evidence)
+        return self.state(*(getattr(closed, f"new_{name}", given[name]) for name in self.kinds), proceed=closed.proceed)
+
+    def measure(self, s: Any, last: Any) -> Mapping[str, Any]:
+        """What the loop came to: its first role's accuracy on items that no decision was made on, in the recipe's
+        figures.
+        """
+        told: Mapping[str, Any] = {}
+        if self.kinds[self.role] is Model and self.recipe.compare is None:
+            policy = getattr(last, self.role)
+            told = measure_policy(s.measure, policy=policy, curriculum=last.progress).results.metadata
+        if self.recipe.figures is not None:
+            return self.recipe.figures(s, read_json(last.history.path)["rounds"], told)
+        return {"accuracy": fmean(told["accuracy"].values())} if told else {}
 
 
-def start(recipe: Recipe[S], s: S) -> Any:
-    """What a loop begins with: the labelled data, the policy, and the recipe's own state."""
-    base = draw_base(s.base)
-    if s.policy == "scratch":
-        policy = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
-    else:
-        policy = fetch_policy(s.fetch.model_copy(update={"source": s.policy})).policy
-    own = recipe.start(s, policy)
-    history = begin_report(BeginParams(title=recipe.title), champion=getattr(own, recipe.roles[0])).history
-    # in a pipeline the start is one stage, whose outputs are an artifact each, also where two are the same policy
-    return loop_state(recipe)(*map(copy, own), base.curriculum, base.examples, base.kept, history, True)
-
-
-def attempt(recipe: Recipe[S], s: S, last: Any) -> tuple[Improved, Dataset | None]:
-    """What a recipe makes of a round, and how its first role's candidate and champion do on the same items."""
-    tasks, items = s.schedule.draw(s, last.progress)
-    own = recipe.state(*(getattr(last, name) for name in recipe.own))
-    made = recipe.improve(s, Now(own, tasks, items, last.seed_data, last.replay_pool))
-    role = recipe.roles[0]
-    candidate, champion = getattr(made.state, role), getattr(last, role)
-    if recipe.compare is not None:
-        return made, recipe.compare(s, candidate, champion, items)
-    if recipe.own[role] is not Model:
-        return made, None
-    return made, evaluate_policies(s.evaluate, candidate, champion, items).results
-
-
-def close_round(recipe: Recipe[S], s: S, last: Any, made: Improved, results: Dataset | None) -> Any:
-    """The end of a round: one decision about its candidates, one write of it, and what the next round begins with."""
-    evidence = (made.attempted._asdict() if made.attempted else {}) | {"results": results}
-    after = dict(zip(recipe.own, made.state, strict=True)) | {"replay_pool": made.replay_pool}
-    given = {name: getattr(last, name) for name in state_of(recipe)}
-    given |= {f"next_{name}": value for name, value in after.items() if value is not given[name]}
-    closed = close_stage(recipe, state_of(recipe))(
-        recipe.run_params(s), **{name: value for name, value in (given | evidence).items() if value is not None}
-    )
-    kept = {name: getattr(closed, f"new_{name}", getattr(last, name)) for name in state_of(recipe)}
-    return loop_state(recipe)(**kept, proceed=closed.proceed)
-
-
-def measured(recipe: Recipe[S], s: S, last: Any) -> Mapping[str, Any]:
-    """What a loop came to: its first role's accuracy on items that no decision was made on, in the recipe's figures."""
-    told: Mapping[str, Any] = {}
-    if recipe.own[recipe.roles[0]] is Model:
-        policy = getattr(last, recipe.roles[0])
-        told = measure_policy(s.measure, policy=policy, curriculum=last.progress).results.metadata
-    if recipe.figures is not None:
-        return recipe.figures(s, read_json(last.history.path)["rounds"], told)
-    return {"accuracy": fmean(told["accuracy"].values())} if told else {}
+def loop_of(recipe: Recipe[Any]) -> Loop:
+    """The loop of a recipe, in the frame that the recipe asks for."""
+    return (recipe.frame or Loop)(recipe)

@@ -58,8 +58,9 @@ class Recipe(typing.Generic[S]):
     state that the loop improves and promotes, the first one by the gate's test: every ``Model`` that is not ``frozen``
     where none is named. ``compare(settings, candidate, champion, items)`` gives the results of both where the first
     role is no policy. ``needs`` says which features of an environment the loop asks for, ``forms`` are settings with a
-    name, ``control`` are those of its control arm, ``claims`` say what its paper claims and how that is measured, and
-    ``figures(settings, rounds, measured)`` what a whole run comes to, from its history and the last measurement.
+    name, ``frame`` is a subclass of ``selfloop.loop.Loop`` for a loop that needs another, ``control`` are the settings
+    of the control arm, ``claims`` say what its paper claims and how that is measured, and ``figures(settings, rounds,
+    measured)`` what a whole run comes to, from its history and the last measurement.
 
     Raises ``UserError``, when it is defined, for a state or roles that no loop can have.
     """
@@ -75,6 +76,7 @@ class Recipe(typing.Generic[S]):
     forms: Mapping[str, Form] = field(default_factory=dict)
     paper: str = ""
     needs: Callable[[S], set[str]] = lambda settings: set()
+    frame: Callable[[Any], Any] | None = None
     figures: Callable[[S, Any, Mapping[str, Any]], Mapping[str, Any]] | None = None
     control: Mapping[str, Any] = field(default_factory=dict)
     claims: Claims | None = None

@@ -9,7 +9,7 @@ from selfloop.lineage import record
 from selfloop.lineage.record import Record
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import artifact, record_of
-from selfloop.loop import Loop, attempt, loop_state, state_of
+from selfloop.loop import Loop, loop_of
 from selfloop.modes.inprocess import InProcess, Listener
 from selfloop.promote import gain_of
 from selfloop.recipe import load_recipe
@@ -49,13 +49,13 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
     was = record.read(record_of(registry, version.number))
     recipe = load_recipe(was.recipe)
     settings = recipe.resolve(was.settings).for_round(was.round)
-    gain = None
+    loop, gain = loop_of(recipe), None
     with executed_by(InProcess(root, listener, was.round)):
         if was.champions:
-            improved, results = attempt(recipe, settings, _before(recipe, was))
+            improved, results = loop.attempt(settings, _before(loop, was))
             made, gain = improved.state, gain_of(settings.gate, results)
         else:
-            made = Loop().begin(recipe, settings)
+            made = loop.begin(settings)
     digests = {role: (then.digest, getattr(made, role).metadata["digest"]) for role, then in was.roles.items()}
     then = was.decision.get("suites", {}).get("target")
     return Reproduction(
@@ -67,10 +67,10 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
     )
 
 
-def _before(recipe: Any, was: Record) -> Any:
+def _before(loop: Loop, was: Record) -> Any:
     """The state that the version's round began with."""
-    given = {name: artifact((was.champions | was.before)[name]) for name in state_of(recipe)}
-    return loop_state(recipe)(**given, proceed=True)
+    given = {name: artifact((was.champions | was.before)[name]) for name in loop.kinds}
+    return loop.state(**given, proceed=True)
 
 
 def _changed(was: Record) -> dict[str, tuple[str, str]]:

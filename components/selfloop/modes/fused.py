@@ -17,9 +17,8 @@ from typing import Any, Literal
 
 from kfp.dsl import Artifact
 
-from selfloop import loop
 from selfloop.artifacts import hand_on
-from selfloop.loop import Loop, LoopSettings, loop_state, state_of
+from selfloop.loop import Loop, LoopSettings, loop_of
 from selfloop.modes.inprocess import InProcess
 from selfloop.modes.pods import lighten
 from selfloop.promote import changing
@@ -33,37 +32,38 @@ S = typing.TypeVar("S", bound=LoopSettings)
 class LoopInPods(Loop):
     """A loop with its start, and where ``fused`` each of its rounds, as one stage."""
 
-    def __init__(self, fused: bool) -> None:
+    def __init__(self, recipe: Recipe[Any], fused: bool) -> None:
+        super().__init__(recipe)
         self._fused = fused
 
-    def begin(self, recipe: Recipe[S], settings: S) -> Any:
+    def begin(self, s: Any) -> Any:
         """The start in one component. The first round always comes."""
-        made = fused_stage(recipe, "start")(recipe.run_params(settings))
-        return loop_state(recipe)(**{name: getattr(made, name) for name in state_of(recipe)}, proceed=True)
+        made = fused_stage(self.recipe, "start")(self.recipe.run_params(s))
+        return self.state(*(getattr(made, name) for name in self.kinds), proceed=True)
 
-    def take_round(self, recipe: Recipe[S], settings: S, last: Any) -> Any:
+    def take_round(self, s: Any, last: Any) -> Any:
         """A round, in one component where it is fused."""
         if not self._fused:
-            return super().take_round(recipe, settings, last)
-        given = {name: getattr(last, name) for name in state_of(recipe)}
-        made = fused_stage(recipe, "round")(recipe.run_params(settings), **given)
-        return last._replace(**{name: getattr(made, name) for name in (*changing(recipe, state_of(recipe)), "proceed")})
+            return loop_of(self.recipe).take_round(s, last)
+        given = {name: getattr(last, name) for name in self.kinds}
+        made = fused_stage(self.recipe, "round")(self.recipe.run_params(s), **given)
+        return last._replace(**{name: getattr(made, name) for name in (*changing(self.recipe, self.kinds), "proceed")})
 
 
 @functools.cache
 def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
     """The start or a round of a recipe as a stage."""
-    pages, state = pages_of(recipe, part), state_of(recipe)
-    made = state if part == "start" else changing(recipe, state)
+    pages, loop = pages_of(recipe, part), loop_of(recipe)
+    made = loop.kinds if part == "start" else changing(recipe, loop.kinds)
 
     def function(out: Any, params: RunParams, **given: Any) -> bool | None:
         settings = recipe.settings_of(params)
         driver = InProcess(Path(out.artifacts.path), round=params.round)
         with executed_by(driver):
             if part == "start":
-                left = Loop().begin(recipe, settings)
+                left = loop.begin(settings)
             else:
-                left = Loop().take_round(recipe, settings, loop_state(recipe)(**given, proceed=True))
+                left = loop.take_round(settings, loop.state(**given, proceed=True))
         for name in made:
             hand_on(getattr(left, name), getattr(out, name))
         for name in pages.keys() & driver.pages.keys():
@@ -80,7 +80,7 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
         target=f"{recipe.target}.{part}",
         function=function,
         params=RunParams,
-        inputs={} if part == "start" else state,
+        inputs={} if part == "start" else loop.kinds,
         out=outputs_named(f"{part.title()}Outputs", {**made, "artifacts": Artifact, **pages, **proceeds}),
         effects=True,
         image="finetune" if part == "start" else "rl",
@@ -121,10 +121,10 @@ class _Notes:
 def calls_of(recipe: Recipe[S], settings: S, part: Literal["start", "round"]) -> list[Call]:
     """The stage calls of the start or of a round, in order, with the parameters that these settings come to."""
     notes = _Notes()
+    loop = loop_of(recipe)
     with executed_by(notes):
         if part == "start":
-            loop.start(recipe, settings)
+            loop.start(settings)
         else:
-            names = {name: name for name in state_of(recipe)}
-            Loop().take_round(recipe, settings, loop_state(recipe)(**names, proceed=True))
+            loop.take_round(settings, loop.state(**{name: name for name in loop.kinds}, proceed=True))
     return notes.calls

@@ -19,7 +19,7 @@ from kfp.dsl import Artifact, Metrics
 
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
-from selfloop.loop import LoopSettings, drive, measured
+from selfloop.loop import LoopSettings, loop_of
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
 from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
@@ -151,9 +151,10 @@ def complete(
 ) -> tuple[Any, Mapping[str, Any]]:
     """The rounds and the measurement at the end, in a folder that the caller has ``claimed``."""
     driver = InProcess(root, listener)
-    last = drive(recipe, settings, driver)
+    loop = loop_of(recipe)
+    last = loop.drive(settings, driver)
     with executed_by(driver):
-        return last, measured(recipe, settings.for_round(driver.round), last)
+        return last, loop.measure(settings.for_round(driver.round), last)
 
 
 @contextmanager

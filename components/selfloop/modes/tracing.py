@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from kfp import dsl
 
 from selfloop import __version__
-from selfloop.loop import drive
 from selfloop.modes import calls, images, placing, resolving
 from selfloop.modes.fused import LoopInPods, calls_of, fused_stage
 from selfloop.profiles import Profile
@@ -140,7 +139,7 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
         given = dict(zip(form, channels, strict=True))
         tracer = Tracer(_resolved(recipe, settings, given, pods), pods)
         try:
-            drive(recipe, settings, tracer, LoopInPods(fused))
+            LoopInPods(recipe, fused).drive(settings, tracer)
         finally:
             tracer.close()
 
