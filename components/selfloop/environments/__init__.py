@@ -54,15 +54,18 @@ class Environment(ABC):
 
     claims: bool = False
     """Whether the proposals that a policy is shown claim an answer."""
+    varies: ClassVar[bool] = False
+    """Whether completions are texts that can be varied and kept in an archive: ``variation`` and ``applied``."""
 
     @property
     def offers(self) -> set[str]:
-        """The features that a recipe can ask for: ``levels``, ``alphabet``, ``proposals``, ``claims``."""
+        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations."""
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
             "proposals": self.invitation is not None,
             "claims": self.claims,
+            "variations": self.varies,
         }
         return {name for name, offered in features.items() if offered}
 
@@ -102,6 +105,14 @@ class Environment(ABC):
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """``count`` texts as a proposer should write them: what it is shown to begin with."""
         return []
+
+    def variation(self, text: str, level: int, id: str) -> Task:
+        """The task to write a variation of a text, such as a better program, for an archive of them."""
+        raise UserError(f"Environment '{self.name}' has no variations: choose one that offers them.")
+
+    def applied(self, text: str, item: Task) -> Grade:
+        """How a text of an archive does on one held-out item."""
+        raise UserError(f"Environment '{self.name}' has no variations: choose one that offers them.")
 
     def is_held_out(self, task: Task) -> bool:
         """Whether a proposed task is one that the environment keeps for held-out items alone."""

@@ -1,5 +1,6 @@
 """Who makes tasks: ``draw_base`` for the base policy, then a curriculum, a fixed set of levels, or a policy."""
 
+from selfloop.propose.archive import ArchiveParams, ParentsParams, choose_parents, init_archive
 from selfloop.propose.arms import ArmsParams, begin_arms
 from selfloop.propose.base import BaseData, BaseParams, draw_base
 from selfloop.propose.curriculum import Frontier, ProposeParams, propose_tasks
@@ -8,6 +9,7 @@ from selfloop.propose.learned import KnownParams, LearnedParams, begin_known, pr
 from selfloop.propose.schedule import Schedule
 
 __all__ = [
+    "ArchiveParams",
     "ArmsParams",
     "BaseData",
     "BaseParams",
@@ -16,12 +18,15 @@ __all__ = [
     "Frontier",
     "KnownParams",
     "LearnedParams",
+    "ParentsParams",
     "ProposeParams",
     "Schedule",
     "begin_arms",
     "begin_known",
+    "choose_parents",
     "draw_base",
     "draw_tasks",
+    "init_archive",
     "propose_by_policy",
     "propose_tasks",
 ]
