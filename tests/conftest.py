@@ -139,13 +139,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     root = tmp_path_factory.mktemp("trained")
     base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
-    draw_base(BaseParams(levels=2, per_level=1000, seed=1), **base, curriculum=Artifact(uri=str(root / "curriculum")))
+    draw_base.into(
+        draw_base.out(**base, curriculum=Artifact(uri=str(root / "curriculum"))),
+        BaseParams(levels=2, per_level=1000, seed=1),
+    )
     size = {"hidden_size": 16, "heads": 2, "intermediate_size": 32}
-    pretrain_policy(
+    pretrain_policy.into(
+        pretrain_policy.out(policy=Model(uri=str(root / "policy"))),
         PretrainParams(**size, steps=200, lr=2e-2, warmup_steps=20, decay_steps=80),
         examples=base["examples"],
         held_out=base["held_out"],
-        policy=Model(uri=str(root / "policy")),
     )
     return root / "policy"
 

@@ -170,12 +170,15 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, settings = tmp_path_factory.mktemp("wrong"), find_recipe(NAME).resolve(TINY).bound(0)
     named = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
     taught = {"environment": f"{__name__}:Inflated"}
-    draw_base(settings.base.model_copy(update=taught), **named, curriculum=Artifact(uri=str(root / "curriculum")))
-    pretrain_policy(
+    draw_base.into(
+        draw_base.out(**named, curriculum=Artifact(uri=str(root / "curriculum"))),
+        settings.base.model_copy(update=taught),
+    )
+    pretrain_policy.into(
+        pretrain_policy.out(policy=Model(uri=str(root / "policy"))),
         settings.pretrain.model_copy(update=taught | {"steps": 240}),
         examples=named["examples"],
         held_out=named["held_out"],
-        policy=Model(uri=str(root / "policy")),
     )
     return root / "policy"
 

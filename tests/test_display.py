@@ -9,7 +9,6 @@ import pytest
 from rich.console import Console
 from selfloop.display import COLOURS, Terminal, duration, ordered, pace_line, round_line, rounds_table
 from selfloop.progress import Pace
-from selfloop.stage import Outputs
 from selfloop.stages import find_stage
 
 
@@ -87,7 +86,7 @@ def test_a_stage_that_ended_is_a_line_with_its_rates() -> None:
         for done in (0, 5, 9):
             terminal.stage_moves(done * 7, 0, "tokens")
             terminal.stage_moves(done, 9, "rollouts")
-        terminal.stage_ends(1, stage, Outputs({}), skipped=False)
+        terminal.stage_ends(1, stage, None, skipped=False)
     assert re.match(r"round 1 · generate: \d+\.\d s, [\d,]+ rollouts/s, [\d,]+ tokens/s\n", captured.get())
 
 

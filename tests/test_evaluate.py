@@ -139,12 +139,12 @@ def items(per_level: int, attempts: int = 1) -> list[Task]:
 
 def evaluated(place: Path, candidate: Path, champion: Path, asked: list[Task], **params: Any) -> list[ItemResult]:
     results = Dataset(uri=str(place / "results"))
-    evaluate_policies(
+    evaluate_policies.into(
+        evaluate_policies.out(results=results),
         EvaluateParams(**params),
         candidate=Model(uri=str(candidate)),
         champion=Model(uri=str(champion)),
         items=sealed_table(place / "items", Task, asked),
-        results=results,
     )
     return list(rows(results.path, ItemResult))
 
@@ -237,11 +237,11 @@ def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset
     place = tmp_path_factory.mktemp("measured")
     curriculum = sealed_value(place / "curriculum", {"frontier": 2, "accuracy": {}})
     results = Dataset(uri=str(place / "results"))
-    measure_policy(
+    measure_policy.into(
+        measure_policy.out(results=results),
         MeasureParams(per_level=32, beyond=3, solved=0.6),
         policy=Model(uri=str(trained)),
         curriculum=curriculum,
-        results=results,
     )
     return results
 
@@ -265,22 +265,22 @@ def test_what_was_measured_is_in_the_metadata(measured: Dataset) -> None:
 def test_a_measurement_can_be_repeated(measured: Dataset, trained: Path, tmp_path: Path) -> None:
     again = Dataset(uri=str(tmp_path / "results"))
     curriculum: Artifact = sealed_value(tmp_path / "curriculum", {"frontier": 2, "accuracy": {}})
-    measure_policy(
+    measure_policy.into(
+        measure_policy.out(results=again),
         MeasureParams(per_level=32, beyond=3, solved=0.6, batch_size=7),
         policy=Model(uri=str(trained)),
         curriculum=curriculum,
-        results=again,
     )
     assert again.metadata["digest"] == manifest_of(measured.path).digest
 
 
 def test_a_measurement_may_take_several_samples(trained: Path, tmp_path: Path) -> None:
     results = Dataset(uri=str(tmp_path / "results"))
-    measure_policy(
+    measure_policy.into(
+        measure_policy.out(results=results),
         MeasureParams(per_level=4, beyond=1, samples=3),
         policy=Model(uri=str(trained)),
         curriculum=sealed_value(tmp_path / "curriculum", {"frontier": 1, "accuracy": {}}),
-        results=results,
     )
     assert [(item.level, item.attempt) for item in rows(results.path, ItemResult)] == [
         (level, sample) for level in (1, 2) for _ in range(4) for sample in range(3)

@@ -28,8 +28,8 @@ from selfloop.policy import (
     restarted,
     save,
     scratch_tokenizer,
-    seed_of,
 )
+from selfloop.seeds import seed_of
 from selfloop.store import open_store
 
 
@@ -95,7 +95,7 @@ def test_fetching_copies_what_a_policy_needs_and_nothing_that_runs(place: Path, 
         (place / name).parent.mkdir(exist_ok=True)
         (place / name).write_text("not to be copied")
     policy = Model(uri=str(tmp_path / "fetched"))
-    fetch_policy(FetchParams(source=str(place)), policy=policy)
+    fetch_policy.into(fetch_policy.out(policy=policy), FetchParams(source=str(place)))
     assert manifest_of(policy.path).files.keys() == {
         "config.json",
         "generation_config.json",
@@ -108,7 +108,7 @@ def test_fetching_copies_what_a_policy_needs_and_nothing_that_runs(place: Path, 
 
 def test_a_policy_of_an_earlier_run_keeps_its_digest_when_it_is_fetched(trained: Path, tmp_path: Path) -> None:
     policy = Model(uri=str(tmp_path / "fetched"))
-    fetch_policy(FetchParams(source=str(trained)), policy=policy)
+    fetch_policy.into(fetch_policy.out(policy=policy), FetchParams(source=str(trained)))
     assert policy.metadata["digest"] == manifest_of(trained).digest
 
 
@@ -123,8 +123,8 @@ def test_fetching_seals_what_it_found_whatever_manifest_lay_there(
     else:
         (place / "manifest.json").write_text(manifest)
     first, second = (Model(uri=str(tmp_path / name)) for name in ("first", "second"))
-    fetch_policy(FetchParams(source=str(place)), policy=first)
-    fetch_policy(FetchParams(source=first.path), policy=second)
+    fetch_policy.into(fetch_policy.out(policy=first), FetchParams(source=str(place)))
+    fetch_policy.into(fetch_policy.out(policy=second), FetchParams(source=first.path))
     assert manifest_of(second.path).stage == "fetch_policy"
     assert manifest_of(second.path).digest == manifest_of(first.path).digest
 
@@ -132,7 +132,7 @@ def test_fetching_seals_what_it_found_whatever_manifest_lay_there(
 def test_what_is_no_policy_is_not_fetched(place: Path, tmp_path: Path) -> None:
     (place / "config.json").unlink()
     with pytest.raises(UserError, match=r"it has no config\.json"):
-        fetch_policy(FetchParams(source=str(place)), policy=Model(uri=str(tmp_path / "fetched")))
+        fetch_policy.into(fetch_policy.out(policy=Model(uri=str(tmp_path / "fetched"))), FetchParams(source=str(place)))
     assert not (tmp_path / "fetched" / "manifest.json").exists()
 
 
@@ -144,14 +144,14 @@ def test_a_source_that_is_not_there_is_refused(source: str) -> None:
 
 def test_a_policy_in_a_store_is_fetched_from_there(trained: Path, tmp_path: Path) -> None:
     kept = open_store(str(tmp_path / "store")).put(trained)
-    fetch_policy(FetchParams(source=kept), policy=Model(uri=str(tmp_path / "fetched")))
+    fetch_policy.into(fetch_policy.out(policy=Model(uri=str(tmp_path / "fetched"))), FetchParams(source=kept))
     assert check(tmp_path / "fetched").digest == check(trained).digest
 
 
 @pytest.mark.parametrize("source", ["models:/policy", "models:/a/b/c", "models:/@champion"])
 def test_a_source_in_the_registry_that_names_no_version_is_refused(source: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"'{source}' names no version: write models:/NAME@champion"):
-        fetch_policy(FetchParams(source=source), policy=Model(uri=str(tmp_path / "fetched")))
+        fetch_policy.into(fetch_policy.out(policy=Model(uri=str(tmp_path / "fetched"))), FetchParams(source=source))
 
 
 def test_a_directory_that_is_no_policy_is_refused_as_a_source(tmp_path: Path) -> None:
@@ -346,7 +346,9 @@ def test_code_of_a_policys_maker_is_refused_unless_it_is_trusted(own_code: Path,
     with pytest.raises(UserError, match=told):
         check_source(str(own_code))
     with pytest.raises(UserError, match=told):
-        fetch_policy(FetchParams(source=str(own_code)), policy=Model(uri=str(tmp_path / "refused")))
+        fetch_policy.into(
+            fetch_policy.out(policy=Model(uri=str(tmp_path / "refused"))), FetchParams(source=str(own_code))
+        )
     with pytest.raises(UserError, match=told):
         load(own_code)
 
@@ -358,7 +360,7 @@ def test_code_that_is_trusted_runs_and_stays_with_what_is_trained(
 
     monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
     fetched = Model(uri=str(tmp_path / "fetched"))
-    fetch_policy(FetchParams(source=str(own_code), trust_remote_code=True), policy=fetched)
+    fetch_policy.into(fetch_policy.out(policy=fetched), FetchParams(source=str(own_code), trust_remote_code=True))
     policy = load(fetched.path)
     assert policy.model.own
     save(policy, tmp_path / "saved")
@@ -368,7 +370,9 @@ def test_code_that_is_trusted_runs_and_stays_with_what_is_trained(
 def test_trust_is_not_taken_from_what_is_fetched(own_code: Path, tmp_path: Path) -> None:
     (own_code / "trust.json").write_text('{"trust_remote_code": true}')
     with pytest.raises(UserError, match="runs Python code of its maker's own"):
-        fetch_policy(FetchParams(source=str(own_code)), policy=Model(uri=str(tmp_path / "fetched")))
+        fetch_policy.into(
+            fetch_policy.out(policy=Model(uri=str(tmp_path / "fetched"))), FetchParams(source=str(own_code))
+        )
 
 
 def test_a_tokenizer_with_tokens_that_the_model_does_not_know_is_refused(place: Path) -> None:
@@ -386,7 +390,9 @@ TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 def test_a_chat_template_is_kept_dropped_or_demanded(place: Path, tmp_path: Path, inline: bool) -> None:
     def fetched(name: str, chat: str) -> Policy:
         model = Model(uri=str(tmp_path / name))
-        fetch_policy(FetchParams.model_validate({"source": str(place), "chat": chat}), policy=model)
+        fetch_policy.into(
+            fetch_policy.out(policy=model), FetchParams.model_validate({"source": str(place), "chat": chat})
+        )
         return load(model.path)
 
     with pytest.raises(UserError, match="has no chat template, which was asked for: give a model that was tuned"):

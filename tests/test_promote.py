@@ -42,15 +42,18 @@ def other(trained: Path, tmp_path: Path) -> Path:
 def _promoted(tmp_path: Path, last: Path, candidate: Path, decision: dict[str, Any]) -> dict[str, Artifact]:
     memory = sealed_value(tmp_path / "memory", {"frontier": 1})
     new = {name: kind(uri=str(tmp_path / "new" / name)) for name, kind in RECIPE.state.items()}
-    RECIPE.promote(
+    promote = RECIPE.promote
+    promote.into(
+        promote.made(
+            {f"new_{name}": artifact for name, artifact in new.items()}
+            | {"metrics": Metrics(uri=str(tmp_path / "metrics"))}
+        ),
         RECIPE.run_params(RECIPE.resolve().bound(1)),
         decision=sealed_value(tmp_path / "decision", decision),
         memory=memory,
         next_memory=memory,
         **{role: Model(uri=str(last)) for role in RECIPE.roles},
         **{f"next_{role}": Model(uri=str(candidate)) for role in RECIPE.roles},
-        **{f"new_{name}": artifact for name, artifact in new.items()},
-        metrics=Metrics(uri=str(tmp_path / "metrics")),
     )
     assert manifest_of(new["memory"].path) == manifest_of(memory.path), "the state goes on in any case"
     return {role: new[role] for role in RECIPE.roles}

@@ -4,19 +4,22 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytest
 import yaml
 from kfp import compiler
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
-from selfloop.artifacts import manifest_of
+from selfloop.__main__ import command
+from selfloop.artifacts import manifest_of, read_json, write_json
 from selfloop.errors import UserError
 from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
-from selfloop.stage import Params, Stage, stage
+from selfloop.stage import Params, Stage, executed_by, outputs_named, stage
 from selfloop.stages import as_markdown, find_stage, stages
+
+from .conftest import sealed_value
 
 
 class DoubleParams(Params):
@@ -25,18 +28,27 @@ class DoubleParams(Params):
     levels: list[int] = Field(default_factory=lambda: [1, 2], description="The levels that are repeated.")
 
 
+class Repeated(NamedTuple):
+    repeated: Dataset
+
+
 @stage()
-def repeat_rows(params: DoubleParams, examples: Input[Dataset], repeated: Output[Dataset]) -> None:
+def repeat_rows(out: Repeated, params: DoubleParams, examples: Dataset) -> None:
     """Repeat each row."""
     mark = "*" if params.mark == "star" else ""
-    with writing(repeated.path, Example) as table:
+    with writing(out.repeated.path, Example) as table:
         for row in rows(examples.path, Example):
             if row.level in params.levels:
                 table.write([row._replace(completion=row.completion + mark)] * params.times)
 
 
+class Length(NamedTuple):
+    seen: Artifact
+    proceed: bool = False
+
+
 @stage()
-def is_long(params: Params, examples: Input[Dataset], seen: Output[Artifact]) -> bool:
+def is_long(out: Length, params: Params, examples: Dataset) -> bool:
     """Say whether there are examples."""
     return bool(list(rows(examples.path, Example)))
 
@@ -50,20 +62,23 @@ def make_examples(place: Path) -> Dataset:
     class NoParams(Params):
         pass
 
+    class MadeRows(NamedTuple):
+        made: Dataset
+
     @stage()
-    def make(params: NoParams, made: Output[Dataset]) -> None:
+    def make(out: MadeRows, params: NoParams) -> None:
         """Make two rows."""
-        with writing(made.path, Example) as table:
+        with writing(out.made.path, Example) as table:
             table.write([Example("a", 1, "p", "x", 0), Example("b", 3, "p", "y", 0)])
 
     made = Dataset(uri=str(place))
-    make(NoParams(), made=made)
+    make.into(make.out(made=made), NoParams())
     return made
 
 
 def test_the_plain_call_runs_and_seals_its_outputs(tmp_path: Path, examples: Dataset) -> None:
     repeated = Dataset(uri=str(tmp_path / "repeated"))
-    repeat_rows(DoubleParams(times=3, mark="star"), examples=examples, repeated=repeated)
+    repeat_rows.into(repeat_rows.out(repeated=repeated), DoubleParams(times=3, mark="star"), examples=examples)
     assert [row.completion for row in rows(repeated.path, Example)] == ["x*", "x*", "x*"]
     manifest = manifest_of(repeated.path)
     assert manifest.params == {"times": 3, "mark": "star", "levels": [1, 2]}
@@ -72,7 +87,10 @@ def test_the_plain_call_runs_and_seals_its_outputs(tmp_path: Path, examples: Dat
 
 
 def test_a_returned_value_is_given_back(tmp_path: Path, examples: Dataset) -> None:
-    assert is_long(Params(), examples=examples, seen=Artifact(uri=str(tmp_path / "seen"))).returned is True
+    assert (
+        is_long.into(is_long.out(seen=Artifact(uri=str(tmp_path / "seen"))), Params(), examples=examples).proceed
+        is True
+    )
 
 
 def test_a_call_without_outputs_outside_a_recipe_is_refused(examples: Dataset) -> None:
@@ -82,21 +100,21 @@ def test_a_call_without_outputs_outside_a_recipe_is_refused(examples: Dataset) -
 
 def test_artifacts_that_do_not_fit_the_signature_are_refused(examples: Dataset) -> None:
     with pytest.raises(TypeError, match="missing: examples; not known: exampels"):
-        repeat_rows(DoubleParams(), exampels=examples)
+        repeat_rows(DoubleParams(), exampels=examples)  # type: ignore[call-arg]
 
 
 def test_a_finished_output_is_not_overwritten(tmp_path: Path, examples: Dataset) -> None:
     repeated = Dataset(uri=str(tmp_path / "repeated"))
-    repeat_rows(DoubleParams(), examples=examples, repeated=repeated)
+    repeat_rows.into(repeat_rows.out(repeated=repeated), DoubleParams(), examples=examples)
     with pytest.raises(UserError, match="already holds a finished artifact"):
-        repeat_rows(DoubleParams(), examples=examples, repeated=repeated)
+        repeat_rows.into(repeat_rows.out(repeated=repeated), DoubleParams(), examples=examples)
 
 
 def test_an_unfinished_output_is_cleared_first(tmp_path: Path, examples: Dataset) -> None:
     place = tmp_path / "repeated"
     place.mkdir()
     (place / "shard-00007.parquet").write_text("left behind by a process that was killed")
-    repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(place)))
+    repeat_rows.into(repeat_rows.out(repeated=Dataset(uri=str(place))), DoubleParams(), examples=examples)
     assert [path.name for path in place.glob("*.parquet")] == ["shard-00000.parquet"]
 
 
@@ -104,13 +122,17 @@ def test_an_altered_input_is_refused_by_name(tmp_path: Path, examples: Dataset) 
     shard = Path(examples.path) / "shard-00000.parquet"
     shard.write_bytes(shard.read_bytes()[:-1] + b"!")
     with pytest.raises(UserError, match=r"shard-00000.parquet was altered after it was sealed"):
-        repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(tmp_path / "repeated")))
+        repeat_rows.into(
+            repeat_rows.out(repeated=Dataset(uri=str(tmp_path / "repeated"))), DoubleParams(), examples=examples
+        )
 
 
 def test_an_unfinished_input_is_refused_by_name(tmp_path: Path, examples: Dataset) -> None:
     (Path(examples.path) / "manifest.json").unlink()
     with pytest.raises(UserError, match="examples is not a finished artifact"):
-        repeat_rows(DoubleParams(), examples=examples, repeated=Dataset(uri=str(tmp_path / "repeated")))
+        repeat_rows.into(
+            repeat_rows.out(repeated=Dataset(uri=str(tmp_path / "repeated"))), DoubleParams(), examples=examples
+        )
 
 
 def test_the_component_has_a_flat_typed_described_signature(tmp_path: Path) -> None:
@@ -185,11 +207,17 @@ def test_the_container_refuses_a_wrong_parameter_in_one_sentence(tmp_path: Path)
 def test_the_container_prints_what_a_stage_returns(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         textwrap.dedent('''
-            from kfp.dsl import Artifact, Output
+            from typing import NamedTuple
+
+            from kfp.dsl import Artifact
             from selfloop.stage import Params, stage
 
+            class Seen(NamedTuple):
+                seen: Artifact
+                is_ready: bool
+
             @stage()
-            def ready(params: Params, seen: Output[Artifact]) -> bool:
+            def ready(out: Seen, params: Params) -> bool:
                 """Say yes."""
                 return True
         ''')
@@ -221,7 +249,7 @@ def _define(annotation: Any, **about: Any) -> None:
     from pydantic import create_model
 
     model = create_model("Odd", __base__=Params, odd=(annotation, Field(**about)))
-    Stage("odd", "nowhere:odd", lambda: None, model, {}, {"out": Model})
+    Stage("odd", "nowhere:odd", lambda: None, model, {}, outputs_named("Made", {"made": Model}))
 
 
 @pytest.mark.parametrize(
@@ -246,6 +274,86 @@ def test_a_parameter_without_a_description_is_refused_at_definition() -> None:
         _define(int)
 
 
-def test_a_name_used_twice_is_refused_at_definition() -> None:
-    with pytest.raises(TypeError, match="more than one input, output or parameter named 'times'"):
-        Stage("odd", "nowhere:odd", lambda: None, DoubleParams, {"times": Dataset}, {})
+class Renamed(NamedTuple):
+    history: Artifact
+    levels: Artifact
+    proceed: bool
+
+
+@stage()
+def rename_rows(out: Renamed, params: DoubleParams, history: Artifact, times: Dataset, parts: list[Dataset]) -> bool:
+    """Have an input and an output of one name, an output and a parameter, and an input and a parameter."""
+    write_json(out.history.path, [*read_json(history.path), params.times])
+    write_json(out.levels.path, [len(list(rows(each.path, Example))) for each in (times, *parts)])
+    return True
+
+
+def test_inputs_outputs_and_parameters_are_namespaces_of_their_own(tmp_path: Path, examples: Dataset) -> None:
+    made = rename_rows.into(
+        Renamed(Artifact(uri=str(tmp_path / "after")), Artifact(uri=str(tmp_path / "levels")), proceed=False),
+        DoubleParams(times=4),
+        history=sealed_value(tmp_path / "history", [3]),
+        times=examples,
+        parts=[make_examples(tmp_path / "more")],
+    )
+    assert read_json(made.history.path) == [3, 4]
+    assert read_json(made.levels.path) == [2, 2]
+    assert made.proceed is True
+    assert set(manifest_of(made.history.path).inputs) == {"history", "times", "parts"}
+
+
+def test_names_are_told_apart_where_kfp_and_the_command_line_have_one_namespace(tmp_path: Path) -> None:
+    assert rename_rows.flat.inputs == {"history": "history", "times": "times_in", "parts": "parts"}
+    assert rename_rows.flat.outputs == {"history": "next_history", "levels": "next_levels"}
+    component = rename_rows.component("selfloop/base:1").component_spec
+    assert {*component.inputs} == {"history", "times_in", "parts", "times", "mark", "levels"}
+    assert {*component.outputs} == {"next_history", "next_levels", "Output"}
+    flags = {flag for option in command(rename_rows).params for flag in option.opts}
+    assert flags == {"--history", "--times-in", "--parts", "--times", "--mark", "--levels"} | {
+        "--next-history",
+        "--next-levels",
+    }
+
+
+def test_a_pod_finds_its_artifacts_by_flat_names(tmp_path: Path, examples: Dataset) -> None:
+    given = {"history": sealed_value(tmp_path / "history", []), "times_in": examples, "times": 5}
+    given |= {"parts_0": make_examples(tmp_path / "p0"), "parts_1": make_examples(tmp_path / "p1")}
+    given |= {name: Artifact(uri=str(tmp_path / name)) for name in ("next_history", "next_levels")}
+    assert enter(rename_rows.target, given) is True
+    assert read_json(tmp_path / "next_history") == [5]
+    assert read_json(tmp_path / "next_levels") == [2, 2, 2]
+
+
+def test_what_is_still_named_twice_is_refused_at_definition() -> None:
+    kinds = {"rows": Dataset, "next_rows": Dataset}
+    with pytest.raises(TypeError, match="more than one input, output or parameter named 'next_rows'"):
+        Stage("odd", "nowhere:odd", lambda: None, Params, {"rows": Dataset}, outputs_named("Odd", kinds))
+
+
+def test_an_output_is_an_artifact_or_the_bool_that_is_returned() -> None:
+    with pytest.raises(TypeError, match="Output 'count' of stage 'odd' must be an artifact, or its only bool"):
+        Stage("odd", "nowhere:odd", lambda: None, Params, {}, outputs_named("Odd", {"count": int}))
+
+    def silent(out: Length, params: Params, examples: Dataset) -> None:
+        """Return nothing."""
+
+    with pytest.raises(TypeError, match="'silent' must return a bool where one of its outputs is a bool"):
+        stage()(silent)
+
+
+class Untouched:
+    """An executor that is not to be asked."""
+
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        raise AssertionError(stage.name)
+
+    map = call
+
+
+def test_one_artifact_under_two_inputs_is_refused_with_both_names(tmp_path: Path, examples: Dataset) -> None:
+    history = sealed_value(tmp_path / "history", [])
+    with executed_by(Untouched()):
+        with pytest.raises(UserError, match="'rename_rows' is given the same artifact as 'times' and as 'parts'"):
+            rename_rows(DoubleParams(), history=history, times=examples, parts=[examples])
+        with pytest.raises(UserError, match="'rename_rows' is given the same artifact as 'history' and as 'times'"):
+            rename_rows(DoubleParams(), history=examples, times=examples, parts=[])

@@ -18,21 +18,24 @@ from selfloop.stages import find_stage, stages
 def command(stage: Stage) -> click.Command:
     """The command of one stage, read off its definition."""
     options: list[click.Parameter] = []
-    for side, kinds in (("input", stage.inputs), ("output", stage.outputs)):
-        for name, kind in kinds.items():
-            flag = f"--{name.replace('_', '-')}"
-            help_text = f"Where the {side} lies ({kind.__name__})."
-            several = name in stage.many
-            options.append(click.Option([flag, name], required=True, multiple=several, metavar="PATH", help=help_text))
+    several = {stage.flat.inputs[name] for name in stage.many}
+    kinds = {flat: stage.inputs[name] for name, flat in stage.flat.inputs.items()}
+    kinds |= {flat: stage.outputs[name] for name, flat in stage.flat.outputs.items()}
+    for name, kind in kinds.items():
+        side = "input" if name in stage.flat.inputs.values() else "output"
+        about: dict[str, Any] = {"metavar": "PATH", "help": f"Where the {side} lies ({kind.__name__})."}
+        flag = f"--{name.replace('_', '-')}"
+        options.append(click.Option([flag, name], required=True, multiple=name in several, **about))
     for name, spelled, default, description in stage.rows():
         help_text = f"{description} [{spelled}; {default}]"
         options.append(click.Option([f"--{name.replace('_', '-')}", name], help=help_text))
 
     def run(**given: Any) -> None:
-        places: dict[str, Any] = {}
-        for name, kind in (*stage.inputs.items(), *stage.outputs.items()):
-            at = given.pop(name)
-            places[name] = [kind(uri=uri) for uri in at] if name in stage.many else kind(uri=at)
+        given_at = {name: given.pop(name) for name in kinds}
+        places = {
+            name: [kinds[name](uri=uri) for uri in at] if name in several else kinds[name](uri=at)
+            for name, at in given_at.items()
+        }
         values = {
             name: text if kfp_type(stage.params.model_fields[name].annotation, name) == "str" else _value(text)
             for name, text in given.items()

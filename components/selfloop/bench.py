@@ -135,7 +135,7 @@ def _on_this_machine(settings: Settings) -> Settings:
 
 
 def _newest_history(root: Path) -> Path:
-    return max(root.glob("round-*/*/next_history"), key=lambda path: path.stat().st_mtime)
+    return max(root.glob("round-*/report_round-*/history"), key=lambda path: path.stat().st_mtime)
 
 
 def _measure_base(recipe: Recipe[Any], settings: Settings, root: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from selfloop.artifacts import read_json
 from selfloop.progress import Pace
-from selfloop.stage import Outputs, Stage
+from selfloop.stage import Stage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 COLOURS = {"promoted": "green", "rejected": "dim", "pending": "yellow", "halted": "red"}
@@ -50,15 +50,16 @@ class Terminal:
         now = time.monotonic()
         self._paces.setdefault(unit, Pace(done, total, now)).note(done, total, now)
 
-    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+    def stage_ends(self, round: int, stage: Stage, outputs: Any, skipped: bool) -> None:
         """Note what a finished stage tells: a decision, the accuracy by level."""
         if not self._console.is_terminal and not skipped:
             seconds = time.monotonic() - self._stage_began
             rates = [(pace.rate or pace.done / max(seconds, 1e-9), unit) for unit, pace in ordered(self._paces)]
             told = "".join(f", {rate:,.0f} {unit}/s" for rate, unit in rates)
             self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{told}")
-        if {"next_history", "report"} <= outputs.named.keys():
-            self._tell(read_json(outputs.next_history.path)["rounds"][-1])
+        if {"history", "report"} <= stage.outputs.keys():
+            for told in read_json(outputs.history.path)["rounds"][-1:]:
+                self._tell(told)
 
     def _tell(self, told: Mapping[str, Any]) -> None:
         self._accuracy |= accuracy_in_force(told)

@@ -7,8 +7,9 @@ import math
 from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
 
 from selfloop.artifacts import read_json
@@ -17,9 +18,9 @@ from selfloop.generate import DecodingParams, GenerateParams, draw
 from selfloop.generate.engines import Score, open_engine
 from selfloop.generate.protocols import final
 from selfloop.generate.windows import Tally
-from selfloop.policy import seed_of
 from selfloop.records import ItemResult, Task, count, rows, to_batch, writing
 from selfloop.resources import Resources
+from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
 
 LEVEL_SUITES = ("target", "old", "measure")
@@ -34,6 +35,7 @@ class EvaluateParams(DecodingParams):
     temperature: float = Field(1.0, gt=0, description="Temperature at which several samples are drawn.")
     score: Score = Field("nothing", description="What is noted of each sample; nothing reads it.")
     seed: int = Field(0, ge=0, description="Seed of the samples where there are several.")
+    stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
 
 
@@ -47,27 +49,33 @@ class MeasureParams(EvaluateParams):
     seed: int = Field(0, ge=0, description="Seed of the items, and of the samples where there are several.")
 
 
+class Evaluation(NamedTuple):
+    """How candidate and champion answered each item."""
+
+    results: Dataset
+
+
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def evaluate_policies(
-    params: EvaluateParams,
-    candidate: Input[Model],
-    champion: Input[Model],
-    items: Input[Dataset],
-    results: Output[Dataset],
+    out: Evaluation, params: EvaluateParams, candidate: Model, champion: Model, items: Dataset
 ) -> None:
     """Answer the same held-out items with candidate and champion."""
     environment = find_environment(params.environment)
     tally = Tally(2 * count(items.path) * params.samples, "answers")
-    with writing(results.path, ItemResult) as table:
+    with writing(out.results.path, ItemResult) as table:
         for name, policy in (("champion", champion), ("candidate", candidate)):
             for answered in _answers(params, environment, policy, list(rows(items.path, Task)), name, tally):
                 table.write(answered)
 
 
+class Measurement(NamedTuple):
+    """How the policy answered each item."""
+
+    results: Dataset
+
+
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
-def measure_policy(
-    params: MeasureParams, policy: Input[Model], curriculum: Input[Artifact], results: Output[Dataset]
-) -> None:
+def measure_policy(out: Measurement, params: MeasureParams, policy: Model, curriculum: Artifact) -> None:
     """Measure exact match at every level up to some beyond the frontier, on items kept for this alone."""
     environment = find_environment(params.environment)
     levels = params.levels or range(1, read_json(curriculum.path)["frontier"] + params.beyond + 1)
@@ -75,15 +83,15 @@ def measure_policy(
         task._replace(suite="measure")
         for level in levels
         if environment.levels is None or level in environment.levels
-        for task in environment.held_out(level, params.per_level, seed_of(params.seed, "measure", level))
+        for task in environment.held_out(level, params.per_level, seed_for(params, "measure", level))
     ]
     tally = Tally(len(items) * params.samples, "answers")
-    with writing(results.path, ItemResult) as table:
+    with writing(out.results.path, ItemResult) as table:
         for answered in _answers(params, environment, policy, items, "champion", tally):
             table.write(answered)
-    accuracy = accuracy_by_level(rows(results.path, ItemResult))["champion"]
+    accuracy = accuracy_by_level(rows(out.results.path, ItemResult))["champion"]
     solved = solved_levels(accuracy, params.solved)
-    results.metadata.update(solved=solved, accuracy={str(k): v for k, v in accuracy.items()})
+    out.results.metadata.update(solved=solved, accuracy={str(k): v for k, v in accuracy.items()})
 
 
 def _answers(
@@ -94,7 +102,7 @@ def _answers(
     engine = open_engine(params, policy.path, policy.metadata["digest"])
     decoding = GenerateParams.asking_as(
         params,
-        seed=seed_of(params.seed, "evaluate"),
+        seed=seed_for(params, "evaluate"),
         round=params.round,
         greedy_first=params.samples == 1,
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Literal, NamedTuple, Self
 
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, model_validator
 
 from selfloop.artifacts import read_json, write_json
@@ -19,8 +19,8 @@ from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
 from selfloop.guards import Alarm, Evidence, armed, watch
 from selfloop.lookup import unknown
-from selfloop.policy import seed_of
 from selfloop.records import ItemResult, rows
+from selfloop.seeds import seed_of
 from selfloop.stage import Params, stage
 
 TARGET = "target"
@@ -291,17 +291,23 @@ class GateParams(Params):
         return self
 
 
+class GateDecision(NamedTuple):
+    """The gate's decision, and why."""
+
+    decision: Artifact
+
+
 @stage()
 def gate_candidate(
+    out: GateDecision,
     params: GateParams,
-    rollouts: Input[Dataset],
-    verdicts: Input[Dataset],
-    audit: Input[Dataset],
-    examples: Input[Dataset],
-    candidate: Input[Model],
-    results: Input[Dataset],
-    history: Input[Artifact],
-    decision: Output[Artifact],
+    rollouts: Dataset,
+    verdicts: Dataset,
+    audit: Dataset,
+    examples: Dataset,
+    candidate: Model,
+    results: Dataset,
+    history: Artifact,
 ) -> None:
     """Decide about the candidate: was it shown to be better and no worse elsewhere, and is any guard tripped?"""
     answered = list(rows(results.path, ItemResult))
@@ -336,7 +342,7 @@ def gate_candidate(
         "accuracy": accuracy_by_level(answered),
         "audit": audit.metadata["audit"],
     }
-    write_json(decision.path, told)
+    write_json(out.decision.path, told)
 
 
 def heeded(decided: Decision, alarms: Mapping[str, Alarm]) -> tuple[Outcome, str]:

@@ -5,7 +5,6 @@ A policy may also be a LoRA adapter on another one (``adapters``): ``parts`` tel
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -13,9 +12,9 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from kfp.dsl import Model, Output
+from kfp.dsl import Model
 from pydantic import Field
 
 from selfloop.adapters import Parts as Parts
@@ -52,8 +51,14 @@ class FetchParams(Params):
     trust_remote_code: bool = Field(False, description="Copy and run the Python files that the policy's maker wrote.")
 
 
+class FetchedPolicy(NamedTuple):
+    """The policy, on this machine."""
+
+    policy: Model
+
+
 @stage()
-def fetch_policy(params: FetchParams, policy: Output[Model]) -> None:
+def fetch_policy(out: FetchedPolicy, params: FetchParams) -> None:
     """Copy a policy from a directory, the Hub, a store or the registry: safetensors, configuration and tokenizer."""
     from huggingface_hub import snapshot_download
 
@@ -63,17 +68,17 @@ def fetch_policy(params: FetchParams, policy: Output[Model]) -> None:
     place = _place_of(params.source)
     if place is not None:
         leave = shutil.ignore_patterns(*PICKLES, *not_its_own, ".*")
-        shutil.copytree(place, policy.path, dirs_exist_ok=True, ignore=leave)
+        shutil.copytree(place, out.policy.path, dirs_exist_ok=True, ignore=leave)
         if is_adapter(place):
-            note_base(policy.path, parts(place).base)
+            note_base(out.policy.path, parts(place).base)
     else:
         wanted = [*POLICY_FILES, CODE] if params.trust_remote_code else list(POLICY_FILES)
-        snapshot_download(params.source, local_dir=policy.path, allow_patterns=wanted, ignore_patterns=not_its_own)
-        shutil.rmtree(Path(policy.path, ".cache"), ignore_errors=True)
-    if params.trust_remote_code and own_code(Path(policy.path)):
-        write_json(policy.path, {"trust_remote_code": True}, TRUST)
-    check_policy(policy.path)
-    settle_chat(Path(policy.path), params.chat)
+        snapshot_download(params.source, local_dir=out.policy.path, allow_patterns=wanted, ignore_patterns=not_its_own)
+        shutil.rmtree(Path(out.policy.path, ".cache"), ignore_errors=True)
+    if params.trust_remote_code and own_code(Path(out.policy.path)):
+        write_json(out.policy.path, {"trust_remote_code": True}, TRUST)
+    check_policy(out.policy.path)
+    settle_chat(Path(out.policy.path), params.chat)
 
 
 def settle_chat(place: Path, chat: str) -> None:
@@ -359,8 +364,3 @@ def next_positions(
         return position + 1
     at, after = (torch.tensor(restarts[side], dtype=torch.long, device=token.device) for side in ("at", "after"))
     return torch.where(torch.isin(token, at) | torch.isin(before, after), 1, position + 1)
-
-
-def seed_of(*parts: Any) -> int:
-    """A seed of 63 bits, different for different parts (run seed, round, purpose)."""
-    return int.from_bytes(hashlib.sha256(json.dumps(parts).encode()).digest()[:8], "big") >> 1

@@ -16,7 +16,7 @@ from selfloop.artifacts import hand_on, manifest_of, read_json
 from selfloop.errors import HaltedError
 from selfloop.recipe import RunParams
 from selfloop.resources import Resources
-from selfloop.stage import Params, Stage
+from selfloop.stage import Params, Stage, outputs_named
 
 if typing.TYPE_CHECKING:
     from selfloop.recipe import Recipe
@@ -34,12 +34,12 @@ class RestoreParams(Params):
 def promote_stage(recipe: Recipe[Any]) -> Stage:
     """The stage that ends a round of a recipe; it fails where a guard halted the loop, after this was recorded."""
 
-    def function(params: RunParams, **given: Any) -> None:
+    def function(out: Any, params: RunParams, **given: Any) -> None:
         from selfloop import lineage, notifications
 
         decision, settings = read_json(given["decision"].path), recipe.settings_of(params)
         for name, value in lineage.measured(decision).items():
-            given["metrics"].log_metric(name, value)
+            out.metrics.log_metric(name, value)
         if lineage.is_on():
             carried = lineage.record_round(recipe, settings, given, decision)
         else:
@@ -49,7 +49,7 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         if decision.get("verdict") == "halted":
             raise HaltedError.because(decision["reason"])
         for name, artifact in carried.items():
-            hand_on(artifact, given[f"new_{name}"])
+            hand_on(artifact, getattr(out, f"new_{name}"))
 
     function.__doc__ = "Put the candidates in force or keep the last policies, as decided; the lineage remembers both."
     both = _prefixed("", recipe.state) | _prefixed("next_", recipe.state)
@@ -59,7 +59,7 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
         function=function,
         params=RunParams,
         inputs={"decision": Artifact} | both,
-        outputs=_prefixed("new_", recipe.state) | {"metrics": Metrics},
+        out=outputs_named("Promoted", _prefixed("new_", recipe.state) | {"metrics": Metrics}),
         effects=True,
         resources=Resources(retries=0),  # what a guard halted stays halted
     )
@@ -68,11 +68,11 @@ def promote_stage(recipe: Recipe[Any]) -> Stage:
 def restore_stage(recipe: Recipe[Any]) -> Stage:
     """The stage that a loop begins with when it goes on from a version: what was carried then."""
 
-    def function(params: RestoreParams, **given: Artifact) -> None:
+    def function(out: Any, params: RestoreParams) -> None:
         from selfloop import lineage
 
         for name, artifact in lineage.carried_from(recipe, params.origin, params.environment).items():
-            hand_on(artifact, given[f"next_{name}"])
+            hand_on(artifact, getattr(out, f"next_{name}"))
 
     function.__doc__ = "Begin with the policies and the state that a version of the registry left."
     return Stage(
@@ -81,7 +81,7 @@ def restore_stage(recipe: Recipe[Any]) -> Stage:
         function=function,
         params=RestoreParams,
         inputs={},
-        outputs=_prefixed("next_", recipe.state),
+        out=outputs_named("Restored", _prefixed("next_", recipe.state)),
     )
 
 

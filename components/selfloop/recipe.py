@@ -16,6 +16,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +30,7 @@ from pydantic_core import PydanticCustomError
 from selfloop.claims.declared import Claims
 from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
-from selfloop.stage import Executor, Outputs, Params, Stage, executed_by, is_page, overlaid, validated
+from selfloop.stage import Executor, Params, Stage, executed_by, is_page, overlaid, validated
 
 START = "start"
 """A loop that goes on from nowhere."""
@@ -251,7 +252,9 @@ class Recipe(typing.Generic[S]):
     def begin(self, settings: S) -> Any:
         """What the first round begins with: made by ``start``, or restored from a version of the registry."""
         if settings.origin == START:
-            return self.start(settings)
+            turn = self.start(settings)
+            # in a pipeline the start is one stage, whose outputs are an artifact each
+            return turn._replace(**{name: copy(getattr(turn, name)) for name in self.state})
         origin = {"origin": settings.origin, "environment": settings.environment}
         return self.turned(self.restore(self.restore.params.model_validate(origin)), goes_on=True)
 
@@ -260,12 +263,13 @@ class Recipe(typing.Generic[S]):
         made, decision = self.round(settings, last)
         given = {name: getattr(last, name) for name in self.state}
         given |= {f"next_{name}": getattr(made, name) for name in self.state}
-        after = self.promote(self.run_params(settings), decision=decision, **given)
-        return made._replace(**{name: after.named[f"new_{name}"] for name in self.state})
+        # promote takes what a round left as it was under two inputs: KFP's metadata store will refuse that
+        after = self.promote.hand_over(self.run_params(settings), given | {"decision": decision})
+        return made._replace(**{name: getattr(after, f"new_{name}") for name in self.state})
 
-    def turned(self, outputs: Outputs, goes_on: Any) -> Any:
+    def turned(self, outputs: Any, goes_on: Any) -> Any:
         """The turn whose artifacts are a stage's outputs, ``next_`` before their names."""
-        return self.turn(**{name: outputs.named[f"next_{name}"] for name in self.state}, goes_on=goes_on)
+        return self.turn(**{name: getattr(outputs, f"next_{name}") for name in self.state}, goes_on=goes_on)
 
     @property
     def target(self) -> str:

@@ -16,11 +16,10 @@ from selfloop.finetune import PretrainParams, pretrain_policy
 from selfloop.gate import GateParams, gate_candidate
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.policy import FetchParams, fetch_policy
-from selfloop.propose import BaseParams, KnownParams, LearnedParams, ProgressParams, propose_by_policy
+from selfloop.propose import BaseData, BaseParams, KnownParams, LearnedParams, ProgressParams, propose_by_policy
 from selfloop.recipe import Settings
 from selfloop.report import BeginParams, ReportParams, RoleParams, begin_report, report_round
-from selfloop.stage import Outputs
-from selfloop.verify import VerifyParams, verify_rollouts
+from selfloop.verify import VerifiedRollouts, VerifyParams, verify_rollouts
 
 
 class LoopSettings(Settings):
@@ -90,7 +89,7 @@ def needing(*features: str) -> Callable[[Any], set[str]]:
     return lambda s: {*features, "alphabet"} if s.policy == "scratch" else set(features)
 
 
-def opened(s: LoopSettings, base: Outputs) -> Opened:
+def opened(s: LoopSettings, base: BaseData) -> Opened:
     """A policy that is trained from scratch on the base data, or fetched; nothing is told of it yet."""
     if s.policy == "scratch":
         policy = pretrain_policy(s.pretrain, examples=base.examples, held_out=base.held_out).policy
@@ -112,13 +111,13 @@ def frontier(
     proposed = propose_by_policy(learn, policy=proposer, known=known, items=items)
     votes = generate_rollouts(s.generate, policy=solver, tasks=proposed.tasks).rollouts
     verdicts = verify_rollouts(s.vote, tasks=proposed.tasks, rollouts=votes).verdicts
-    return band_tasks(band, tasks=proposed.tasks, rollouts=votes, verdicts=verdicts).band, proposed.next_known
+    return band_tasks(band, tasks=proposed.tasks, rollouts=votes, verdicts=verdicts).band, proposed.known
 
 
-def sifted(s: LoopSettings, tasks: Dataset, rollouts: Dataset, verified: Outputs, kept: Dataset) -> Sifted:
+def sifted(s: LoopSettings, tasks: Dataset, rollouts: Dataset, verified: VerifiedRollouts, kept: Dataset) -> Sifted:
     """Attempts, what a verifier thinks of them, and what of them is kept."""
     new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verified.verdicts, kept=kept)
-    return Sifted(Attempted(tasks, rollouts, verified.verdicts, verified.audit, new.examples), new.next_kept)
+    return Sifted(Attempted(tasks, rollouts, verified.verdicts, verified.audit, new.examples), new.kept)
 
 
 def practised(s: LoopSettings, tasks: Dataset, rollouts: Dataset, kept: Dataset) -> Attempted:
@@ -139,7 +138,7 @@ def judged(
 def told(s: LoopSettings, attempted: Attempted, judged: Judged, history: Artifact, state: Artifact) -> Artifact:
     """The history with this round in it; the report is told anew."""
     made = report_round(s.report, **attempted._asdict(), **judged._asdict(), history=history, state=state)
-    return made.next_history
+    return made.history
 
 
 def accuracy(s: LoopSettings, policy: Model, state: Artifact) -> dict[str, float]:

@@ -3,13 +3,16 @@
 From one typed function come the plain call, the KFP component with a flat, described signature, the container's entry
 point and the documentation::
 
+    class Generated(NamedTuple):
+        rollouts: Dataset
+
     @stage(image="generate", resources=Resources(gpu=1))
-    def generate_rollouts(params: GenerateParams, policy: Input[Model], tasks: Input[Dataset],
-                          rollouts: Output[Dataset]) -> None:
+    def generate_rollouts(out: Generated, params: GenerateParams, policy: Model, tasks: Dataset) -> None:
         \"\"\"Draw a group of rollouts per task from the policy.\"\"\"
 
-Called with all its artifacts, a stage runs. Called without its outputs, it asks the executor in force: the one that
-runs it at once (``inprocess``) or the one that traces it into a pipeline (``pipeline``).
+Called, as ``generate_rollouts(params, policy=policy, tasks=tasks).rollouts``, a stage asks the executor in force: the
+one that runs it at once (``inprocess``) or the one that traces it into a pipeline (``tracing``). With ``into`` it runs
+at once, into places that the caller gives. A type checker knows both calls by the function's signature.
 """
 
 from __future__ import annotations
@@ -29,11 +32,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Concatenate, Literal, NamedTuple, Protocol
 
 from kfp.dsl import HTML, Artifact, Markdown, Metrics
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticUndefined
+from typing_extensions import ParamSpec, TypeVar
 
 from selfloop import artifacts
 from selfloop.errors import UserError, disk_is_full
@@ -57,30 +61,14 @@ class Params(BaseModel):
         return self.model_copy(update=update)
 
 
-class Outputs:
-    """A stage call's outputs by name, as attributes: ``generate_rollouts(...).rollouts``.
-
-    Holds artifacts when the stage ran, channels when it was traced; ``returned`` is the stage's return value.
-    """
-
-    def __init__(self, named: dict[str, Any], returned: Any = None) -> None:
-        self.named, self.returned = named, returned
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.__dict__["named"][name]
-        except KeyError:
-            raise AttributeError(f"This stage has no output '{name}', only {', '.join(self.named)}.") from None
-
-
 class Executor(Protocol):
-    """What a stage call without outputs is handed to."""
+    """What a stage call is handed to."""
 
-    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
-        """Run or trace one stage."""
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        """Run or trace one stage. Returns its outputs: artifacts where it ran, channels where it was traced."""
         ...
 
-    def spread(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+    def map(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
         """Run or trace a stage once for each of its ``params.shards``. Returns the list of its one output."""
         ...
 
@@ -98,10 +86,22 @@ def executed_by(executor: Executor) -> Iterator[None]:
         _executor.reset(token)
 
 
+class FlatNames(NamedTuple):
+    """The inputs and outputs of a stage by their own names, and what each is called among all names of the stage."""
+
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+
+P = ParamSpec("P", default=...)
+Out = TypeVar("Out", bound=tuple[Any, ...], default=Any)
+
+
 @dataclass(frozen=True)
-class Stage:
-    """One typed function and what was read off its signature. ``target`` is where a container finds it; one with
-    ``effects`` changes what is outside of its outputs, as a registry, and so every run does it anew.
+class Stage(typing.Generic[P, Out]):
+    """One typed function and what was read off its signature. ``target`` is where a container finds it; ``out`` is the
+    ``NamedTuple`` of its outputs; one with ``effects`` changes what is outside of these, as a registry, and so every
+    run does it anew.
     """
 
     name: str
@@ -109,8 +109,7 @@ class Stage:
     function: Callable[..., bool | None]
     params: type[Params]
     inputs: Mapping[str, type[Artifact]]
-    outputs: Mapping[str, type[Artifact]]
-    returns: bool = False
+    out: type[Out]
     effects: bool = False
     many: frozenset[str] = frozenset()
     joined_by: Stage | None = None
@@ -122,10 +121,37 @@ class Stage:
             kfp_type(info.annotation, f"Parameter '{name}' of stage '{self.name}'")
             if not info.description:
                 raise TypeError(f"Parameter '{name}' of stage '{self.name}' has no description: give its Field one.")
-        names = [*self.inputs, *self.outputs, *self.params.model_fields]
+        odd = [name for name in self._fields if name not in self.outputs and name != self.returns]
+        if odd:
+            raise TypeError(f"Output '{odd[0]}' of stage '{self.name}' must be an artifact, or its only bool.")
+        names = [*self.flat.inputs.values(), *self.flat.outputs.values(), *self.params.model_fields]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise TypeError(f"Stage '{self.name}' has more than one input, output or parameter named '{twice[0]}'.")
+
+    @cached_property
+    def _fields(self) -> dict[str, Any]:
+        return typing.get_type_hints(self.out)
+
+    @cached_property
+    def outputs(self) -> Mapping[str, type[Artifact]]:
+        """The artifacts among its outputs."""
+        return {name: kind for name, kind in self._fields.items() if is_artifact(kind)}
+
+    @cached_property
+    def returns(self) -> str:
+        """The output that is the bool that the function returns; empty where there is none."""
+        return next((name for name, kind in self._fields.items() if kind is bool), "")
+
+    @cached_property
+    def flat(self) -> FlatNames:
+        """What inputs and outputs are called where they and the parameters share one namespace: in the signature of
+        the KFP component and on the command line.
+        """
+        params = self.params.model_fields
+        inputs = {name: f"{name}_in" if name in params else name for name in self.inputs}
+        taken = {*params, *self.inputs}
+        return FlatNames(inputs, {name: f"next_{name}" if name in taken else name for name in self.outputs})
 
     @property
     def summary(self) -> str:
@@ -137,56 +163,93 @@ class Stage:
         """The short name that progress and pipelines show: ``generate`` for ``generate_rollouts``."""
         return self.name.split("_")[0]
 
-    def __call__(self, params: Params, /, **given: Any) -> Outputs:
-        """Run with all artifacts given, or hand the call to the executor in force.
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Out:
+        """Hand the call to the executor in force. Returns the outputs: artifacts where it ran, channels where it was
+        traced.
 
-        Raises ``TypeError`` for artifacts that do not fit the signature, ``UserError`` for what a user can mend.
+        Raises ``TypeError`` for what does not fit the signature, ``UserError`` for what a user can mend.
         """
-        missing, strange = set(self.inputs) - set(given), set(given) - set(self.inputs) - set(self.outputs)
-        if missing or strange or not isinstance(params, self.params):
+        params, inputs = self._given(args, kwargs)
+        self.refuse_twice(inputs)
+        return self.hand_over(params, inputs)
+
+    def into(self, out: Out, *args: P.args, **kwargs: P.kwargs) -> Out:
+        """Run at once, into the places of ``out``."""
+        return self.run(out, *self._given(args, kwargs))
+
+    def _given(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Params, dict[str, Any]]:
+        """The parameters and the inputs by name."""
+        inputs = {**dict(zip(("params", *self.inputs), args, strict=False)), **named}
+        params = inputs.pop("params", None)
+        missing, strange = set(self.inputs) - set(inputs), set(inputs) - set(self.inputs)
+        if missing or strange or len(args) > 1 + len(self.inputs) or not isinstance(params, self.params):
             raise TypeError(
-                f"{self.name} takes {self.params.__name__}, inputs {', '.join(self.inputs) or 'none'} and outputs "
-                f"{', '.join(self.outputs)}; missing: {', '.join(sorted(missing)) or 'none'}; "
-                f"not known: {', '.join(sorted(strange)) or 'none'}."
+                f"{self.name} takes {self.params.__name__} and the inputs {', '.join(self.inputs) or '(none)'}; "
+                f"missing: {', '.join(sorted(missing)) or 'none'}; not known: {', '.join(sorted(strange)) or 'none'}."
             )
-        if set(self.outputs) <= set(given):
-            return Outputs({name: given[name] for name in self.outputs}, self.run(params, given))
+        return params, inputs
+
+    def refuse_twice(self, inputs: Mapping[str, Any]) -> None:
+        """Refuse one artifact under two inputs: KFP's metadata store takes an artifact once for each task.
+
+        What two outputs are is two artifacts, also where their content is equal.
+        """
+        seen: dict[int, str] = {}
+        for name, artifact in ((word, one) for word in self.inputs for one in each(inputs[word])):
+            if id(artifact) in seen:
+                raise UserError(
+                    f"Stage '{self.name}' is given the same artifact as '{seen[id(artifact)]}' and as '{name}', which "
+                    "KFP refuses: give it once, or two artifacts."
+                )
+            seen[id(artifact)] = name
+
+    def hand_over(self, params: Params, inputs: dict[str, Any]) -> Out:
+        """Hand a call to the executor in force, once for each shard where there are several."""
         executor = _executor.get()
         if executor is None:
-            raise TypeError(f"{self.name} was called without its outputs and outside a recipe: give it all artifacts.")
+            raise TypeError(f"{self.name} was called outside a recipe: say with {self.name}.into where it is to write.")
+        made: Out
         if self.joined_by is not None and getattr(params, "shards", 1) > 1:
-            joined = self.joined_by(self.joined_by.params(), parts=executor.spread(self, params, given))
-            return Outputs(dict(zip(self.outputs, joined.named.values(), strict=True)))
-        return executor.call(self, params, given)
+            joined = self.joined_by(self.joined_by.params(), parts=executor.map(self, params, inputs))
+            made = self.made(dict(zip(self.outputs, joined, strict=True)))
+        else:
+            made = executor.call(self, params, inputs)
+        return made
 
-    def run(self, params: Params, given: Mapping[str, Any]) -> bool | None:
+    def made(self, artifacts: Mapping[str, Any], returned: Any = False) -> Out:
+        """Its outputs as one value: artifacts or channels by name, and what the function returned."""
+        out: Any = self.out
+        made: Out = out(**artifacts, **({self.returns: returned} if self.returns else {}))
+        return made
+
+    def run(self, out: Out, params: Params, inputs: Mapping[str, Any]) -> Out:
         """Check the inputs, run the function, seal the outputs: each is complete afterwards, or absent."""
-        for name in self.inputs:
-            for artifact in each(given[name]):
-                manifest = artifacts.check(artifact.path)
-                # what KFP hands on has turned integers into floats
-                artifact.metadata.update(manifest.metadata | {"digest": manifest.digest})
-        inputs = {name: digest_of(given[name]) for name in self.inputs}
+        for artifact in (artifact for name in self.inputs for artifact in each(inputs[name])):
+            manifest = artifacts.check(artifact.path)
+            # what KFP hands on has turned integers into floats
+            artifact.metadata.update(manifest.metadata | {"digest": manifest.digest})
+        digests = {name: digest_of(inputs[name]) for name in self.inputs}
+        made = {name: getattr(out, name) for name in self.outputs}
         for name, kind in self.outputs.items():
-            _make_room(Path(given[name].path), kind)
+            _make_room(Path(made[name].path), kind)
         began, clock = time.time(), time.perf_counter()
         try:
-            returned = self.function(params, **given)
+            returned = self.function(out, params, **inputs)
             seconds = time.perf_counter() - clock
             for name, kind in self.outputs.items():
                 if kind is Metrics:  # KFP shows their metadata and needs no file; who runs the stage does
-                    Path(given[name].path).write_text(json.dumps(given[name].metadata, sort_keys=True))
+                    Path(made[name].path).write_text(json.dumps(made[name].metadata, sort_keys=True))
                 elif not is_page(kind):
-                    self._seal(given[name], kind, params, inputs, {"began": began, "seconds": seconds})
+                    self._seal(made[name], kind, params, digests, {"began": began, "seconds": seconds})
         except Exception as error:
             if disk_is_full(error):
-                where = Path(given[next(iter(self.outputs))].path)
+                where = Path(next(iter(made.values())).path)
                 raise UserError(
                     f"The disk that holds {where} is full: free some space and run the same command again, "
                     "finished stages are kept."
                 ) from error
             raise
-        return returned
+        return self.made(made, returned)
 
     def _seal(
         self, output: Artifact, kind: type[Artifact], params: Params, inputs: dict[str, str], moment: dict[str, Any]
@@ -210,17 +273,23 @@ class Stage:
         output.metadata.update(manifest.metadata)
         output.metadata["digest"] = manifest.digest
 
-    @property
-    def sides(self) -> list[str]:
-        """Its artifacts as a KFP component declares them: inputs, then outputs."""
-        kinds = {name: kind.__name__ for name, kind in self.inputs.items()}
-        inputs = [f"{name}: Input[{f'List[{k}]' if name in self.many else k}]" for name, k in kinds.items()]
-        return inputs + [f"{name}: Output[{kind.__name__}]" for name, kind in self.outputs.items()]
+    def sides(self, lengths: Mapping[str, int] = {}) -> list[str]:
+        """Its artifacts as a KFP component declares them: inputs, then outputs. KFP takes no list of the outputs of
+        several tasks, so a list whose length is given is so many inputs: ``parts_0``, ``parts_1``.
+        """
+        sides = []
+        for name, flat in self.flat.inputs.items():
+            kind = self.inputs[name].__name__
+            if name in lengths:
+                sides += [f"{flat}_{number}: Input[{kind}]" for number in range(lengths[name])]
+            else:
+                sides.append(f"{flat}: Input[{f'List[{kind}]' if name in self.many else kind}]")
+        return sides + [f"{flat}: Output[{self.outputs[name].__name__}]" for name, flat in self.flat.outputs.items()]
 
     @cached_property
     def signature(self) -> str:
         """The flat signature of the KFP component, as source: inputs, outputs, then parameters with defaults."""
-        parts, required, optional = self.sides, [], []
+        parts, required, optional = self.sides(), [], []
         for name, info in self.params.model_fields.items():
             annotation = kfp_type(info.annotation, name)
             default = as_plain(info.get_default(call_default_factory=True))
@@ -263,46 +332,55 @@ def component(name: str, signature: str, described: str, body: str, base_image: 
     return dsl.component(namespace[name], base_image=base_image, install_kfp_package=False)
 
 
+Q = ParamSpec("Q")
+Made = TypeVar("Made", bound=tuple[Any, ...])
+
+
 def stage(
     image: str = "base", resources: Resources | None = None, joined_by: Stage | None = None
-) -> Callable[[Callable[..., bool | None]], Stage]:
-    """Make a stage of a function ``(params: P, name: Input[...], ..., name: Output[...]) -> None | bool``.
+) -> Callable[[Callable[Concatenate[Made, Q], bool | None]], Stage[Q, Made]]:
+    """Make a stage of a function ``(out: Outputs, params: Params, name: Dataset, names: list[Dataset], ...)``.
 
-    Raises ``TypeError``, when the function is defined, for a parameter that KFP cannot express.
+    ``Outputs`` is a ``NamedTuple`` of artifacts, and of one bool where the function returns one. Raises ``TypeError``,
+    when the function is defined, for what is otherwise and for a parameter that KFP cannot express.
     """
 
-    def define(function: Callable[..., bool | None]) -> Stage:
-        hints = typing.get_type_hints(function, include_extras=True)
-        returns = hints.pop("return", None)
-        params = hints.pop("params", None)
+    def define(function: Callable[Concatenate[Made, Q], bool | None]) -> Stage[Q, Made]:
+        name, hints = function.__name__, typing.get_type_hints(function)
+        returned, out, params = (hints.pop(word, None) for word in ("return", "out", "params"))
+        if not hasattr(out, "_fields"):
+            raise TypeError(f"Stage '{name}' must take 'out', a NamedTuple of its outputs, first.")
         if params is None or not issubclass(params, Params):
-            raise TypeError(f"Stage '{function.__name__}' must take 'params', a subclass of Params, first.")
-        sides: dict[str, dict[str, type[Artifact]]] = {"InputAnnotation": {}, "OutputAnnotation": {}}
-        many: list[str] = []
-        for name, hint in hints.items():
-            marks = [getattr(mark, "__name__", "") for mark in getattr(hint, "__metadata__", ())]
-            if not marks or marks[0] not in sides:
-                raise TypeError(f"'{name}' of stage '{function.__name__}' must be Input[...] or Output[...].")
-            kind = typing.get_args(hint)[0]
-            if typing.get_origin(kind) is list:
-                many.append(name)
-                kind = typing.get_args(kind)[0]
-            sides[marks[0]][name] = kind
-        return Stage(
-            name=function.__name__,
+            raise TypeError(f"Stage '{name}' must take 'params', a subclass of Params, behind 'out'.")
+        many = frozenset(word for word, hint in hints.items() if typing.get_origin(hint) is list)
+        inputs = {word: typing.get_args(hint)[0] if word in many else hint for word, hint in hints.items()}
+        for word, kind in inputs.items():
+            if not is_artifact(kind):
+                raise TypeError(f"'{word}' of stage '{name}' must be an artifact, or a list of artifacts.")
+        made = Stage[Q, Made](
+            name=name,
             target=f"{function.__module__}:{function.__qualname__}",
             function=function,
             params=params,
-            inputs=sides["InputAnnotation"],
-            outputs=sides["OutputAnnotation"],
-            returns=returns is bool,
-            many=frozenset(many),
+            inputs=inputs,
+            out=typing.cast(type[Made], out),
+            many=many,
             joined_by=joined_by,
             image=image,
             resources=resources or Resources(),
         )
+        if (returned is bool) != bool(made.returns):
+            raise TypeError(f"Stage '{name}' must return a bool where one of its outputs is a bool, and only there.")
+        return made
 
     return define
+
+
+def outputs_named(name: str, kinds: Mapping[str, Any]) -> type[Any]:
+    """The ``NamedTuple`` of outputs that are known only when a stage is read off a recipe."""
+    define: Any = NamedTuple
+    made: type[Any] = define(name, list(kinds.items()))
+    return made
 
 
 def kfp_type(annotation: Any, what: str) -> str:
@@ -385,6 +463,11 @@ def each(given: Any) -> list[Artifact]:
 def digest_of(given: Any) -> str:
     """The digest of an input, or those of a list, in order."""
     return ",".join(artifacts.manifest_of(artifact.path).digest for artifact in each(given))
+
+
+def is_artifact(kind: Any) -> bool:
+    """Whether this is a kind of artifact."""
+    return inspect.isclass(kind) and issubclass(kind, Artifact)
 
 
 def is_page(kind: type[Artifact]) -> bool:

@@ -83,9 +83,11 @@ def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
     attempted = practised(s, tasks, trained.rollouts, last.kept)
     made = judged(s, attempted, trained.candidate, last.executor, items, last.history)
     progress = check_progress(s.progress, state=last.state, results=made.results, decision=made.decision)
-    roles = report_role(s.role, history=last.history, policy=last.proposer, candidate=proposer).next_history
-    history = told(s, attempted, made, roles, progress.next_state)
-    next = Turn(made.candidate, proposer, known, progress.next_state, last.kept, history, progress.returned)
+    history = last.history
+    if s.proposer == "trained":
+        history = report_role(s.role, history=history, policy=last.proposer, candidate=proposer).history
+    history = told(s, attempted, made, history, progress.state)
+    next = Turn(made.candidate, proposer, known, progress.state, last.kept, history, progress.proceed)
     return next, made.decision
 
 

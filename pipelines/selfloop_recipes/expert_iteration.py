@@ -79,7 +79,7 @@ def start(s: ExpertIteration) -> Turn:
 
 
 def round(s: ExpertIteration, last: Turn) -> tuple[Turn, Artifact]:
-    tasks, items = draw_tasks(s.draw).named.values()
+    tasks, items = draw_tasks(s.draw)
     rollouts = generate_rollouts(s.generate, policy=last.champion, tasks=tasks).rollouts
     if askers(s.verify):
         verified = judge_rollouts(s.verify, policy=last.champion, tasks=tasks, rollouts=rollouts)
@@ -92,10 +92,8 @@ def round(s: ExpertIteration, last: Turn) -> tuple[Turn, Artifact]:
     ).candidate
     made = judged(s, attempted, candidate, last.champion, items, last.history)
     progress = check_progress(s.progress, state=last.state, results=made.results, decision=made.decision)
-    history = told(s, attempted, made, last.history, progress.next_state)
-    next = last._replace(
-        champion=candidate, state=progress.next_state, kept=kept, history=history, goes_on=progress.returned
-    )
+    history = told(s, attempted, made, last.history, progress.state)
+    next = last._replace(champion=candidate, state=progress.state, kept=kept, history=history, goes_on=progress.proceed)
     return next, made.decision
 
 

@@ -48,7 +48,7 @@ def start(s: LengthGeneralization) -> Turn:
 
 
 def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
-    tasks, items = propose_tasks(s.propose, curriculum=last.curriculum).named.values()
+    tasks, items = propose_tasks(s.propose, curriculum=last.curriculum)
     rollouts = generate_rollouts(s.generate, policy=last.champion, tasks=tasks).rollouts
     verified = verify_rollouts(s.verify, tasks=tasks, rollouts=rollouts)
     attempted, kept = sifted(s, tasks, rollouts, verified, last.kept)
@@ -57,8 +57,8 @@ def round(s: LengthGeneralization, last: Turn) -> tuple[Turn, Artifact]:
     ).candidate
     made = judged(s, attempted, candidate, last.champion, items, last.history)
     state = advance_curriculum(s.advance, curriculum=last.curriculum, results=made.results, decision=made.decision)
-    history = told(s, attempted, made, last.history, state.next_curriculum)
-    return Turn(candidate, state.next_curriculum, last.base, kept, history, state.returned), made.decision
+    history = told(s, attempted, made, last.history, state.curriculum)
+    return Turn(candidate, state.curriculum, last.base, kept, history, state.proceed), made.decision
 
 
 def finish(s: LengthGeneralization, last: Turn) -> dict[str, int]:

@@ -61,13 +61,13 @@ def start(s: Sec) -> Turn:
 
 
 def round(s: Sec, last: Turn) -> tuple[Turn, Artifact]:
-    tasks, items = draw_tasks(s.draw).named.values()
+    tasks, items = draw_tasks(s.draw)
     trained = reinforce_arms(s.reinforce, policy=last.champion, tasks=tasks, items=items, arms=last.arms)
     attempted = practised(s, tasks, trained.rollouts, last.kept)
     made = judged(s, attempted, trained.candidate, last.champion, items, last.history)
     progress = check_progress(s.progress, state=last.state, results=made.results, decision=made.decision)
-    history = told(s, attempted, made, last.history, trained.next_arms)
-    next = Turn(made.candidate, trained.next_arms, progress.next_state, last.kept, history, progress.returned)
+    history = told(s, attempted, made, last.history, trained.arms)
+    next = Turn(made.candidate, trained.arms, progress.state, last.kept, history, progress.proceed)
     return next, made.decision
 
 

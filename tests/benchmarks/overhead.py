@@ -32,7 +32,7 @@ from selfloop.generate import draw, windows
 from selfloop.modes import inprocess
 from selfloop.recipe import Recipe, Settings, find_recipe
 from selfloop.report.render import render
-from selfloop.stage import Outputs, Stage
+from selfloop.stage import Stage
 
 REPEATS = 3
 STORE = "new MLflow store"
@@ -63,7 +63,7 @@ class Clock:
     def stage_moves(self, done: int, total: int, unit: str) -> None:
         pass
 
-    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+    def stage_ends(self, round: int, stage: Stage, outputs: Any, skipped: bool) -> None:
         self.seconds[stage.verb] += time.perf_counter() - self._began
         self.stages[stage.verb] += 1
 

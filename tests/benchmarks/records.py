@@ -112,8 +112,9 @@ def artifact(place: Path, name: str) -> Dataset:
 
 def verify(place: Path) -> None:
     """The whole stage: check the inputs' digests, judge, write, seal."""
-    given = {name: artifact(place, name) for name in ("tasks", "rollouts", "verdicts", "audit")}
-    verify_rollouts(VerifyParams(), **given)
+    made = {name: artifact(place, name) for name in ("verdicts", "audit")}
+    given = {name: artifact(place, name) for name in ("tasks", "rollouts")}
+    verify_rollouts.into(verify_rollouts.out(**made), VerifyParams(), **given)
 
 
 def judge(place: Path) -> None:
@@ -125,8 +126,9 @@ def judge(place: Path) -> None:
 
 def keep(place: Path) -> None:
     """The whole stage of the filter, with room for all."""
-    names = ("rollouts", "verdicts", "kept", "examples", "next_kept")
-    filter_rollouts(FilterParams(per_level=10**9), **{name: artifact(place, name) for name in names})
+    made = filter_rollouts.out(examples=artifact(place, "examples"), kept=artifact(place, "next_kept"))
+    given = {name: artifact(place, name) for name in ("rollouts", "verdicts", "kept")}
+    filter_rollouts.into(made, FilterParams(per_level=10**9), **given)
 
 
 def fresh(place: Path, *names: str) -> Path:

@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kfp.dsl import Artifact, Input, Model, Output
+from kfp.dsl import Artifact, Model
 from pydantic import Field
 from selfloop.artifacts import read_json, write_json
 from selfloop.claims import Claims, Statement
@@ -31,14 +31,23 @@ class TossParams(Params):
     seed: int = Field(0, ge=0, description="Seed of the tosses.")
 
 
+class NoCoins(NamedTuple):
+    coins: Model
+
+
 @stage()
-def toss_none(params: TossParams, coins: Output[Model]) -> None:
+def toss_none(out: NoCoins, params: TossParams) -> None:
     """Begin with no toss."""
-    write_json(coins.path, {"heads": 0, "tosses": 0})
+    write_json(out.coins.path, {"heads": 0, "tosses": 0})
+
+
+class TossedCoins(NamedTuple):
+    more: Model
+    decision: Artifact
 
 
 @stage()
-def toss_coins(params: TossParams, coins: Input[Model], more: Output[Model], decision: Output[Artifact]) -> None:
+def toss_coins(out: TossedCoins, params: TossParams, coins: Model) -> None:
     """Toss some more coins."""
     fate = params.fate if params.seed == params.fated else "counted"
     if fate == "fails" and not Path("coin").exists():
@@ -47,10 +56,10 @@ def toss_coins(params: TossParams, coins: Input[Model], more: Output[Model], dec
         os.kill(os.getpid(), signal.SIGKILL)
     before, draw = read_json(coins.path), random.Random(params.seed)
     heads = sum(draw.random() < params.bias for _ in range(params.tosses))
-    write_json(more.path, {"heads": before["heads"] + heads, "tosses": before["tosses"] + params.tosses})
+    write_json(out.more.path, {"heads": before["heads"] + heads, "tosses": before["tosses"] + params.tosses})
     halted = fate == "halted"
     verdict = {"verdict": "halted" if halted else "promoted", "promoted": not halted, "reason": "Guard coin is red"}
-    write_json(decision.path, verdict)
+    write_json(out.decision.path, verdict)
 
 
 class Coins(Settings):

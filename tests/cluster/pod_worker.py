@@ -17,9 +17,9 @@ trainjob.LOOK_EVERY_S = 0.1
 job = json.loads((place / "job.json").read_text())
 
 with progress.watched_by(lambda done, total, unit: print(done, flush=True)):
-    finetune_policy(
+    finetune_policy.into(
+        finetune_policy.out(candidate=Model(uri=str(place / "candidate"))),
         FinetuneParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
         **{name: Dataset(uri=job[name]) for name in ("newest", "kept", "base", "items")},
-        candidate=Model(uri=str(place / "candidate")),
     )

@@ -89,13 +89,12 @@ class Filtered:
         self, place: Path, params: FilterParams, given: Sequence[Judged], kept: Sequence[Example] = ()
     ) -> None:
         examples, pool = (Dataset(uri=str(place / name)) for name in ("examples", "next_kept"))
-        filter_rollouts(
+        filter_rollouts.into(
+            filter_rollouts.out(examples=examples, kept=pool),
             params,
             rollouts=sealed_table(place / "rollouts", Rollout, [each.rollout for each in given]),
             verdicts=sealed_table(place / "verdicts", Verdict, [each.verdict for each in given]),
             kept=sealed_table(place / "kept", Example, kept),
-            examples=examples,
-            next_kept=pool,
         )
         self.examples, self.pool = list(rows(examples.path, Example)), list(rows(pool.path, Example))
         self.metadata = json.loads(json.dumps(dict(examples.metadata)))

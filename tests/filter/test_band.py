@@ -49,12 +49,12 @@ class Banded:
                 rollouts.append(Rollout(asked.id, level, attempt, asked.prompt, said, finished, 1))
                 verdicts.append(Verdict(asked.id, level, attempt, finished and said == "right", 0.0, ""))
         self.tasks, band = tasks, Dataset(uri=str(place / "band"))
-        band_tasks(
+        band_tasks.into(
+            band_tasks.out(band=band),
             BandParams(**params),
             tasks=sealed_table(place / "tasks", Task, tasks),
             rollouts=sealed_table(place / "rollouts", Rollout, rollouts),
             verdicts=sealed_table(place / "verdicts", Verdict, verdicts),
-            band=band,
         )
         self.kept = list(rows(band.path, Task))
         self.ids = [task.id for task in self.kept]
@@ -225,24 +225,24 @@ def test_a_band_upside_down_is_refused() -> None:
 def test_metadata_that_are_no_object_are_refused(tmp_path: Path, metadata: str) -> None:
     given = [judged("t", 1, attempt, said, True) for attempt, said in enumerate("xxy")]
     with pytest.raises(UserError, match="The metadata of the task 't' are no JSON object"):
-        band_tasks(
+        band_tasks.into(
+            band_tasks.out(band=Dataset(uri=str(tmp_path / "band"))),
             BandParams(),
             tasks=sealed_table(tmp_path / "tasks", Task, [Task("t", 1, "", "?", "x", metadata=metadata)]),
             rollouts=sealed_table(tmp_path / "rollouts", Rollout, [each.rollout for each in given]),
             verdicts=sealed_table(tmp_path / "verdicts", Verdict, [each.verdict for each in given]),
-            band=Dataset(uri=str(tmp_path / "band")),
         )
 
 
 def test_verdicts_of_other_rollouts_are_refused(tmp_path: Path) -> None:
     a, b = judged("a", 1, 0, "x", True), judged("b", 1, 0, "x", True)
     with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
-        band_tasks(
+        band_tasks.into(
+            band_tasks.out(band=Dataset(uri=str(tmp_path / "band"))),
             BandParams(),
             tasks=sealed_table(tmp_path / "tasks", Task, [Task("a", 1, "", "?", "x")]),
             rollouts=sealed_table(tmp_path / "rollouts", Rollout, [a.rollout]),
             verdicts=sealed_table(tmp_path / "verdicts", Verdict, [b.verdict]),
-            band=Dataset(uri=str(tmp_path / "band")),
         )
 
 

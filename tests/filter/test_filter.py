@@ -116,26 +116,28 @@ def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
 def test_verdicts_of_other_rollouts_are_refused(tmp_path: Path) -> None:
     a, b = judged("a", 1, 0, "x", True), judged("b", 1, 0, "x", True)
     with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
-        filter_rollouts(
+        filter_rollouts.into(
+            filter_rollouts.out(
+                examples=Dataset(uri=str(tmp_path / "examples")), kept=Dataset(uri=str(tmp_path / "next_kept"))
+            ),
             FilterParams(),
             rollouts=sealed_table(tmp_path / "rollouts", Rollout, [a.rollout]),
             verdicts=sealed_table(tmp_path / "verdicts", Verdict, [b.verdict]),
             kept=sealed_table(tmp_path / "kept", Example, []),
-            examples=Dataset(uri=str(tmp_path / "examples")),
-            next_kept=Dataset(uri=str(tmp_path / "next_kept")),
         )
 
 
 def test_fewer_verdicts_than_rollouts_are_refused(tmp_path: Path) -> None:
     given = [judged("a", 1, attempt, "x", True) for attempt in range(2)]
     with pytest.raises(UserError, match="different numbers of rows"):
-        filter_rollouts(
+        filter_rollouts.into(
+            filter_rollouts.out(
+                examples=Dataset(uri=str(tmp_path / "examples")), kept=Dataset(uri=str(tmp_path / "next_kept"))
+            ),
             FilterParams(),
             rollouts=sealed_table(tmp_path / "rollouts", Rollout, [each.rollout for each in given]),
             verdicts=sealed_table(tmp_path / "verdicts", Verdict, [given[0].verdict]),
             kept=sealed_table(tmp_path / "kept", Example, []),
-            examples=Dataset(uri=str(tmp_path / "examples")),
-            next_kept=Dataset(uri=str(tmp_path / "next_kept")),
         )
     assert not (tmp_path / "examples" / "manifest.json").exists()
 
@@ -147,7 +149,7 @@ def test_verdicts_on_rollouts_of_another_policy_are_refused(tmp_path: Path) -> N
     verdicts = sealed_table(tmp_path / "verdicts", Verdict, [both.verdict])
     manifest = Path(verdicts.path) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"inputs": {}', '"inputs": {"rollouts": "of another policy"}'))
-    outputs = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "next_kept")}
+    out = filter_rollouts.out(*(Dataset(uri=str(tmp_path / name)) for name in ("examples", "next_kept")))
     kept = sealed_table(tmp_path / "kept", Example, [])
     with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
-        filter_rollouts(FilterParams(), rollouts=rollouts, verdicts=verdicts, kept=kept, **outputs)
+        filter_rollouts.into(out, FilterParams(), rollouts=rollouts, verdicts=verdicts, kept=kept)

@@ -53,11 +53,11 @@ def finetuned(tmp_path: Path) -> Finetuned:
             "items": sealed_table(tmp_path / f"{name} items", Task, []),
         }
         candidate = Model(uri=str(tmp_path / name))
-        finetune_policy(
+        finetune_policy.into(
+            finetune_policy.out(candidate=candidate),
             FinetuneParams.model_validate({"steps": 3, "batch_size": 8} | params),
             policy=Model(uri=str(policy)),
             **tables,
-            candidate=candidate,
         )
         return candidate
 

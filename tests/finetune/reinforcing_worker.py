@@ -20,13 +20,15 @@ def watch(done: int, total: int, unit: str) -> None:
 
 
 with progress.watched_by(watch):
-    reinforce_arms(
+    reinforce_arms.into(
+        reinforce_arms.out(
+            candidate=Model(uri=str(place / "candidate.partial" / "candidate")),
+            rollouts=Dataset(uri=str(place / "candidate.partial" / "rollouts")),
+            arms=Artifact(uri=str(place / "candidate.partial" / "arms")),
+        ),
         ReinforceArmsParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
         tasks=Dataset(uri=job["tasks"]),
         items=Dataset(uri=job["items"]),
         arms=Artifact(uri=job["arms"]),
-        candidate=Model(uri=str(place / "candidate.partial" / "candidate")),
-        rollouts=Dataset(uri=str(place / "candidate.partial" / "rollouts")),
-        next_arms=Artifact(uri=str(place / "candidate.partial" / "next_arms")),
     )

@@ -90,7 +90,7 @@ def test_each_method_trains_adapters(plain: Path, finetuned: Finetuned, method: 
 def test_an_adapter_policy_is_fetched_with_the_place_of_its_base(trained: Path, adapter: Path, tmp_path: Path) -> None:
     fetched = Model(uri=str(tmp_path / "fetched"))
     check_source(str(adapter))
-    fetch_policy(FetchParams(source=str(adapter)), policy=fetched)
+    fetch_policy.into(fetch_policy.out(policy=fetched), FetchParams(source=str(adapter)))
     assert fetched.metadata["digest"] == manifest_of(adapter).digest
     assert parts(fetched.path).base == trained
     assert equal(load(fetched.path).model, load(adapter).model)

@@ -44,7 +44,9 @@ def rewarded(policy: Path, tables: dict[str, Dataset], place: Path, **params: An
     made = Model(uri=str(place))
     given = {"steps": 3, "batch_size": 8} | params
     inputs = {"pairs": tables["pairs"], "items": tables["items"]}
-    train_reward(RewardParams.model_validate(given), policy=Model(uri=str(policy)), **inputs, reward=made)
+    train_reward.into(
+        train_reward.out(reward=made), RewardParams.model_validate(given), policy=Model(uri=str(policy)), **inputs
+    )
     return made
 
 
@@ -53,21 +55,24 @@ def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: 
     inputs = {"tasks": tables["tasks"], "items": tables["items"]}
     given = SMALL | {"group_size": 4} | params
     rollouts = Dataset(uri=f"{place}-rollouts")
-    reinforce_policy(
+    reinforce_policy.into(
+        reinforce_policy.out(candidate=made, rollouts=rollouts),
         ReinforceParams.model_validate(given),
         policy=Model(uri=str(policy)),
         **inputs,
-        candidate=made,
-        rollouts=rollouts,
     )
     return made
 
 
 def distilled(policy: Path, teacher: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
     made = Model(uri=str(place))
-    inputs = {"teacher": Model(uri=str(teacher)), "tasks": tables["tasks"], "items": tables["items"]}
-    distill_policy(
-        DistillParams.model_validate(SMALL | params), policy=Model(uri=str(policy)), **inputs, candidate=made
+    inputs = {"tasks": tables["tasks"], "items": tables["items"]}
+    distill_policy.into(
+        distill_policy.out(candidate=made),
+        DistillParams.model_validate(SMALL | params),
+        policy=Model(uri=str(policy)),
+        teacher=Model(uri=str(teacher)),
+        **inputs,
     )
     return made
 

@@ -63,15 +63,17 @@ def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]
     """What this process trains, beside it rollouts and arms, and the steps that it took."""
     made, seen = Model(uri=str(output / "candidate")), list[int]()
     with progress.watched_by(lambda done, total, unit: seen.append(done)):
-        reinforce_arms(
+        reinforce_arms.into(
+            reinforce_arms.out(
+                candidate=made,
+                rollouts=Dataset(uri=str(output / "rollouts")),
+                arms=Artifact(uri=str(output / "arms")),
+            ),
             ReinforceArmsParams.model_validate(about["params"]),
             policy=Model(uri=about["policy"]),
             tasks=Dataset(uri=about["tasks"]),
             items=Dataset(uri=about["items"]),
             arms=Artifact(uri=about["arms"]),
-            candidate=made,
-            rollouts=Dataset(uri=str(output / "rollouts")),
-            next_arms=Artifact(uri=str(output / "next_arms")),
         )
     return made, seen
 
@@ -103,7 +105,7 @@ def test_a_killed_training_ends_with_equal_policies_arms_and_rollouts(
     whole, seen = trained_here(tmp_path / "whole", about)
     assert seen == [*range(1, 8)]
     assert resumed.metadata == whole.metadata
-    for name in ("candidate", "rollouts", "next_arms"):
+    for name in ("candidate", "rollouts", "arms"):
         digests = {manifest_of(tmp_path / place / name).digest for place in ("candidate.partial", "whole")}
         assert len(digests) == 1, name
 
@@ -114,7 +116,7 @@ def test_arms_are_drawn_learnt_of_and_raise_the_pass_rate(trained: Path, tmp_pat
     rewards = made.metadata["rewards"]
     assert len(rewards) == 80
     assert sum(rewards[-20:]) > sum(rewards[:20]) + 20 * 0.05
-    arms = Arms.from_json(read_json(tmp_path / "out" / "next_arms"))
+    arms = Arms.from_json(read_json(tmp_path / "out" / "arms"))
     assert arms.step == 80
     assert sum(arm.drawn for arm in arms.arms) == 80 * 8
     assert all(arm.rate is not None for arm in arms.arms)
@@ -126,7 +128,7 @@ def test_arms_are_drawn_learnt_of_and_raise_the_pass_rate(trained: Path, tmp_pat
 def test_in_the_grain_of_a_round_the_mass_stays_and_the_arms_learn_once(trained: Path, tmp_path: Path) -> None:
     about = job(tmp_path, trained, steps=3, grain="round", tau=0.01)
     trained_here(tmp_path / "out", about)
-    arms = Arms.from_json(read_json(tmp_path / "out" / "next_arms"))
+    arms = Arms.from_json(read_json(tmp_path / "out" / "arms"))
     assert arms.step == 1
     assert arms.course[0].mass == {1: 0.5, 2: 0.5}
     assert sum(arm.drawn for arm in arms.arms) == 3 * 4
@@ -155,7 +157,7 @@ def test_pass_rates_are_measured_where_a_phase_begins(grain: str, draws: list[in
 def test_probes_are_attempts_of_the_policy_that_trains(trained: Path, tmp_path: Path) -> None:
     about = job(tmp_path, trained, steps=1, strategy="reestimated", grain="round", probe_tasks=6)
     trained_here(tmp_path / "out", about)
-    [first, second] = Arms.from_json(read_json(tmp_path / "out" / "next_arms")).arms
+    [first, second] = Arms.from_json(read_json(tmp_path / "out" / "arms")).arms
     assert first.rate is not None
     assert second.rate is not None
     assert first.rate > 0
@@ -192,7 +194,8 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Example(f"p{n}", 1, environment.invitation, text, 0) for n, text in enumerate(environment.proposals(1, 200, 4))
     ]
     made = Model(uri=str(root / "policy"))
-    pretrain_policy(
+    pretrain_policy.into(
+        pretrain_policy.out(policy=made),
         PretrainParams(
             environment="arithmetic",
             hidden_size=32,
@@ -205,7 +208,6 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         examples=sealed_table(root / "examples", Example, [*worked, *proposed]),
         held_out=sealed_table(root / "held out", Example, worked[:8]),
-        policy=made,
     )
     return Path(made.path)
 
@@ -215,7 +217,8 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: str, parts: int) -> None:
     tasks = list(find_environment("arithmetic").tasks(1, 8, 9))
     made, rollouts = Model(uri=str(tmp_path / "made")), Dataset(uri=str(tmp_path / "rollouts"))
-    reinforce_policy(
+    reinforce_policy.into(
+        reinforce_policy.out(candidate=made, rollouts=rollouts),
         ReinforceParams.model_validate(
             {"environment": "arithmetic", "protocol": "tools", "tools": ["op"], "turns": 3, "max_tokens": 12}
             | {"batch_size": 16, "group_size": 4, "steps": 3, "trainer": trainer, "accumulate": parts, "lr": 1e-3}
@@ -223,8 +226,6 @@ def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: st
         policy=Model(uri=str(calculator)),
         tasks=sealed_table(tmp_path / "tasks", Task, tasks),
         items=sealed_table(tmp_path / "items", Task, []),
-        candidate=made,
-        rollouts=rollouts,
     )
     kept = list(rows(rollouts.path, Rollout))
     assert len(kept) == 3 * 16
@@ -245,12 +246,11 @@ def proposer_params(**given: Any) -> ReinforceProposerParams:
 
 def proposed(policy: Path, solver: Path, place: Path, **given: Any) -> Model:
     made = Model(uri=str(place / "made"))
-    reinforce_proposer(
+    reinforce_proposer.into(
+        reinforce_proposer.out(candidate=made, rollouts=Dataset(uri=str(place / "rollouts"))),
         proposer_params(**given),
         policy=Model(uri=str(policy)),
         solver=Model(uri=str(solver)),
-        candidate=made,
-        rollouts=Dataset(uri=str(place / "rollouts")),
     )
     return made
 
@@ -371,4 +371,4 @@ def test_arms_that_the_state_has_not_are_refused_or_begun(trained: Path, tmp_pat
         trained_here(tmp_path / "out", about)
     about["params"] |= {"other_arms": "adapt"}
     trained_here(tmp_path / "out", about)
-    assert Arms.from_json(read_json(tmp_path / "out" / "next_arms")).levels == [1, 2, 3]
+    assert Arms.from_json(read_json(tmp_path / "out" / "arms")).levels == [1, 2, 3]

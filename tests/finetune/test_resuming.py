@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import Model
+from kfp.dsl import Dataset, Model
 from selfloop import progress
 from selfloop.finetune import FinetuneParams, finetune_policy
 from selfloop.finetune.checkpoints import MARK, latest, mark
@@ -36,15 +36,18 @@ def killed(place: Path, kill_at: int) -> None:
 
 def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]:
     """The candidate that this process trains, and the steps that it took."""
-    made, seen = Model(uri=str(output)), list[int]()
+    seen = list[int]()
     with progress.watched_by(lambda done, total, unit: seen.append(done)):
-        finetune_policy(
-            FinetuneParams.model_validate(about["params"]),
-            policy=Model(uri=about["policy"]),
-            **{name: Model(uri=about[name]) for name in ("newest", "kept", "base", "items")},
-            candidate=made,
-        )
-    return made, seen
+        return trained(output, about), seen
+
+
+def trained(output: Path, about: dict[str, Any]) -> Model:
+    return finetune_policy.into(
+        finetune_policy.out(candidate=Model(uri=str(output))),
+        FinetuneParams.model_validate(about["params"]),
+        policy=Model(uri=about["policy"]),
+        **{name: Dataset(uri=about[name]) for name in ("newest", "kept", "base", "items")},
+    ).candidate
 
 
 @pytest.mark.parametrize(
@@ -87,10 +90,8 @@ def test_another_training_does_not_go_on_from_it(plain: Path, tmp_path: Path) ->
             raise BrokenOffError
 
     about = job(tmp_path, plain, {"steps": 6})
-    inputs = {name: Model(uri=about[name]) for name in ("policy", "newest", "kept", "base", "items")}
-    inputs["candidate"] = Model(uri=str(tmp_path / "candidate"))
     with pytest.raises(BrokenOffError), progress.watched_by(break_off):
-        finetune_policy(FinetuneParams(**about["params"]), **inputs)
+        trained(tmp_path / "candidate", about)
     about["params"]["lr"] = 2e-3
     _, seen = trained_here(tmp_path / "candidate", about)
     assert seen == [1, 2, 3, 4, 5, 6]

@@ -37,11 +37,11 @@ def solutions(levels: Sequence[int], count: int, seed: int = 0) -> list[Example]
 
 def pretrained(place: Path, examples: list[Example], **params: object) -> Model:
     policy = Model(uri=str(place / "policy"))
-    pretrain_policy(
+    pretrain_policy.into(
+        pretrain_policy.out(policy=policy),
         PretrainParams.model_validate(TINY | {"steps": 4, "decay_steps": 2} | params),
         examples=sealed_table(place / "examples", Example, examples),
         held_out=sealed_table(place / "held_out", Example, examples[:4]),
-        policy=policy,
     )
     return policy
 
@@ -58,11 +58,11 @@ def sources(tmp_path: Path) -> dict[str, Dataset]:
 def finetuned(policy: Path, place: Path, sources: dict[str, Dataset], **params: float) -> Model:
     """A candidate; without items among the sources, nothing is held out."""
     candidate = Model(uri=str(place))
-    finetune_policy(
+    finetune_policy.into(
+        finetune_policy.out(candidate=candidate),
         FinetuneParams.model_validate({"steps": 3, "batch_size": 8} | params),
         policy=Model(uri=str(policy)),
-        **({"items": sealed_table(place.with_name(f"{place.name} items"), Task, [])} | sources),
-        candidate=candidate,
+        **{"items": sealed_table(place.with_name(f"{place.name} items"), Task, [])} | sources,
     )
     return candidate
 
@@ -117,10 +117,10 @@ def test_pretraining_that_broke_off_ends_as_it_would_have(tmp_path: Path) -> Non
 def test_pretraining_on_nothing_is_refused(tmp_path: Path, lacking: str) -> None:
     tables = {name: solutions([1], 2) for name in ("examples", "held_out")} | {lacking: []}
     with pytest.raises(UserError, match=rf"{lacking} holds no examples: a policy cannot be trained from scratch"):
-        pretrain_policy(
+        pretrain_policy.into(
+            pretrain_policy.out(policy=Model(uri=str(tmp_path / "policy"))),
             PretrainParams.model_validate(TINY),
             **{name: sealed_table(tmp_path / name, Example, rows) for name, rows in tables.items()},
-            policy=Model(uri=str(tmp_path / "policy")),
         )
 
 

@@ -21,9 +21,9 @@ def watch(done: int, total: int, unit: str) -> None:
 
 
 with progress.watched_by(watch):
-    finetune_policy(
+    finetune_policy.into(
+        finetune_policy.out(candidate=Model(uri=str(place / "candidate.partial" / "candidate"))),
         FinetuneParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
         **{name: Dataset(uri=job[name]) for name in ("newest", "kept", "base", "items")},
-        candidate=Model(uri=str(place / "candidate.partial" / "candidate")),
     )

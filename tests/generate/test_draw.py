@@ -189,11 +189,11 @@ def test_the_stage_writes_every_rollout_and_reports_them(trained: Path, tmp_path
     tasks, seen = sums(range(1, 3), count=3, attempts=2), []
     rollouts = Dataset(uri=str(tmp_path / "rollouts"))
     with progress.watched_by(lambda *moved: seen.append(moved)):
-        generate_rollouts(
+        generate_rollouts.into(
+            generate_rollouts.out(rollouts=rollouts),
             GenerateParams(seed=3),
             policy=Model(uri=str(trained)),
             tasks=sealed_table(tmp_path / "tasks", Task, tasks),
-            rollouts=rollouts,
         )
     assert list(rows(rollouts.path, Rollout)) == drawn(load(trained), tasks, seed=3)
     assert seen[-1] == (12, 12, "rollouts")

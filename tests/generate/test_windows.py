@@ -77,7 +77,9 @@ def generated(trained: Path, tasks: Dataset, tmp_path: Path) -> Callable[..., Da
     def generate(name: str, **params: Any) -> Dataset:
         rollouts = Dataset(uri=str(tmp_path / name))
         policy = Model(uri=str(trained))
-        generate_rollouts(GenerateParams(**(PARAMS | params)), policy=policy, tasks=tasks, rollouts=rollouts)
+        generate_rollouts.into(
+            generate_rollouts.out(rollouts=rollouts), GenerateParams(**(PARAMS | params)), policy=policy, tasks=tasks
+        )
         return rollouts
 
     return generate
@@ -96,7 +98,7 @@ def test_several_processes_make_the_same_rows(generated: Callable[..., Dataset])
 def test_the_parts_of_several_pods_are_the_rows_of_one(generated: Callable[..., Dataset], tmp_path: Path) -> None:
     parts = [generated(f"part-{shard}", shards=3, shard=shard) for shard in range(3)]
     joined = Dataset(uri=str(tmp_path / "joined"))
-    join_rollouts(JoinParams(), parts=parts, joined=joined)
+    join_rollouts.into(join_rollouts.out(joined=joined), JoinParams(), parts=parts)
     assert digest(joined) == digest(generated("whole"))
 
 

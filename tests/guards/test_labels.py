@@ -34,7 +34,7 @@ def judged(
         "rollouts": sealed_table(place / "rollouts", Rollout, rollouts),
     }
     made = {name: Dataset(uri=str(place / name)) for name in ("verdicts", "audit")}
-    verify_rollouts(VerifyParams(verifier=verifier), **given, **made)
+    verify_rollouts.into(verify_rollouts.out(**made), VerifyParams(verifier=verifier), **given)
     return given | made
 
 
@@ -43,21 +43,23 @@ def decided(place: Path, wrong: int) -> dict[str, Any]:
     tasks = [Task(f"t{number}", 1, "", f"{number}+0=", f"{number}") for number in range(TASKS)]
     voted = judged(place / "voted", tasks, lambda number, attempt: (attempt < 3) == (number >= wrong), "exact")
     band = Dataset(uri=str(place / "band"))
-    band_tasks(BandParams(), **{name: voted[name] for name in ("tasks", "rollouts", "verdicts")}, band=band)
+    band_tasks.into(
+        band_tasks.out(band=band), BandParams(), **{name: voted[name] for name in ("tasks", "rollouts", "verdicts")}
+    )
     labelled = list(rows(band.path, Task))
     assert len(labelled) == TASKS
     solved = judged(place / "solved", labelled, lambda number, attempt: attempt % 2 == 0, "label")
     (place / "candidate").mkdir()
     seal(place / "candidate", "Model")
     decision = Artifact(uri=str(place / "decision"))
-    gate_candidate(
+    gate_candidate.into(
+        gate_candidate.out(decision=decision),
         GateParams(guards=["precision"]),
         **{name: solved[name] for name in ("rollouts", "verdicts", "audit")},
         examples=sealed_table(place / "examples", Example, []),
         candidate=Model(uri=str(place / "candidate")),
         results=sealed_table(place / "results", ItemResult, ANSWERS),
         history=sealed_value(place / "history", {"rounds": []}),
-        decision=decision,
     )
     return dict(read_json(decision.path))
 

@@ -51,12 +51,15 @@ def able(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that adds numbers of up to three digits and begins to add longer ones."""
     root = tmp_path_factory.mktemp("able")
     base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
-    draw_base(BaseParams(levels=3, per_level=5000, seed=13), **base, curriculum=Artifact(uri=str(root / "curriculum")))
-    pretrain_policy(
+    draw_base.into(
+        draw_base.out(**base, curriculum=Artifact(uri=str(root / "curriculum"))),
+        BaseParams(levels=3, per_level=5000, seed=13),
+    )
+    pretrain_policy.into(
+        pretrain_policy.out(policy=Model(uri=str(root / "policy"))),
         PretrainParams(hidden_size=32, intermediate_size=128, steps=800, lr=6e-3, warmup_steps=50, decay_steps=150),
         examples=base["examples"],
         held_out=base["held_out"],
-        policy=Model(uri=str(root / "policy")),
     )
     return root / "policy"
 

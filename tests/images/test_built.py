@@ -111,13 +111,16 @@ def test_the_command_of_people_is_there_too(image: str) -> None:
 
 def test_a_user_s_own_stage_is_a_file_beside_selfloop(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
-        "from kfp.dsl import Artifact, Output\n"
+        "from typing import NamedTuple\n\n"
+        "from kfp.dsl import Artifact\n"
         "from selfloop.artifacts import write_json\n"
         "from selfloop.stage import Params, stage\n\n"
+        "class Greeting(NamedTuple):\n"
+        "    greeting: Artifact\n\n"
         "@stage()\n"
-        "def greet(params: Params, greeting: Output[Artifact]) -> None:\n"
+        "def greet(out: Greeting, params: Params) -> None:\n"
         '    """Say hello."""\n'
-        "    write_json(greeting.path, 'hello')\n"
+        "    write_json(out.greeting.path, 'hello')\n"
     )
     (tmp_path / "Dockerfile").write_text(
         f"FROM {reference('base')}\nCOPY mine.py /opt/recipes/mine.py\nENV PYTHONPATH=/opt/recipes\n"

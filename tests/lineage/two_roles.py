@@ -63,7 +63,7 @@ def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:
     rollouts = generate_rollouts(s.generate, policy=last.solver, tasks=proposed.tasks).rollouts
     verified = verify_rollouts(s.verify, tasks=proposed.tasks, rollouts=rollouts)
     new = filter_rollouts(s.filter, rollouts=rollouts, verdicts=verified.verdicts, kept=last.kept)
-    data = {"newest": new.examples, "kept": new.next_kept, "base": last.base, "items": proposed.items}
+    data = {"newest": new.examples, "kept": new.kept, "base": last.base, "items": proposed.items}
     solver, proposer = (
         finetune_policy(s.finetune, policy=policy, **data).candidate for policy in (last.solver, last.proposer)
     )
@@ -78,7 +78,7 @@ def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:
         results=results,
         history=last.history,
     ).decision
-    noted = report_role(s.other_role, history=last.history, policy=last.proposer, candidate=proposer).next_history
+    noted = report_role(s.other_role, history=last.history, policy=last.proposer, candidate=proposer).history
     told = report_round(
         s.report,
         history=noted,
@@ -92,7 +92,7 @@ def round(s: TwoRoles, last: Turn) -> tuple[Turn, Artifact]:
         decision=decision,
         state=last.curriculum,
     )
-    return last._replace(solver=solver, proposer=proposer, kept=new.next_kept, history=told.next_history), decision
+    return last._replace(solver=solver, proposer=proposer, kept=new.kept, history=told.history), decision
 
 
 recipe = Recipe("two-roles", TwoRoles, start, round, Turn, roles=("solver", "proposer"))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from kfp import compiler, components, dsl
+from kfp import compiler, dsl
+from kfp.components import load_component_from_file
 from selfloop.errors import UserError
 from selfloop.modes.exporting import export_components
 from selfloop.stage import Stage
@@ -24,10 +25,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @EACH
 def test_kfp_loads_it_with_all_that_it_takes_and_gives(stage: Stage, exported: Path) -> None:
-    loaded = components.load_component_from_file(str(exported / f"{stage.name}.yaml"))
+    loaded = load_component_from_file(str(exported / f"{stage.name}.yaml"))
     assert loaded.description.startswith(stage.summary)
-    assert set(loaded.component_spec.inputs) == {*stage.inputs, *stage.params.model_fields}
-    outputs = {*stage.outputs, *(["Output"] if stage.returns else [])}
+    assert set(loaded.component_spec.inputs) == {*stage.flat.inputs.values(), *stage.params.model_fields}
+    outputs = {*stage.flat.outputs.values(), *(["Output"] if stage.returns else [])}
     assert set(loaded.component_spec.outputs) == outputs
 
 
@@ -47,7 +48,7 @@ def test_every_parameter_is_described_and_has_the_default_of_the_stage(stage: St
 
 def test_a_pipeline_can_be_put_together_from_the_files(tmp_path: Path, exported: Path) -> None:
     draw, pretrain = (
-        components.load_component_from_file(str(exported / f"{name}.yaml")) for name in ("draw_base", "pretrain_policy")
+        load_component_from_file(str(exported / f"{name}.yaml")) for name in ("draw_base", "pretrain_policy")
     )
 
     @dsl.pipeline(name="by-hand")  # type: ignore[untyped-decorator]
@@ -56,7 +57,7 @@ def test_a_pipeline_can_be_put_together_from_the_files(tmp_path: Path, exported:
         pretrain(seed=seed, examples=base.outputs["examples"], held_out=base.outputs["held_out"])
 
     compiler.Compiler().compile(by_hand, str(tmp_path / "by_hand.yaml"))
-    assert components.load_component_from_file(str(tmp_path / "by_hand.yaml"))
+    assert load_component_from_file(str(tmp_path / "by_hand.yaml"))
 
 
 def test_another_prefix_names_other_images_and_old_files_go(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """A stage as its pod runs it: places, references, and calls that were made before."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
-from kfp.dsl import Artifact, Input, Markdown, Model, Output
+from kfp.dsl import Artifact, Markdown, Model
 from pydantic import Field
 from selfloop import artifacts
 from selfloop.modes.pods import entered, followed, own_place
@@ -20,16 +20,21 @@ class CountParams(Params):
     times: int = Field(1, description="What is counted up by.")
 
 
+class Counted(NamedTuple):
+    after: Artifact
+    policy: Model
+    page: Markdown
+    proceed: bool = False
+
+
 @stage()
-def count_up(
-    params: CountParams, before: Input[Artifact], after: Output[Artifact], policy: Output[Model], page: Output[Markdown]
-) -> bool:
+def count_up(out: Counted, params: CountParams, before: Artifact) -> bool:
     """Add to a number."""
     CALLS.append(params.times)
-    artifacts.write_json(after.path, artifacts.read_json(before.path) + params.times)
-    after.metadata["sum"] = params.times
-    artifacts.write_json(policy.path, {"weights": params.times})
-    Path(page.path).write_text("counted")
+    artifacts.write_json(out.after.path, artifacts.read_json(before.path) + params.times)
+    out.after.metadata["sum"] = params.times
+    artifacts.write_json(out.policy.path, {"weights": params.times})
+    Path(out.page.path).write_text("counted")
     return True
 
 
@@ -44,7 +49,7 @@ def _no_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _called(place: Path, before: Artifact, times: int = 1, called: Stage = count_up) -> dict[str, Any]:
     made = {name: own_place(kind(name=name, uri=str(place / name))) for name, kind in called.outputs.items()}
-    assert entered(called, CountParams(times=times), made | {"before": before}) is True
+    assert entered(called, called.made(made), CountParams(times=times), {"before": before}) is True
     return made
 
 

@@ -303,7 +303,7 @@ def test_what_is_seen_of_no_arm_or_is_no_number_is_refused() -> None:
 
 
 def test_a_curriculum_begins_with_arms_of_which_nothing_is_known(tmp_path: Path) -> None:
-    begin_arms(params(levels=[3, 1]), arms=Artifact(uri=str(tmp_path / "arms")))
+    begin_arms.into(begin_arms.out(arms=Artifact(uri=str(tmp_path / "arms"))), params(levels=[3, 1]))
     arms = Arms.from_json(read_json(tmp_path / "arms"))
     assert arms == Arms(strategy="bandit", arms=(Arm(level=1), Arm(level=3)))
     write_json(tmp_path / "again", arms.to_json())
@@ -319,6 +319,10 @@ def test_an_environment_without_levels_or_without_these_has_no_arms(
     )
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match="'flat_tasks:Flat' has no levels, which the arms are"):
-        begin_arms(params(environment="flat_tasks:Flat"), arms=Artifact(uri=str(tmp_path / "arms")))
+        begin_arms.into(
+            begin_arms.out(arms=Artifact(uri=str(tmp_path / "arms"))), params(environment="flat_tasks:Flat")
+        )
     with pytest.raises(UserError, match="'countdown' has the levels 1 to 5: take level 7 out"):
-        begin_arms(params(environment="countdown", levels=[1, 7]), arms=Artifact(uri=str(tmp_path / "arms")))
+        begin_arms.into(
+            begin_arms.out(arms=Artifact(uri=str(tmp_path / "arms"))), params(environment="countdown", levels=[1, 7])
+        )

@@ -82,7 +82,8 @@ def test_levels_are_spread_evenly_from_the_first_to_the_last(last: int, number: 
 def test_the_base_data_covers_its_levels_and_begins_the_loops_state(tmp_path: Path) -> None:
     tables = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "held_out", "kept")}
     curriculum = Artifact(uri=str(tmp_path / "curriculum"))
-    draw_base(BaseParams(levels=6, per_level=20, held_out_per_level=10, seed=3), **tables, curriculum=curriculum)
+    params = BaseParams(levels=6, per_level=20, held_out_per_level=10, seed=3)
+    draw_base.into(draw_base.out(**tables, curriculum=curriculum), params)
     examples, held_out, kept = (list(rows(table.path, Example)) for table in tables.values())
     assert Counter(example.level for example in examples) == dict.fromkeys(range(1, 7), 20)
     assert Counter(example.level for example in held_out) == dict.fromkeys(range(1, 7), 10)
@@ -101,7 +102,7 @@ def proposed(place: Path, frontier: int, accuracy: dict[int, float], **params: A
     state = {"frontier": frontier, "accuracy": {str(level): value for level, value in accuracy.items()}}
     tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
     curriculum = sealed_value(place / "curriculum", state)
-    propose_tasks(ProposeParams(**params), curriculum=curriculum, tasks=tasks, items=items)
+    propose_tasks.into(propose_tasks.out(tasks=tasks, items=items), ProposeParams(**params), curriculum=curriculum)
     return list(rows(tasks.path, Task)), list(rows(items.path, Task))
 
 
@@ -256,14 +257,14 @@ def advanced_by(
         for number, ok in enumerate(oks)
     ]
     curriculum = Artifact(uri=str(place / "next"))
-    outputs = advance_curriculum(
+    outputs = advance_curriculum.into(
+        advance_curriculum.out(curriculum=curriculum),
         AdvanceParams(**params),
         curriculum=sealed_value(place / "curriculum", {"frontier": 2, "accuracy": {}}),
         results=sealed_table(place / "results", ItemResult, answered),
         decision=sealed_value(place / "decision", {"promoted": promoted}),
-        next_curriculum=curriculum,
     )
-    return bool(outputs.returned), read_json(curriculum.path)
+    return outputs.proceed, read_json(curriculum.path)
 
 
 RESULTS = {
@@ -282,12 +283,12 @@ def test_the_curriculum_knows_levels_by_their_own_suites_alone(tmp_path: Path) -
         for n in range(4)
     ]
     curriculum = Artifact(uri=str(tmp_path / "next"))
-    advance_curriculum(
+    advance_curriculum.into(
+        advance_curriculum.out(curriculum=curriculum),
         AdvanceParams(),
         curriculum=sealed_value(tmp_path / "curriculum", {"frontier": 2, "accuracy": {}}),
         results=sealed_table(tmp_path / "results", ItemResult, answered),
         decision=sealed_value(tmp_path / "decision", {"promoted": False}),
-        next_curriculum=curriculum,
     )
     assert read_json(curriculum.path) == {"frontier": 2, "accuracy": {"2": 1.0}}
 

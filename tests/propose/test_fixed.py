@@ -13,7 +13,10 @@ from ..conftest import sealed_table, sealed_value
 
 def drawn(place: Path, **params: object) -> tuple[list[Task], list[Task]]:
     tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
-    draw_tasks(DrawParams.model_validate({"per_level": 20, "items_per_level": 9} | params), tasks=tasks, items=items)
+    draw_tasks.into(
+        draw_tasks.out(tasks=tasks, items=items),
+        DrawParams.model_validate({"per_level": 20, "items_per_level": 9} | params),
+    )
     return list(rows(tasks.path, Task)), list(rows(items.path, Task))
 
 
@@ -42,20 +45,20 @@ def test_a_level_in_two_suites_is_refused() -> None:
         validated(DrawParams, {"levels": [2, 3], "old_levels": [3]}, "draw_tasks")
 
 
-def progress(place: Path, waited: int, is_promoted: bool, **params: object) -> tuple[bool | None, dict[str, object]]:
+def progress(place: Path, waited: int, is_promoted: bool, **params: object) -> tuple[bool, dict[str, object]]:
     answers = [
         ItemResult(policy, "target", 2, f"item-{n}", 0, n < right, "", 0)
         for policy, right in (("champion", 2), ("candidate", 3))
         for n in range(4)
     ]
-    made = check_progress(
+    made = check_progress.into(
+        check_progress.out(state=Artifact(uri=str(place / "next_state"))),
         ProgressParams.model_validate(params),
         state=sealed_value(place / "state", {"accuracy": {}, "waited": waited}),
         results=sealed_table(place / "results", ItemResult, answers),
         decision=sealed_value(place / "decision", {"promoted": is_promoted}),
-        next_state=Artifact(uri=str(place / "next_state")),
     )
-    return made.returned, read_json(place / "next_state")
+    return made.proceed, read_json(place / "next_state")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ Propose = Callable[..., tuple[Dataset, list[Task], list[Task]]]
 def base(place: Path, **params: Any) -> dict[str, Dataset]:
     outputs = {name: Dataset(uri=str(place / name)) for name in ("examples", "held_out", "kept")}
     chosen = {"environment": "arithmetic", "levels": 2, "per_level": 1000} | params
-    draw_base(BaseParams(**chosen), **outputs, curriculum=Artifact(uri=str(place / "curriculum")))
+    draw_base.into(draw_base.out(**outputs, curriculum=Artifact(uri=str(place / "curriculum"))), BaseParams(**chosen))
     return outputs
 
 
@@ -38,13 +38,13 @@ def proposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("proposer")
     made = base(root, proposals=300, held_out_per_level=32)
     size = {"hidden_size": 32, "heads": 2, "intermediate_size": 64}
-    pretrain_policy(
+    pretrain_policy.into(
+        pretrain_policy.out(policy=Model(uri=str(root / "policy"))),
         PretrainParams(
             environment="arithmetic", **size, steps=250, batch_size=32, lr=1e-2, warmup_steps=20, decay_steps=80
         ),
         examples=made["examples"],
         held_out=made["held_out"],
-        policy=Model(uri=str(root / "policy")),
     )
     return root / "policy"
 
@@ -54,13 +54,12 @@ def propose(tmp_path: Path, proposer: Path) -> Propose:
     def run(name: str, known: Dataset, items: list[Task], **params: Any) -> tuple[Dataset, list[Task], list[Task]]:
         tasks, after = (Dataset(uri=str(tmp_path / name / output)) for output in ("tasks", "next_known"))
         chosen = {"number": NUMBER, "max_tokens": 16, "protocol": "tools", "tools": ["op"]} | params
-        propose_by_policy(
+        propose_by_policy.into(
+            propose_by_policy.out(tasks=tasks, known=after),
             LearnedParams(**chosen),
             policy=Model(uri=str(proposer)),
             known=known,
             items=sealed_table(tmp_path / name / "items", Task, items),
-            tasks=tasks,
-            next_known=after,
         )
         return tasks, list(rows(tasks.path, Task)), list(rows(after.path, Task))
 
@@ -70,7 +69,7 @@ def propose(tmp_path: Path, proposer: Path) -> Propose:
 @pytest.fixture
 def nothing(tmp_path: Path) -> Dataset:
     known = Dataset(uri=str(tmp_path / "known"))
-    begin_known(KnownParams(), known=known)
+    begin_known.into(begin_known.out(known=known), KnownParams())
     return known
 
 
@@ -146,7 +145,9 @@ def test_an_environment_without_an_invitation_is_refused(propose: Propose, nothi
     with pytest.raises(UserError, match="'reverse' takes no proposals: choose one that does, such as 'arithmetic'"):
         propose("none", nothing, [], environment="reverse")
     with pytest.raises(UserError, match="'reverse' takes no proposals"):
-        begin_known(KnownParams(environment="reverse"), known=Dataset(uri=str(tmp_path / "other")))
+        begin_known.into(
+            begin_known.out(known=Dataset(uri=str(tmp_path / "other"))), KnownParams(environment="reverse")
+        )
 
 
 class Guesses(Environment):

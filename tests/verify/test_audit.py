@@ -122,12 +122,11 @@ def test_the_stage_tells_its_audit_and_keeps_timings_out_of_the_digest(tmp_path:
     for name in ("one", "two"):
         place = tmp_path / name
         verdicts, audit = (Dataset(uri=str(place / table)) for table in ("verdicts", "audit"))
-        verify_rollouts(
+        verify_rollouts.into(
+            verify_rollouts.out(verdicts=verdicts, audit=audit),
             VerifyParams(verifier="majority", agreement=0.6),
             tasks=sealed_table(place / "tasks", Task, tasks),
             rollouts=sealed_table(place / "rollouts", Rollout, rollouts),
-            verdicts=verdicts,
-            audit=audit,
         )
         digests.append([manifest_of(each.path).digest for each in (verdicts, audit)])
         judging = sidecar_of(verdicts.path)["judging"]
@@ -145,12 +144,11 @@ def test_the_stage_tells_its_audit_and_keeps_timings_out_of_the_digest(tmp_path:
 def test_where_the_truth_shall_stay_unknown_nothing_is_checked(tmp_path: Path) -> None:
     [task] = Addition().tasks(1, 1, seed=0)
     audit = Dataset(uri=str(tmp_path / "audit"))
-    verify_rollouts(
+    verify_rollouts.into(
+        verify_rollouts.out(verdicts=Dataset(uri=str(tmp_path / "verdicts")), audit=audit),
         VerifyParams(verifier="length", truth="unknown"),
         tasks=sealed_table(tmp_path / "tasks", Task, [task]),
         rollouts=sealed_table(tmp_path / "rollouts", Rollout, [Rollout(task.id, 1, 0, task.prompt, "1", True, 1)]),
-        verdicts=Dataset(uri=str(tmp_path / "verdicts")),
-        audit=audit,
     )
     told = audit.metadata["audit"]
     assert (told["rollouts"], told["precision"], told["strata"]) == (0, None, [])

@@ -67,13 +67,12 @@ def test_several_samples_are_averaged_and_what_cannot_be_read_is_counted(undecid
     save(undecided, tmp_path / "judge")
     seal(tmp_path / "judge", "Model")
     verdicts, audit = (Dataset(uri=str(tmp_path / name)) for name in ("verdicts", "audit"))
-    judge_rollouts(
+    judge_rollouts.into(
+        judge_rollouts.out(verdicts=verdicts, audit=audit),
         VerifyParams(verifier="judge", rubric=RUBRIC, samples=16, max_tokens=12),
         policy=Model(uri=str(tmp_path / "judge")),
         tasks=sealed_table(tmp_path / "tasks", Task, [TASK]),
         rollouts=sealed_table(tmp_path / "rollouts", Rollout, attempts(TASK, "3", "4")),
-        verdicts=verdicts,
-        audit=audit,
     )
     made = list(rows(verdicts.path, Verdict))
     assert [v.ok for v in made] == [True, True]
@@ -240,12 +239,13 @@ def test_a_verifier_that_asks_a_policy_is_refused_where_there_is_none(
     tmp_path: Path, name: str, params: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError, match=f"The verifier '{name}' asks a policy, .*: use judge_rollouts"):
-        verify_rollouts(
+        verify_rollouts.into(
+            verify_rollouts.out(
+                verdicts=Dataset(uri=str(tmp_path / "verdicts")), audit=Dataset(uri=str(tmp_path / "audit"))
+            ),
             VerifyParams(**params),
             tasks=sealed_table(tmp_path / "tasks", Task, [TASK]),
             rollouts=sealed_table(tmp_path / "rollouts", Rollout, attempts(TASK, "3")),
-            verdicts=Dataset(uri=str(tmp_path / "verdicts")),
-            audit=Dataset(uri=str(tmp_path / "audit")),
         )
     with pytest.raises(UserError, match="asks a policy, and it was given none: use the stage judge_rollouts"):
         said([TASK], attempts(TASK, "3"), **params)

@@ -66,12 +66,11 @@ def test_a_task_without_a_label_is_one_sentence(metadata: str) -> None:
 def test_the_audit_holds_pseudo_labels_against_the_truth(tmp_path: Path) -> None:
     tasks = [labelled(f"t{number}", "3" if number < 6 else "4") for number in range(10)]
     audit = Dataset(uri=str(tmp_path / "audit"))
-    verify_rollouts(
+    verify_rollouts.into(
+        verify_rollouts.out(verdicts=Dataset(uri=str(tmp_path / "verdicts")), audit=audit),
         VerifyParams(verifier="label"),
         tasks=sealed_table(tmp_path / "tasks", Task, tasks),
         rollouts=sealed_table(tmp_path / "rollouts", Rollout, [r for task in tasks for r in attempts(task, "3", "4")]),
-        verdicts=Dataset(uri=str(tmp_path / "verdicts")),
-        audit=audit,
     )
     told = audit.metadata["audit"]
     assert (told["precision"], told["true_positive"], told["false_positive"]) == (0.6, 6, 4)

@@ -35,12 +35,11 @@ def verified(
     place: Path, tasks: Iterable[Task], rollouts: Iterable[Rollout], **params: object
 ) -> tuple[Dataset, Dataset]:
     verdicts, audit = (Dataset(uri=str(place / name)) for name in ("verdicts", "audit"))
-    verify_rollouts(
+    verify_rollouts.into(
+        verify_rollouts.out(verdicts=verdicts, audit=audit),
         VerifyParams(**params),
         tasks=sealed_table(place / "tasks", Task, tasks),
         rollouts=sealed_table(place / "rollouts", Rollout, rollouts),
-        verdicts=verdicts,
-        audit=audit,
     )
     return verdicts, audit
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from kfp.dsl import Dataset, Input, Output
+from kfp.dsl import Dataset
 from pydantic import Field, model_validator
 
 from selfloop import progress
@@ -65,22 +65,26 @@ class BandParams(Params):
         return self
 
 
+class FrontierTasks(NamedTuple):
+    """The tasks whose pass rate lies in the band."""
+
+    band: Dataset
+
+
 @stage()
-def band_tasks(
-    params: BandParams, tasks: Input[Dataset], rollouts: Input[Dataset], verdicts: Input[Dataset], band: Output[Dataset]
-) -> None:
+def band_tasks(out: FrontierTasks, params: BandParams, tasks: Dataset, rollouts: Dataset, verdicts: Dataset) -> None:
     """Keep the tasks of the frontier, by their rate; each carries its rate and the majority's answer as its label."""
     if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
         raise UserError(f"The verdicts in {verdicts.path} are of other rollouts: verify these rollouts again.")
     environment, tally, total = find_environment(params.environment), Tally(), count(rollouts.path)
     progress.report(seen := 0, total, "rollouts")
-    with TemporaryDirectory(dir=band.path) as place:
+    with TemporaryDirectory(dir=out.band.path) as place:
         with writing(place, Task) as found:
             groups = (counted(batch) for batch in judged(rollouts.path, verdicts.path))
             for attempts, asked in with_tasks(groups, read(tasks.path, Task)):
                 found.write(frontier(measured(attempts, asked, environment, params), params, tally))
                 progress.report(seen := seen + attempts.num_rows, total, "rollouts")
-        with writing(band.path, Task) as table:
+        with writing(out.band.path, Task) as table:
             for batch in thinned(read(place, Task), found.rows, params.number):
                 tally.keep(batch["level"])
                 table.write(batch)
@@ -92,7 +96,7 @@ def band_tasks(
                 f"{about['empty']}: widen 'min_rate' and 'max_rate', propose other tasks, or set 'when_empty' to "
                 "'go on'."
             )
-    band.metadata["band"] = about
+    out.band.metadata["band"] = about
 
 
 class Measured(NamedTuple):

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kfp.dsl import Dataset, Input, Output
+from kfp.dsl import Dataset
 
 from selfloop import progress
 from selfloop.artifacts import manifest_of
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+class FilteredRollouts(NamedTuple):
+    """The examples that are new, and all that are kept with them."""
+
+    examples: Dataset
+    kept: Dataset
+
+
 @stage()
 def filter_rollouts(
-    params: FilterParams,
-    rollouts: Input[Dataset],
-    verdicts: Input[Dataset],
-    kept: Input[Dataset],
-    examples: Output[Dataset],
-    next_kept: Output[Dataset],
+    out: FilteredRollouts, params: FilterParams, rollouts: Dataset, verdicts: Dataset, kept: Dataset
 ) -> None:
     """Keep the good rollouts as examples, count the others by reason, and add what is kept to all kept before."""
     if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
@@ -38,11 +40,11 @@ def filter_rollouts(
     context, funnel = Context(params), [Step(name) for name in params.select]
     progress.report(0, total := count(rollouts.path), "rollouts")
     new: Counter[int] = Counter()
-    with writing(examples.path, Example) as table, writing(next_kept.path, Example) as pool:
+    with writing(out.examples.path, Example) as table, writing(out.kept.path, Example) as pool:
         for batch in read(kept.path, Example):
             context.before.update(_counted(batch["level"]))
             pool.write(batch)
-        with TemporaryDirectory(dir=examples.path) as folder:
+        with TemporaryDirectory(dir=out.examples.path) as folder:
             for batch in selected(judged(rollouts.path, verdicts.path), funnel, context, Path(folder)):
                 made = as_examples(batch, params)
                 new.update(_counted(made["level"]))
@@ -59,7 +61,7 @@ def filter_rollouts(
         about["empty"] = why_empty(funnel)
         if params.when_empty == "stop":
             raise UserError(f"{about['empty']}: let other rollouts pass, or set 'when_empty' to 'go on'.")
-    examples.metadata.update(about)
+    out.examples.metadata.update(about)
 
 
 class Step:

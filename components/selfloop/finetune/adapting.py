@@ -11,7 +11,8 @@ import torch
 from selfloop.adapters import parts
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
-from selfloop.policy import Policy, fresh, load, save, seed_of
+from selfloop.policy import Policy, fresh, load, save
+from selfloop.seeds import seed_for
 
 if TYPE_CHECKING:
     from selfloop.finetune.training import Trained
@@ -28,7 +29,7 @@ def to_train(params: TrainingParams, directory: str) -> Policy:
     policy = fresh(directory)
     if parts(directory).adapter is not None:
         return policy
-    torch.manual_seed(seed_of(params.seed, params.round, "adapter"))
+    torch.manual_seed(seed_for(params, params.round, "adapter"))
     return Policy(adapted(policy, params), policy.tokenizer)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from kfp.dsl import Artifact, Dataset, Input, Model, Output
+from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
 
 from selfloop.artifacts import read_json, write_json
@@ -20,10 +20,10 @@ from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.on_policy import Clean, uncontaminated
 from selfloop.finetune.reinforce import ReinforceParams
-from selfloop.policy import seed_of
 from selfloop.propose.arms import Arms, ArmsParams, Seen
 from selfloop.records import Task
 from selfloop.resources import Resources
+from selfloop.seeds import seed_for, seed_of
 from selfloop.stage import stage
 
 if TYPE_CHECKING:
@@ -37,20 +37,21 @@ class ReinforceArmsParams(ReinforceParams, ArmsParams):
     probe_tasks: int = Field(16, ge=1, description="reestimated: tasks of each arm that its pass rate is measured on.")
 
 
+class ReinforcedOnArms(NamedTuple):
+    """The policy trained, what it attempted, and the arms that learnt of it."""
+
+    candidate: Model
+    rollouts: Dataset
+    arms: Artifact
+
+
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
 def reinforce_arms(
-    params: ReinforceArmsParams,
-    policy: Input[Model],
-    tasks: Input[Dataset],
-    items: Input[Dataset],
-    arms: Input[Artifact],
-    candidate: Output[Model],
-    rollouts: Output[Dataset],
-    next_arms: Output[Artifact],
+    out: ReinforcedOnArms, params: ReinforceArmsParams, policy: Model, tasks: Dataset, items: Dataset, arms: Artifact
 ) -> None:
     """Reinforce what the verifier rewards, on tasks of the arms that a strategy draws; the arms learn of it."""
     inputs = {"policy": policy, "tasks": tasks, "items": items, "arms": arms}
-    done(work, params, inputs, candidate, {"rollouts": rollouts, "next_arms": next_arms})
+    done(work, params, inputs, out.candidate, {"rollouts": out.rollouts, "arms": out.arms})
 
 
 def work(params: ReinforceArmsParams, job: Job) -> Made:
@@ -65,7 +66,7 @@ def work(params: ReinforceArmsParams, job: Job) -> Made:
     course = ByArm(params, arms, clean)
     made = reinforced(params, job, course, Verified(params), clean.tasks)
     if is_first():
-        write_json(job.output / "next_arms", course.ended().to_json())
+        write_json(job.output / "arms", course.ended().to_json())
     return made._replace(metadata=clean.counts() | made.metadata)
 
 
@@ -84,7 +85,7 @@ class ByArm:
             raise UserError(
                 f"Arm {empty[0]} has no tasks to draw{held_out}: propose some of this level, or take it out of levels."
             )
-        self._seed = seed_of(params.seed, params.round, "arms")
+        self._seed = seed_for(params, params.round, "arms")
         self._taken: Counter[int] = Counter()
         self._learnt = 0
         self._round: dict[int, list[Seen]] = {}

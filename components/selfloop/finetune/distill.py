@@ -6,14 +6,17 @@ said at every token, and ``beta`` chooses the divergence between the two.
 
 from __future__ import annotations
 
-from kfp.dsl import Dataset, Input, Model, Output
+from typing import NamedTuple
+
+from kfp.dsl import Dataset, Model
 from pydantic import Field
 
 from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.on_policy import OnPolicyParams, asked, refuse_scheme, uncontaminated
-from selfloop.policy import Policy, load, seed_of
+from selfloop.policy import Policy, load
 from selfloop.resources import Resources
+from selfloop.seeds import seed_for
 from selfloop.stage import stage
 
 
@@ -23,17 +26,18 @@ class DistillParams(OnPolicyParams):
     beta: float = Field(1.0, ge=0, le=1, description="The divergence, from the forward KL (0) to the reverse KL (1).")
 
 
+class DistilledPolicy(NamedTuple):
+    """The policy trained."""
+
+    candidate: Model
+
+
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
 def distill_policy(
-    params: DistillParams,
-    policy: Input[Model],
-    teacher: Input[Model],
-    tasks: Input[Dataset],
-    items: Input[Dataset],
-    candidate: Output[Model],
+    out: DistilledPolicy, params: DistillParams, policy: Model, teacher: Model, tasks: Dataset, items: Dataset
 ) -> None:
     """Let a policy answer tasks and learn at each token what a teacher with the same vocabulary would have said."""
-    done(work, params, {"policy": policy, "teacher": teacher, "tasks": tasks, "items": items}, candidate)
+    done(work, params, {"policy": policy, "teacher": teacher, "tasks": tasks, "items": items}, out.candidate)
 
 
 def work(params: DistillParams, job: Job) -> Made:
@@ -52,7 +56,7 @@ def work(params: DistillParams, job: Job) -> Made:
     refuse_scheme(made)
     refuse_scheme(guide)
     check_vocabularies(made, guide)
-    plan = Plan.of(params, seed_of(params.seed, params.round, "distill"), job.place, params.steps)
+    plan = Plan.of(params, seed_for(params, params.round, "distill"), job.place, params.steps)
     trainer = Distillation(
         model=made.model.train(),
         teacher_model=guide.model.requires_grad_(False),

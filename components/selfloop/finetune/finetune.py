@@ -9,9 +9,9 @@ from the champion is the recipe's choice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
-from kfp.dsl import Dataset, Input, Model, Output
+from kfp.dsl import Dataset, Model
 from pydantic import Field, model_validator
 
 from selfloop.errors import UserError
@@ -19,9 +19,10 @@ from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.params import TrainingParams
 from selfloop.guards.contamination import clean, held_out
 from selfloop.lookup import imported
-from selfloop.policy import Policy, seed_of
+from selfloop.policy import Policy
 from selfloop.records import Example, count, read, take
 from selfloop.resources import Resources
+from selfloop.seeds import seed_for
 from selfloop.stage import stage
 
 if TYPE_CHECKING:
@@ -62,19 +63,25 @@ class FinetuneParams(TrainingParams):
         return self
 
 
+class FinetunedPolicy(NamedTuple):
+    """The policy trained."""
+
+    candidate: Model
+
+
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
 def finetune_policy(
+    out: FinetunedPolicy,
     params: FinetuneParams,
-    policy: Input[Model],
-    newest: Input[Dataset],
-    kept: Input[Dataset],
-    base: Input[Dataset],
-    items: Input[Dataset],
-    candidate: Output[Model],
+    policy: Model,
+    newest: Dataset,
+    kept: Dataset,
+    base: Dataset,
+    items: Dataset,
 ) -> None:
     """Train a copy of the policy on this round's examples, mixed with all kept ones and the base data."""
     inputs = {"policy": policy, "newest": newest, "kept": kept, "base": base, "items": items}
-    done(work, params, inputs, candidate)
+    done(work, params, inputs, out.candidate)
 
 
 def work(params: FinetuneParams, job: Job) -> Made:
@@ -103,7 +110,7 @@ def work(params: FinetuneParams, job: Job) -> Made:
     examples, order = mixture(params, sources, usable, shares)
     made = to_train(params, job.inputs["policy"])
     steps = math.ceil(len(order) / params.batch_size)
-    plan = Plan.of(params, seed_of(params.seed, params.round, "finetune"), job.place, steps)
+    plan = Plan.of(params, seed_for(params, params.round, "finetune"), job.place, steps)
     trained, data = imported("method", METHODS[params.method])(params, made, examples, order, plan)
     if is_first():
         keep(params, made, job.inputs["policy"], trained, job.output)
@@ -164,7 +171,7 @@ def mixture(
     """
     import numpy as np
 
-    rng = np.random.default_rng(seed_of(params.seed, params.round, "mixture"))
+    rng = np.random.default_rng(seed_for(params, params.round, "mixture"))
     drawn = (
         by_epochs(params, usable, shares, rng) if params.duration == "epochs" else by_steps(params, usable, shares, rng)
     )

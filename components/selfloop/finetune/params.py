@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from selfloop.seeds import STREAM
 from selfloop.stage import Params
 
 
@@ -42,4 +43,5 @@ class TrainingParams(Params):
         2 * 10**9, ge=0, description="nodes: a policy with fewer bytes of weights than this stays in the pod."
     )
     seed: int = Field(0, ge=0, description="Seed of the training.")
+    stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")

@@ -21,8 +21,9 @@ import torch
 from selfloop.artifacts import read_json, write_json
 from selfloop.generate.draw import Drawn, Window
 from selfloop.generate.engines.transformers import Transformers
-from selfloop.policy import Policy, seed_of
+from selfloop.policy import Policy
 from selfloop.records import Rollout, Task, rows, writing
+from selfloop.seeds import seed_for, seed_of
 from selfloop.verify import VerifyParams, judge
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class Practice:
         """An attempt at each of these, of the policy as it is, in their order."""
         numbers, model = Counter(asked), self._policy.model
         tasks = [task._replace(attempts=number) for task, number in numbers.items()]
-        seed = seed_of(self._params.seed, "practice", draw, part)
+        seed = seed_for(self._params, "practice", draw, part)
         decoding = self._decoding.model_copy(update={"seed": seed})
         if training := model.training:
             model.eval()

@@ -1,14 +1,17 @@
 """``pretrain_policy``: a small policy from nothing, on the easiest levels of an environment."""
 
-from kfp.dsl import Dataset, Input, Model, Output
+from typing import NamedTuple
+
+from kfp.dsl import Dataset, Model
 from pydantic import Field
 
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.finetune.checkpoints import scratch
-from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, seed_of, settle_threads
+from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, settle_threads
 from selfloop.records import Example, rows
 from selfloop.resources import Resources
+from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import Params, stage
 
 
@@ -31,6 +34,7 @@ class PretrainParams(Params):
     check_every: int = Field(100, ge=1, description="Steps between two looks at the accuracy.")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints, which a killed training resumes.")
     seed: int = Field(0, ge=0, description="Seed of the weights and of the order of the texts.")
+    stream: str = Field("", description=STREAM)
 
 
 class Schedule:
@@ -51,10 +55,14 @@ class Schedule:
         return self.decay_from + self._decay
 
 
+class PretrainedPolicy(NamedTuple):
+    """The policy made from scratch."""
+
+    policy: Model
+
+
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
-def pretrain_policy(
-    params: PretrainParams, examples: Input[Dataset], held_out: Input[Dataset], policy: Output[Model]
-) -> None:
+def pretrain_policy(out: PretrainedPolicy, params: PretrainParams, examples: Dataset, held_out: Dataset) -> None:
     """Train a small policy from scratch until it has mastered the levels of its examples."""
     import numpy as np
 
@@ -66,9 +74,7 @@ def pretrain_policy(
     for table, of_it in ((examples, known), (held_out, unseen)):
         if not of_it:
             raise UserError(f"{table.path} holds no examples: a policy cannot be trained from scratch without.")
-    order = np.random.default_rng(seed_of(params.seed, "order")).integers(
-        len(known), size=params.steps * params.batch_size
-    )
+    order = np.random.default_rng(seed_for(params, "order")).integers(len(known), size=params.steps * params.batch_size)
     test = Encoded(made, unseen, range(len(unseen)))
     schedule = Schedule(params.warmup_steps, params.decay_steps, params.steps)
     seen: dict[int, float] = {}
@@ -86,14 +92,14 @@ def pretrain_policy(
         lr=params.lr,
         schedule=schedule,
         weight_decay=params.weight_decay,
-        seed=seed_of(params.seed, "pretrain"),
-        place=scratch(policy.path, "pretrain", params, {"examples": examples.path, "held_out": held_out.path}),
+        seed=seed_for(params, "pretrain"),
+        place=scratch(out.policy.path, "pretrain", params, {"examples": examples.path, "held_out": held_out.path}),
         checkpoint_every=params.checkpoint_every,
     )
     trained = train(made, Encoded(made, known, order), plan, after_step)
-    save(made, policy.path)
+    save(made, out.policy.path)
     finished(plan)
-    policy.metadata.update(steps=trained.steps, loss=trained.loss)
+    out.policy.metadata.update(steps=trained.steps, loss=trained.loss)
 
 
 def _new_policy(params: PretrainParams) -> Policy:
@@ -121,7 +127,7 @@ def _new_policy(params: PretrainParams) -> Policy:
     )
     if environment.restarts is not None:
         config.position_restarts = restart_ids(environment.restarts, tokenizer)
-    torch.manual_seed(seed_of(params.seed, "weights"))
+    torch.manual_seed(seed_for(params, "weights"))
     model = LlamaForCausalLM(config)
     settle_threads(model)
     return Policy(model, tokenizer)

@@ -12,18 +12,18 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kfp.dsl import Dataset, Input, Model, Output
+from kfp.dsl import Dataset, Model
 from pydantic import Field
 
 from selfloop.environments import Environment, find_environment
 from selfloop.finetune.launch import Job, Made, done
 from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.generate.protocols import final
-from selfloop.policy import seed_of
 from selfloop.propose.learned import invited
 from selfloop.propose.rewards import Proposal, Weights, find_reward, repetition, votes
 from selfloop.records import Rollout, Task
 from selfloop.resources import Resources
+from selfloop.seeds import seed_for
 from selfloop.stage import stage
 
 if TYPE_CHECKING:
@@ -48,16 +48,17 @@ class ReinforceProposerParams(ReinforceParams):
     near: float = Field(0.5, ge=0, le=1, description="Distance 1 - BLEU up to which proposals are one cluster.")
 
 
+class ReinforcedProposer(NamedTuple):
+    """The proposer trained, and what it wrote."""
+
+    candidate: Model
+    rollouts: Dataset
+
+
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
-def reinforce_proposer(
-    params: ReinforceProposerParams,
-    policy: Input[Model],
-    solver: Input[Model],
-    candidate: Output[Model],
-    rollouts: Output[Dataset],
-) -> None:
+def reinforce_proposer(out: ReinforcedProposer, params: ReinforceProposerParams, policy: Model, solver: Model) -> None:
     """Reinforce proposals that the solver neither always nor never solves, that differ, and that need tools."""
-    done(work, params, {"policy": policy, "solver": solver}, candidate, {"rollouts": rollouts})
+    done(work, params, {"policy": policy, "solver": solver}, out.candidate, {"rollouts": out.rollouts})
 
 
 def work(params: ReinforceProposerParams, job: Job) -> Made:
@@ -138,7 +139,7 @@ class Voted:
             max_tokens=params.vote_tokens,
             attempts="fixed",
             samples=params.votes,
-            seed=seed_of(params.seed, "votes", draw),
+            seed=seed_for(params, "votes", draw),
         )
         named = [task._replace(id=f"{number}") for number, task in enumerate(tasks)]
         drawn = Window(self._solver, named, decoding, lambda rollout: None).rollouts()

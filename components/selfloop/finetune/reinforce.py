@@ -7,17 +7,17 @@ handed on as it is, if so configured.
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from kfp.dsl import Dataset, Input, Model, Output
+from kfp.dsl import Dataset, Model
 from pydantic import Field, model_validator
 
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.on_policy import OnPolicyParams, uncontaminated
 from selfloop.generate.params import GenerateParams, refuse_unknown
-from selfloop.policy import seed_of
 from selfloop.records import Rollout, writing
 from selfloop.resources import Resources
+from selfloop.seeds import seed_for
 from selfloop.stage import stage
 
 
@@ -72,17 +72,19 @@ class ReinforceParams(OnPolicyParams):
         return self
 
 
+class ReinforcedPolicy(NamedTuple):
+    """The policy trained, and what it attempted."""
+
+    candidate: Model
+    rollouts: Dataset
+
+
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
 def reinforce_policy(
-    params: ReinforceParams,
-    policy: Input[Model],
-    tasks: Input[Dataset],
-    items: Input[Dataset],
-    candidate: Output[Model],
-    rollouts: Output[Dataset],
+    out: ReinforcedPolicy, params: ReinforceParams, policy: Model, tasks: Dataset, items: Dataset
 ) -> None:
     """Let a policy try tasks while it trains, and reinforce what the verifier rewards."""
-    done(work, params, {"policy": policy, "tasks": tasks, "items": items}, candidate, {"rollouts": rollouts})
+    done(work, params, {"policy": policy, "tasks": tasks, "items": items}, out.candidate, {"rollouts": out.rollouts})
 
 
 def work(params: ReinforceParams, job: Job) -> Made:
@@ -95,7 +97,7 @@ def work(params: ReinforceParams, job: Job) -> Made:
         if params.when_empty == "stop":
             raise clean.none_left()
         return Made(clean.counts() | handed_on(params, job), {})
-    course = InTurn(clean.tasks, seed_of(params.seed, params.round, "order"))
+    course = InTurn(clean.tasks, seed_for(params, params.round, "order"))
     made = reinforced(params, job, course, Verified(params), clean.tasks)
     return made._replace(metadata=clean.counts() | made.metadata)
 

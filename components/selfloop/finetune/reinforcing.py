@@ -25,8 +25,9 @@ from selfloop.finetune.speed import speed
 from selfloop.finetune.training import Guarded, Plan, Trained, fit, processes
 from selfloop.finetune.variants import VARIANTS
 from selfloop.generate.draw import Drawn
-from selfloop.policy import SMALL, Policy, seed_of
+from selfloop.policy import SMALL, Policy
 from selfloop.records import Rollout, Task
+from selfloop.seeds import seed_for
 
 
 class Practising(Guarded, AsksAsWeDo):
@@ -120,7 +121,7 @@ class Remembers(TrainerCallback):
 def reinforced(params: ReinforceParams, job: Job, course: Course, rewards: Rewards, tasks: Sequence[Task]) -> Made:
     """Train on a course of these tasks; save the candidate, and the attempts of the last draws (``rollouts``)."""
     made = to_train(params, job.inputs["policy"])
-    plan = Plan.of(params, seed_of(params.seed, params.round, "reinforce"), job.place, params.steps)
+    plan = Plan.of(params, seed_for(params, params.round, "reinforce"), job.place, params.steps)
     practice = Practice(params, made, course, rewards)
     if takes_own(params, made):
         kernel = Kernel(params, made, plan, practice)

@@ -6,18 +6,19 @@ reward of a text stands on the last token of prompt and completion with their en
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
-from kfp.dsl import Dataset, Input, Model, Output
+from kfp.dsl import Dataset, Model
 from pydantic import model_validator
 
 from selfloop.errors import UserError
 from selfloop.finetune.launch import Job, Made, done, is_first
 from selfloop.finetune.params import TrainingParams
 from selfloop.guards.contamination import clean, held_out
-from selfloop.policy import Policy, load, save, seed_of
+from selfloop.policy import Policy, load, save
 from selfloop.records import Example, count, take
 from selfloop.resources import Resources
+from selfloop.seeds import seed_for
 from selfloop.stage import stage
 
 
@@ -31,12 +32,16 @@ class RewardParams(TrainingParams):
         return self
 
 
+class RewardModel(NamedTuple):
+    """The reward model."""
+
+    reward: Model
+
+
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
-def train_reward(
-    params: RewardParams, policy: Input[Model], pairs: Input[Dataset], items: Input[Dataset], reward: Output[Model]
-) -> None:
+def train_reward(out: RewardModel, params: RewardParams, policy: Model, pairs: Dataset, items: Dataset) -> None:
     """Train a reward model on pairs of completions, beginning with a policy's weights."""
-    done(work, params, {"policy": policy, "pairs": pairs, "items": items}, reward)
+    done(work, params, {"policy": policy, "pairs": pairs, "items": items}, out.reward)
 
 
 def work(params: RewardParams, job: Job) -> Made:
@@ -63,8 +68,8 @@ def work(params: RewardParams, job: Job) -> Made:
         raise UserError(
             "There are no pairs to train a reward model on: choose a filter that keeps a better and a worse one."
         )
-    policy = classifier(job.inputs["policy"], seed_of(params.seed, params.round, "head"))
-    rng = np.random.default_rng(seed_of(params.seed, params.round, "pairs"))
+    policy = classifier(job.inputs["policy"], seed_for(params, params.round, "head"))
+    rng = np.random.default_rng(seed_for(params, params.round, "pairs"))
     rounds = -(-params.steps * params.batch_size // len(pairs))
     order = np.concatenate([rng.permutation(len(pairs)) for _ in range(rounds)])[: params.steps * params.batch_size]
     worse = [e._replace(completion=e.rejected, observed="[]") for e in pairs]
@@ -74,7 +79,7 @@ def work(params: RewardParams, job: Job) -> Made:
         batch = data.batch(np.concatenate([rows, rows + len(pairs)]))
         return {name: batch[name] for name in ("input_ids", "attention_mask")}
 
-    plan = Plan.of(params, seed_of(params.seed, params.round, "reward"), job.place, params.steps)
+    plan = Plan.of(params, seed_for(params, params.round, "reward"), job.place, params.steps)
     model = adapted(policy, params, "SEQ_CLS") if params.adapter == "lora" else policy.model
     trainer = Reward(
         model=model.train(),

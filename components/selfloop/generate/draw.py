@@ -13,8 +13,9 @@ from selfloop.generate.engines import Completion, Engine, Request
 from selfloop.generate.params import GenerateParams
 from selfloop.generate.protocols import Ask, Call, Rules, Steps, Wrote, between, find_protocol
 from selfloop.generate.tools import answers_at_once, find_tools
-from selfloop.policy import Policy, encode, seed_of
+from selfloop.policy import Policy, encode
 from selfloop.records import Rollout, Task, batched
+from selfloop.seeds import seed_for
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -104,7 +105,7 @@ class Window:
     def _request(self, key: int, attempt: Attempt, asked: Ask) -> Request:
         params, task = self._params, attempt.task
         sampling = self._sampling(params.greedy_first and attempt.number == 0, asked.marks)
-        seed = seed_of(params.seed, params.round, "generate", task.id, attempt.number, attempt.turns)
+        seed = seed_for(params, params.round, "generate", task.id, attempt.number, attempt.turns)
         return Request(key, attempt.context, min(task.max_tokens, params.max_tokens), seed, sampling)
 
     def _answers(self, wait_for_one: bool) -> list[tuple[int, str]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from kfp.dsl import Dataset, Input, Model, Output
+from typing import NamedTuple
+
+from kfp.dsl import Dataset, Model
 
 from selfloop import artifacts
 from selfloop.generate.params import GenerateParams
@@ -18,31 +20,41 @@ class JoinParams(Params):
     """Parts of what one generation made."""
 
 
+class JoinedRollouts(NamedTuple):
+    """The rollouts of all shards."""
+
+    joined: Dataset
+
+
 @stage()
-def join_rollouts(params: JoinParams, parts: Input[list[Dataset]], joined: Output[Dataset]) -> None:
+def join_rollouts(out: JoinedRollouts, params: JoinParams, parts: list[Dataset]) -> None:
     """Put the rollouts that the shards of a generation drew behind each other."""
-    with writing(joined.path, Rollout) as table:
+    with writing(out.joined.path, Rollout) as table:
         for part in parts:
             for batch in read(part.path, Rollout):
                 table.write(batch)
 
 
+class GeneratedRollouts(NamedTuple):
+    """The attempts at the tasks."""
+
+    rollouts: Dataset
+
+
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"), joined_by=join_rollouts)
-def generate_rollouts(
-    params: GenerateParams, policy: Input[Model], tasks: Input[Dataset], rollouts: Output[Dataset]
-) -> None:
+def generate_rollouts(out: GeneratedRollouts, params: GenerateParams, policy: Model, tasks: Dataset) -> None:
     """Draw the attempts that each task allows from the policy."""
     find_protocol(params.protocol)
     find_tools(params.tools)
     inputs = {"policy": policy.metadata["digest"], "tasks": tasks.metadata["digest"]}
-    kept, mine = Kept(rollouts.path, key_of(params, inputs)), of_shard(tasks.path, params)
+    kept, mine = Kept(out.rollouts.path, key_of(params, inputs)), of_shard(tasks.path, params)
     found = {number for number in mine if kept.has(number)}
     total = sum(params.attempts_at(task) for _, window in to_make(tasks.path, params, mine) for task in window)
     tally, missing = Tally(total, "rollouts", *kept.counts(found)), set(mine) - found
     make(params, Source(policy.path, inputs["policy"]), to_make(tasks.path, params, missing), kept, tally)
-    with writing(rollouts.path, Rollout) as table:
+    with writing(out.rollouts.path, Rollout) as table:
         for number in mine:
             for batch in kept.read(number):
                 table.write(batch)
-    artifacts.write_json(rollouts.path, {"windows_found": len(found)}, artifacts.SIDECAR)
+    artifacts.write_json(out.rollouts.path, {"windows_found": len(found)}, artifacts.SIDECAR)
     kept.remove()

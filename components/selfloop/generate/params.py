@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from selfloop.generate.engines import EngineName, Form, Sampling, Score
 from selfloop.records import Task
+from selfloop.seeds import STREAM
 from selfloop.stage import Params
 
 FOLLOW_UP = "\nThere may be a mistake above. Look at it again and write the whole answer anew.\n"
@@ -95,6 +96,7 @@ class GenerateParams(DecodingParams):
     """A task's first attempt is greedy, unless all shall be drawn; those that its proposer allows beyond are drawn."""
 
     seed: int = Field(0, ge=0, description="Seed of the sampling.")
+    stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
     greedy_first: bool = Field(True, description="The first attempt is greedy; all are drawn where it is not.")
     attempts: Literal["task", "fixed"] = Field("task", description="Attempts at a task: as it allows, or 'samples'.")

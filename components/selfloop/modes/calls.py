@@ -16,22 +16,22 @@ from typing import Any
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.modes.fused import calls_of
-from selfloop.modes.pods import entered, followed, own_place
+from selfloop.modes.pods import entered, followed, handed, own_place
 from selfloop.recipe import Recipe, RunParams, Settings, load_recipe
 from selfloop.stage import Params, Stage, component, load
 
 RESOLVED, CALL, SHARD = "resolved", "call", "shard"
 
 
-def component_of(stage: Stage, image: str, sharded: bool = False) -> Any:
+def component_of(stage: Stage, image: str, sharded: bool = False, lengths: Mapping[str, int] = {}) -> Any:
     """The KFP component of a stage in a loop: its artifacts, the settings of the run, which call it is, and which of
-    the shards of that call.
+    the shards of that call; ``lengths`` are those of its lists of several tasks' outputs.
     """
-    taken = {RESOLVED, CALL, SHARD} & {*stage.inputs, *stage.outputs}
+    taken = {RESOLVED, CALL, SHARD} & {*stage.flat.inputs.values(), *stage.flat.outputs.values()}
     if taken:
         raise TypeError(f"Stage '{stage.name}' may not call an artifact '{taken.pop()}': loops use this name.")
-    parts = [f"{RESOLVED}: Input[Artifact]", *stage.sides, f"{CALL}: str", *([f"{SHARD}: int"] if sharded else [])]
-    signature = f"({', '.join(parts)})"
+    which = [f"{CALL}: str", *([f"{SHARD}: int"] if sharded else [])]
+    signature = f"({', '.join([f'{RESOLVED}: Input[Artifact]', *stage.sides(lengths), *which])})"
     body = f"from selfloop.modes.calls import enter\n\n    return enter({stage.target!r}, locals())"
     return component(stage.name, signature + (" -> bool" if stage.returns else ""), stage.summary, body, image)
 
@@ -52,7 +52,10 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     stage, params = _called(recipe, settings.bound(settings.first - 1 + int(round)), target, number)
     if SHARD in given:
         params = params.model_copy(update={SHARD: given[SHARD]})
-    return entered(stage, params, {**given} | {name: own_place(given[name]) for name in stage.outputs})
+    out, inputs = handed(stage, given)
+    for name in stage.outputs:
+        own_place(getattr(out, name))
+    return entered(stage, out, params, inputs)
 
 
 def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -> tuple[Stage, Params]:

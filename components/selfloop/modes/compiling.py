@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 from google.protobuf.json_format import MessageToDict, ParseDict
-from kfp import components, local
+from kfp import local
 from kfp.compiler import pipeline_spec_builder
+from kfp.components import load_component_from_file
 
 from selfloop.errors import UserError
 from selfloop.modes.compact import compacted, stored_bytes
@@ -101,7 +102,7 @@ def run_locally(
         with tempfile.TemporaryDirectory() as place:
             compiled = Path(place, "pipeline.yaml")
             compile_pipeline(recipe, settings, compiled, fused)
-            loaded = components.load_component_from_file(str(compiled))
+            loaded = load_component_from_file(str(compiled))
         loaded(**(form or {}))
 
 

@@ -22,7 +22,7 @@ from selfloop.modes.inprocess import InProcess
 from selfloop.modes.pods import lighten
 from selfloop.recipe import Recipe, RunParams, Settings
 from selfloop.resources import Resources
-from selfloop.stage import Outputs, Params, Stage, executed_by, is_page
+from selfloop.stage import Params, Stage, executed_by, is_page, outputs_named
 
 S = typing.TypeVar("S", bound=Settings)
 
@@ -44,7 +44,7 @@ class InPods(Recipe[S]):
             return self.whole.take_turn(settings, last)
         given = {name: getattr(last, name) for name in self.state}
         outputs = self.whole.fused_round(self.run_params(settings), **given)
-        return self.turned(outputs, outputs.returned)
+        return self.turned(outputs, outputs.proceed)
 
 
 def in_pods(recipe: Recipe[S], fused: bool) -> Recipe[S]:
@@ -56,32 +56,34 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
     """The start or a round of a recipe as a stage."""
     pages = pages_of(recipe, part)
 
-    def function(params: RunParams, **given: Any) -> bool | None:
+    def function(out: Any, params: RunParams, **given: Any) -> bool | None:
         settings = recipe.settings_of(params)
-        driver = InProcess(Path(given["artifacts"].path), round=params.round)
+        driver = InProcess(Path(out.artifacts.path), round=params.round)
         with executed_by(driver):
             if part == "start":
                 turn = recipe.begin(settings)
             else:
                 turn = recipe.take_turn(settings, recipe.turn(**{k: given[k] for k in recipe.state}, goes_on=True))
         for name in recipe.state:
-            hand_on(getattr(turn, name), given[f"next_{name}"])
+            hand_on(getattr(turn, name), getattr(out, f"next_{name}"))
         for name in pages.keys() & driver.pages.keys():
-            shutil.copyfile(driver.pages[name].path, given[name].path)
-            given[name].metadata.update(driver.pages[name].metadata)
-        lighten(Path(given["artifacts"].path))
+            page = getattr(out, name)
+            shutil.copyfile(driver.pages[name].path, page.path)
+            page.metadata.update(driver.pages[name].metadata)
+        lighten(Path(out.artifacts.path))
         return None if part == "start" else bool(turn.goes_on)
 
     body = getattr(recipe, part)
     function.__doc__ = f"Run the {part} of {recipe.name} in one component.\n\n{body.__doc__ or ''}"
+    kinds = {f"next_{name}": kind for name, kind in recipe.state.items()} | {"artifacts": Artifact} | pages
+    proceeds = {"proceed": bool} if part == "round" else {}
     return Stage(
         name=f"{part}_{recipe.name.replace('-', '_')}",
         target=f"{recipe.target}.fused_{part}",
         function=function,
         params=RunParams,
         inputs={} if part == "start" else recipe.state,
-        outputs={f"next_{name}": kind for name, kind in recipe.state.items()} | {"artifacts": Artifact} | pages,
-        returns=part == "round",
+        out=outputs_named(f"{part.title()}Outputs", kinds | proceeds),
         effects=True,
         image="finetune" if part == "start" else "rl",
         # a round may be halted, which another attempt would not mend
@@ -109,13 +111,13 @@ class _Notes:
     def __init__(self) -> None:
         self.calls: list[Call] = []
 
-    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
         number = len(self.calls)
         self.calls.append(Call(stage, params, inputs))
-        return Outputs({name: f"{number}.{name}" for name in stage.outputs}, f"{number}.returned")
+        return stage.made({name: f"{number}.{name}" for name in stage.outputs}, f"{number}.returned")
 
-    def spread(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
-        return [next(iter(self.call(stage, params, inputs).named.values()))]
+    def map(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        return [self.call(stage, params, inputs)[0]]
 
 
 def calls_of(recipe: Recipe[S], settings: S, part: Literal["start", "round"]) -> list[Call]:

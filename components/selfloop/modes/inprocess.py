@@ -20,7 +20,7 @@ from kfp.dsl import Artifact, Metrics
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
 from selfloop.recipe import Recipe, Settings
-from selfloop.stage import Outputs, Params, Stage, digest_of, executed_by, is_page
+from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
 
 RETURNED = "returned.json"
 RUN = "run.json"
@@ -35,7 +35,7 @@ class Listener(Protocol):
     def stage_moves(self, done: int, total: int, unit: str) -> None:
         """The running stage has finished ``done`` of ``total`` units."""
 
-    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+    def stage_ends(self, round: int, stage: Stage, outputs: Any, skipped: bool) -> None:
         """A stage is finished, or was found finished."""
 
 
@@ -48,7 +48,7 @@ class Silent:
     def stage_moves(self, done: int, total: int, unit: str) -> None:
         """Say nothing."""
 
-    def stage_ends(self, round: int, stage: Stage, outputs: Outputs, skipped: bool) -> None:
+    def stage_ends(self, round: int, stage: Stage, outputs: Any, skipped: bool) -> None:
         """Say nothing."""
 
 
@@ -69,7 +69,7 @@ class InProcess:
             self.round = round
         return bool(goes_on)
 
-    def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Outputs:
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Any:
         """Run a stage, or find it finished."""
         place = self._root / f"round-{self.round:02}" / f"{stage.name}-{content_key(stage, params, inputs)[:12]}"
         skipped = place.exists()
@@ -78,23 +78,24 @@ class InProcess:
             with progress.watched_by(self._listener.stage_moves):
                 self._run(stage, params, inputs, place)
         returned = artifacts.read_json(place, RETURNED) if stage.returns else None
-        outputs = Outputs({name: found(place / name, kind) for name, kind in stage.outputs.items()}, returned)
-        self.pages |= {name: made for name, made in outputs.named.items() if is_page(type(made))}
+        made = {name: found(place / name, kind) for name, kind in stage.outputs.items()}
+        outputs = stage.made(made, returned)
+        self.pages |= {name: artifact for name, artifact in made.items() if is_page(type(artifact))}
         self._listener.stage_ends(self.round, stage, outputs, skipped)
         return outputs
 
-    def spread(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> list[Artifact]:
+    def map(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> list[Artifact]:
         """Run the shards of a stage one after the other."""
         shards = (params.model_copy(update={"shard": shard}) for shard in range(getattr(params, "shards", 1)))
-        return [next(iter(self.call(stage, each, inputs).named.values())) for each in shards]
+        return [self.call(stage, each, inputs)[0] for each in shards]
 
     def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path) -> None:
         partial = place.with_name(place.name + ".partial")
         _clear(partial)
         made = {name: kind(name=name, uri=str(partial / name)) for name, kind in stage.outputs.items()}
-        returned = stage.run(params, inputs | made)
+        outputs = stage.run(stage.made(made), params, inputs)
         if stage.returns:
-            artifacts.write_json(partial, returned, RETURNED)
+            artifacts.write_json(partial, getattr(outputs, stage.returns), RETURNED)
         os.rename(partial, place)
 
 
@@ -107,7 +108,7 @@ def _clear(partial: Path) -> None:
             path.unlink()
 
 
-def content_key(stage: Stage, params: Params, inputs: dict[str, Artifact]) -> str:
+def content_key(stage: Stage, params: Params, inputs: Mapping[str, Any]) -> str:
     """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, its inputs."""
     whole = {
         "stage": stage.target,

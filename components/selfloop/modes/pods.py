@@ -13,7 +13,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,7 +22,7 @@ from kfp.dsl import Artifact, Metrics, Model
 from selfloop.adapters import put_base
 from selfloop.artifacts import MANIFEST, check, manifest_of, read_json, write_json
 from selfloop.modes.inprocess import content_key
-from selfloop.stage import Params, Stage, is_page, load, validated
+from selfloop.stage import Out, Params, Stage, is_page, load, validated
 
 if TYPE_CHECKING:
     from selfloop.store import Store
@@ -36,19 +36,34 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     """Run the stage at ``target`` from a flat mapping of parameters and artifacts, as a container does."""
     stage = load(target)
     values = {name: value for name, value in given.items() if name in stage.params.model_fields}
-    return entered(stage, validated(stage.params, values, stage.name), given)
+    out, inputs = handed(stage, given)
+    return entered(stage, out, validated(stage.params, values, stage.name), inputs)
 
 
-def entered(stage: Stage, params: Params, given: Mapping[str, Any]) -> bool | None:
+def handed(stage: Stage[..., Out], given: Mapping[str, Any]) -> tuple[Out, dict[str, Any]]:
+    """The outputs and the inputs of a stage from what KFP hands over under flat names; lists are gathered."""
+    inputs = {
+        name: given[flat] if flat in given else [given[one] for one in numbered(flat, given)]
+        for name, flat in stage.flat.inputs.items()
+    }
+    return stage.made({name: given[flat] for name, flat in stage.flat.outputs.items()}), inputs
+
+
+def numbered(name: str, given: Mapping[str, Any]) -> Iterator[str]:
+    """The names of a list's parts: ``parts_0``, ``parts_1``, as many as there are."""
+    return itertools.takewhile(given.__contains__, (f"{name}_{number}" for number in itertools.count()))
+
+
+def entered(stage: Stage, out: Any, params: Params, given: Mapping[str, Any]) -> bool | None:
     """Run a stage on artifacts that KFP handed over, or take what an equal call has left in the store."""
     inputs = {
         name: [followed(each) for each in given[name]] if name in stage.many else followed(given[name])
         for name in stage.inputs
     }
-    outputs = {name: given[name] for name in stage.outputs}
+    outputs = {name: getattr(out, name) for name in stage.outputs}
     uri = os.environ.get("SELFLOOP_STORE")
     if not uri:
-        return stage.run(params, inputs | outputs)
+        return returned_of(stage, stage.run(out, params, inputs))
     from selfloop.store import open_store
 
     with open_store(uri) as store, open_store(f"{uri}/{PASSING}") as passing:
@@ -57,11 +72,16 @@ def entered(stage: Stage, params: Params, given: Mapping[str, Any]) -> bool | No
         if told is not None:
             log.info("%s was done before, with the same inputs: its outputs are taken from there.", stage.name)
             return told.returned
-        returned = stage.run(params, inputs | outputs)
+        returned = returned_of(stage, stage.run(out, params, inputs))
         kept = {name: left(store, output) for name, output in outputs.items() if isinstance(output, Model)}
         if not stage.effects:
             passing.note(key, json.dumps(told_of(passing, outputs, returned, kept)._asdict()))
     return returned
+
+
+def returned_of(stage: Stage, out: Any) -> bool | None:
+    """What the stage's function returned."""
+    return getattr(out, stage.returns) if stage.returns else None
 
 
 class Told(NamedTuple):

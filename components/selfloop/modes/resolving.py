@@ -18,7 +18,7 @@ from selfloop.artifacts import write_json
 from selfloop.errors import UserError
 from selfloop.modes.calls import shape_of
 from selfloop.recipe import START, Recipe, Settings
-from selfloop.stage import Params, Stage, as_plain, component, kfp_type
+from selfloop.stage import Params, Stage, as_plain, component, kfp_type, outputs_named
 
 CHAMPION = "champion"
 S = TypeVar("S", bound=Settings)
@@ -53,10 +53,10 @@ class ResolveParams(Params):
 def resolve_stage(recipe: Recipe[Any]) -> Stage:
     """The stage that decides the settings of a run of this recipe."""
 
-    def function(params: Any, resolved: Artifact) -> None:
+    def function(out: Any, params: Any) -> None:
         settings = chosen(recipe, params)
         write_json(
-            resolved.path, {"recipe": recipe.target, "settings": settings.chosen()} | begun(settings, params.run)
+            out.resolved.path, {"recipe": recipe.target, "settings": settings.chosen()} | begun(settings, params.run)
         )
 
     function.__doc__ = "Decide the settings of the run: what was typed is validated, what an alias names is pinned."
@@ -69,7 +69,7 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
         function=function,
         params=create_model(f"Resolve{recipe.settings.__name__}", __base__=ResolveParams, **form),
         inputs={},
-        outputs={"resolved": Artifact},
+        out=outputs_named("Resolved", {"resolved": Artifact}),
         effects=True,
     )
 
@@ -78,7 +78,7 @@ def component_of(stage: Stage, image: str) -> Any:
     """Its KFP component; the form that describes the parameters is the pipeline's."""
     parameters = [f"{name}: {kfp_type(info.annotation, name)}" for name, info in stage.params.model_fields.items()]
     body = f"from selfloop.modes.pods import enter\n\n    return enter({stage.target!r}, locals())"
-    return component(stage.name, f"({', '.join([*stage.sides, *parameters])})", stage.summary, body, image)
+    return component(stage.name, f"({', '.join([*stage.sides(), *parameters])})", stage.summary, body, image)
 
 
 def chosen(recipe: Recipe[S], params: Any) -> S:

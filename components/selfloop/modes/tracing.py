@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from selfloop.modes import calls, images, placing, resolving
 from selfloop.modes.fused import calls_of, in_pods
 from selfloop.profiles import Profile
 from selfloop.recipe import Recipe, Settings
-from selfloop.stage import Outputs, Params, Stage
+from selfloop.stage import Params, Stage
 
 
 def _place_like(first: Any, task: Any) -> None:
@@ -83,25 +83,27 @@ class Tracer:
         self._round, self._ordinal, self._calls = round, self._ordinal + 1, 0
         return True
 
-    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Outputs:
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
         """Add one task. Its parameters are the call's, and its pod takes them from the settings of the run."""
         task = self._task(stage, inputs)
         returned = task.outputs["Output"] if stage.returns else None
-        return Outputs({name: task.outputs[name] for name in stage.outputs}, returned)
+        return stage.made({name: task.outputs[flat] for name, flat in stage.flat.outputs.items()}, returned)
 
-    def spread(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+    def map(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
         """Add a task for each shard, side by side."""
         with dsl.ParallelFor(items=list(range(getattr(params, "shards", 1)))) as shard:
             task = self._task(stage, inputs, {calls.SHARD: shard})
         return dsl.Collected(next(iter(task.outputs.values())))
 
     def _task(self, stage: Stage, inputs: dict[str, Any], more: dict[str, Any] | None = None) -> Any:
-        kind = f"{stage.target} {'sharded' if more else 'whole'}"
+        lengths = {name: len(given) for name, given in inputs.items() if isinstance(given, list)}
+        kind = f"{stage.target} {'sharded' if more else 'whole'} {lengths}"
         if kind not in self._components:
-            self._components[kind] = calls.component_of(stage, self._pods.image(stage), sharded=bool(more))
+            self._components[kind] = calls.component_of(stage, self._pods.image(stage), bool(more), lengths)
         call = f"{self._ordinal}" if calls.is_whole(stage) else f"{self._ordinal}.{self._calls}"
         self._calls += 1
-        task = self._components[kind](**{calls.RESOLVED: self._resolved, calls.CALL: call}, **inputs, **(more or {}))
+        given = {calls.RESOLVED: self._resolved, calls.CALL: call} | flattened(stage, inputs) | (more or {})
+        task = self._components[kind](**given)
         task.set_caching_options(False).set_display_name(f"round {self._round} · {stage.verb}")
         if kind in self._first:
             _place_like(self._first[kind], task)
@@ -113,6 +115,16 @@ class Tracer:
     def close(self) -> None:
         """Leave the rounds, the innermost first."""
         self._nest.close()
+
+
+def flattened(stage: Stage, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of a stage under flat names; of a list, each part under its own."""
+    flat: dict[str, Any] = {}
+    for name, given in inputs.items():
+        of_list = isinstance(given, list)
+        called = stage.flat.inputs[name]
+        flat |= {f"{called}_{number}": part for number, part in enumerate(given)} if of_list else {called: given}
+    return flat
 
 
 def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods: Pods | None = None) -> Any:

@@ -1,7 +1,7 @@
 """Who makes tasks: ``draw_base`` for the base policy, then a curriculum, a fixed set of levels, or a policy."""
 
 from selfloop.propose.arms import ArmsParams, begin_arms
-from selfloop.propose.base import BaseParams, draw_base
+from selfloop.propose.base import BaseData, BaseParams, draw_base
 from selfloop.propose.curriculum import AdvanceParams, ProposeParams, advance_curriculum, propose_tasks
 from selfloop.propose.fixed import DrawParams, ProgressParams, check_progress, draw_tasks
 from selfloop.propose.learned import KnownParams, LearnedParams, begin_known, propose_by_policy
@@ -9,6 +9,7 @@ from selfloop.propose.learned import KnownParams, LearnedParams, begin_known, pr
 __all__ = [
     "AdvanceParams",
     "ArmsParams",
+    "BaseData",
     "BaseParams",
     "DrawParams",
     "KnownParams",

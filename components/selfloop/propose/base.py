@@ -1,15 +1,16 @@
 """``draw_base``: the labelled data that a loop starts from, and the beginning of its state."""
 
 import json
+from typing import NamedTuple
 
-from kfp.dsl import Artifact, Dataset, Output
+from kfp.dsl import Artifact, Dataset
 from pydantic import Field
 
 from selfloop.artifacts import write_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
-from selfloop.policy import seed_of
 from selfloop.records import Example, writing
+from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import Params, stage
 
 
@@ -22,33 +23,37 @@ class BaseParams(Params):
     held_out_per_level: int = Field(256, ge=1, description="Examples of each level that are not trained on.")
     proposals: int = Field(0, ge=0, description="Examples of each level of how a new task is proposed.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
+    stream: str = Field("", description=STREAM)
+
+
+class BaseData(NamedTuple):
+    """Examples to begin with, others to measure them by, no replay yet, and where the curriculum starts."""
+
+    examples: Dataset
+    held_out: Dataset
+    kept: Dataset
+    curriculum: Artifact
 
 
 @stage()
-def draw_base(
-    params: BaseParams,
-    examples: Output[Dataset],
-    held_out: Output[Dataset],
-    kept: Output[Dataset],
-    curriculum: Output[Artifact],
-) -> None:
+def draw_base(out: BaseData, params: BaseParams) -> None:
     """Draw the labelled data of the base levels, and begin the loop's state: nothing kept, these levels mastered."""
     environment, levels = find_environment(params.environment), range(1, params.levels + 1)
     for output, draw, purpose, number in (
-        (examples, environment.tasks, "base", params.per_level),
-        (held_out, environment.held_out, "base held out", params.held_out_per_level),
+        (out.examples, environment.tasks, "base", params.per_level),
+        (out.held_out, environment.held_out, "base held out", params.held_out_per_level),
     ):
         with writing(output.path, Example) as table:
             for level in levels:
-                tasks = draw(level, number, seed_of(params.seed, purpose, level))
+                tasks = draw(level, number, seed_for(params, purpose, level))
                 table.write(
                     [_example(environment, task.id, level, task.prompt, environment.written(task)) for task in tasks]
                 )
-                if output is examples and params.proposals:
+                if output is out.examples and params.proposals:
                     table.write(_proposals(environment, level, params))
-    with writing(kept.path, Example):
+    with writing(out.kept.path, Example):
         pass
-    write_json(curriculum.path, {"frontier": params.levels, "accuracy": {}})
+    write_json(out.curriculum.path, {"frontier": params.levels, "accuracy": {}})
 
 
 def _example(environment: Environment, id: str, level: int, prompt: str, text: str) -> Example:
@@ -58,7 +63,7 @@ def _example(environment: Environment, id: str, level: int, prompt: str, text: s
 def _proposals(environment: Environment, level: int, params: BaseParams) -> list[Example]:
     if environment.invitation is None:
         raise UserError(f"Environment '{params.environment}' takes no proposals: set base.proposals to 0.")
-    texts = environment.proposals(level, params.proposals, seed_of(params.seed, "base proposals", level))
+    texts = environment.proposals(level, params.proposals, seed_for(params, "base proposals", level))
     return [
         _example(environment, f"proposal-{level}-{number}", level, environment.invitation, text)
         for number, text in enumerate(texts)

@@ -7,17 +7,18 @@ The curriculum is loop state: the highest level mastered (``frontier``) and the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
-from kfp.dsl import Artifact, Dataset, Input, Output
+from kfp.dsl import Artifact, Dataset
 from pydantic import Field
 
 from selfloop.artifacts import read_json, write_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
-from selfloop.policy import seed_of
 from selfloop.propose.items import ItemParams, held_out
 from selfloop.records import ItemResult, Task, rows, writing
+from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import Params, stage
 
 
@@ -35,6 +36,7 @@ class ProposeParams(ItemParams):
     look_beyond: int = Field(3, ge=0, description="Levels beyond those that are in the target suite too.")
     old_levels: int = Field(8, ge=1, description="Levels up to the frontier, spread evenly, that are the old suite.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
+    stream: str = Field("", description=STREAM)
 
 
 class AdvanceParams(Params):
@@ -44,10 +46,15 @@ class AdvanceParams(Params):
     target: int = Field(30, ge=1, description="The loop ends when the frontier has come to this level.")
 
 
+class ProposedTasks(NamedTuple):
+    """The tasks of a round, and the held-out items that its candidate is judged on."""
+
+    tasks: Dataset
+    items: Dataset
+
+
 @stage()
-def propose_tasks(
-    params: ProposeParams, curriculum: Input[Artifact], tasks: Output[Dataset], items: Output[Dataset]
-) -> None:
+def propose_tasks(out: ProposedTasks, params: ProposeParams, curriculum: Artifact) -> None:
     """Propose tasks of the levels just beyond the frontier, and the held-out items to judge the candidate on."""
     environment, state = find_environment(params.environment), read_json(curriculum.path)
     frontier = state["frontier"]
@@ -55,15 +62,15 @@ def propose_tasks(
     if environment.levels is not None and frontier + 1 not in environment.levels:
         raise UserError(f"Environment '{params.environment}' has no level beyond {frontier}: lower the loop's target.")
     ahead = max(params.ahead, int(params.ahead_share * frontier))
-    with writing(tasks.path, Task) as table:
+    with writing(out.tasks.path, Task) as table:
         for level in _within(environment, next_levels(frontier, accuracy, ahead, params.go_on_above)):
             attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
-            drawn = environment.tasks(level, params.per_level, seed_of(params.seed, "tasks", params.round, level))
+            drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", params.round, level))
             table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
     suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
     beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
     suites |= dict.fromkeys(_within(environment, beyond), "target")
-    with writing(items.path, Task) as table:
+    with writing(out.items.path, Task) as table:
         table.write(held_out(environment, suites, params))
 
 
@@ -71,20 +78,23 @@ def _within(environment: Environment, levels: Iterable[int]) -> list[int]:
     return [level for level in levels if environment.levels is None or level in environment.levels]
 
 
+class AdvancedCurriculum(NamedTuple):
+    """The curriculum after the round, and whether there is another one."""
+
+    curriculum: Artifact
+    proceed: bool = False
+
+
 @stage()
 def advance_curriculum(
-    params: AdvanceParams,
-    curriculum: Input[Artifact],
-    results: Input[Dataset],
-    decision: Input[Artifact],
-    next_curriculum: Output[Artifact],
+    out: AdvancedCurriculum, params: AdvanceParams, curriculum: Artifact, results: Dataset, decision: Artifact
 ) -> bool:
     """Move the frontier past the levels that the champion has mastered; false when the target is reached."""
     state = read_json(curriculum.path)
     champion = "candidate" if read_json(decision.path)["promoted"] else "champion"
     accuracy = accuracy_by_level(rows(results.path, ItemResult))[champion]
     frontier = advanced(state["frontier"], accuracy, params.advance_at)
-    write_json(next_curriculum.path, {"frontier": frontier, "accuracy": {str(k): v for k, v in accuracy.items()}})
+    write_json(out.curriculum.path, {"frontier": frontier, "accuracy": {str(k): v for k, v in accuracy.items()}})
     return frontier < params.target
 
 

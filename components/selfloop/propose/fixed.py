@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Literal, Self
+from typing import Literal, NamedTuple, Self
 
-from kfp.dsl import Artifact, Dataset, Input, Output
+from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
 from selfloop.artifacts import read_json, write_json
 from selfloop.environments import find_environment
 from selfloop.evaluate import accuracy_by_level
-from selfloop.policy import seed_of
 from selfloop.propose.items import ItemParams, held_out
 from selfloop.records import ItemResult, Task, rows, writing
+from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import Params, stage
 
 
@@ -27,6 +27,7 @@ class DrawParams(ItemParams):
     attempts: int = Field(8, ge=1, description="Attempts at each task.")
     draw: Literal["fresh", "same"] = Field("fresh", description="Each round draws its own tasks, or all the same.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
+    stream: str = Field("", description=STREAM)
 
     @model_validator(mode="after")
     def _each_level_has_one_suite(self) -> Self:
@@ -43,32 +44,42 @@ class ProgressParams(Params):
     patience: int = Field(3, ge=1, description="Rounds in a row without a promotion after which the loop ends.")
 
 
+class DrawnTasks(NamedTuple):
+    """The tasks of a round, and the held-out items that its candidate is judged on."""
+
+    tasks: Dataset
+    items: Dataset
+
+
 @stage()
-def draw_tasks(params: DrawParams, tasks: Output[Dataset], items: Output[Dataset]) -> None:
+def draw_tasks(out: DrawnTasks, params: DrawParams) -> None:
     """Draw tasks of the same levels each round, and the held-out items to judge the candidate on."""
     environment = find_environment(params.environment)
     number = params.round if params.draw == "fresh" else 0
-    with writing(tasks.path, Task) as table:
+    with writing(out.tasks.path, Task) as table:
         for level in params.levels:
-            drawn = environment.tasks(level, params.per_level, seed_of(params.seed, "tasks", number, level))
+            drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", number, level))
             table.write([task._replace(suite="train", attempts=params.attempts) for task in drawn])
     suites = dict.fromkeys(params.old_levels, "old") | dict.fromkeys(params.levels, "target")
-    with writing(items.path, Task) as table:
+    with writing(out.items.path, Task) as table:
         table.write(held_out(environment, suites, params, guarded=("target",)))
+
+
+class Progress(NamedTuple):
+    """What the loop has come to, and whether there is another round."""
+
+    state: Artifact
+    proceed: bool = False
 
 
 @stage()
 def check_progress(
-    params: ProgressParams,
-    state: Input[Artifact],
-    results: Input[Dataset],
-    decision: Input[Artifact],
-    next_state: Output[Artifact],
+    out: Progress, params: ProgressParams, state: Artifact, results: Dataset, decision: Artifact
 ) -> bool:
     """Note the champion's accuracy; false when it is enough, or when no candidate was promoted for too long."""
     promoted = read_json(decision.path)["promoted"]
     by_level = accuracy_by_level(rows(results.path, ItemResult), ("target",))
     accuracy = by_level["candidate" if promoted else "champion"]
     waited = 0 if promoted else read_json(state.path).get("waited", 0) + 1
-    write_json(next_state.path, {"accuracy": {str(k): v for k, v in accuracy.items()}, "waited": waited})
+    write_json(out.state.path, {"accuracy": {str(k): v for k, v in accuracy.items()}, "waited": waited})
     return fmean(accuracy.values()) < params.enough and waited < params.patience

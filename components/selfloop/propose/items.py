@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 
 from selfloop.environments import Environment
 from selfloop.errors import UserError
-from selfloop.policy import seed_of
 from selfloop.records import Task
+from selfloop.seeds import seed_of
 from selfloop.stage import Params
 
 RESERVED = ("target", "old", "train", "measure")

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from kfp.dsl import Dataset, Input, Model, Output
+from kfp.dsl import Dataset, Model
 from pydantic import Field
 
 from selfloop.environments import Environment, find_environment
@@ -19,9 +19,9 @@ from selfloop.errors import UserError
 from selfloop.generate import DecodingParams, GenerateParams, draw
 from selfloop.generate.engines import open_engine
 from selfloop.generate.windows import Tally
-from selfloop.policy import seed_of
 from selfloop.records import Rollout, Task, read, writing
 from selfloop.resources import Resources
+from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import Params, stage
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class LearnedParams(DecodingParams):
     )
     ngram: int = Field(13, ge=2, description="Words in a row that no task may share with a held-out item.")
     seed: int = Field(0, ge=0, description="Seed of the sampling.")
+    stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
 
 
@@ -89,22 +90,30 @@ class Sieve:
         return bool(found[0]) or self._environment.is_held_out(task)
 
 
+class InitialProposals(NamedTuple):
+    """The memory of what was proposed: nothing."""
+
+    known: Dataset
+
+
 @stage()
-def begin_known(params: KnownParams, known: Output[Dataset]) -> None:
+def begin_known(out: InitialProposals, params: KnownParams) -> None:
     """Begin the memory of what was proposed, nothing yet, in an environment that takes proposals."""
     invited(find_environment(params.environment), params.environment)
-    with writing(known.path, Task):
+    with writing(out.known.path, Task):
         pass
+
+
+class PolicyProposals(NamedTuple):
+    """The tasks that are new, and all that was proposed so far."""
+
+    tasks: Dataset
+    known: Dataset
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def propose_by_policy(
-    params: LearnedParams,
-    policy: Input[Model],
-    known: Input[Dataset],
-    items: Input[Dataset],
-    tasks: Output[Dataset],
-    next_known: Output[Dataset],
+    out: PolicyProposals, params: LearnedParams, policy: Model, known: Dataset, items: Dataset
 ) -> None:
     """Let a policy write tasks, and keep those that are well-formed, solvable, new and no held-out items."""
     from selfloop.guards.contamination import held_out
@@ -122,14 +131,14 @@ def propose_by_policy(
             f"task, most often because: {reasons.most_common(1)[0][0]}; show its base more proposals, or set "
             "when_empty to 'go on'."
         )
-    with writing(tasks.path, Task) as table:
+    with writing(out.tasks.path, Task) as table:
         table.write([task._replace(suite="train", attempts=params.attempts) for task in made])
-    with writing(next_known.path, Task) as table:
+    with writing(out.known.path, Task) as table:
         for batch in read(known.path, Task):
             table.write(batch)
         table.write(made)
     levels = Counter(str(task.level) for task in made)
-    tasks.metadata.update(funnel=funnel(sifted), refused=dict(reasons), levels=dict(levels))
+    out.tasks.metadata.update(funnel=funnel(sifted), refused=dict(reasons), levels=dict(levels))
 
 
 def invited(environment: Environment, name: str) -> str:
@@ -142,7 +151,7 @@ def invited(environment: Environment, name: str) -> str:
 def texts_at(invitation: str, params: LearnedParams, policy: Model) -> list[Rollout]:
     """What the policy writes at the invitation, every text drawn."""
     decoding = GenerateParams.asking_as(
-        params, seed=seed_of(params.seed, "propose"), round=params.round, greedy_first=False
+        params, seed=seed_for(params, "propose"), round=params.round, greedy_first=False
     )
     asked = Task("proposal", 0, "", invitation, "", attempts=params.number, max_tokens=params.max_tokens)
     engine = open_engine(params, policy.path, policy.metadata["digest"])
@@ -153,7 +162,7 @@ def texts_at(invitation: str, params: LearnedParams, policy: Model) -> list[Roll
 def _sifted(sieve: Sieve, rollout: Rollout, params: LearnedParams) -> Task | Refused:
     if not rollout.finished:
         return Refused("parsed", "cut at its limit")
-    return sieve.task(rollout.completion, f"proposed-{params.seed:x}-{params.round}-{rollout.attempt}")
+    return sieve.task(rollout.completion, f"proposed-{params.stream}{params.seed:x}-{params.round}-{rollout.attempt}")
 
 
 def funnel(sifted: Sequence[Task | Refused]) -> dict[str, int]:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from kfp.dsl import HTML, Artifact, Dataset, Input, Markdown, Model, Output
+from kfp.dsl import HTML, Artifact, Dataset, Markdown, Model
 from pydantic import Field
 
 from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
@@ -40,22 +40,29 @@ class RoleParams(Params):
     role: str = Field(description="What the loop calls the policy.")
 
 
+class InitialReport(NamedTuple):
+    """The history without a round, and its report."""
+
+    history: Artifact
+    report: HTML
+
+
 @stage()
-def begin_report(params: BeginParams, champion: Input[Model], history: Output[Artifact], report: Output[HTML]) -> None:
+def begin_report(out: InitialReport, params: BeginParams, champion: Model) -> None:
     """Begin the run's history with the policy that it starts from, and a report that says that no round has ended."""
     manifest = manifest_of(champion.path)
     told = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
-    _publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], history, report)
+    _publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
+
+
+class RoleHistory(NamedTuple):
+    """The history with what was made of the role."""
+
+    history: Artifact
 
 
 @stage()
-def report_role(
-    params: RoleParams,
-    history: Input[Artifact],
-    policy: Input[Model],
-    candidate: Input[Model],
-    next_history: Output[Artifact],
-) -> None:
+def report_role(out: RoleHistory, params: RoleParams, history: Artifact, policy: Model, candidate: Model) -> None:
     """Note in the run's history what a round made of a further policy; ``report_round`` tells it with the round."""
     told, moments, made = read_json(history.path), sidecar_of(history.path), manifest_of(candidate.path)
     before, spent = manifest_of(policy.path).digest, moments.get("roles", [])
@@ -63,8 +70,8 @@ def report_role(
         told["stages"][made.stage] = made.params
         spent = [*spent, sidecar_of(candidate.path)]
     told["roles"] = [*told.get("roles", []), _trained(params.role, candidate) | {"before": before}]
-    write_json(next_history.path, told)
-    write_json(next_history.path, {"rounds": moments.get("rounds", []), "roles": spent}, SIDECAR)
+    write_json(out.history.path, told)
+    write_json(out.history.path, {"rounds": moments.get("rounds", []), "roles": spent}, SIDECAR)
 
 
 def _trained(role: str, candidate: Model) -> dict[str, Any]:
@@ -80,22 +87,28 @@ def _trained(role: str, candidate: Model) -> dict[str, Any]:
     }
 
 
+class RoundReport(NamedTuple):
+    """The history with the round in it, the report, and a page of samples."""
+
+    history: Artifact
+    report: HTML
+    sampled: Markdown
+
+
 @stage()
 def report_round(
+    out: RoundReport,
     params: ReportParams,
-    history: Input[Artifact],
-    tasks: Input[Dataset],
-    rollouts: Input[Dataset],
-    verdicts: Input[Dataset],
-    audit: Input[Dataset],
-    examples: Input[Dataset],
-    candidate: Input[Model],
-    results: Input[Dataset],
-    decision: Input[Artifact],
-    state: Input[Artifact],
-    next_history: Output[Artifact],
-    report: Output[HTML],
-    sampled: Output[Markdown],
+    history: Artifact,
+    tasks: Dataset,
+    rollouts: Dataset,
+    verdicts: Dataset,
+    audit: Dataset,
+    examples: Dataset,
+    candidate: Model,
+    results: Dataset,
+    decision: Artifact,
+    state: Artifact,
 ) -> None:
     """Add a round to the run's history, and tell the whole run as one HTML file; samples are a page of their own."""
     made = [tasks, rollouts, verdicts, examples, candidate, results, decision, state]
@@ -126,8 +139,8 @@ def report_round(
     )
     moments = sidecar_of(history.path)
     times = [*moments.get("roles", []), *(sidecar_of(artifact.path) for artifact in made)]
-    _publish(told, [*moments.get("rounds", []), {"round": params.round, "stages": times}], next_history, report)
-    Path(sampled.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
+    _publish(told, [*moments.get("rounds", []), {"round": params.round, "stages": times}], out.history, out.report)
+    Path(out.sampled.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
 
 
 def samples_page(told: Mapping[str, Any]) -> str:

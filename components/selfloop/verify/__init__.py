@@ -6,12 +6,13 @@ three columns, a row each: ``ok`` (bool, null where it has no opinion), ``score`
 
 from selfloop.verify.contract import Context, Judged, Verifier, asks_policy
 from selfloop.verify.verifiers import VERIFIERS, askers, find_verifier
-from selfloop.verify.verify import VerifyParams, judge, judge_rollouts, judged, verify_rollouts
+from selfloop.verify.verify import VerifiedRollouts, VerifyParams, judge, judge_rollouts, judged, verify_rollouts
 
 __all__ = [
     "VERIFIERS",
     "Context",
     "Judged",
+    "VerifiedRollouts",
     "Verifier",
     "VerifyParams",
     "askers",

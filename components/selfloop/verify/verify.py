@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
 
-from kfp.dsl import Dataset, Input, Model, Output
+from kfp.dsl import Dataset, Model
 from pydantic import Field, model_validator
 
 from selfloop import progress
@@ -32,6 +32,7 @@ from selfloop.records import (
     writing,
 )
 from selfloop.resources import Resources
+from selfloop.seeds import STREAM
 from selfloop.stage import Params, stage
 from selfloop.verify.audit import Auditor
 from selfloop.verify.contract import Context, called
@@ -90,6 +91,7 @@ class VerifyParams(Params):
     time_limit: float = Field(5.0, gt=0, description="math-verify: seconds for one answer, then its process is killed.")
     memory_limit: int = Field(1024, ge=256, description="math-verify: MiB of address space of each process.")
     seed: int = Field(0, ge=0, description="Seed of what a policy is asked.")
+    stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
 
     @model_validator(mode="after")
@@ -103,32 +105,28 @@ class VerifyParams(Params):
         return self
 
 
+class VerifiedRollouts(NamedTuple):
+    """The verdicts, and those of them whose truth is known."""
+
+    verdicts: Dataset
+    audit: Dataset
+
+
 @stage(image="sandbox")
-def verify_rollouts(
-    params: VerifyParams,
-    tasks: Input[Dataset],
-    rollouts: Input[Dataset],
-    verdicts: Output[Dataset],
-    audit: Output[Dataset],
-) -> None:
+def verify_rollouts(out: VerifiedRollouts, params: VerifyParams, tasks: Dataset, rollouts: Dataset) -> None:
     """Judge each rollout with the verifier, and hold the verdicts against the truth where the environment knows it."""
     if names := askers(params):
         raise UserError(f"The verifier '{names[0]}' asks a policy, which verify_rollouts has not: use judge_rollouts.")
-    _write(params, tasks, rollouts, None, verdicts, audit)
+    _write(params, tasks, rollouts, None, out.verdicts, out.audit)
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def judge_rollouts(
-    params: VerifyParams,
-    policy: Input[Model],
-    tasks: Input[Dataset],
-    rollouts: Input[Dataset],
-    verdicts: Output[Dataset],
-    audit: Output[Dataset],
+    out: VerifiedRollouts, params: VerifyParams, policy: Model, tasks: Dataset, rollouts: Dataset
 ) -> None:
     """Judge each rollout with a verifier that asks a policy, which may be the champion itself, and audit as well."""
     engine = open_engine(decoding(params), policy.path, policy.metadata["digest"])
-    _write(params, tasks, rollouts, engine, verdicts, audit)
+    _write(params, tasks, rollouts, engine, out.verdicts, out.audit)
 
 
 def judged(

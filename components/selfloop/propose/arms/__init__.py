@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from kfp.dsl import Artifact, Output
+from kfp.dsl import Artifact
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from selfloop.artifacts import write_json
@@ -293,8 +293,14 @@ def refuse_absent(params: ArmsParams) -> None:
         )
 
 
+class InitialArms(NamedTuple):
+    """The arms, of which nothing is known yet."""
+
+    arms: Artifact
+
+
 @stage()
-def begin_arms(params: ArmsParams, arms: Output[Artifact]) -> None:
+def begin_arms(out: InitialArms, params: ArmsParams) -> None:
     """Begin a curriculum over levels of an environment, of which nothing is known yet."""
     refuse_absent(params)
-    write_json(arms.path, Arms.begin(params).to_json())
+    write_json(out.arms.path, Arms.begin(params).to_json())

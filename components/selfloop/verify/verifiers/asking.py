@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
-from selfloop.policy import seed_of
 from selfloop.records import Task
+from selfloop.seeds import seed_for, seed_of
 
 if TYPE_CHECKING:
     from selfloop.generate import GenerateParams
@@ -38,6 +38,6 @@ def decoding(params: VerifyParams) -> GenerateParams:
     return GenerateParams(
         **{name: getattr(params, name) for name in same},
         score="nothing",
-        seed=seed_of(params.seed, "judge"),
+        seed=seed_for(params, "judge"),
         greedy_first=params.samples == 1,
     )

@@ -1,0 +1,71 @@
+"""Equal calls in streams of their own, and lists of what several calls made, in process and compiled."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kfp import compiler
+from selfloop.artifacts import read_json
+from selfloop.modes.compiling import compile_pipeline, run_locally
+from selfloop.modes.inprocess import run
+from selfloop.recipe import Recipe, find_recipe
+
+from ..conftest import digests
+from .dice import add_up
+
+
+@pytest.fixture(scope="module")
+def recipe() -> Recipe[Any]:
+    return find_recipe(str(Path(__file__).with_name("dice.py")))
+
+
+def _work(root: Path, stage: str) -> Counter[str]:
+    """How often a stage has worked in each round."""
+    return Counter(path.parent.name for path in root.glob(f"round-*/{stage}-*"))
+
+
+def test_calls_that_differ_in_their_stream_alone_are_two_calls(recipe: Recipe[Any], tmp_path: Path) -> None:
+    last, _ = run(recipe, recipe.resolve(), tmp_path)
+    throws = read_json(last.champion.path)
+    assert len(throws) == len({tuple(throw) for throw in throws}) == 6
+    assert _work(tmp_path, "throw_dice") == {"round-01": 3, "round-02": 3}
+
+
+def test_equal_calls_of_one_round_are_one_piece_of_work(recipe: Recipe[Any], tmp_path: Path) -> None:
+    last, _ = run(recipe, recipe.resolve({"streams": ["", "", "left"], "rounds": 1}), tmp_path)
+    first, second, third = read_json(last.champion.path)
+    assert first == second != third
+    assert _work(tmp_path, "throw_dice") == {"round-01": 2}
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
+def test_lists_and_streams_come_to_the_same_in_pods(recipe: Recipe[Any], tmp_path: Path, fused: bool) -> None:
+    run(recipe, recipe.resolve(), tmp_path / "here")
+    run_locally(recipe, recipe.resolve(), tmp_path / "kfp", fused)
+    here, there = digests(tmp_path / "here"), digests(tmp_path / "kfp")
+    assert len(here["throw_dice", "dice"]) == 6
+    assert {key: there.get(key) for key in here} == here
+
+
+def test_a_list_is_compiled_as_an_input_for_each_of_its_parts(recipe: Recipe[Any], tmp_path: Path) -> None:
+    compile_pipeline(recipe, recipe.resolve({"rounds": 1}), tmp_path / "p.yaml")
+    spec = yaml.safe_load((tmp_path / "p.yaml").read_text())
+    tasks = spec["root"]["dag"]["tasks"]
+    assert {name for name in tasks if name.startswith("throw-dice")} == {"throw-dice", "throw-dice-2", "throw-dice-3"}
+    sources = {
+        name: given["taskOutputArtifact"]["producerTask"]
+        for name, given in tasks["add-up"]["inputs"]["artifacts"].items()
+    }
+    assert {name: task for name, task in sources.items() if name.startswith("throws")} == {
+        "throws_0": "throw-dice",
+        "throws_1": "throw-dice-2",
+        "throws_2": "throw-dice-3",
+    }
+
+
+def test_a_list_of_the_exported_component_is_one_input(tmp_path: Path) -> None:
+    compiler.Compiler().compile(add_up.component("selfloop/base:1"), str(tmp_path / "c.yaml"))
+    inputs = yaml.safe_load((tmp_path / "c.yaml").read_text())["components"]["comp-add-up"]["inputDefinitions"]
+    assert inputs["artifacts"]["throws"]["isArtifactList"] is True
