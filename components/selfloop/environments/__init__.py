@@ -57,15 +57,19 @@ class Environment(ABC):
     varies: ClassVar[bool] = False
     """Whether completions are texts that can be varied and kept in an archive: ``variation`` and ``applied``."""
 
+    game: ClassVar[bool] = False
+    """Whether its tasks are deals of a game that a policy plays on every seat."""
+
     @property
     def offers(self) -> set[str]:
-        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations."""
+        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations, game."""
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
             "proposals": self.invitation is not None,
             "claims": self.claims,
             "variations": self.varies,
+            "game": self.game,
         }
         return {name for name, offered in features.items() if offered}
 
