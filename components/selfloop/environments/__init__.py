@@ -43,7 +43,7 @@ class Environment(ABC):
     summary: ClassVar[str]
     levels: range | None = None
     """The levels of difficulty, where the environment has an ordered scale of them."""
-    alphabet: ClassVar[str | None] = None
+    alphabet: str | None = None
     """The characters of its texts, where a policy can be trained on them from scratch."""
     marks: ClassVar[tuple[str, ...]] = ()
     """Words such as ``<op>`` that are one token each of a policy trained from scratch, beside the alphabet."""
@@ -52,6 +52,8 @@ class Environment(ABC):
     invitation: ClassVar[str | None] = None
     """The prompt that asks a policy for a new task, where policies can propose tasks of this environment."""
 
+    roles: tuple[str, ...] = ()
+    """What a policy may be asked about attempts, beside making them: ``judge``, to tell whether one is right."""
     claims: bool = False
     """Whether the proposals that a policy is shown claim an answer."""
     varies: ClassVar[bool] = False
@@ -62,7 +64,7 @@ class Environment(ABC):
 
     @property
     def offers(self) -> set[str]:
-        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations, game."""
+        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations, game, judge."""
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
@@ -71,7 +73,7 @@ class Environment(ABC):
             "variations": self.varies,
             "game": self.game,
         }
-        return {name for name, offered in features.items() if offered}
+        return {name for name, offered in features.items() if offered} | set(self.roles)
 
     @abstractmethod
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
@@ -109,6 +111,28 @@ class Environment(ABC):
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """``count`` texts as a proposer should write them: what it is shown to begin with."""
         return []
+
+    def asked(self, role: str, task: Task, attempt: str) -> str:
+        """The prompt that asks a policy for a role: what it thinks of an attempt at a task."""
+        raise self._without(role)
+
+    def demonstrated(self, role: str, task: Task, attempt: str) -> str:
+        """What is right to answer when asked for a role: what a policy is shown to begin with."""
+        raise self._without(role)
+
+    def heard(self, role: str, text: str) -> float | None:
+        """What a policy's answer in a role means, as a judge's mark from 0 to 1; ``None`` where it is no answer."""
+        raise self._without(role)
+
+    def spoilt(self, task: Task, seed: int) -> str:
+        """A completion that is nearly right, and wrong."""
+        raise UserError(f"Environment '{self.name}' makes no wrong answers: choose one that offers 'judge'.")
+
+    def _without(self, role: str) -> UserError:
+        known = ", ".join(self.roles) or "none"
+        return UserError(
+            f"Environment '{self.name}' has no role '{role}' (known: {known}): choose another environment."
+        )
 
     def variation(self, text: str, level: int, id: str) -> Task:
         """The task to write a variation of a text, such as a better program, for an archive of them."""
