@@ -1,4 +1,4 @@
-"""Equal calls in streams of their own, lists of what several calls made, and inputs that are left out, in every mode."""
+"""Equal calls in streams of their own, lists of what several calls made, and inputs left out, in every mode."""
 
 from collections import Counter
 from pathlib import Path
