@@ -25,7 +25,9 @@ VALUE = "value.json"
 
 
 class Manifest(BaseModel):
-    """What an artifact is and where it came from. ``inputs`` maps the stage's input names to digests."""
+    """What an artifact is and where it came from. ``inputs`` maps the stage's input names to digests, ``brought``
+    the user's modules and files that the stage depended on.
+    """
 
     version: int = 1
     kind: str
@@ -35,6 +37,7 @@ class Manifest(BaseModel):
     params: dict[str, Any]
     inputs: dict[str, str]
     code: str
+    brought: dict[str, str] = {}
     metadata: dict[str, Any]
 
 
@@ -60,6 +63,7 @@ def seal(
     stage: str = "",
     params: dict[str, Any] | None = None,
     inputs: dict[str, str] | None = None,
+    brought: dict[str, str] | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write the manifest of a directory whose data is complete; from then on it is an artifact."""
@@ -80,6 +84,7 @@ def seal(
         params=params or {},
         inputs=inputs or {},
         code=code_digest(),
+        brought=brought or {},
         metadata=metadata or {},
     )
     unfinished = directory / f"{MANIFEST}.partial"

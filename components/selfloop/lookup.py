@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from selfloop import sources
 from selfloop.errors import UserError
 
 
@@ -48,7 +49,7 @@ def _module(kind: str, name: str) -> ModuleType:
 
 def _imported(kind: str, module: str, named: str) -> ModuleType:
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
     except UserError:
         raise
     except ModuleNotFoundError as error:
@@ -58,3 +59,5 @@ def _imported(kind: str, module: str, named: str) -> ModuleType:
         line = error.lineno if isinstance(error, SyntaxError) else last.lineno
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise UserError(f"{named}, which should define the {kind}, cannot be imported (line {line}, {what}).") from None
+    sources.note(found)
+    return found

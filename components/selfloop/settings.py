@@ -54,6 +54,9 @@ class Settings(BaseModel):
         "gate.margin",
     )
 
+    reads: ClassVar[frozenset[str]] = frozenset({"policy"})
+    """Those that may name a file or a folder, as stages' parameters do."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")

@@ -41,6 +41,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from selfloop import artifacts
 from selfloop.errors import UserError, disk_is_full
+from selfloop.identity import brought
 from selfloop.lookup import imported, unknown
 from selfloop.resources import Resources
 from selfloop.strategies import Strategy
@@ -56,12 +57,14 @@ INHERITED = ("seed", "round", "environment", "engine")
 class Params(BaseModel):
     """The parameters of a stage: frozen, validated, no unknown keys, and flat, so that KFP can express them.
 
-    ``inherits`` names those that take the loop's setting of the same name where they were not set themselves.
+    ``inherits`` names those that take the loop's setting of the same name where they were not set themselves, and
+    ``reads`` those that may name a file or a folder, whose content is a part of the stage's identity then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     inherits: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __pydantic_init_subclass__(cls, **given: Any) -> None:
@@ -252,7 +255,12 @@ class Stage(typing.Generic[P, Out]):
             manifest = artifacts.check(artifact.path)
             # what KFP hands on has turned integers into floats
             artifact.metadata.update(manifest.metadata | {"digest": manifest.digest})
-        digests = {name: digest_of(inputs[name]) for name in self.inputs if name in inputs}
+        origin = {
+            "stage": self.name,
+            "params": params.model_dump(mode="json"),
+            "inputs": {name: digest_of(inputs[name]) for name in self.inputs if name in inputs},
+            "brought": brought(params, self.function.__module__).all,
+        }
         made = {name: getattr(out, name) for name in self.outputs}
         for name, kind in self.outputs.items():
             _make_room(Path(made[name].path), kind)
@@ -264,7 +272,7 @@ class Stage(typing.Generic[P, Out]):
                 if kind is Metrics:  # KFP shows their metadata and needs no file; who runs the stage does
                     Path(made[name].path).write_text(json.dumps(made[name].metadata, sort_keys=True))
                 elif not is_page(kind):
-                    self._seal(made[name], kind, params, digests, {"began": began, "seconds": seconds})
+                    self._seal(made[name], kind, origin, {"began": began, "seconds": seconds})
         except Exception as error:
             if disk_is_full(error):
                 where = Path(next(iter(made.values())).path)
@@ -275,9 +283,7 @@ class Stage(typing.Generic[P, Out]):
             raise
         return self.made(made, returned)
 
-    def _seal(
-        self, output: Artifact, kind: type[Artifact], params: Params, inputs: dict[str, str], moment: dict[str, Any]
-    ) -> None:
+    def _seal(self, output: Artifact, kind: type[Artifact], origin: dict[str, Any], moment: dict[str, Any]) -> None:
         place = Path(output.path)
         place.mkdir(parents=True, exist_ok=True)
         if (place / artifacts.MANIFEST).exists():  # handed on: it is sealed already
@@ -286,14 +292,7 @@ class Stage(typing.Generic[P, Out]):
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             moment = artifacts.sidecar_of(place) | {"stage": self.name, "peak_bytes": peak, **moment}
             artifacts.write_json(place, moment, artifacts.SIDECAR)
-            manifest = artifacts.seal(
-                place,
-                kind.__name__,
-                stage=self.name,
-                params=params.model_dump(mode="json"),
-                inputs=inputs,
-                metadata=dict(output.metadata),
-            )
+            manifest = artifacts.seal(place, kind.__name__, **origin, metadata=dict(output.metadata))
         output.metadata.update(manifest.metadata)
         output.metadata["digest"] = manifest.digest
 

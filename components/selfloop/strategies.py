@@ -41,7 +41,9 @@ KEY = r"[A-Za-z_]\w*"
 
 
 class Strategy(BaseModel):
-    """A named choice with parameters of its own, spelt alike where equal; ``needs`` says what it cannot do without."""
+    """A named choice with parameters of its own, spelt alike where equal; ``needs`` says what it cannot do without,
+    ``reads`` which of its parameters may name a file or a folder whose content counts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -49,6 +51,7 @@ class Strategy(BaseModel):
     package: ClassVar[str]
     name: ClassVar[str] = ""
     needs: ClassVar[str] = ""
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:

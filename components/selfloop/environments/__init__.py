@@ -7,13 +7,16 @@ whole library (``reasoning-gym:countdown``), or the user's own as ``module:Class
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.errors import UserError
+from selfloop.identity import Named, resolves
 from selfloop.lookup import imported, unknown
 from selfloop.records import Task
 
@@ -74,6 +77,12 @@ class Environment(ABC):
             "game": self.game,
         }
         return {name for name, offered in features.items() if offered} | set(self.roles)
+
+    def files(self) -> list[str]:
+        """The files and folders that its tasks are read from, as its name spells them: what changes there makes it
+        another environment.
+        """
+        return []
 
     @abstractmethod
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
@@ -209,3 +218,15 @@ def find_environment(name: str) -> Environment:
     if not isinstance(found, Environment):
         raise UserError(f"'{name}' is not an environment: make it a subclass of selfloop.environments.Environment.")
     return found
+
+
+@resolves("environment")
+def named(name: str) -> Named:
+    """The module of an environment of this name, where it is the user's own, and the files that it reads."""
+    kind: Any = environments().get(name.partition(":")[0])
+    modules = [name.rpartition(":")[0]] if kind is None and ":" in name else []
+    with suppress(UserError, ImportError):  # not to be had here, where it may not be needed
+        kind = kind or imported("environment", name)
+        if not inspect.isclass(kind) or getattr(kind, "files", None) is not Environment.files:
+            return Named(modules, find_environment(name).files())
+    return Named(modules)

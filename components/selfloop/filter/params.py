@@ -13,6 +13,7 @@ class FilterParams(Params):
     """Which selectors the rollouts go through, in which order, and what each of them holds them against."""
 
     inherits = frozenset({"round"})
+    reads = frozenset({"embedder"})
 
     select: list[str] = Field(
         ["correct", "unique", "per-level"],

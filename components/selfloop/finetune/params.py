@@ -14,6 +14,7 @@ class TrainingParams(Params):
     """One AdamW step after the other, at a rate that stays after the warm-up or falls to 0."""
 
     inherits = frozenset({"seed", "round"})
+    reads = frozenset({"accelerate_config"})
 
     steps: int = Field(50, ge=1, description="Optimizer steps.")
     batch_size: int = Field(64, ge=1, description="Texts in a step, on all processes together.")

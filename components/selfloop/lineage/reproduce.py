@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from selfloop.identity import brought
 from selfloop.lineage import record
 from selfloop.lineage.record import Record
 from selfloop.lineage.registry import Registry
@@ -19,7 +21,7 @@ from selfloop.stage import executed_by
 class Reproduction(NamedTuple):
     """What came of it. ``same`` by role; ``gain`` is the target suite's, then and now, where a gate measured it.
 
-    ``changed`` says what differs from then: the code, the libraries, the machine.
+    ``changed`` says what differs from then: the code, also the user's own, its data, the libraries, the machine.
     """
 
     version: int
@@ -63,7 +65,7 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
         digests=digests,
         gain=None if then is None or gain is None else (then["gain"], gain),
         interval=None if then is None or gain is None else (then["lower"], then["upper"]),
-        changed=_changed(was),
+        changed=_changed(was, brought(settings, recipe.module).all),
     )
 
 
@@ -73,12 +75,17 @@ def _before(loop: Loop, was: Record) -> Any:
     return loop.state(**given, proceed=True)
 
 
-def _changed(was: Record) -> dict[str, tuple[str, str]]:
+def _changed(was: Record, brings: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     now = record.moment()
-    then = {"code": was.code[:12], "image": was.image, **was.software}
-    here = {"code": now["code"][:12], "image": now["image"], **now["software"]}
+    then = _described(was.code, was.image, was.software, was.brought)
+    here = _described(now["code"], now["image"], now["software"], brings)
     return {
         name: (then.get(name, "none"), here.get(name, "none"))
         for name in sorted(then.keys() | here.keys())
         if then.get(name) != here.get(name)
     }
+
+
+def _described(code: str, image: str, software: Mapping[str, str], brings: Mapping[str, str]) -> dict[str, str]:
+    own = {name: digest[:12] for name, digest in brings.items()}
+    return {"code": code[:12], "image": image, **software, **own}

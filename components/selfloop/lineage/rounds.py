@@ -14,6 +14,7 @@ from kfp.dsl import Artifact
 
 from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError
+from selfloop.identity import brought
 from selfloop.lineage import record, tracking
 from selfloop.lineage.record import Record, Reference
 from selfloop.lineage.registry import Move, MovedError, Registry, Version
@@ -202,6 +203,7 @@ class _Round(NamedTuple):
         return {
             "recipe": self.recipe.target,
             "settings": self.settings.unbound.overrides(),
+            "brought": brought(self.settings, self.recipe.module).all,
             "seed": self.settings.seed,
             "origin": self.settings.origin,
             "mlflow_run": branch.run_id,

@@ -17,8 +17,10 @@ from typing import Any, Protocol
 
 from kfp.dsl import Artifact, Metrics
 
+import selfloop.environments  # noqa: F401 (it says what is brought by a parameter of this name)
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
+from selfloop.identity import brought
 from selfloop.loop import LoopSettings, loop_of
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
@@ -113,11 +115,13 @@ def _clear(partial: Path) -> None:
 
 
 def content_key(stage: Stage, params: Params, inputs: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, its inputs."""
+    """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, what these name of a user's
+    own, its inputs.
+    """
     whole = {
         "stage": stage.target,
         "code": artifacts.code_digest(),
-        "params": params.model_dump(mode="json"),
+        **brought(params, stage.function.__module__).identity(params.model_dump(mode="json")),
         "inputs": {name: digest_of(inputs[name]) for name in stage.inputs if name in inputs},
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
