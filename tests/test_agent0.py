@@ -117,7 +117,7 @@ def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_th
     [trained] = tmp_path.glob("round-01/reinforce_proposer*/candidate")
     [written] = tmp_path.glob("round-01/reinforce_proposer*/rollouts")
     assert manifest_of(trained).params["writes"] == manifest_of(proposed).params["protocol"] == "tools"
-    assert any(json.loads(rollout.observed) for rollout in rows(written, Rollout))
+    assert any(rollout.segments for rollout in rows(written, Rollout))
     assert max(told["valid"] for told in manifest_of(trained).metadata["proposals"]) > 0
 
 
@@ -149,8 +149,8 @@ class Inflated(Arithmetic):
 
     name = "inflated"
 
-    def written(self, task: Task) -> str:
-        return super().written(task) + "0"
+    def demonstration(self, task: Task) -> str:
+        return super().demonstration(task) + "0"
 
 
 ROTTEN = {

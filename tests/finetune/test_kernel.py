@@ -17,7 +17,7 @@ from selfloop.finetune.reinforcing import GRPO
 from selfloop.finetune.scoring import LINE, Batch, Lines, apart, batched, cut, logprobs, together, worth_it
 from selfloop.finetune.training import Plan
 from selfloop.finetune.variants import VARIANTS, Scored
-from selfloop.generate.draw import Drawn
+from selfloop.generate.draw import TokenizedRollout
 from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy, fresh
 from selfloop.records import Rollout
@@ -71,7 +71,7 @@ def some_draw(policy: Policy, tools: bool) -> Tried:
             tokens = [drawn.randrange(2, len(policy.tokenizer)) for _ in range(length)]
             own = [not tools or place % 3 != 1 for place in range(length)]
             rollout = Rollout(task.id, task.level, number, task.prompt, "", True, length)
-            attempts.append(Drawn(rollout, prompt, tokens, own))
+            attempts.append(TokenizedRollout(rollout, prompt, tokens, own))
     rewards = torch.tensor([[0.0, 1.0, 0.5, 1.0], [1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
     return Tried(tasks, attempts, rewards, torch.tensor(VOTES))
 

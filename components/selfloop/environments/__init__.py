@@ -100,12 +100,12 @@ class Environment(ABC):
         """
         return {}
 
-    def written(self, task: Task) -> str:
+    def demonstration(self, task: Task) -> str:
         """A completion that is right, as the policy should write it: what it is shown to begin with."""
         return task.answer
 
-    def observed(self, written: str) -> list[tuple[int, int]]:
-        """The ranges of characters in a text of ``written`` or ``proposals`` that a tool wrote: they never train."""
+    def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
+        """The ranges of characters in a demonstration or a proposal that a tool wrote: they never train."""
         return []
 
     def proposed(self, text: str, id: str) -> Task:

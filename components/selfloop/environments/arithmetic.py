@@ -95,15 +95,15 @@ class Arithmetic(ExactAnswer):
             for name, drawn in suites.items()
         }
 
-    def written(self, task: Task) -> str:
+    def demonstration(self, task: Task) -> str:
         """The operations, innermost and leftmost first, each answered by the tool ``op``, and what is then left of the
         expression, at last the answer; or the bare answer.
         """
         return _solution(task.prompt.removesuffix("=")) if self._shows_tool(task.prompt) else task.answer
 
-    def observed(self, written: str) -> list[tuple[int, int]]:
+    def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
         """Where the tool's results stand."""
-        return [found.span() for found in RESULT.finditer(written)]
+        return [found.span() for found in RESULT.finditer(text)]
 
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """Expressions, also the same again; under ``claims`` with ``=`` and their solution behind."""

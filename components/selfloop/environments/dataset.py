@@ -98,7 +98,7 @@ class Finite(Environment):
             return super().check_batch(tasks, completions)
         return as_columns(compared(list(zip(tasks["answer"].to_pylist(), completions.to_pylist(), strict=True))))
 
-    def written(self, task: Task) -> str:
+    def demonstration(self, task: Task) -> str:
         """The row's own solution, or its answer as it is asked for."""
         answer = f"\\boxed{{{task.answer}}}" if self.check_name in ("number", "math") else task.answer
         return str(json.loads(task.metadata).get("solution", answer))

@@ -13,10 +13,10 @@ from selfloop.artifacts import read_json
 from selfloop.environments import Environment, find_environment
 from selfloop.evaluate.metrics import accuracy_by_level, solved_levels
 from selfloop.generate import DecodingParams, GenerateParams, draw
+from selfloop.generate.draw import one_role
 from selfloop.generate.engines import Score, open_engine
-from selfloop.generate.protocols import final
 from selfloop.generate.windows import Tally
-from selfloop.records import ItemResult, Task, count, rows, to_batch, writing
+from selfloop.records import ItemResult, Task, count, final_text, rows, to_batch, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
@@ -107,8 +107,9 @@ def _answers(
     )
     asked = (item for item in items for _ in range(params.samples))
     for drawn in draw(engine, (item._replace(attempts=params.samples) for item in items), decoding, tally.add):
-        of_drawn = list(itertools.islice(asked, len(drawn)))
-        completions = pa.array([final(answer.completion, answer.observed) for answer in drawn], pa.string())
+        of_drawn = list(itertools.islice(asked, len(one_role(drawn))))
+        texts = [final_text(answer.completion, answer.segments, answer.role) for answer in drawn]
+        completions = pa.array(texts, pa.string())
         ok, _, _ = environment.check_batch(to_batch(Task, of_drawn), completions)
         yield [
             ItemResult(

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from selfloop.artifacts import read_json, write_json
-from selfloop.generate.draw import Drawn, Window
+from selfloop.generate.draw import TokenizedRollout, Window, one_role
 from selfloop.generate.engines.transformers import Transformers
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task, rows, writing
@@ -108,7 +108,7 @@ class Tried(NamedTuple):
     """A draw: its tasks, the attempts at them in order, rewards (groups, attempts) and vote rates (groups)."""
 
     tasks: list[Task]
-    attempts: list[Drawn]
+    attempts: list[TokenizedRollout]
     rewards: torch.Tensor
     rates: torch.Tensor
 
@@ -126,15 +126,19 @@ class Practice:
         self.by_draw: list[float] = []
         self._kept: list[list[Rollout]] = []
 
-    def drawn(self, draw: int, asked: Sequence[Task], part: int = 0) -> list[Drawn]:
-        """An attempt at each of these, of the policy as it is, in their order."""
+    def drawn(self, draw: int, asked: Sequence[Task], part: int = 0) -> list[TokenizedRollout]:
+        """An attempt at each of these, of the policy as it is, in their order.
+
+        All are drawn at the temperature that the loss knows of, also where a task has one of its own.
+        """
         numbers, model = Counter(asked), self._policy.model
-        tasks = [task._replace(attempts=number) for task, number in numbers.items()]
+        tasks = [task._replace(attempts=number, temperature=None) for task, number in numbers.items()]
         seed = seed_for(self._params, "practice", draw, part)
         decoding = self._decoding.model_copy(update={"seed": seed})
         if training := model.training:
             model.eval()
-        attempts = Window(self._engine, tasks, decoding, lambda rollout: None).drawn()
+        attempts = Window(self._engine, tasks, decoding, lambda rollouts: None).tokenized()
+        one_role([each.rollout for each in attempts])
         if training:
             model.train()
         left = iter(attempts)

@@ -9,7 +9,7 @@ import torch
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from selfloop.errors import UserError
-from selfloop.finetune.by_row import Prepared, collator, masked, places
+from selfloop.finetune.by_row import Prepared, collator, masked, places, rejected_sides
 from selfloop.finetune.encoded import Encoded
 from selfloop.finetune.finetune import FinetuneParams
 from selfloop.finetune.training import Guarded, Plan, Trained, fit, processes
@@ -30,8 +30,7 @@ def dpo(
 ) -> tuple[Trained, Encoded]:
     """Make the completion of each pair more likely, against its ``rejected`` one."""
     refuse_weights(examples, "dpo")
-    worse = [e._replace(completion=e.rejected, observed="[]") for e in examples]
-    data = Encoded(policy, [*examples, *worse], order, params.max_length)
+    data = Encoded(policy, [*examples, *rejected_sides(examples)], order, params.max_length)
 
     def collate(rows: Any) -> dict[str, torch.Tensor]:
         return masked(data.batch(np.concatenate([rows, rows + len(examples)])))

@@ -18,10 +18,9 @@ from pydantic import Field
 from selfloop.environments import Environment, find_environment
 from selfloop.finetune.launch import Job, Made, done
 from selfloop.finetune.reinforce import ReinforceParams
-from selfloop.generate.protocols import final
 from selfloop.propose.learned import invited
 from selfloop.propose.rewards import Proposal, Weights, find_reward, repetition, votes
-from selfloop.records import Rollout, Task
+from selfloop.records import Rollout, Task, final_text, non_policy_spans
 from selfloop.resources import Resources
 from selfloop.seeds import seed_for
 from selfloop.stage import stage
@@ -133,7 +132,7 @@ class Voted:
 
     def _attempts(self, draw: int, tasks: Sequence[Task]) -> list[list[Rollout]]:
         """The solver's attempts at each of these tasks."""
-        from selfloop.generate.draw import Window
+        from selfloop.generate.draw import Window, one_role
 
         params = self._params
         decoding = params.decoding(
@@ -144,8 +143,8 @@ class Voted:
             seed=seed_for(params, "votes", draw),
         )
         named = [task._replace(id=f"{number}") for number, task in enumerate(tasks)]
-        drawn = Window(self._solver, named, decoding, lambda rollout: None).rollouts()
-        return [drawn[first : first + params.votes] for first in range(0, len(drawn), params.votes)]
+        drawn = one_role(Window(self._solver, named, decoding, lambda rollouts: None).rollouts())
+        return [list(drawn[first : first + params.votes]) for first in range(0, len(drawn), params.votes)]
 
     def _proposal(
         self, rollout: Rollout, task: Task | None, share: float, solved: dict[str, list[Rollout]]
@@ -154,7 +153,9 @@ class Voted:
             return Proposal(False, share=share)
         attempts = solved[task.prompt]
         said = [
-            self._environment.answer_of(final(each.completion, each.observed)) if each.finished else None
+            self._environment.answer_of(final_text(each.completion, each.segments, each.role))
+            if each.finished
+            else None
             for each in attempts
         ]
         return Proposal(
@@ -162,7 +163,7 @@ class Voted:
             votes(said, "all"),
             share,
             fmean(each.turns - 1 for each in attempts),
-            len(json.loads(rollout.observed)),
+            len(non_policy_spans(rollout.segments, rollout.role)),
             json.loads(task.metadata).get("claimed"),
         )
 

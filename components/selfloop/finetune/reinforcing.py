@@ -24,7 +24,7 @@ from selfloop.finetune.reinforce import ReinforceParams
 from selfloop.finetune.speed import speed
 from selfloop.finetune.training import Guarded, Plan, Trained, fit, processes
 from selfloop.finetune.variants import VARIANTS
-from selfloop.generate.draw import Drawn
+from selfloop.generate.draw import TokenizedRollout
 from selfloop.policy import SMALL, Policy
 from selfloop.records import Rollout, Task
 from selfloop.seeds import seed_for
@@ -39,7 +39,7 @@ class Practising(Guarded, AsksAsWeDo):
     practice: Practice
     params: ReinforceParams
     _asked: Sequence[Task] = ()
-    _drawn: Sequence[Drawn] = ()
+    _drawn: Sequence[TokenizedRollout] = ()
 
     def _generate_and_score_completions(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         params, first = self.params, self.accelerator.process_index * len(inputs)

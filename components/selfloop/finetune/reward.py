@@ -51,7 +51,7 @@ def work(params: RewardParams, job: Job) -> Made:
     from trl import RewardConfig
 
     from selfloop.finetune.adapting import adapted
-    from selfloop.finetune.by_row import collator, places
+    from selfloop.finetune.by_row import collator, places, rejected_sides
     from selfloop.finetune.encoded import Encoded
     from selfloop.finetune.finetune import fit_for
     from selfloop.finetune.rewarding import Reward
@@ -72,8 +72,7 @@ def work(params: RewardParams, job: Job) -> Made:
     rng = np.random.default_rng(seed_for(params, params.round, "pairs"))
     rounds = -(-params.steps * params.batch_size // len(pairs))
     order = np.concatenate([rng.permutation(len(pairs)) for _ in range(rounds)])[: params.steps * params.batch_size]
-    worse = [e._replace(completion=e.rejected, observed="[]") for e in pairs]
-    data = Encoded(policy, [*pairs, *worse], order, params.max_length)
+    data = Encoded(policy, [*pairs, *rejected_sides(pairs)], order, params.max_length)
 
     def collate(rows: Any) -> dict[str, torch.Tensor]:
         batch = data.batch(np.concatenate([rows, rows + len(pairs)]))

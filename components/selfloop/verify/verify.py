@@ -17,7 +17,6 @@ from selfloop.artifacts import SIDECAR, write_json
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.generate.engines import EngineName, open_engine
-from selfloop.generate.protocols import counted
 from selfloop.records import (
     Audit,
     Rollout,
@@ -28,6 +27,7 @@ from selfloop.records import (
     schema,
     to_batch,
     whole_groups,
+    with_final_text,
     with_tasks,
     writing,
 )
@@ -155,7 +155,7 @@ def judge(
         raise UserError(f"A rollout names the task '{missing}', which is not among its tasks.")
     if not rollouts:
         return []
-    attempts = counted(to_batch(Rollout, rollouts))
+    attempts = with_final_text(to_batch(Rollout, rollouts))
     asked = to_batch(Task, [known[rollout.task] for rollout in rollouts])
     context = Context(params, find_environment(params.environment), [attempts], policy)
     given = called(params.verifier, find_verifier(params.verifier), attempts, asked, context)
@@ -191,7 +191,7 @@ def _write(
 
 def _groups(params: VerifyParams, tasks: Path, rollouts: Path) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
     size = ASKED_ROWS if askers(params) else BATCH_ROWS
-    counting = (counted(batch) for batch in read(rollouts, Rollout, batch_rows=size))
+    counting = (with_final_text(batch) for batch in read(rollouts, Rollout, batch_rows=size))
     return with_tasks(whole_groups(counting), read(tasks, Task))
 
 
