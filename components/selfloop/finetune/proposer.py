@@ -154,7 +154,7 @@ class Voted:
             return Proposal(False, share=share)
         attempts = solved[task.prompt]
         said = [
-            self._environment.answer_of(final(each.completion, each.observed)) if each.finished else None
+            self._environment.extract_answer(final(each.completion, each.observed)) if each.finished else None
             for each in attempts
         ]
         return Proposal(
