@@ -4,12 +4,12 @@ import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kfp.dsl import Artifact, Output
+from kfp.dsl import Artifact
 from pydantic import BaseModel, ConfigDict, Field
 from selfloop.errors import UserError
 from selfloop.recipe import Recipe, Settings
@@ -210,9 +210,14 @@ def test_what_is_laid_over_settings_changes_the_list_that_is_there() -> None:
     ]  # fmt: skip
 
 
-def test_a_component_has_strategies_as_the_texts_that_people_write() -> None:
-    @stage()
-    def held(params: HolderParams, page: Output[Artifact]) -> None:
-        """Hold."""
+class Held(NamedTuple):
+    page: Artifact
 
-    assert held.signature == "(page: Output[Artifact], shape: str = 'square', more: str = 'square+polygon,count=3')"
+
+@stage()
+def hold(out: Held, params: HolderParams) -> None:
+    """Hold."""
+
+
+def test_a_component_has_strategies_as_the_texts_that_people_write() -> None:
+    assert hold.signature == "(page: Output[Artifact], shape: str = 'square', more: str = 'square+polygon,count=3')"

@@ -252,6 +252,6 @@ def test_a_verifier_that_asks_a_model_is_refused_where_there_is_none(
             **tables,
         )
     with pytest.raises(UserError, match=f"'{name}' asks a {kind}, and this loop has none to hand it"):
-        verified_by(VerifyParams(verifier=verifier), **tables)
+        verified_by(VerifyParams(verifier=verifier), tasks=tables["tasks"], rollouts=tables["rollouts"])
     with pytest.raises(UserError, match=f"asks a {kind}, and it was given none: .*use the stage judge_rollouts"):
         said([TASK], attempts(TASK, "3"), verifier)

@@ -63,13 +63,12 @@ def test_a_reward_model_that_the_loop_made_is_handed_to_the_verifier(rewarding: 
     seal(tmp_path / "model", "Model")
     rollouts = attempts(TASK, "3", "4")
     verdicts, audit = (Dataset(uri=str(tmp_path / name)) for name in ("verdicts", "audit"))
-    judge_rollouts(
+    judge_rollouts.into(
+        judge_rollouts.out(verdicts=verdicts, audit=audit),
         VerifyParams(verifier="weighted,weights=reward-model:1"),
         model=Model(uri=str(tmp_path / "model")),
         tasks=sealed_table(tmp_path / "tasks", Task, [TASK]),
         rollouts=sealed_table(tmp_path / "rollouts", Rollout, rollouts),
-        verdicts=verdicts,
-        audit=audit,
     )
     named = said([TASK], rollouts, RewardModel(model=str(rewarding)))
     assert [v.score for v in rows(verdicts.path, Verdict)] == [v.score for v in named]
