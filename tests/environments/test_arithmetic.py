@@ -38,7 +38,7 @@ def test_a_task_is_solved_by_what_is_written_and_python_agrees(flavour: str, lev
 @settings(max_examples=20, deadline=None)
 def test_the_results_written_are_those_of_the_tool_and_each_turn_fits(level: int, seed: int) -> None:
     environment = Arithmetic()
-    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.marks)
+    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.special_tokens)
     for task in all_of(environment, level, seed):
         written = environment.demonstration(task)
         calls = re.findall("<op>(.*?)</op><result>(.*?)</result>", written)
@@ -66,7 +66,7 @@ def test_a_flavour_shows_the_tool_in_all_texts_in_none_or_in_one_of_three(
 
 
 def test_a_refusal_of_the_tool_is_one_token() -> None:
-    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.marks)
+    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.special_tokens)
     text = f"<op>3+4+5</op><result>{op('3+4+5')}</result>"
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.decode(ids) == text

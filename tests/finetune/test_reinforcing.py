@@ -279,7 +279,10 @@ def test_a_proposal_is_rewarded_for_what_the_solvers_attempts_at_it_come_to(calc
     said = {
         task.prompt: (
             votes(
-                [environment.answer_of(final_text(a.completion, a.segments)) if a.finished else None for a in tried],
+                [
+                    environment.extract_answer(final_text(a.completion, a.segments)) if a.finished else None
+                    for a in tried
+                ],
                 "all",
             ),
             sum(a.turns - 1 for a in tried) / 4,

@@ -155,7 +155,7 @@ def test_a_version_whose_files_were_altered_is_refused_by_name(selfloop: Command
 
 def test_a_guard_halts_the_loop_and_says_where_to_look(selfloop: Command, here: Path) -> None:
     """Attempts are as often right as a coin falls: what a majority of them believes is not true."""
-    words = [*LOOP, "--seed", "4", "--set", "verify.verifier=majority", "--set", "verify.agreement=0.51"]
+    words = [*LOOP, "--seed", "4", "--set", "verify.verifier=majority,agreement=0.51"]
     words += ["--set", "propose.attempts=3", "--set", "generate.temperature=0.1", "--set", 'gate.guards=["precision"]']
     done = selfloop(*words)
     assert done.returncode == 3, done.stdout + done.stderr

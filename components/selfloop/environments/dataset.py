@@ -103,7 +103,7 @@ class Finite(Environment):
         answer = f"\\boxed{{{task.answer}}}" if self.check_name in ("number", "math") else task.answer
         return str(json.loads(task.metadata).get("solution", answer))
 
-    def answer_of(self, completion: str) -> str:
+    def extract_answer(self, completion: str) -> str:
         """The final answer, numbers in one form."""
         answer = final_answer(completion)
         number = number_of(answer) if self.check_name in ("number", "math") else None

@@ -1,6 +1,6 @@
 """``band_tasks``: the frontier of a policy, tasks that it solves neither always nor never.
 
-The label that a kept task carries is what most attempts agree on, as of the environment's ``answer_of``; the true
+The label that a kept task carries is what most attempts agree on, as of the environment's ``extract_answer``; the true
 answer stays in ``answer``, for the audit alone.
 """
 

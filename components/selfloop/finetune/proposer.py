@@ -153,7 +153,7 @@ class Voted:
             return Proposal(False, share=share)
         attempts = solved[task.prompt]
         said = [
-            self._environment.answer_of(final_text(each.completion, each.segments, each.role))
+            self._environment.extract_answer(final_text(each.completion, each.segments, each.role))
             if each.finished
             else None
             for each in attempts
