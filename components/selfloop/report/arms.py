@@ -69,7 +69,8 @@ class Curriculum(NamedTuple):
 
 def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
     """The arms over the run, none where no round's state has any. Steps are counted on from round to round."""
-    told = [(round, arms) for round in rounds for arms in round["state"].values() if arms.get("course")]
+    states = [(round, state) for round in rounds for state in round["state"].values()]
+    told = [(round, arms) for round, arms in states if isinstance(arms, Mapping) and arms.get("course")]
     if not told:
         return None
     courses = [arms["course"] for _, arms in told]
