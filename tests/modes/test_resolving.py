@@ -10,14 +10,15 @@ from mlflow import MlflowClient
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.lineage.registry import Registry
-from selfloop.modes import pods
+from selfloop.modes import resolving
 from selfloop.modes.calls import enter, shape_of
 from selfloop.modes.compiling import run_locally
 from selfloop.modes.inprocess import run
-from selfloop.modes.resolving import form_of
+from selfloop.modes.resolving import form_of, resolve_stage
 from selfloop.recipe import Recipe, find_recipe
 
 NAME = "length-generalization"
+LOOP = f"{NAME}-addition"
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def _resolved(recipe: Recipe[Any], place: Path, compiled: dict[str, Any], **type
     form = {name: default for name, (_, default, _) in form_of(recipe, settings).items()}
     fixed = {"compiled": json.dumps(settings.overrides()), "shape": shape_of(recipe, settings), "run": "1f2e-3d4c"}
     made = Artifact(uri=str(place / "resolved"))
-    pods.enter(recipe.resolver.target, form | fixed | typed | {"resolved": made})
+    resolving.enter(recipe.target, form | fixed | typed | {"resolved": made})
     return dict(read_json(made.path))
 
 
@@ -50,6 +51,36 @@ def test_what_was_typed_goes_over_the_json_and_that_over_what_was_compiled(recip
     assert (told["seed"], told["gate"]) == (4, {"guards": []})
 
 
+def test_a_schedule_can_be_typed_and_one_of_its_parameters_changed(recipe: Recipe[Any], tmp_path: Path) -> None:
+    compiled = {"schedule": "frontier,target=12"}
+    typed: tuple[dict[str, str], ...] = (
+        {},
+        {"schedule": "frontier,target=3"},
+        {"settings": '{"schedule": {"advance_at": 0.5}}'},
+    )
+    schedules = [
+        _resolved(recipe, tmp_path / str(number), compiled, **each)["settings"]["schedule"]
+        for number, each in enumerate(typed)
+    ]
+    assert schedules == ["frontier,target=12", "frontier,target=3", "frontier,advance_at=0.5,target=12"]
+
+
+def test_the_loop_is_called_what_was_typed_or_what_it_is(recipe: Recipe[Any], tmp_path: Path) -> None:
+    for name, typed, loop in (
+        ("a", {}, LOOP),
+        ("b", {"environment": "reverse"}, f"{NAME}-reverse"),
+        ("c", {"model": "mine"}, "mine"),
+    ):
+        assert recipe.resolve(_resolved(recipe, tmp_path / name, {}, **typed)["settings"]).loop == loop
+
+
+def test_the_stage_is_read_off_the_recipe_and_described(recipe: Recipe[Any]) -> None:
+    stage = resolve_stage(recipe)
+    assert (stage.name, stage.inputs, set(stage.outputs)) == ("resolve_length_generalization", {}, {"resolved"})
+    assert stage.effects, "it opens a run in MLflow"
+    assert {name.replace(".", "_") for name in recipe.settings.inputs()} < set(stage.params.model_fields)
+
+
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
@@ -57,6 +88,14 @@ def test_what_was_typed_goes_over_the_json_and_that_over_what_was_compiled(recip
         ({"settings": "[1]"}, "The input 'settings' is [1], not an object"),
         ({"settings": '{"finetune": {"lrr": 1}}'}, "There is no parameter of length-generalization.finetune 'lrr'"),
         ({"settings": '{"rounds": 99}'}, "The setting 'rounds' is fixed when a pipeline is compiled, here to 2"),
+        ({"settings": '{"form": "easy"}'}, "There is no form of recipe 'length-generalization' 'easy'"),
+        (
+            {"settings": '{"schedule": {"targt": 1}}'},
+            "There is no parameter of the schedule 'frontier' 'targt': did you",
+        ),
+        ({"settings": '{"schedule": "judge"}'}, "There is no schedule 'judge'"),
+        ({"schedule": "fixd"}, "There is no schedule 'fixd': did you mean 'fixed'?"),
+        ({"schedule": "frontier,target=0"}, "'target' of the schedule 'frontier' cannot be '0'"),
         ({"finetune_lr": -1.0}, "cannot be -1"),
         ({"environment": "adition"}, "did you mean 'addition'"),
         ({"environment": "reasoning-gym:countdown"}, "does not offer"),
@@ -77,6 +116,15 @@ def test_settings_that_change_which_stages_are_called_are_refused(tmp_path: Path
     judged = json.dumps({"verify": {"verifier": "judge"}})
     with pytest.raises(UserError, match="change which stages a round calls"):
         _resolved(find_recipe("expert-iteration"), tmp_path, {}, settings=judged)
+    with pytest.raises(UserError, match="change which stages a round calls"):
+        _resolved(find_recipe(NAME), tmp_path, {}, schedule="fixed")
+
+
+def test_a_form_is_fixed_when_a_pipeline_is_compiled(tmp_path: Path) -> None:
+    agent0 = find_recipe("agent0")
+    assert _resolved(agent0, tmp_path, {"form": "code"})["settings"]["form"] == "code"
+    with pytest.raises(UserError, match="The setting 'form' is fixed when a pipeline is compiled, here to ''"):
+        _resolved(agent0, tmp_path / "other", {}, settings='{"form": "code"}')
 
 
 def test_code_that_calls_other_stages_than_the_pipeline_is_refused(recipe: Recipe[Any], tmp_path: Path) -> None:
@@ -106,10 +154,10 @@ def test_an_alias_is_pinned_and_the_rounds_count_on(
     recipe: Recipe[Any], tmp_path: Path, client: MlflowClient, small: dict[str, Any]
 ) -> None:
     run(recipe, recipe.resolve(small, {"gate": {"require": "nothing", "guards": []}}), tmp_path / "run")
-    told = _resolved(recipe, tmp_path, {}, origin=f"{NAME}@champion")["settings"]
-    assert (told["origin"], told["first"]) == (f"{NAME}/3", 3)
-    told = _resolved(recipe, tmp_path / "2", {}, origin=f"{NAME}/2")["settings"]
-    assert (told["origin"], told["first"]) == (f"{NAME}/2", 2)
+    told = _resolved(recipe, tmp_path, {}, origin=f"{LOOP}@champion")["settings"]
+    assert (told["origin"], told["first"]) == (f"{LOOP}/3", 3)
+    told = _resolved(recipe, tmp_path / "2", {}, origin=f"{LOOP}/2")["settings"]
+    assert (told["origin"], told["first"]) == (f"{LOOP}/2", 2)
 
 
 @pytest.mark.usefixtures("tasks_forked")
@@ -120,12 +168,12 @@ def test_runs_of_a_schedule_go_on_from_each_other(
     settings = recipe.resolve(small, {"rounds": 1, "gate": {"require": "nothing", "guards": []}})
     for number in (1, 2):
         run_locally(recipe, settings, tmp_path / f"kfp-{number}", fused=True, form={"origin": "champion"})
-    versions = Registry(NAME).versions()
+    versions = Registry(LOOP).versions()
     assert [(each.tag("round"), each.tag("parent")) for each in versions.values()] == [
         ("0", ""),
         ("1", "1"),
         ("2", "2"),
     ]
-    assert Registry(NAME).settle().version == 3  # type: ignore[union-attr]
+    assert Registry(LOOP).settle().version == 3  # type: ignore[union-attr]
     runs = client.search_runs([client.get_experiment_by_name("selfloop").experiment_id], "tags.`selfloop.run` != ''")
     assert len({each.data.tags["selfloop.kfp.run_id"] for each in runs}) == 2
