@@ -44,7 +44,7 @@ class Task(NamedTuple):
     temperature: float | None = None
 
 
-POLICY, PROTOCOL, TOOL = "policy", "protocol", "tool"
+POLICY, PROTOCOL, TOOL, ENVIRONMENT = "policy", "protocol", "tool", "environment"
 """Authors of text. The role of whoever is asked without a role of its own is ``policy``."""
 
 

@@ -19,7 +19,7 @@ one's own is spelt ``module:attribute`` or ``file.py:attribute`` and has paramet
 kind, or a plain function whose keyword-only arguments are its parameters.
 
 A list of strategies is spelt ``correct+unique+per-level,limit=4000``; what begins with ``+`` changes the list that was
-there: the parameters of what has the same name, and it adds the rest. Where no value is JSON, no character of all this
+there: the parameters of what has the same name, and the rest is added. Where no value is JSON, no character of all this
 is one that a shell reads.
 """
 
@@ -260,11 +260,12 @@ class Added:
         """The list that they make of another."""
         made = list(below)
         for text in self.spellings:
-            new = self.kind.parse(text)
-            places = [place for place, each in enumerate(made) if each.spelling() == new.spelling()]
+            name, values = split(text)
+            spelling = self.kind.find(name).spelling()
+            places = [place for place, each in enumerate(made) if each.spelling() == spelling]
             for place in places:
-                made[place] = made[place].changed(split(text)[1])
-            made += [] if places else [new]
+                made[place] = made[place].changed(values)
+            made += [] if places else [self.kind.parse(text)]
         return made
 
 

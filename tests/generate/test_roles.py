@@ -107,11 +107,11 @@ def test_the_stage_writes_a_row_for_each_role_and_counts_attempts(trained: Path,
     tasks = [task._replace(attempts=2) for task in Reverse().tasks(1, 5, seed=0)]
     made, seen = Dataset(uri=str(tmp_path / "rollouts")), list[tuple[int, int]]()
     with progress.watched_by(lambda done, total, unit: seen.append((done, total)) if unit == "rollouts" else None):
-        generate_rollouts(
+        generate_rollouts.into(
+            generate_rollouts.out(rollouts=made),
             GenerateParams(protocol=f"{__name__}:plain_game", window=2),
             policy=Model(uri=str(trained)),
             tasks=sealed_table(tmp_path / "tasks", Task, tasks),
-            rollouts=made,
         )
     found = list(rows(made.path, Rollout))
     assert [rollout.role for rollout in found] == [FIRST, SECOND] * 10

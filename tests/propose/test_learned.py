@@ -15,7 +15,7 @@ from selfloop.guards.contamination import HeldOut, listed
 from selfloop.policy import load
 from selfloop.propose import BaseParams, KnownParams, LearnedParams, begin_known, draw_base, propose_by_policy
 from selfloop.propose.learned import Refused, Sieve, funnel
-from selfloop.records import TOOL, Example, Task, final_text, non_policy_spans, rows
+from selfloop.records import ENVIRONMENT, Example, Task, final_text, non_policy_spans, rows
 
 from ..conftest import sealed_table
 
@@ -78,7 +78,7 @@ def test_the_base_data_show_proposals_and_leave_results_to_the_tool(tmp_path: Pa
     assert [example.level for example in shown] == [1] * 30 + [2] * 30
     assert all(Arithmetic().proposed(example.completion, "x").level == example.level for example in shown)
     for example in examples:
-        by_the_tool = [segment.text for segment in example.segments if segment.author == TOOL]
+        by_the_tool = [segment.text for segment in example.segments if segment.author == ENVIRONMENT]
         assert len(by_the_tool) == (example not in shown) * example.level
         assert all(text.startswith("<result>") and text.endswith("</result>") for text in by_the_tool)
     assert "<new>" not in {example.prompt for example in rows(made["held_out"].path, Example)}

@@ -105,7 +105,7 @@ class Environment(ABC):
         return task.answer
 
     def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
-        """The ranges of characters in a demonstration or a proposal that a tool wrote: they never train."""
+        """The ranges of characters in a demonstration or a proposal that others wrote, such as a tool: none trains."""
         return []
 
     def proposed(self, text: str, id: str) -> Task:

@@ -8,7 +8,7 @@ from pydantic import Field
 from selfloop.artifacts import write_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
-from selfloop.records import TOOL, Example, segments_of, writing
+from selfloop.records import ENVIRONMENT, Example, segments_of, writing
 from selfloop.seeds import STREAM, seed_for, seed_of
 from selfloop.stage import Params, stage
 
@@ -65,7 +65,9 @@ def draw_base(out: BaseData, params: BaseParams) -> None:
 
 
 def _example(environment: Environment, id: str, level: int, prompt: str, text: str) -> Example:
-    return Example(id, level, prompt, text, 0, segments=segments_of(text, environment.non_policy_spans(text), TOOL))
+    return Example(
+        id, level, prompt, text, 0, segments=segments_of(text, environment.non_policy_spans(text), ENVIRONMENT)
+    )
 
 
 def _proposals(environment: Environment, level: int, params: BaseParams) -> list[Example]:
