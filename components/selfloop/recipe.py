@@ -80,7 +80,7 @@ class Recipe(typing.Generic[S]):
     figures: Callable[[S, Any, Mapping[str, Any]], Mapping[str, Any]] | None = None
     control: Mapping[str, Any] = field(default_factory=dict)
     claims: Claims | None = None
-    module: str = field(default_factory=lambda: _defined_in(), compare=False)
+    module: str = field(default_factory=lambda: _defined_in(), init=False, compare=False)
 
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(self.state) if hasattr(self.state, "_fields") else {}
@@ -127,8 +127,11 @@ class Recipe(typing.Generic[S]):
     @cached_property
     def target(self) -> str:
         """Where a container finds this recipe: the module that defines it, and the name that it has there."""
-        names = [name for name, value in vars(sys.modules[self.module]).items() if value is self]
-        return f"{self.module}:{(names or ['recipe'])[0]}"
+        return f"{self.module}:{(self._names or ['recipe'])[0]}"
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for name, value in vars(sys.modules[self.module]).items() if value is self]
 
     @property
     def identifier(self) -> str:
@@ -141,8 +144,10 @@ class Recipe(typing.Generic[S]):
         Raises ``UserError`` for what is unknown or out of range.
         """
         form = next((given["form"] for given in reversed(overrides) if given.get("form")), "")
+        if form and not self.forms:
+            raise UserError(f"Recipe '{self.name}' has no forms: leave out '{form}'.")
         if form and form not in self.forms:
-            raise unknown(f"form of recipe '{self.name}'", form, self.forms or ["none"])
+            raise unknown(f"form of recipe '{self.name}'", form, self.forms)
         plain = self.settings()
         values = {name: getattr(plain, name) for name in self.settings.model_fields}
         for name in self.settings.stages():
@@ -160,6 +165,11 @@ class Recipe(typing.Generic[S]):
         """
         from selfloop.environments import find_environment
 
+        if not self._names:
+            raise UserError(
+                f"Recipe '{self.name}' has no name in the module {self.module}: let it stand at the top of a file, "
+                "where containers find it."
+            )
         environment = find_environment(settings.environment)
         lacking = self.needs(settings) - environment.offers
         if lacking:
@@ -201,7 +211,7 @@ def _with_strategies(values: dict[str, Any], plain: Settings, override: Mapping[
 def _defined_in() -> str:
     """The module whose code makes a recipe at this moment: the first frame outside of this one and of dataclasses."""
     frame = inspect.currentframe()
-    while frame is not None and (frame.f_globals.get("__name__") == __name__ or frame.f_code.co_filename == "<string>"):
+    while frame is not None and frame.f_globals.get("__name__") in (__name__, "dataclasses"):
         frame = frame.f_back
     return str(frame.f_globals["__name__"]) if frame else __name__
 
