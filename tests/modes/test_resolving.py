@@ -88,7 +88,7 @@ def test_the_stage_is_read_off_the_recipe_and_described(recipe: Recipe[Any]) -> 
         ({"settings": "[1]"}, "The input 'settings' is [1], not an object"),
         ({"settings": '{"finetune": {"lrr": 1}}'}, "There is no parameter of length-generalization.finetune 'lrr'"),
         ({"settings": '{"rounds": 99}'}, "The setting 'rounds' is fixed when a pipeline is compiled, here to 2"),
-        ({"settings": '{"form": "easy"}'}, "There is no form of recipe 'length-generalization' 'easy'"),
+        ({"settings": '{"form": "easy"}'}, "Recipe 'length-generalization' has no forms: leave out 'easy'."),
         (
             {"settings": '{"schedule": {"targt": 1}}'},
             "There is no parameter of the schedule 'frontier' 'targt': did you",
