@@ -1,4 +1,4 @@
-"""``kuhn-poker``: one game, both seats of which the policy plays; each seat reads its own card and the other's moves."""
+"""``kuhn-poker``: one game, of which the policy plays both seats; each reads its own card and the other's moves."""
 
 from __future__ import annotations
 

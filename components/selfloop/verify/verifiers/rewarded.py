@@ -29,8 +29,8 @@ class Rewarded(Verifier):
             rewards = [each["reward"] for each in segments if each["reward"] is not None]
             if not rewards:
                 raise UserError(
-                    f"No segment of a rollout of task '{task}' has a reward: choose a protocol that rewards, or another "
-                    "verifier than 'rewarded'."
+                    f"No segment of a rollout of task '{task}' has a reward: choose a protocol that rewards, or "
+                    "another verifier than 'rewarded'."
                 )
             totals.append(sum(rewards))
         score = pa.array(totals, pa.float64())
