@@ -120,6 +120,11 @@ class Strategy(BaseModel):
         return cls.name if ours else f"{cls.__module__}:{cls.__qualname__}"
 
     @classmethod
+    def base_of_functions(cls) -> type[Strategy]:
+        """The class that a function of one's own becomes a member of: this kind, or one below it."""
+        return cls
+
+    @classmethod
     def summary(cls) -> str:
         """The first sentence of its docstring."""
         return (inspect.getdoc(cls) or "").split("\n")[0]
@@ -208,7 +213,7 @@ def _own(kind: Any, target: str) -> Any:
     if inspect.isclass(found) and issubclass(found, kind):
         return found
     if inspect.isfunction(found):
-        return _of_function(kind, found)
+        return _of_function(kind.base_of_functions(), found)
     if inspect.isclass(found) and issubclass(found, Strategy):
         raise UserError(f"'{target}' is a {found.kind}, not a {kind.kind}.")
     raise UserError(
