@@ -17,7 +17,7 @@ from pydantic import Field
 from selfloop.artifacts import read_json
 from selfloop.evaluate import MeasureParams
 from selfloop.finetune import ReinforceParams, ReinforceProposerParams, reinforce_policy, reinforce_proposer
-from selfloop.finetune.pretrain import PretrainParams
+from selfloop.finetune.offline.pretraining import PretrainParams
 from selfloop.gate import GateParams
 from selfloop.propose import BaseParams, DrawParams, begin_known, check_progress, draw_base, draw_tasks
 from selfloop.recipe import Recipe, structural

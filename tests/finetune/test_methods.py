@@ -9,7 +9,7 @@ import pytest
 import torch
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
-from selfloop.finetune.encoded import IGNORED, Encoded, fitted, own
+from selfloop.finetune.offline.encoding import IGNORED, Encoded, fitted, own
 from selfloop.policy import Policy, fresh
 from selfloop.records import Example
 from selfloop.stage import validated

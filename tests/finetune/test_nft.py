@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop.finetune.encoded import IGNORED, Encoded
-from selfloop.finetune.nft import HIGHEST, LOWEST, WEIGHTS, lifted, nft_loss
+from selfloop.finetune.offline.encoding import IGNORED, Encoded
+from selfloop.finetune.offline.nft_trainer import HIGHEST, LOWEST, WEIGHTS, lifted, nft_loss
 from selfloop.policy import Policy, fresh
 from selfloop.records import Example
 

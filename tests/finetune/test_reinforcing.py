@@ -23,8 +23,8 @@ from selfloop.finetune import (
     reinforce_proposer,
 )
 from selfloop.finetune.arms import ByArm
-from selfloop.finetune.on_policy import Clean
-from selfloop.finetune.practice import InTurn, Practice, Verified
+from selfloop.finetune.online.sampling import Clean
+from selfloop.finetune.online.collector import InTurn, Practice, Verified
 from selfloop.finetune.proposer import Voted
 from selfloop.generate.engines.transformers import Transformers
 from selfloop.generate.protocols import final

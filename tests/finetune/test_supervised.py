@@ -15,9 +15,9 @@ from selfloop.artifacts import check, manifest_of
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
-from selfloop.finetune.encoded import IGNORED, Encoded
-from selfloop.finetune.pretrain import Schedule
-from selfloop.finetune.training import solved_by_level
+from selfloop.finetune.offline.encoding import IGNORED, Encoded
+from selfloop.finetune.offline.pretraining import Schedule
+from selfloop.finetune.running.training import solved_by_level
 from selfloop.generate import GenerateParams, draw
 from selfloop.policy import fresh, load
 from selfloop.records import Example, Task

@@ -9,8 +9,8 @@ import pytest
 import torch
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
-from selfloop.finetune.speed import peak, speed
-from selfloop.finetune.training import memory_watched, out_of_memory
+from selfloop.finetune.running.speed import peak, speed
+from selfloop.finetune.running.training import memory_watched, out_of_memory
 
 from .. import forked
 from .conftest import Finetuned, tried
@@ -38,8 +38,8 @@ import resource, sys
 from pathlib import Path
 import torch, transformers
 from selfloop.errors import UserError
-from selfloop.finetune.encoded import Encoded
-from selfloop.finetune.training import Plan, train
+from selfloop.finetune.offline.encoding import Encoded
+from selfloop.finetune.running.training import Plan, train
 from selfloop.policy import fresh
 from selfloop.records import Example
 
@@ -68,7 +68,7 @@ def test_memory_that_runs_out_is_told_with_what_to_lower(plain: Path, tmp_path: 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_a_gpu_without_memory_is_told_in_the_same_words(error: Exception, tmp_path: Path) -> None:
-    from selfloop.finetune.training import Plan
+    from selfloop.finetune.running.training import Plan
 
     plan = Plan.of(FinetuneParams(), 0, tmp_path, 1)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selfloop.finetune.variants import VARIANTS, Scored, divergence, loss, widened
+from selfloop.finetune.online.losses import VARIANTS, Scored, divergence, loss, widened
 from torch import Tensor
 
 CLIP, LONGEST = 0.2, 16

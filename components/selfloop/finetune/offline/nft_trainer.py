@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from selfloop.finetune.by_row import Prepared, collator, places
-from selfloop.finetune.encoded import IGNORED, Encoded
-from selfloop.finetune.finetune import FinetuneParams
-from selfloop.finetune.training import Guarded, Plan, Trained, fit, memory_watched
+from selfloop.finetune.offline.trl_data import Prepared, collator, places
+from selfloop.finetune.offline.encoding import IGNORED, Encoded
+from selfloop.finetune.offline.finetuning import FinetuneParams
+from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, memory_watched
 from selfloop.policy import Policy
 from selfloop.records import Example
 

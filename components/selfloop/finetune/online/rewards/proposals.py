@@ -16,8 +16,8 @@ from kfp.dsl import Dataset, Model
 from pydantic import Field
 
 from selfloop.environments import Environment, find_environment
-from selfloop.finetune.launch import Job, Made, done
-from selfloop.finetune.reinforce import ReinforceParams
+from selfloop.finetune.running.launch import Job, Made, done
+from selfloop.finetune.online.reinforcement import ReinforceParams
 from selfloop.generate.protocols import final
 from selfloop.propose.learned import invited
 from selfloop.propose.rewards import Proposal, Weights, find_reward, repetition, votes
@@ -27,7 +27,7 @@ from selfloop.seeds import seed_for
 from selfloop.stage import stage
 
 if TYPE_CHECKING:
-    from selfloop.finetune.practice import Probe, Table
+    from selfloop.finetune.online.collector import Probe, Table
     from selfloop.generate.engines import Engine
 
 
@@ -64,7 +64,7 @@ def reinforce_proposer(out: ReinforcedProposer, params: ReinforceProposerParams,
 def work(params: ReinforceProposerParams, job: Job) -> Made:
     """Train the proposer against the solver as it is."""
     from selfloop.artifacts import manifest_of
-    from selfloop.finetune.reinforcing import reinforced
+    from selfloop.finetune.online.trl_trainer import reinforced
     from selfloop.generate.engines.transformers import Transformers
     from selfloop.policy import load
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.finetune.practice import Tried
+from selfloop.finetune.online.collector import Tried
 from selfloop.generate.engines.llama import Llama, added, is_plain
 from selfloop.policy import Policy, position_ids
 

@@ -2,8 +2,8 @@
 
 from trl import RewardTrainer
 
-from selfloop.finetune.by_row import Prepared
-from selfloop.finetune.training import Guarded
+from selfloop.finetune.offline.trl_data import Prepared
+from selfloop.finetune.running.training import Guarded
 
 
 class Reward(Guarded, Prepared, RewardTrainer):

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
-from selfloop.finetune.checkpoints import scratch
+from selfloop.finetune.running.checkpoints import scratch
 from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, settle_threads
 from selfloop.records import Example, rows
 from selfloop.resources import Resources
@@ -66,8 +66,8 @@ def pretrain_policy(out: PretrainedPolicy, params: PretrainParams, examples: Dat
     """Train a small policy from scratch until it has mastered the levels of its examples."""
     import numpy as np
 
-    from selfloop.finetune.encoded import Encoded
-    from selfloop.finetune.training import Plan, finished, solved_by_level, train
+    from selfloop.finetune.offline.encoding import Encoded
+    from selfloop.finetune.running.training import Plan, finished, solved_by_level, train
 
     made = _new_policy(params)
     known, unseen = list(rows(examples.path, Example)), list(rows(held_out.path, Example))

@@ -5,7 +5,7 @@ trainjob`` run this module on each node, and takes the policy that was made from
 node this module fetches the inputs into the machine's cache and lets ``accelerate launch`` do the work, as the pod
 would; the processes of all nodes train together, and the first one saves::
 
-    python -m selfloop.finetune.nodes s3://bucket/prefix/<key of the artifact> <name and uid of the pod>
+    python -m selfloop.finetune.running.nodes s3://bucket/prefix/<key of the artifact> <name and uid of the pod>
 
 The Trainer tells a node its place in the environment (``PET_NNODES``, ``PET_NODE_RANK``, ``PET_NPROC_PER_NODE``,
 ``PET_MASTER_ADDR``, ``PET_MASTER_PORT``).
@@ -26,7 +26,7 @@ from selfloop.adapters import is_adapter, note_base, parts, put_base
 from selfloop.artifacts import MANIFEST, SIDECAR, code_digest, manifest_of, read_json, seal, write_json
 from selfloop.cluster.reasons import REFUSED
 from selfloop.errors import UserError
-from selfloop.finetune.launch import JOB, Job, Made, Work, configuration, described, result, started, told
+from selfloop.finetune.running.launch import JOB, Job, Made, Work, configuration, described, result, started, told
 from selfloop.finetune.params import TrainingParams
 from selfloop.store import Store, open_store
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from trl import DistillationTrainer
 
-from selfloop.finetune.on_policy import AsksAsWeDo
-from selfloop.finetune.training import Guarded
+from selfloop.finetune.online.sampling import AsksAsWeDo
+from selfloop.finetune.running.training import Guarded
 from selfloop.records import Task
 
 

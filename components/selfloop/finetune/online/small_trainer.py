@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from selfloop import progress
-from selfloop.finetune.checkpoints import latest, mark, step_of
-from selfloop.finetune.practice import Practice
-from selfloop.finetune.reinforce import ReinforceParams
-from selfloop.finetune.scoring import Batch, batched, logprobs
-from selfloop.finetune.training import Plan, Trained, adamw, memory_watched, no_number
-from selfloop.finetune.variants import VARIANTS, Scored, averaged, divergence, loss
+from selfloop.finetune.running.checkpoints import latest, mark, step_of
+from selfloop.finetune.online.collector import Practice
+from selfloop.finetune.online.reinforcement import ReinforceParams
+from selfloop.finetune.online.packed_batch import Batch, batched, logprobs
+from selfloop.finetune.running.training import Plan, Trained, adamw, memory_watched, no_number
+from selfloop.finetune.online.losses import VARIANTS, Scored, averaged, divergence, loss
 from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy
 

@@ -24,8 +24,8 @@ from transformers.utils.logging import disable_progress_bar
 from selfloop import progress
 from selfloop.artifacts import write_json
 from selfloop.errors import UserError
-from selfloop.finetune.checkpoints import latest, mark, step_of
-from selfloop.finetune.encoded import IGNORED, Encoded
+from selfloop.finetune.running.checkpoints import latest, mark, step_of
+from selfloop.finetune.offline.encoding import IGNORED, Encoded
 from selfloop.finetune.params import TrainingParams
 from selfloop.policy import Policy
 

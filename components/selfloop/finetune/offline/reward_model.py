@@ -12,7 +12,7 @@ from kfp.dsl import Dataset, Model
 from pydantic import model_validator
 
 from selfloop.errors import UserError
-from selfloop.finetune.launch import Job, Made, done, is_first
+from selfloop.finetune.running.launch import Job, Made, done, is_first
 from selfloop.finetune.params import TrainingParams
 from selfloop.guards.contamination import clean, held_out
 from selfloop.policy import Policy, load, save
@@ -50,13 +50,13 @@ def work(params: RewardParams, job: Job) -> Made:
     import torch
     from trl import RewardConfig
 
-    from selfloop.finetune.adapting import adapted
-    from selfloop.finetune.by_row import collator, places
-    from selfloop.finetune.encoded import Encoded
-    from selfloop.finetune.finetune import fit_for
-    from selfloop.finetune.rewarding import Reward
-    from selfloop.finetune.speed import speed
-    from selfloop.finetune.training import Plan, fit, processes
+    from selfloop.finetune.running.weights import adapted
+    from selfloop.finetune.offline.trl_data import collator, places
+    from selfloop.finetune.offline.encoding import Encoded
+    from selfloop.finetune.offline.finetuning import fit_for
+    from selfloop.finetune.offline.reward_trainer import Reward
+    from selfloop.finetune.running.speed import speed
+    from selfloop.finetune.running.training import Plan, fit, processes
 
     usable = clean(job.inputs["pairs"], held_out(job.inputs["items"]))
     about: dict[str, Any] = {

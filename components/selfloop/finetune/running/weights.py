@@ -15,7 +15,7 @@ from selfloop.policy import Policy, fresh, load, save
 from selfloop.seeds import seed_for
 
 if TYPE_CHECKING:
-    from selfloop.finetune.training import Trained
+    from selfloop.finetune.running.training import Trained
 
 
 def to_train(params: TrainingParams, directory: str) -> Policy:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from selfloop.finetune.encoded import IGNORED, Encoded
+from selfloop.finetune.offline.encoding import IGNORED, Encoded
 
 if TYPE_CHECKING:
     import datasets

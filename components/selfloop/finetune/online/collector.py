@@ -27,7 +27,7 @@ from selfloop.seeds import seed_for, seed_of
 from selfloop.verify import VerifyParams, judge
 
 if TYPE_CHECKING:
-    from selfloop.finetune.reinforce import ReinforceParams
+    from selfloop.finetune.online.reinforcement import ReinforceParams
 
     Table = np.ndarray[Any, Any]
 

@@ -14,16 +14,16 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from selfloop.errors import UserError
-from selfloop.finetune.adapting import keep, to_train
-from selfloop.finetune.checkpoints import latest
-from selfloop.finetune.kernel import Kernel
-from selfloop.finetune.launch import Job, Made, is_first
-from selfloop.finetune.on_policy import AsksAsWeDo, refuse_scheme
-from selfloop.finetune.practice import Course, Practice, Rewards, rates
-from selfloop.finetune.reinforce import ReinforceParams
-from selfloop.finetune.speed import speed
-from selfloop.finetune.training import Guarded, Plan, Trained, fit, processes
-from selfloop.finetune.variants import VARIANTS
+from selfloop.finetune.running.weights import keep, to_train
+from selfloop.finetune.running.checkpoints import latest
+from selfloop.finetune.online.small_trainer import Kernel
+from selfloop.finetune.running.launch import Job, Made, is_first
+from selfloop.finetune.online.sampling import AsksAsWeDo, refuse_scheme
+from selfloop.finetune.online.collector import Course, Practice, Rewards, rates
+from selfloop.finetune.online.reinforcement import ReinforceParams
+from selfloop.finetune.running.speed import speed
+from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, processes
+from selfloop.finetune.online.losses import VARIANTS
 from selfloop.generate.draw import Drawn
 from selfloop.policy import SMALL, Policy
 from selfloop.records import Rollout, Task

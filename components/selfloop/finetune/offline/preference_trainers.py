@@ -9,10 +9,10 @@ import torch
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from selfloop.errors import UserError
-from selfloop.finetune.by_row import Prepared, collator, masked, places
-from selfloop.finetune.encoded import Encoded
-from selfloop.finetune.finetune import FinetuneParams
-from selfloop.finetune.training import Guarded, Plan, Trained, fit, processes
+from selfloop.finetune.offline.trl_data import Prepared, collator, masked, places
+from selfloop.finetune.offline.encoding import Encoded
+from selfloop.finetune.offline.finetuning import FinetuneParams
+from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, processes
 from selfloop.policy import Policy
 from selfloop.records import Example
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, NamedTuple, Self
 from kfp.dsl import Dataset, Model
 from pydantic import Field, model_validator
 
-from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import OnPolicyParams, uncontaminated
+from selfloop.finetune.running.launch import Job, Made, done, is_first
+from selfloop.finetune.online.sampling import OnPolicyParams, uncontaminated
 from selfloop.generate.params import GenerateParams, refuse_unknown
 from selfloop.records import Rollout, writing
 from selfloop.resources import Resources
@@ -89,8 +89,8 @@ def reinforce_policy(
 
 def work(params: ReinforceParams, job: Job) -> Made:
     """Train on the tasks that are no held-out items, each in its turn."""
-    from selfloop.finetune.practice import InTurn, Verified
-    from selfloop.finetune.reinforcing import reinforced
+    from selfloop.finetune.online.collector import InTurn, Verified
+    from selfloop.finetune.online.trl_trainer import reinforced
 
     clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
     if not clean.tasks:

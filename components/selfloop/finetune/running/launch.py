@@ -20,7 +20,7 @@ from kfp.dsl import Artifact
 from selfloop import progress
 from selfloop.artifacts import SIDECAR, read_json, sidecar_of, write_json
 from selfloop.errors import UserError
-from selfloop.finetune.checkpoints import scratch
+from selfloop.finetune.running.checkpoints import scratch
 from selfloop.finetune.params import TrainingParams
 from selfloop.generate.engines import give_back
 from selfloop.lookup import imported
@@ -66,7 +66,7 @@ def done(
     if torch.cuda.is_available():
         give_back()
     if leaves(params, paths["policy"]):
-        from selfloop.finetune.nodes import across
+        from selfloop.finetune.running.nodes import across
 
         made = across(work, params, job)
     else:

@@ -17,9 +17,9 @@ from pydantic import Field
 
 from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
-from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import Clean, uncontaminated
-from selfloop.finetune.reinforce import ReinforceParams
+from selfloop.finetune.running.launch import Job, Made, done, is_first
+from selfloop.finetune.online.sampling import Clean, uncontaminated
+from selfloop.finetune.online.reinforcement import ReinforceParams
 from selfloop.propose.arms import Arms, ArmsParams, Seen
 from selfloop.records import Task
 from selfloop.resources import Resources
@@ -27,7 +27,7 @@ from selfloop.seeds import seed_for, seed_of
 from selfloop.stage import stage
 
 if TYPE_CHECKING:
-    from selfloop.finetune.practice import Probe, Table
+    from selfloop.finetune.online.collector import Probe, Table
 
 
 class ReinforceArmsParams(ReinforceParams, ArmsParams):
@@ -56,8 +56,8 @@ def reinforce_arms(
 
 def work(params: ReinforceArmsParams, job: Job) -> Made:
     """Train on the arms' tasks that are no held-out items."""
-    from selfloop.finetune.practice import Verified
-    from selfloop.finetune.reinforcing import reinforced
+    from selfloop.finetune.online.collector import Verified
+    from selfloop.finetune.online.trl_trainer import reinforced
 
     clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
     if not clean.tasks:

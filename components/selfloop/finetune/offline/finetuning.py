@@ -15,7 +15,7 @@ from kfp.dsl import Dataset, Model
 from pydantic import Field, model_validator
 
 from selfloop.errors import UserError
-from selfloop.finetune.launch import Job, Made, done, is_first
+from selfloop.finetune.running.launch import Job, Made, done, is_first
 from selfloop.finetune.params import TrainingParams
 from selfloop.guards.contamination import clean, held_out
 from selfloop.lookup import imported
@@ -28,8 +28,8 @@ from selfloop.stage import stage
 if TYPE_CHECKING:
     import numpy as np
 
-    from selfloop.finetune.encoded import Encoded
-    from selfloop.finetune.training import Plan, Trained
+    from selfloop.finetune.offline.encoding import Encoded
+    from selfloop.finetune.running.training import Plan, Trained
 
     Column = np.ndarray[Any, Any]
 
@@ -88,9 +88,9 @@ def work(params: FinetuneParams, job: Job) -> Made:
     """Draw the mixture, train on it, save the candidate."""
     import math
 
-    from selfloop.finetune.adapting import keep, to_train
-    from selfloop.finetune.speed import speed
-    from selfloop.finetune.training import Plan, processes
+    from selfloop.finetune.running.weights import keep, to_train
+    from selfloop.finetune.running.speed import speed
+    from selfloop.finetune.running.training import Plan, processes
     from selfloop.policy import hand_on
 
     sources = {name: job.inputs[name] for name in SOURCES}
@@ -218,8 +218,8 @@ def sft(
     params: FinetuneParams, policy: Policy, examples: list[Example], order: Column, plan: Plan
 ) -> tuple[Trained, Encoded]:
     """Imitate the good completions, each as much as its weight says."""
-    from selfloop.finetune.encoded import Encoded
-    from selfloop.finetune.training import train
+    from selfloop.finetune.offline.encoding import Encoded
+    from selfloop.finetune.running.training import train
 
     if params.packing and hasattr(policy.model.config, "position_restarts"):
         raise UserError("packing cannot keep this policy's position scheme, which starts anew in a text: leave it off.")
@@ -228,9 +228,9 @@ def sft(
 
 
 METHODS = {
-    "sft": "selfloop.finetune.finetune:sft",
-    "nft": "selfloop.finetune.nft:nft",
-    "dpo": "selfloop.finetune.preference:dpo",
-    "kto": "selfloop.finetune.preference:kto",
+    "sft": "selfloop.finetune.offline.finetuning:sft",
+    "nft": "selfloop.finetune.offline.nft_trainer:nft",
+    "dpo": "selfloop.finetune.offline.preference_trainers:dpo",
+    "kto": "selfloop.finetune.offline.preference_trainers:kto",
 }
 """By name and not as functions: TRL takes seconds to import, and SFT does without."""

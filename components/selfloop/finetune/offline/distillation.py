@@ -12,8 +12,8 @@ from kfp.dsl import Dataset, Model
 from pydantic import Field
 
 from selfloop.errors import UserError
-from selfloop.finetune.launch import Job, Made, done, is_first
-from selfloop.finetune.on_policy import OnPolicyParams, asked, refuse_scheme, uncontaminated
+from selfloop.finetune.running.launch import Job, Made, done, is_first
+from selfloop.finetune.online.sampling import OnPolicyParams, asked, refuse_scheme, uncontaminated
 from selfloop.policy import Policy, load
 from selfloop.resources import Resources
 from selfloop.seeds import seed_for
@@ -44,10 +44,10 @@ def work(params: DistillParams, job: Job) -> Made:
     """Train on the tasks that are no held-out items, and save the candidate."""
     from trl import DistillationConfig
 
-    from selfloop.finetune.adapting import keep, to_train
-    from selfloop.finetune.distilling import Distillation, Drawn
-    from selfloop.finetune.speed import speed
-    from selfloop.finetune.training import Plan, fit, processes
+    from selfloop.finetune.running.weights import keep, to_train
+    from selfloop.finetune.offline.distillation_trainer import Distillation, Drawn
+    from selfloop.finetune.running.speed import speed
+    from selfloop.finetune.running.training import Plan, fit, processes
 
     clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
     if not clean.tasks:
