@@ -33,7 +33,7 @@ TINY: dict[str, Any] = {
     "base": {"levels": 1, "per_level": 200, "held_out_per_level": 8, "proposals": 200},
     "pretrain": {"steps": 120, "hidden_size": 32, "heads": 2, "intermediate_size": 64, "decay_steps": 40, "lr": 1e-2},
     "draw": {"levels": [2], "old_levels": [1], "items_per_level": 8},
-    "challenge": {"steps": 2, "batch_size": 8, "group_size": 4, "votes": 3, "max_tokens": 12},
+    "challenge": {"steps": 2, "batch_size": 8, "group_size": 4, "max_tokens": 12, "reward": "agent0,attempts=3"},
     "learn": {"number": 48, "max_tokens": 12},
     "generate": {"samples": 3},
     "band": {"min_rate": 0.1, "max_rate": 1.0},

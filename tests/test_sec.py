@@ -13,7 +13,7 @@ from selfloop.errors import UserError
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
 from selfloop.modes.compiling import run_locally
-from selfloop.propose.arms import strategies
+from selfloop.propose.curricula import Curriculum
 from selfloop.recipe import find_recipe
 
 from .conftest import digests, tracked_run, whole_run
@@ -94,7 +94,7 @@ def test_a_run_that_is_killed_in_its_second_round_comes_to_the_same_arms_and_cha
     assert ("2 reinforce_arms" in ran_again) == (event == "moves")
 
 
-@pytest.mark.parametrize("strategy", [name for name in strategies() if name != "bandit"])
+@pytest.mark.parametrize("strategy", [name for name in Curriculum.members() if name not in ("bandit", "in-turn", "invitation")])
 def test_every_strategy_goes_through_a_round(strategy: str, tmp_path: Path) -> None:
     last, _, [told] = ran(tmp_path, {"strategy": strategy, "rounds": 1})
     state = read_json(last.arms.path)

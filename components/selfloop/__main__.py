@@ -18,14 +18,14 @@ from selfloop.stages import find_stage, stages
 def command(stage: Stage) -> click.Command:
     """The command of one stage, read off its definition."""
     options: list[click.Parameter] = []
-    several = {stage.flat.inputs[name] for name in stage.many}
+    several, optional = ({stage.flat.inputs[name] for name in names} for names in (stage.many, stage.optional))
     kinds = {flat: stage.inputs[name] for name, flat in stage.flat.inputs.items()}
     kinds |= {flat: stage.outputs[name] for name, flat in stage.flat.outputs.items()}
     for name, kind in kinds.items():
         side = "input" if name in stage.flat.inputs.values() else "output"
         about: dict[str, Any] = {"metavar": "PATH", "help": f"Where the {side} lies ({kind.__name__})."}
         flag = f"--{name.replace('_', '-')}"
-        options.append(click.Option([flag, name], required=True, multiple=name in several, **about))
+        options.append(click.Option([flag, name], required=name not in optional, multiple=name in several, **about))
     for name, spelled, default, description in stage.rows():
         help_text = f"{description} [{spelled}; {default}]"
         options.append(click.Option([f"--{name.replace('_', '-')}", name], help=help_text))
@@ -35,9 +35,10 @@ def command(stage: Stage) -> click.Command:
         places = {
             name: [kinds[name](uri=uri) for uri in at] if name in several else kinds[name](uri=at)
             for name, at in given_at.items()
+            if at is not None
         }
         values = {name: _value(text) for name, text in given.items() if text is not None}
-        returned = enter(stage.target, values | places)
+        returned = enter(stage.target, dict.fromkeys(kinds) | values | places)
         if stage.returns:
             click.echo(json.dumps(returned))
 

@@ -60,6 +60,9 @@ class Params(BaseModel):
         update = {k: v for k, v in shared.items() if k in own and k not in self.model_fields_set}
         return self.model_copy(update=update)
 
+    def check(self) -> None:
+        """Refuse what shows only when the run's settings are known, such as a level that its environment has not."""
+
 
 class Executor(Protocol):
     """What a stage call is handed to."""
@@ -112,6 +115,7 @@ class Stage(typing.Generic[P, Out]):
     out: type[Out]
     effects: bool = False
     many: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
     joined_by: Stage | None = None
     image: str = "base"
     resources: Resources = field(default_factory=Resources)
@@ -180,8 +184,8 @@ class Stage(typing.Generic[P, Out]):
     def _given(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Params, dict[str, Any]]:
         """The parameters and the inputs by name."""
         inputs = {**dict(zip(("params", *self.inputs), args, strict=False)), **named}
-        params = inputs.pop("params", None)
-        missing, strange = set(self.inputs) - set(inputs), set(inputs) - set(self.inputs)
+        params, inputs = inputs.pop("params", None), {name: each for name, each in inputs.items() if each is not None}
+        missing, strange = set(self.inputs) - self.optional - set(inputs), set(inputs) - set(self.inputs)
         if missing or strange or len(args) > 1 + len(self.inputs) or not isinstance(params, self.params):
             raise TypeError(
                 f"{self.name} takes {self.params.__name__} and the inputs {', '.join(self.inputs) or '(none)'}; "
@@ -195,7 +199,7 @@ class Stage(typing.Generic[P, Out]):
         What two outputs are is two artifacts, also where their content is equal.
         """
         seen: dict[int, str] = {}
-        for name, artifact in ((word, one) for word in self.inputs for one in each(inputs[word])):
+        for name, artifact in ((word, one) for word, given in inputs.items() for one in each(given)):
             if id(artifact) in seen:
                 raise UserError(
                     f"Stage '{self.name}' is given the same artifact as '{seen[id(artifact)]}' and as '{name}', which "
@@ -224,11 +228,11 @@ class Stage(typing.Generic[P, Out]):
 
     def run(self, out: Out, params: Params, inputs: Mapping[str, Any]) -> Out:
         """Check the inputs, run the function, seal the outputs: each is complete afterwards, or absent."""
-        for artifact in (artifact for name in self.inputs for artifact in each(inputs[name])):
+        for artifact in (artifact for given in inputs.values() for artifact in each(given)):
             manifest = artifacts.check(artifact.path)
             # what KFP hands on has turned integers into floats
             artifact.metadata.update(manifest.metadata | {"digest": manifest.digest})
-        digests = {name: digest_of(inputs[name]) for name in self.inputs}
+        digests = {name: digest_of(given) for name, given in inputs.items()}
         made = {name: getattr(out, name) for name in self.outputs}
         for name, kind in self.outputs.items():
             _make_room(Path(made[name].path), kind)
@@ -275,7 +279,8 @@ class Stage(typing.Generic[P, Out]):
 
     def sides(self, lengths: Mapping[str, int] = {}) -> list[str]:
         """Its artifacts as a KFP component declares them: inputs, then outputs. KFP takes no list of the outputs of
-        several tasks, so a list whose length is given is so many inputs: ``parts_0``, ``parts_1``.
+        several tasks, so a list whose length is given is so many inputs: ``parts_0``, ``parts_1``. An optional input
+        has a default, and so belongs behind what has none (``in_order``).
         """
         sides = []
         for name, flat in self.flat.inputs.items():
@@ -283,21 +288,19 @@ class Stage(typing.Generic[P, Out]):
             if name in lengths:
                 sides += [f"{flat}_{number}: Input[{kind}]" for number in range(lengths[name])]
             else:
-                sides.append(f"{flat}: Input[{f'List[{kind}]' if name in self.many else kind}]")
+                default = " = None" if name in self.optional else ""
+                sides.append(f"{flat}: Input[{f'List[{kind}]' if name in self.many else kind}]{default}")
         return sides + [f"{flat}: Output[{self.outputs[name].__name__}]" for name, flat in self.flat.outputs.items()]
 
     @cached_property
     def signature(self) -> str:
         """The flat signature of the KFP component, as source: inputs, outputs, then parameters with defaults."""
-        parts, required, optional = self.sides(), [], []
+        parts = self.sides()
         for name, info in self.params.model_fields.items():
             annotation = kfp_type(info.annotation, name)
             default = as_plain(info.get_default(call_default_factory=True))
-            if default is PydanticUndefined:
-                required.append(f"{name}: {annotation}")
-            else:
-                optional.append(f"{name}: {annotation} = {default!r}")
-        return f"({', '.join(parts + required + optional)})" + (" -> bool" if self.returns else "")
+            parts.append(f"{name}: {annotation}" + ("" if default is PydanticUndefined else f" = {default!r}"))
+        return f"({', '.join(in_order(parts))})" + (" -> bool" if self.returns else "")
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Its parameters as they are documented: name, type, default, description."""
@@ -316,6 +319,11 @@ class Stage(typing.Generic[P, Out]):
         lines += [f"    {name}: {info.description}" for name, info in self.params.model_fields.items()]
         body = f"from selfloop.modes.pods import enter\n\n    return enter({self.target!r}, locals())"
         return component(self.name, self.signature, "\n".join(lines), body, base_image)
+
+
+def in_order(parts: list[str]) -> list[str]:
+    """The parts of a signature, those with a default behind the others."""
+    return sorted(parts, key=lambda part: " = " in part)
 
 
 def component(name: str, signature: str, described: str, body: str, base_image: str) -> Any:
@@ -341,8 +349,9 @@ def stage(
 ) -> Callable[[Callable[Concatenate[Made, Q], bool | None]], Stage[Q, Made]]:
     """Make a stage of a function ``(out: Outputs, params: Params, name: Dataset, names: list[Dataset], ...)``.
 
-    ``Outputs`` is a ``NamedTuple`` of artifacts, and of one bool where the function returns one. Raises ``TypeError``,
-    when the function is defined, for what is otherwise and for a parameter that KFP cannot express.
+    ``Outputs`` is a ``NamedTuple`` of artifacts, and of one bool where the function returns one. An input
+    ``name: Dataset | None = None`` may be left out. Raises ``TypeError``, when the function is defined, for what is
+    otherwise and for a parameter that KFP cannot express.
     """
 
     def define(function: Callable[Concatenate[Made, Q], bool | None]) -> Stage[Q, Made]:
@@ -352,6 +361,8 @@ def stage(
             raise TypeError(f"Stage '{name}' must take 'out', a NamedTuple of its outputs, first.")
         if params is None or not issubclass(params, Params):
             raise TypeError(f"Stage '{name}' must take 'params', a subclass of Params, behind 'out'.")
+        optional = frozenset(word for word, hint in hints.items() if typing.get_origin(hint) is types.UnionType)
+        hints |= {word: typing.get_args(hints[word])[0] for word in optional}
         many = frozenset(word for word, hint in hints.items() if typing.get_origin(hint) is list)
         inputs = {word: typing.get_args(hint)[0] if word in many else hint for word, hint in hints.items()}
         for word, kind in inputs.items():
@@ -365,6 +376,7 @@ def stage(
             inputs=inputs,
             out=typing.cast(type[Made], out),
             many=many,
+            optional=optional,
             joined_by=joined_by,
             image=image,
             resources=resources or Resources(),

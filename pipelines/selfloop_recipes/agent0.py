@@ -10,26 +10,30 @@ from scratch is shown the tool in one text of three and bare answers in the othe
 finds out, so answers may grow. Xia et al., "Agent0" (arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).
 """
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
 from selfloop.artifacts import read_json
 from selfloop.evaluate import MeasureParams
-from selfloop.finetune import ReinforceParams, ReinforceProposerParams, reinforce_policy, reinforce_proposer
-from selfloop.finetune.offline.pretraining import PretrainParams
+from selfloop.finetune import PretrainParams, ReinforceParams, reinforce_policy
+from selfloop.finetune.online.algorithms.adpo import Adpo
+from selfloop.finetune.online.rewards import Reward
+from selfloop.finetune.online.rewards.agent0 import Agent0Code, Agent0Paper, RZero
+from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.gate import GateParams
 from selfloop.propose import BaseParams, DrawParams, begin_known, check_progress, draw_base, draw_tasks
+from selfloop.propose.curricula.invitation import Invitation
 from selfloop.recipe import Recipe, structural
 from selfloop.report import BeginParams, report_role
 from selfloop.rounds import FrontierSettings, accuracy, frontier, judged, needing, opened, practised, told
 
 from selfloop_recipes.claims.agent0 import claims, control, measured
 
-VARIANTS = {
-    "paper": {"reward": "paper", "min_rate": 0.25, "max_rate": 0.75, "algorithm": "adpo", "steps": 40},
-    "code": {"reward": "code", "writes": "tools", "algorithm": "adpo", "trust": 0.6, "steps": 100},
-    "r-zero": {"reward": "r-zero", "steps": 20},
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {"proposals": Agent0Paper(), "min_rate": 0.25, "max_rate": 0.75, "algorithm": Adpo(), "steps": 40},
+    "code": {"proposals": Agent0Code(), "writes": "tools", "algorithm": Adpo(trust=0.6), "steps": 100},
+    "r-zero": {"proposals": RZero(), "steps": 20},
 }
 
 
@@ -46,10 +50,12 @@ class Agent0(FrontierSettings):
     base: BaseParams = BaseParams(levels=4, per_level=6000, proposals=1000)
     pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=1000, decay_steps=250, lr=4e-3)
     draw: DrawParams = DrawParams(levels=[3, 4, 5], old_levels=[1, 2], per_level=1, items_per_level=100)
-    challenge: ReinforceProposerParams = ReinforceProposerParams(
-        steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32
+    challenge: ReinforceParams = ReinforceParams(
+        curriculum=Invitation(), steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32
     )
-    reinforce: ReinforceParams = ReinforceParams(batch_size=64, group_size=16, lr=1e-4, verifier="label")
+    reinforce: ReinforceParams = ReinforceParams(
+        reward=Verified(verifier="label"), batch_size=64, group_size=16, lr=1e-4
+    )
     gate: GateParams = GateParams(warn={"precision": 0.5, "length": 2.0}, halt={"precision": 0.4, "length": 3.0})
     """R-Zero's labels were right in 79, 69 and 63 % of cases. Calls make answers longer than the default allows."""
     begin: BeginParams = BeginParams(title="Curriculum agent and executor")
@@ -74,10 +80,9 @@ def start(s: Agent0) -> Turn:
 
 def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
     items, proposer, said = draw_tasks(s.draw).items, last.proposer, VARIANTS[s.variant]
-    challenge = s.challenge.filled({name: said[name] for name in ("reward", "writes") if name in said})
     learn = s.learn.model_copy(update={"protocol": said.get("writes", s.learn.protocol)})
     if s.proposer == "trained":
-        proposer = reinforce_proposer(challenge, policy=proposer, solver=last.executor).candidate
+        proposer = reinforce_policy(challenge(s, said), policy=proposer, solver=last.executor).candidate
     tasks, known = frontier(s, learn, s.band.filled(said), proposer, last.executor, last.known, items)
     trained = reinforce_policy(s.reinforce.filled(said), policy=last.executor, tasks=tasks, items=items)
     attempted = practised(s, tasks, trained.rollouts, last.kept)
@@ -89,6 +94,16 @@ def round(s: Agent0, last: Turn) -> tuple[Turn, Artifact]:
     history = told(s, attempted, made, history, progress.state)
     next = Turn(made.candidate, proposer, known, progress.state, last.kept, history, progress.proceed)
     return next, made.decision
+
+
+def challenge(s: Agent0, said: dict[str, Any]) -> ReinforceParams:
+    """The training of the proposer, whose solver attempts proposals as the executor attempts tasks."""
+    reward: Reward = s.challenge.filled({"reward": said["proposals"]}).reward
+    as_executor = {name: getattr(s, name) for name in ("protocol", "turns", "tools")}
+    given = {name: value for name, value in as_executor.items() if name not in reward.model_fields_set}
+    return s.challenge.model_copy(
+        update={"reward": reward.model_copy(update=given), "protocol": said.get("writes", "single")}
+    )
 
 
 def finish(s: Agent0, last: Turn) -> dict[str, float]:

@@ -18,7 +18,7 @@ from selfloop.errors import UserError
 from selfloop.modes.fused import calls_of
 from selfloop.modes.pods import entered, followed, handed, own_place
 from selfloop.recipe import Recipe, RunParams, Settings, load_recipe
-from selfloop.stage import Params, Stage, component, load
+from selfloop.stage import Params, Stage, component, in_order, load
 
 RESOLVED, CALL, SHARD = "resolved", "call", "shard"
 
@@ -31,7 +31,7 @@ def component_of(stage: Stage, image: str, sharded: bool = False, lengths: Mappi
     if taken:
         raise TypeError(f"Stage '{stage.name}' may not call an artifact '{taken.pop()}': loops use this name.")
     which = [f"{CALL}: str", *([f"{SHARD}: int"] if sharded else [])]
-    signature = f"({', '.join([f'{RESOLVED}: Input[Artifact]', *stage.sides(lengths), *which])})"
+    signature = f"({', '.join(in_order([f'{RESOLVED}: Input[Artifact]', *stage.sides(lengths), *which]))})"
     body = f"from selfloop.modes.calls import enter\n\n    return enter({stage.target!r}, locals())"
     return component(stage.name, signature + (" -> bool" if stage.returns else ""), stage.summary, body, image)
 

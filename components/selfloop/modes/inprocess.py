@@ -114,7 +114,7 @@ def content_key(stage: Stage, params: Params, inputs: Mapping[str, Any]) -> str:
         "stage": stage.target,
         "code": artifacts.code_digest(),
         "params": params.model_dump(mode="json"),
-        "inputs": {name: digest_of(inputs[name]) for name in stage.inputs},
+        "inputs": {name: digest_of(given) for name, given in inputs.items()},
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 

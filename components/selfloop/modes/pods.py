@@ -41,12 +41,15 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
 
 
 def handed(stage: Stage[..., Out], given: Mapping[str, Any]) -> tuple[Out, dict[str, Any]]:
-    """The outputs and the inputs of a stage from what KFP hands over under flat names; lists are gathered."""
+    """The outputs and the inputs of a stage from what KFP hands over under flat names; lists are gathered, and what
+    was left out is not among them.
+    """
     inputs = {
         name: given[flat] if flat in given else [given[one] for one in numbered(flat, given)]
         for name, flat in stage.flat.inputs.items()
     }
-    return stage.made({name: given[flat] for name, flat in stage.flat.outputs.items()}), inputs
+    outputs = stage.made({name: given[flat] for name, flat in stage.flat.outputs.items()})
+    return outputs, {name: each for name, each in inputs.items() if each is not None}
 
 
 def numbered(name: str, given: Mapping[str, Any]) -> Iterator[str]:
@@ -57,8 +60,8 @@ def numbered(name: str, given: Mapping[str, Any]) -> Iterator[str]:
 def entered(stage: Stage, out: Any, params: Params, given: Mapping[str, Any]) -> bool | None:
     """Run a stage on artifacts that KFP handed over, or take what an equal call has left in the store."""
     inputs = {
-        name: [followed(each) for each in given[name]] if name in stage.many else followed(given[name])
-        for name in stage.inputs
+        name: [followed(each) for each in handed_over] if name in stage.many else followed(handed_over)
+        for name, handed_over in given.items()
     }
     outputs = {name: getattr(out, name) for name in stage.outputs}
     uri = os.environ.get("SELFLOOP_STORE")

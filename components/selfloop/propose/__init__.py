@@ -1,6 +1,5 @@
 """Who makes tasks: ``draw_base`` for the base policy, then a curriculum, a fixed set of levels, or a policy."""
 
-from selfloop.propose.arms import ArmsParams, begin_arms
 from selfloop.propose.base import BaseData, BaseParams, draw_base
 from selfloop.propose.curriculum import AdvanceParams, ProposeParams, advance_curriculum, propose_tasks
 from selfloop.propose.fixed import DrawParams, ProgressParams, check_progress, draw_tasks
@@ -8,7 +7,6 @@ from selfloop.propose.learned import KnownParams, LearnedParams, begin_known, pr
 
 __all__ = [
     "AdvanceParams",
-    "ArmsParams",
     "BaseData",
     "BaseParams",
     "DrawParams",
@@ -17,7 +15,6 @@ __all__ = [
     "ProgressParams",
     "ProposeParams",
     "advance_curriculum",
-    "begin_arms",
     "begin_known",
     "check_progress",
     "draw_base",

@@ -102,9 +102,7 @@ class ArmState(BaseModel):
         arms = (arm.model_copy(update={"rate": rates.get(arm.level, arm.rate)}) for arm in self.arms)
         return self.model_copy(update={"arms": tuple(arms)})
 
-    def observed(
-        self, seen: Mapping[int, ArmFeedback], mass: Mapping[int, float], values: Mapping[int, float]
-    ) -> Self:
+    def observed(self, seen: Mapping[int, ArmFeedback], mass: Mapping[int, float], values: Mapping[int, float]) -> Self:
         """The arms after a step that drew with ``mass`` and gave each level such a value."""
         arms = tuple(self._after(arm, seen.get(arm.level), values[arm.level]) for arm in self.arms)
         point = Point(

@@ -1,7 +1,7 @@
 """A curriculum over arms as two charts: pure functions from the courses of a run's rounds to paths and rows.
 
-A course is what ``selfloop.propose.arms`` tells of a round: of every step, or of evenly many in a long round, the mass
-that each level was drawn with and the pass rate that was seen.
+A course is what ``selfloop.propose.arms`` remembers of a round: of every step, or of evenly many in a long round, the
+mass that each level was drawn with and the pass rate that was seen.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ class Curriculum(NamedTuple):
 
 def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
     """The arms over the run, none where no round's state has any. Steps are counted on from round to round."""
-    told = [round for round in rounds if round["state"].get("course")]
+    told = [round for round in rounds if of_arms(round).get("course")]
     if not told:
         return None
-    courses = [round["state"]["course"] for round in told]
+    courses = [of_arms(round)["course"] for round in told]
     lengths = [course[-1]["step"] - course[0]["step"] + 1 for course in courses]
     begins = [sum(lengths[:number]) for number in range(len(lengths))]
     steps = sum(lengths)
@@ -87,8 +87,14 @@ def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
         steps,
         curves(columns),
         [Mark(short(100 * begin / steps), round["round"]) for round, begin in zip(told, begins, strict=True)][::every],
-        [Row(round["round"], round["state"]["strategy"], mean(round["state"]["course"])) for round in told],
+        [Row(round["round"], of_arms(round)["strategy"], mean(of_arms(round)["course"])) for round in told],
     )
+
+
+def of_arms(round: Round) -> Mapping[str, Any]:
+    """What a round's curriculum remembers; nothing where it has none."""
+    found: Mapping[str, Any] = round["state"].get("curriculum", {})
+    return found
 
 
 def in_columns(placed: Sequence[tuple[float, Mapping[str, Any]]], number: int) -> list[Column]:

@@ -13,12 +13,17 @@ from selfloop.claims import Claims, Statement
 
 ROUNDS, STEPS = 6, 40
 OTHERS = ("uniform", "ordered", "reverse")
-control = {"strategy": "uniform"}
+CURRICULA = {
+    "bandit": "bandit,tau=0.5",
+    "uniform": "uniform",
+    "ordered": f"ordered,horizon={ROUNDS * STEPS}",
+    "reverse": f"reverse,horizon={ROUNDS * STEPS}",
+}
+control = {"reinforce": {"curriculum": "uniform"}}
 claims = Claims(
-    arms={name: {"strategy": name} for name in ("bandit", *OTHERS)},
+    arms={name: {"reinforce": {"curriculum": curriculum}} for name, curriculum in CURRICULA.items()},
     settings={
         "rounds": ROUNDS,
-        "reinforce": {"horizon": ROUNDS * STEPS},
         "gate": {"require": "nothing", "guards": []},  # the paper has no gate
         "progress": {"patience": 100},
     },
@@ -53,7 +58,7 @@ def measured(
     rounds: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float], levels: Sequence[int], target: float, steps: int
 ) -> dict[str, float]:
     """What a run came to, from its history and its accuracy at the end, by level."""
-    masses = [point["mass"] for told in rounds for point in told["state"]["course"]]
+    masses = [point["mass"] for told in rounds for point in told["state"]["curriculum"]["course"]]
     drawn = [sum(int(level) * share for level, share in mass.items()) for mass in masses]
     quarter, hardest = max(1, len(drawn) // 4), str(max(levels))
     reached = [told["round"] * steps for told in rounds if told["accuracy"]["candidate"].get(hardest, 0) >= target]

@@ -12,8 +12,8 @@ from kfp.dsl import Dataset, Model
 from pydantic import Field
 
 from selfloop.errors import UserError
-from selfloop.finetune.running.launch import Job, Made, done, is_first
 from selfloop.finetune.online.sampling import OnPolicyParams, asked, refuse_scheme, uncontaminated
+from selfloop.finetune.running.launch import Job, TrainingResult, is_first, run_training
 from selfloop.policy import Policy, load
 from selfloop.resources import Resources
 from selfloop.seeds import seed_for
@@ -37,17 +37,17 @@ def distill_policy(
     out: DistilledPolicy, params: DistillParams, policy: Model, teacher: Model, tasks: Dataset, items: Dataset
 ) -> None:
     """Let a policy answer tasks and learn at each token what a teacher with the same vocabulary would have said."""
-    done(work, params, {"policy": policy, "teacher": teacher, "tasks": tasks, "items": items}, out.candidate)
+    run_training(work, params, {"policy": policy, "teacher": teacher, "tasks": tasks, "items": items}, out.candidate)
 
 
-def work(params: DistillParams, job: Job) -> Made:
+def work(params: DistillParams, job: Job) -> TrainingResult:
     """Train on the tasks that are no held-out items, and save the candidate."""
     from trl import DistillationConfig
 
-    from selfloop.finetune.running.weights import keep, to_train
     from selfloop.finetune.offline.distillation_trainer import Distillation, Drawn
     from selfloop.finetune.running.speed import speed
     from selfloop.finetune.running.training import Plan, fit, processes
+    from selfloop.finetune.running.weights import keep, to_train
 
     clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
     if not clean.tasks:
@@ -70,7 +70,7 @@ def work(params: DistillParams, job: Job) -> Made:
         keep(params, made, job.inputs["policy"], trained, job.output)
     about = clean.counts() | {"steps": trained.steps, "loss": trained.loss, "method": "distillation"}
     rate = speed(trainer.state.num_input_tokens_seen, trained.seconds, made.model.num_parameters(), processes())
-    return Made(about, rate)
+    return TrainingResult(about, rate)
 
 
 def check_vocabularies(student: Policy, teacher: Policy) -> None:

@@ -15,12 +15,10 @@ import numpy as np
 import torch
 from trl import SFTConfig, SFTTrainer
 
-from selfloop.finetune.offline.trl_data import Prepared, collator, places
 from selfloop.finetune.offline.encoding import IGNORED, Encoded
-from selfloop.finetune.offline.finetuning import FinetuneParams
-from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, memory_watched
-from selfloop.policy import Policy
-from selfloop.records import Example
+from selfloop.finetune.offline.methods import GivenExamples, TrainedOn
+from selfloop.finetune.offline.trl_data import Prepared, collator, places
+from selfloop.finetune.running.training import Guarded, fit, memory_watched
 
 LOWEST, HIGHEST = 0.02, 0.98
 LOG_RATIO = 10.0
@@ -104,10 +102,9 @@ def before(trainer: NFT, data: Encoded, size: int) -> np.ndarray[Any, Any]:
     return known
 
 
-def nft(
-    params: FinetuneParams, policy: Policy, examples: list[Example], order: Any, plan: Plan
-) -> tuple[Trained, Encoded]:
-    """Learn from good and bad completions of groups that are partly good."""
+def train_nft(given: GivenExamples, options: dict[str, Any]) -> TrainedOn:
+    """Learn from good and bad completions of groups that are partly good; ``options`` are those of ``nft_loss``."""
+    params, policy, examples, order, plan = given
     data = Encoded(policy, examples, order, params.max_length)
     good, rate = torch.tensor([e.good for e in examples]), torch.tensor([e.rate for e in examples]).float()
     old = np.empty(0, np.float32)
@@ -126,12 +123,7 @@ def nft(
         train_dataset=places(data),
         processing_class=policy.tokenizer,
     )
-    trainer.options = {
-        "weight": params.nft_weight,
-        "negative": params.nft_negative,
-        "epsilon": params.nft_epsilon,
-        "normalizer": params.nft_normalizer,
-    }
+    trainer.options = options
     with memory_watched(plan, data):
         old = before(trainer, data, params.batch_size)
-    return fit(trainer, plan, data), data
+    return TrainedOn(fit(trainer, plan, data), data)

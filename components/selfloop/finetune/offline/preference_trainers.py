@@ -9,12 +9,10 @@ import torch
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from selfloop.errors import UserError
-from selfloop.finetune.offline.trl_data import Prepared, collator, masked, places
 from selfloop.finetune.offline.encoding import Encoded
-from selfloop.finetune.offline.finetuning import FinetuneParams
-from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, processes
-from selfloop.policy import Policy
-from selfloop.records import Example
+from selfloop.finetune.offline.methods import GivenExamples, TrainedOn
+from selfloop.finetune.offline.trl_data import Prepared, collator, masked, places
+from selfloop.finetune.running.training import Guarded, fit, processes
 
 
 class DPO(Guarded, Prepared, DPOTrainer):
@@ -25,11 +23,9 @@ class KTO(Guarded, Prepared, KTOTrainer):
     """TRL's ``KTOTrainer`` (Ethayarajh et al., arXiv:2402.01306); the reference is what the training starts from."""
 
 
-def dpo(
-    params: FinetuneParams, policy: Policy, examples: list[Example], order: Any, plan: Plan
-) -> tuple[Trained, Encoded]:
+def train_dpo(given: GivenExamples, beta: float) -> TrainedOn:
     """Make the completion of each pair more likely, against its ``rejected`` one."""
-    refuse_weights(examples, "dpo")
+    params, policy, examples, order, plan = given
     worse = [e._replace(completion=e.rejected, observed="[]") for e in examples]
     data = Encoded(policy, [*examples, *worse], order, params.max_length)
 
@@ -38,19 +34,17 @@ def dpo(
 
     trainer = DPO(
         model=policy.model.train(),
-        args=DPOConfig(**plan.arguments(), beta=params.beta, max_length=None),
+        args=DPOConfig(**plan.arguments(), beta=beta, max_length=None),
         data_collator=collator(data, collate),
         train_dataset=places(data),
         processing_class=policy.tokenizer,
     )
-    return fit(trainer, plan, data), data
+    return TrainedOn(fit(trainer, plan, data), data)
 
 
-def kto(
-    params: FinetuneParams, policy: Policy, examples: list[Example], order: Any, plan: Plan
-) -> tuple[Trained, Encoded]:
+def train_kto(given: GivenExamples, beta: float) -> TrainedOn:
     """Make good completions more likely and the others less, against what mismatched ones of a batch show."""
-    refuse_weights(examples, "kto")
+    params, policy, examples, order, plan = given
     if hasattr(policy.model.config, "position_restarts"):
         raise UserError(
             "Method 'kto' cannot keep this policy's position scheme (config.position_restarts): choose sft, nft or dpo."
@@ -66,17 +60,9 @@ def kto(
 
     trainer = KTO(
         model=policy.model.train(),
-        args=KTOConfig(**plan.arguments(), beta=params.beta, max_length=None),
+        args=KTOConfig(**plan.arguments(), beta=beta, max_length=None),
         data_collator=collator(data, collate),
         train_dataset=places(data),
         processing_class=policy.tokenizer,
     )
-    return fit(trainer, plan, data), data
-
-
-def refuse_weights(examples: list[Example], method: str) -> None:
-    """Refuse weights where a method has no place for them."""
-    if any(e.weight != 1 for e in examples):
-        raise UserError(
-            f"Method '{method}' knows no weights, and the examples have some: choose sft or nft, or another filter."
-        )
+    return TrainedOn(fit(trainer, plan, data), data)

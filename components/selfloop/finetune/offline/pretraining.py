@@ -67,7 +67,8 @@ def pretrain_policy(out: PretrainedPolicy, params: PretrainParams, examples: Dat
     import numpy as np
 
     from selfloop.finetune.offline.encoding import Encoded
-    from selfloop.finetune.running.training import Plan, finished, solved_by_level, train
+    from selfloop.finetune.offline.supervised import solved_by_level, train
+    from selfloop.finetune.running.training import Plan, finished
 
     made = _new_policy(params)
     known, unseen = list(rows(examples.path, Example)), list(rows(held_out.path, Example))

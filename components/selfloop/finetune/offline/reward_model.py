@@ -12,8 +12,8 @@ from kfp.dsl import Dataset, Model
 from pydantic import model_validator
 
 from selfloop.errors import UserError
-from selfloop.finetune.running.launch import Job, Made, done, is_first
 from selfloop.finetune.params import TrainingParams
+from selfloop.finetune.running.launch import Job, TrainingResult, is_first, run_training
 from selfloop.guards.contamination import clean, held_out
 from selfloop.policy import Policy, load, save
 from selfloop.records import Example, count, take
@@ -41,29 +41,30 @@ class RewardModel(NamedTuple):
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
 def train_reward(out: RewardModel, params: RewardParams, policy: Model, pairs: Dataset, items: Dataset) -> None:
     """Train a reward model on pairs of completions, beginning with a policy's weights."""
-    done(work, params, {"policy": policy, "pairs": pairs, "items": items}, out.reward)
+    run_training(work, params, {"policy": policy, "pairs": pairs, "items": items}, out.reward)
 
 
-def work(params: RewardParams, job: Job) -> Made:
+def work(params: RewardParams, job: Job) -> TrainingResult:
     """Train on the pairs that are no held-out items, and save the model."""
     import numpy as np
     import torch
     from trl import RewardConfig
 
-    from selfloop.finetune.running.weights import adapted
-    from selfloop.finetune.offline.trl_data import collator, places
     from selfloop.finetune.offline.encoding import Encoded
-    from selfloop.finetune.offline.finetuning import fit_for
+    from selfloop.finetune.offline.methods.preference import Dpo
+    from selfloop.finetune.offline.mixture import usable_rows
     from selfloop.finetune.offline.reward_trainer import Reward
+    from selfloop.finetune.offline.trl_data import collator, places
     from selfloop.finetune.running.speed import speed
     from selfloop.finetune.running.training import Plan, fit, processes
+    from selfloop.finetune.running.weights import adapted
 
     usable = clean(job.inputs["pairs"], held_out(job.inputs["items"]))
     about: dict[str, Any] = {
         "pairs": count(job.inputs["pairs"]),
         "contaminated": count(job.inputs["pairs"]) - len(usable),
     }
-    pairs = take(job.inputs["pairs"], Example, usable[fit_for("dpo", job.inputs["pairs"])[usable]])
+    pairs = take(job.inputs["pairs"], Example, usable[usable_rows(Dpo(), job.inputs["pairs"])[usable]])
     if not pairs:
         raise UserError(
             "There are no pairs to train a reward model on: choose a filter that keeps a better and a worse one."
@@ -95,7 +96,7 @@ def work(params: RewardParams, job: Job) -> Made:
     about |= {"steps": trained.steps, "loss": trained.loss}
     seen = data.order[trained.first * params.batch_size : trained.steps * params.batch_size]
     tokens = int(data.lengths[seen].sum() + data.lengths[seen + len(pairs)].sum())
-    return Made(about, speed(tokens, trained.seconds, policy.model.num_parameters(), processes()))
+    return TrainingResult(about, speed(tokens, trained.seconds, policy.model.num_parameters(), processes()))
 
 
 def classifier(directory: str, seed: int) -> Policy:

@@ -1,110 +1,82 @@
 """What on-policy training tries: the tasks of each draw, the attempts at them, and what these are worth.
 
-A draw is what is tried at once: a group of attempts at each of a few tasks. It depends on its number and on the policy
-alone, so that a training that was killed goes on as if it had not been.
+A draw is what is tried at once: a group of attempts at each of a few tasks. It depends on its number, on the policy and
+on what the strategies remember, so that a training that was killed goes on as if it had not been.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from selfloop.artifacts import read_json, write_json
+from selfloop.errors import UserError
+from selfloop.finetune.online.algorithms import RewardedGroups
+from selfloop.finetune.online.params import ReinforceParams
+from selfloop.finetune.online.rewards import Attempts, RewardContext
 from selfloop.generate.draw import Drawn, Window
 from selfloop.generate.engines.transformers import Transformers
+from selfloop.memory import entry, remembered
 from selfloop.policy import Policy
+from selfloop.propose.curricula import DrawFeedback, TaskPool
 from selfloop.records import Rollout, Task, rows, writing
-from selfloop.seeds import seed_for, seed_of
-from selfloop.verify import VerifyParams, judge
+from selfloop.seeds import seed_for
+from selfloop.strategies import Strategy
 
-if TYPE_CHECKING:
-    from selfloop.finetune.online.reinforcement import ReinforceParams
-
-    Table = np.ndarray[Any, Any]
-
-PRACTICE, ATTEMPTS = "practice.json", "attempts"
-
-Rewards = Callable[[int, Sequence[Task], Sequence[Rollout]], Sequence[float]]
-"""The reward of each attempt of a draw, given its number and the tasks; a group's attempts stand together."""
-Probe = Callable[[int, Sequence[Task]], Sequence[float]]
-"""The reward of an attempt at each of some tasks, of the policy as it is at a draw."""
+COLLECTED, ATTEMPTS = "collected.json", "attempts"
 
 
-class Course(Protocol):
-    """Which tasks are tried, one a group, and what is learnt of them."""
+@dataclass
+class StrategyStates:
+    """What the strategies of a training remember, at any time."""
 
-    def tasks(self, draw: int, groups: int, probe: Probe) -> list[Task]:
-        """The tasks of a draw; ``probe`` tells what attempts at others would be worth now."""
-        ...
+    params: ReinforceParams
+    curriculum: Any
+    reward: Any
+    algorithm: Any
 
-    def learnt(self, draw: int, tasks: Sequence[Task], rewards: Table, advantages: Table) -> None:
-        """Take note of what came of a draw: rewards and advantages (groups, attempts)."""
-        ...
+    @classmethod
+    def of_round(cls, params: ReinforceParams, pool: TaskPool, kept: Mapping[str, Any]) -> StrategyStates:
+        """What they remember as a training begins, of what is kept of earlier rounds."""
+        curriculum, reward, algorithm = params.curriculum, params.reward, params.algorithm
+        before = partial(remembered, kept=kept)
+        return cls(
+            params,
+            curriculum.for_round(before("curriculum", curriculum, curriculum.keeps), pool),
+            reward.for_round(before("reward", reward, reward.keeps)),
+            algorithm.for_round(before("algorithm", algorithm, algorithm.keeps)),
+        )
 
-    def state(self) -> Any:
-        """What it has to remember, as JSON."""
-        ...
+    def ended(self) -> dict[str, Any]:
+        """What they remember of the training that is over, as JSON."""
+        self.curriculum = self.params.curriculum.ended(self.curriculum)
+        return self.to_json()
 
-    def restore(self, state: Any) -> None:
-        """Go on from what was remembered."""
-        ...
+    def to_json(self) -> dict[str, Any]:
+        """What they remember now."""
+        return {slot: entry(strategy, getattr(self, slot)) for slot, strategy in self._strategies.items()}
 
+    def restore(self, kept: Mapping[str, Any]) -> None:
+        """Go on from what they remembered."""
+        for slot, strategy in self._strategies.items():
+            setattr(self, slot, remembered(slot, strategy, type(getattr(self, slot)), kept))
 
-class InTurn:
-    """Every task once, in an order of its own, then again in another one."""
-
-    def __init__(self, tasks: Sequence[Task], seed: int) -> None:
-        self._tasks, self._seed = tasks, seed
-
-    def tasks(self, draw: int, groups: int, probe: Probe) -> list[Task]:
-        """The next tasks."""
-        numbers = range(draw * groups, (draw + 1) * groups)
-        return [self._tasks[place] for place in turns(numbers, len(self._tasks), self._seed)]
-
-    def learnt(self, draw: int, tasks: Sequence[Task], rewards: Table, advantages: Table) -> None:
-        """Nothing changes the order."""
-
-    def state(self) -> Any:
-        """Nothing: the number of the draw says all."""
-        return None
-
-    def restore(self, state: Any) -> None:
-        """Nothing to restore."""
+    @property
+    def _strategies(self) -> dict[str, Strategy]:
+        return {slot: getattr(self.params, slot) for slot in ("curriculum", "reward", "algorithm")}
 
 
-def turns(numbers: Iterable[int], length: int, seed: int) -> list[int]:
-    """Which of ``length`` things are taken at some numbers: each once, in a new random order every time around."""
-    return [order(length, seed, number // length)[number % length] for number in numbers]
-
-
-@lru_cache(maxsize=2)
-def order(length: int, seed: int, around: int) -> list[int]:
-    """A random order of ``length`` things, the same for a seed and a time around."""
-    made: list[int] = np.random.default_rng(seed_of(seed, "around", around)).permutation(length).tolist()
-    return made
-
-
-class Verified:
-    """Rewards attempts with a verifier's scores."""
-
-    def __init__(self, params: ReinforceParams) -> None:
-        self._params = VerifyParams(environment=params.environment, verifier=params.verifier)
-
-    def __call__(self, draw: int, tasks: Sequence[Task], rollouts: Sequence[Rollout]) -> Sequence[float]:
-        """The scores of a draw's attempts."""
-        return [verdict.score for verdict in judge(rollouts, tasks, self._params)]
-
-
-class Tried(NamedTuple):
+class RolloutBatch(NamedTuple):
     """A draw: its tasks, the attempts at them in order, rewards (groups, attempts) and vote rates (groups)."""
 
     tasks: list[Task]
@@ -113,16 +85,18 @@ class Tried(NamedTuple):
     rates: torch.Tensor
 
 
-class Practice:
+class RolloutCollector:
     """Tries tasks with a policy, and remembers the attempts of the last draws for whoever judges the training."""
 
-    def __init__(self, params: ReinforceParams, policy: Policy, course: Course, rewards: Rewards) -> None:
-        self._params, self._policy, self._rewards = params, policy, rewards
+    def __init__(
+        self, params: ReinforceParams, policy: Policy, pool: TaskPool, states: StrategyStates, context: RewardContext
+    ) -> None:
+        self._params, self._policy, self._pool, self._context = params, policy, pool, context
         self._decoding = params.decoding(
             engine="transformers", temperature=params.temperature, top_p=params.top_p, max_tokens=params.max_tokens
         )
-        self.course = course
         self._engine = Transformers(policy, self._decoding.batch_size)
+        self.states = states
         self.by_draw: list[float] = []
         self._kept: list[list[Rollout]] = []
 
@@ -143,25 +117,47 @@ class Practice:
 
     def tasks(self, draw: int, groups: int) -> list[Task]:
         """The tasks of a draw."""
-        return self.course.tasks(draw, groups, self._probe)
+        probe, states = partial(self._probe, draw), self.states
+        chosen, states.curriculum = self._params.curriculum.choose(states.curriculum, self._pool, draw, groups, probe)
+        return chosen
 
     def _probe(self, draw: int, tasks: Sequence[Task]) -> Sequence[float]:
-        return self._rewards(draw, tasks, [each.rollout for each in self.drawn(draw, tasks)])
+        return self._rewards(draw, tasks, [each.rollout for each in self.drawn(draw, tasks)])[0]
 
-    def tried(self, draw: int, groups: int) -> Tried:
+    def _rewards(self, draw: int, tasks: Sequence[Task], rollouts: Sequence[Rollout]) -> tuple[Sequence[float], Any]:
+        """Rewards, and what the reward remembers then. Raises ``UserError`` for a number that is none."""
+        reward, attempts = self._params.reward, Attempts(draw, tasks, rollouts, self._context)
+        given, state = reward.rewards(attempts, self.states.reward)
+        odd = next((value for value in given if not math.isfinite(value)), None)
+        if odd is not None or len(given) != len(rollouts):
+            told = f"{odd} to an attempt" if odd is not None else f"{len(given)} rewards to {len(rollouts)} attempts"
+            raise UserError(f"The reward '{reward}' gave {told}: let it give each a finite number.")
+        return given, state
+
+    def collect(self, draw: int, groups: int) -> RolloutBatch:
         """One draw, rewarded."""
         tasks = self.tasks(draw, groups)
         attempts = self.drawn(draw, [task for task in tasks for _ in range(self._params.group_size)])
         given = self.rewarded(draw, tasks, [each.rollout for each in attempts])
         rewards = torch.tensor(given, dtype=torch.float32).view(groups, -1)
-        return Tried(tasks, attempts, rewards, rates(tasks, rewards))
+        return RolloutBatch(tasks, attempts, rewards, rates(tasks, rewards))
 
     def rewarded(self, draw: int, tasks: Sequence[Task], rollouts: Sequence[Rollout]) -> Sequence[float]:
         """The rewards of a draw's attempts, which are remembered."""
-        given = self._rewards(draw, tasks, rollouts)
+        given, self.states.reward = self._rewards(draw, tasks, rollouts)
         self.by_draw.append(fmean(given))
         self._kept = [*self._kept, list(rollouts)][-self._params.keep_draws :]
         return given
+
+    def advantages(self, tasks: Sequence[Task], groups: RewardedGroups) -> torch.Tensor:
+        """The advantages (groups, attempts) of a draw; the algorithm and the curriculum learn of it."""
+        algorithm, states = self._params.algorithm, self.states
+        made, states.algorithm = algorithm.advantages(groups, states.algorithm)
+        if made.shape != groups.rewards.shape or not bool(torch.isfinite(made).all()):
+            raise UserError(f"The algorithm '{algorithm}' gave no finite advantage for each attempt: let it give one.")
+        feedback = DrawFeedback(tasks, groups.rewards.numpy(), made.numpy())
+        states.curriculum = self._params.curriculum.learn(states.curriculum, feedback)
+        return made
 
     def seen(self, first: int, last: int) -> list[dict[str, Any]]:
         """The attempts of the last draw."""
@@ -179,16 +175,16 @@ class Practice:
 
     def save(self, place: Path) -> None:
         """Keep what it has to remember in a checkpoint."""
-        about = {"course": self.course.state(), "by_draw": self.by_draw, "draws": list(map(len, self._kept))}
-        write_json(place, about, PRACTICE)
+        about = {"states": self.states.to_json(), "by_draw": self.by_draw, "draws": list(map(len, self._kept))}
+        write_json(place, about, COLLECTED)
         with writing(place / ATTEMPTS, Rollout) as table:
             for rollouts in self._kept:
                 table.write(rollouts)
 
     def restore(self, place: Path) -> None:
         """Go on from a checkpoint."""
-        about, attempts = read_json(place, PRACTICE), rows(place / ATTEMPTS, Rollout)
-        self.course.restore(about["course"])
+        about, attempts = read_json(place, COLLECTED), rows(place / ATTEMPTS, Rollout)
+        self.states.restore(about["states"])
         self.by_draw = about["by_draw"]
         self._kept = [list(islice(attempts, number)) for number in about["draws"]]
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.finetune.online.collector import Tried
+from selfloop.finetune.online.collector import RolloutBatch
 from selfloop.generate.engines.llama import Llama, added, is_plain
 from selfloop.policy import Policy, position_ids
 
@@ -48,7 +48,7 @@ class Batch(NamedTuple):
         return self.tokens.shape[1] - self.own.shape[1]
 
 
-def batched(policy: Policy, tried: Tried) -> Batch:
+def batched(policy: Policy, tried: RolloutBatch) -> Batch:
     """The attempts of a draw as one batch."""
     attempts, pad = tried.attempts, policy.tokenizer.pad_token_id or 0
     width = max(len(each.prompt) for each in attempts)
@@ -64,7 +64,7 @@ def batched(policy: Policy, tried: Tried) -> Batch:
 
 def logprobs(policy: Policy, batch: Batch, temperature: float) -> Tensor:
     """Log-probabilities of the completions' tokens (rows, tokens), of the distribution that they were drawn from."""
-    lines = Lines.of(batch)
+    lines = PackedBatch.of(batch)
     logits, before = together(policy, lines) if worth_it(policy, batch, lines) else apart(policy, batch)
     made: Tensor = (logits.float() / temperature).log_softmax(1)[before, batch.tokens[:, batch.width :]]
     return made
@@ -101,7 +101,7 @@ class Tree(NamedTuple):
         return parent
 
 
-class Lines(NamedTuple):
+class PackedBatch(NamedTuple):
     """A batch in which what attempts of a group begin with alike stands once; whole groups share a line.
 
     ``tokens`` and ``positions`` (lines, tokens), the place of each one's ``parent`` or -1, and that of the token
@@ -114,7 +114,7 @@ class Lines(NamedTuple):
     before: Tensor
 
     @classmethod
-    def of(cls, batch: Batch) -> Lines:
+    def of(cls, batch: Batch) -> PackedBatch:
         """Rows that follow one another with the same prompt are a group."""
         tree, ends, before = grown(batch)
         lines = cut(ends)
@@ -167,7 +167,7 @@ def cut(ends: Sequence[int]) -> list[int]:
     return [end - start for start, end in pairwise([*starts, ends[-1]])]
 
 
-def worth_it(policy: Policy, batch: Batch, lines: Lines) -> bool:
+def worth_it(policy: Policy, batch: Batch, lines: PackedBatch) -> bool:
     """Whether lines cost less: fewer tokens to compute, perhaps more pairs of them to attend to.
 
     A layer multiplies a token by about 12 squares of its width, and a pair by 2 times its width.
@@ -178,7 +178,7 @@ def worth_it(policy: Policy, batch: Batch, lines: Lines) -> bool:
     return config.model_type in SHARING and ours < theirs
 
 
-def together(policy: Policy, lines: Lines) -> tuple[Tensor, Tensor]:
+def together(policy: Policy, lines: PackedBatch) -> tuple[Tensor, Tensor]:
     """Logits and places as ``apart`` gives them, of lines."""
     if is_plain(policy.model):
         llama = Llama(policy.model)

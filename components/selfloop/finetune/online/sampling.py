@@ -55,11 +55,12 @@ class AsksAsWeDo:
         return self.policy.encode(prompts), None, {}
 
 
-class Clean(NamedTuple):
-    """The tasks that are no held-out items, and how many were."""
+class CleanTasks(NamedTuple):
+    """The tasks that are no held-out items, how many were, and the levels of them all."""
 
     tasks: list[Task]
     removed: int
+    levels: list[int]
 
     def counts(self) -> dict[str, Any]:
         """How many tasks there were and were taken out, as a candidate tells it."""
@@ -71,15 +72,16 @@ class Clean(NamedTuple):
         return UserError(f"{told}: propose tasks that the policies are not judged on.")
 
 
-def uncontaminated(tasks: str, items: str, ngram: int) -> Clean:
+def uncontaminated(tasks: str, items: str, ngram: int) -> CleanTasks:
     """The tasks without those that are held-out items."""
     import numpy as np
 
-    judged_by, masks = held_out(items, ngram), [np.empty(0, bool)]
-    for batch in read(tasks, Task, ["prompt", "answer"]):
+    judged_by, masks, levels = held_out(items, ngram), [np.empty(0, bool)], set[int]()
+    for batch in read(tasks, Task, ["prompt", "answer", "level"]):
         masks.append(contaminated(batch["prompt"], batch["answer"], judged_by))
+        levels.update(batch["level"].to_pylist())
     mask = np.concatenate(masks)
-    return Clean(take(tasks, Task, np.flatnonzero(~mask)), int(mask.sum()))
+    return CleanTasks(take(tasks, Task, np.flatnonzero(~mask)), int(mask.sum()), sorted(levels))
 
 
 def refuse_scheme(policy: Policy) -> None:

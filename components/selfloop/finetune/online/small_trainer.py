@@ -17,12 +17,21 @@ import torch
 from torch import Tensor
 
 from selfloop import progress
-from selfloop.finetune.running.checkpoints import latest, mark, step_of
-from selfloop.finetune.online.collector import Practice
-from selfloop.finetune.online.reinforcement import ReinforceParams
+from selfloop.finetune.online.algorithms import RewardedGroups
+from selfloop.finetune.online.collector import RolloutCollector
+from selfloop.finetune.online.losses import Scored, averaged, divergence, loss
 from selfloop.finetune.online.packed_batch import Batch, batched, logprobs
-from selfloop.finetune.running.training import Plan, Trained, adamw, memory_watched, no_number
-from selfloop.finetune.online.losses import VARIANTS, Scored, averaged, divergence, loss
+from selfloop.finetune.online.params import ReinforceParams
+from selfloop.finetune.running.checkpoints import latest, mark, step_of
+from selfloop.finetune.running.training import (
+    Plan,
+    Trained,
+    adamw,
+    check_gradient,
+    check_weights,
+    diverged,
+    memory_watched,
+)
 from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy
 
@@ -30,12 +39,11 @@ KEPT_CHECKPOINTS = 2
 STATE, WEIGHTS = "state.pt", "model.safetensors"
 
 
-class Kernel:
+class SmallTrainer:
     """A training at work: the policy that changes, its optimizer, and the draw that its steps share."""
 
-    def __init__(self, params: ReinforceParams, policy: Policy, plan: Plan, practice: Practice) -> None:
-        self._params, self._policy, self._plan, self._practice = params, policy, plan, practice
-        self._variant = VARIANTS[params.algorithm]
+    def __init__(self, params: ReinforceParams, policy: Policy, plan: Plan, collector: RolloutCollector) -> None:
+        self._params, self._policy, self._plan, self._collector = params, policy, plan, collector
         self._weights = [weight for weight in policy.model.parameters() if weight.requires_grad]
         self._optimizer = adamw(self._weights, plan)
         self._reference = Policy(copy.deepcopy(policy.model).eval(), policy.tokenizer) if params.kl_beta else None
@@ -52,12 +60,13 @@ class Kernel:
         first = self._resumed()
         began = time.perf_counter()
         self._policy.model.train(not is_plain(self._policy.model))  # which is the same in both modes
-        with memory_watched(self._plan, self._practice):
+        with memory_watched(self._plan, self._collector):
             for step in range(first, self._plan.steps):
                 self._step(step)
                 progress.report(step + 1, self._plan.steps, "steps")
                 if (step + 1) % self._plan.checkpoint_every == 0 and step + 1 < self._plan.steps:
                     self._checkpoint(step + 1)
+        check_weights(self._plan, self._collector, self._plan.steps, self._weights)
         self._policy.model.eval()
         return Trained(self._total / self._plan.steps, self._plan.steps, first, time.perf_counter() - began)
 
@@ -74,8 +83,9 @@ class Kernel:
             made.backward()  # type: ignore[no-untyped-call]
             value += float(made.detach())
         if not math.isfinite(value):
-            raise no_number(self._plan, self._practice, step, value)
-        torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+            raise diverged(self._plan, self._collector, step, f"The loss of step {{}} is {value}")
+        norm = torch.nn.utils.clip_grad_norm_(self._weights, 1.0)
+        check_gradient(self._plan, self._collector, step, float(norm))
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=False)  # a step without a gradient is a step, too
         self._total += value
@@ -89,12 +99,12 @@ class Kernel:
     def _draw(self, draw: int) -> None:
         """Try tasks, and share the attempts out among the steps to come."""
         params = self._params
-        tried = self._practice.tried(draw, params.groups)
-        advantages = self._variant.advantages(tried.rewards, tried.rates, params.trust)
-        self._practice.course.learnt(draw, tried.tasks, tried.rewards.numpy(), advantages.numpy())
+        tried = self._collector.collect(draw, params.groups)
+        rollouts = [each.rollout for each in tried.attempts]
+        advantages = self._collector.advantages(tried.tasks, RewardedGroups(tried.rewards, tried.rates, rollouts))
         whole = batched(self._policy, tried)
         self.tokens += int(whole.mask.sum())
-        upper = self._variant.upper(tried.rates, params.clip).repeat_interleave(params.group_size)
+        upper = params.algorithm.upper(tried.rates, params.clip).repeat_interleave(advantages.shape[1])
         old = self._old(whole) if params.updates > 1 else torch.empty_like(whole.own)
         device = whole.tokens.device
         scored = Scored(old, old, whole.own, advantages.flatten().to(device), upper.to(device))
@@ -111,26 +121,27 @@ class Kernel:
             return logprobs(policy, batch, self._params.temperature)
 
     def _loss(self, batch: Batch, scored: Scored) -> Tensor:
-        now = self._logprobs(self._policy, batch)
-        old = scored.old if self._params.updates > 1 else now.detach()
-        made = loss(self._variant, scored._replace(logprobs=now, old=old), self._params.clip, self._params.max_tokens)
+        params, now = self._params, self._logprobs(self._policy, batch)
+        old = scored.old if params.updates > 1 else now.detach()
+        made = loss(params.algorithm, scored._replace(logprobs=now, old=old), params.clip, params.max_tokens)
         if self._reference is None:
             return made
         with torch.no_grad():
             reference = self._logprobs(self._reference, batch)
         apart = divergence(now, reference, old)
-        return made + self._params.kl_beta * averaged(self._variant, apart, batch.own, self._params.max_tokens)
+        return made + params.kl_beta * averaged(params.algorithm, apart, batch.own, params.max_tokens)
 
     def _checkpoint(self, step: int) -> None:
         from safetensors.torch import save_file
 
+        check_weights(self._plan, self._collector, step, self._weights)
         place = self._plan.place / f"checkpoint-{step}"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         save_file({str(n): weight.detach().contiguous() for n, weight in enumerate(self._weights)}, place / WEIGHTS)
         parts = [[*batch, *scored] for batch, scored in self._parts]
         torch.save({"optimizer": self._optimizer.state_dict(), "parts": parts, "tokens": self.tokens}, place / STATE)
-        self._practice.save(place)
+        self._collector.save(place)
         mark(place, {"total": self._total})
         for old in sorted(self._plan.place.glob("checkpoint-*"), key=step_of)[:-KEPT_CHECKPOINTS]:
             shutil.rmtree(old)
@@ -150,7 +161,7 @@ class Kernel:
         self._optimizer.load_state_dict(kept["optimizer"])
         self._parts = [(Batch(*values[:4]), Scored(*values[4:])) for values in kept["parts"]]
         self.tokens, self._total = kept["tokens"], so_far["total"]
-        self._practice.restore(place)
+        self._collector.restore(place)
         return step_of(place)
 
 

@@ -20,8 +20,8 @@ from kfp.dsl import Artifact
 from selfloop import progress
 from selfloop.artifacts import SIDECAR, read_json, sidecar_of, write_json
 from selfloop.errors import UserError
-from selfloop.finetune.running.checkpoints import scratch
 from selfloop.finetune.params import TrainingParams
+from selfloop.finetune.running.checkpoints import scratch
 from selfloop.generate.engines import give_back
 from selfloop.lookup import imported
 from selfloop.policy import weight_bytes
@@ -30,7 +30,7 @@ JOB, RESULT, REFUSED, LOG = "job.json", "result.json", "refused.json", "launch.l
 STEP = "selfloop step "
 
 
-class Made(NamedTuple):
+class TrainingResult(NamedTuple):
     """What a training came to: what belongs to the policy, and what was of the moment."""
 
     metadata: dict[str, Any]
@@ -45,10 +45,10 @@ class Job(NamedTuple):
     place: Path
 
 
-Work = Callable[[Any, Job], Made]
+Work = Callable[[Any, Job], TrainingResult]
 
 
-def done(
+def run_training(
     work: Work,
     params: TrainingParams,
     inputs: Mapping[str, Artifact],
@@ -65,13 +65,13 @@ def done(
     job = Job(paths, Path(output.path), scratch(output.path, f"{work.__module__}:{work.__qualname__}", params, paths))
     if torch.cuda.is_available():
         give_back()
-    if leaves(params, paths["policy"]):
-        from selfloop.finetune.running.nodes import across
+    if spans_nodes(params, paths["policy"]):
+        from selfloop.finetune.running.nodes import train_on_nodes
 
-        made = across(work, params, job)
+        made = train_on_nodes(work, params, job)
     else:
         alone = params.accelerate_config == "auto" and torch.cuda.device_count() < 2
-        made = work(params, job) if alone else launched(work, params, job)
+        made = work(params, job) if alone else launch_processes(work, params, job)
     for name, artifact in beside.items():
         shutil.copytree(Path(output.path, name), artifact.path, dirs_exist_ok=True)
         shutil.rmtree(Path(output.path, name))
@@ -80,12 +80,12 @@ def done(
     shutil.rmtree(job.place, ignore_errors=True)
 
 
-def leaves(params: TrainingParams, policy: str) -> bool:
+def spans_nodes(params: TrainingParams, policy: str) -> bool:
     """Whether a training leaves this pod for others: where it is to span nodes, and its policy is no small one."""
     return params.nodes > 1 and weight_bytes(policy) >= params.nodes_from_bytes
 
 
-def launched(work: Work, params: TrainingParams, job: Job) -> Made:
+def launch_processes(work: Work, params: TrainingParams, job: Job) -> TrainingResult:
     """The work, done by the processes of ``accelerate launch``. Raises what one of them refused."""
     config = configuration(params)
     import torch
@@ -156,9 +156,9 @@ def told(line: str) -> bool:
     return True
 
 
-def result(files: Path) -> Made | None:
+def result(files: Path) -> TrainingResult | None:
     """What the first process came to; none where it did not end well, or ran elsewhere."""
-    return Made(*read_json(files, RESULT)) if (files / RESULT).exists() else None
+    return TrainingResult(*read_json(files, RESULT)) if (files / RESULT).exists() else None
 
 
 def is_first() -> bool:

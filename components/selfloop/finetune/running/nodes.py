@@ -1,9 +1,9 @@
 """A training across nodes: its inputs and what it came to go through the store, and a TrainJob does the work.
 
-``across`` runs in the stage's pod: it puts the policies and one artifact with all else into the store, has ``cluster.
-trainjob`` run this module on each node, and takes the policy that was made from the store into its own output. On a
-node this module fetches the inputs into the machine's cache and lets ``accelerate launch`` do the work, as the pod
-would; the processes of all nodes train together, and the first one saves::
+``train_on_nodes`` runs in the stage's pod: it puts the policies and one artifact with all else into the store, has
+``cluster.trainjob`` run this module on each node, and takes the policy that was made from the store into its own
+output. On a node this module fetches the inputs into the machine's cache and lets ``accelerate launch`` do the work, as
+the pod would; the processes of all nodes train together, and the first one saves::
 
     python -m selfloop.finetune.running.nodes s3://bucket/prefix/<key of the artifact> <name and uid of the pod>
 
@@ -26,8 +26,18 @@ from selfloop.adapters import is_adapter, note_base, parts, put_base
 from selfloop.artifacts import MANIFEST, SIDECAR, code_digest, manifest_of, read_json, seal, write_json
 from selfloop.cluster.reasons import REFUSED
 from selfloop.errors import UserError
-from selfloop.finetune.running.launch import JOB, Job, Made, Work, configuration, described, result, started, told
 from selfloop.finetune.params import TrainingParams
+from selfloop.finetune.running.launch import (
+    JOB,
+    Job,
+    TrainingResult,
+    Work,
+    configuration,
+    described,
+    result,
+    started,
+    told,
+)
 from selfloop.store import Store, open_store
 
 MADE = "selfloop made "
@@ -36,7 +46,7 @@ CONFIG, TABLES = "accelerate.yaml", "inputs"
 REFUSED_STATUS = 2
 
 
-def across(work: Work, params: TrainingParams, job: Job) -> Made:
+def train_on_nodes(work: Work, params: TrainingParams, job: Job) -> TrainingResult:
     """The work, done on ``params.nodes`` nodes. Raises ``UserError`` for what a node refuses and what ends it."""
     from selfloop.cluster import trainjob
 
@@ -86,14 +96,14 @@ def handed_over(store: Store, work: Work, params: TrainingParams, job: Job) -> s
         return store.put(place)
 
 
-def taken_back(store: Store, uri: str, job: Job) -> Made:
+def taken_back(store: Store, uri: str, job: Job) -> TrainingResult:
     """Take the policy that was made into the output; what says where it is goes from the store."""
     about = read_json(store.get(uri))
     _copied(store.get(about["policy"]), job.output)
     if is_adapter(job.output):
         note_base(job.output, parts(job.inputs["policy"]).base)
     store.delete(uri)
-    return Made(about["metadata"], about["moment"])
+    return TrainingResult(about["metadata"], about["moment"])
 
 
 class Node(NamedTuple):
@@ -164,7 +174,7 @@ def serve(uri: str, node: Node) -> str:
         return uri
 
 
-def _kept(store: Store, made: Made, output: Path) -> str:
+def _kept(store: Store, made: TrainingResult, output: Path) -> str:
     """Put the policy into the store, and what the training came to beside it, whose URI this is."""
     seal(output, "Model")
     put_base(store, output)

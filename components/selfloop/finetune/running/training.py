@@ -1,9 +1,4 @@
-"""What all trainings share: the plan, the trainer's habits, checkpoints to go on from, and its two ways to fail.
-
-``train`` is the supervised one, on transformers' ``Trainer``: on the same batches of a small policy, TRL's
-``SFTTrainer`` takes 1.2 times as long a step (``tests/benchmarks/trainers.py``), most of it for metrics that nobody
-reads here. The other methods stand on TRL's trainers.
-"""
+"""What all trainings share: the plan, the trainer's habits, checkpoints to go on from, and how they stop."""
 
 from __future__ import annotations
 
@@ -11,23 +6,21 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from transformers.utils.logging import disable_progress_bar
 
 from selfloop import progress
 from selfloop.artifacts import write_json
 from selfloop.errors import UserError
-from selfloop.finetune.running.checkpoints import latest, mark, step_of
-from selfloop.finetune.offline.encoding import IGNORED, Encoded
 from selfloop.finetune.params import TrainingParams
-from selfloop.policy import Policy
+from selfloop.finetune.running.checkpoints import latest, mark, step_of
 
 RECOMPUTING = next(
     name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(TrainingArguments, name)
@@ -110,7 +103,7 @@ def rate_at(step: int, steps: int, warmup: int, decay: Literal["constant", "line
 
 
 def adamw(weights: Sequence[torch.nn.Parameter], plan: Plan) -> torch.optim.AdamW:
-    """The optimizer of every training, in one kernel."""
+    """The optimizer of every training, fused."""
     return torch.optim.AdamW(weights, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True)
 
 
@@ -136,7 +129,7 @@ class Trained(NamedTuple):
 
 
 class Guarded:
-    """What every trainer here does: our optimizer and rate, and an end at once where the loss is no number."""
+    """What every trainer here does: our optimizer and rate, and an end at once where a number is none."""
 
     plan: Plan
     batches: Batches
@@ -160,9 +153,15 @@ class Guarded:
         loss: torch.Tensor = super().training_step(*given, **named)  # type: ignore[misc]
         value = float(loss)
         if not np.isfinite(value):
-            raise no_number(self.plan, self.batches, self.state.global_step, value)
+            raise diverged(self.plan, self.batches, self.state.global_step, f"The loss of step {{}} is {value}")
         self.total += value
         return loss
+
+    def _clip_grad_norm(self: Any, model: Any) -> Any:
+        """The norm of the gradient, which is clipped; a step by one that is no number is not taken."""
+        norm = super()._clip_grad_norm(model)  # type: ignore[misc]
+        check_gradient(self.plan, self.batches, self.state.global_step, float(norm))
+        return norm
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write none: a policy's story is its manifest."""
@@ -171,8 +170,20 @@ class Guarded:
         """Tell nobody."""
 
 
-def no_number(plan: Plan, batches: Batches, step: int, value: float) -> UserError:
-    """That the loss of a step is no number; the texts of the step are saved."""
+def check_gradient(plan: Plan, batches: Batches, step: int, norm: float) -> None:
+    """Refuse to take a step, counted from 0, by a gradient that is no number."""
+    if not math.isfinite(norm):
+        raise diverged(plan, batches, step, f"The gradient of step {{}} has the norm {norm}")
+
+
+def check_weights(plan: Plan, batches: Batches, steps: int, weights: Iterable[torch.Tensor]) -> None:
+    """Refuse weights that are no numbers after so many steps: no such policy is a candidate, nor a checkpoint."""
+    if not all(bool(torch.isfinite(each).all()) for each in weights):
+        raise diverged(plan, batches, steps - 1, "The weights after step {} are no longer finite")
+
+
+def diverged(plan: Plan, batches: Batches, step: int, what: str) -> UserError:
+    """That a step, counted from 0, came to no number; its texts are saved."""
     saved = plan.place / f"step-{step + 1}.json"
     plan.place.mkdir(parents=True, exist_ok=True)
     texts = batches.seen(step * plan.batch_size, (step + 1) * plan.batch_size)
@@ -180,8 +191,8 @@ def no_number(plan: Plan, batches: Batches, step: int, value: float) -> UserErro
     before = latest(plan.place)
     kept = f"the checkpoint before it is {before[0]}" if before else "there is no checkpoint before it"
     return UserError(
-        f"The loss of step {step + 1} is {value} and training stopped: its {len(texts)} texts are in {saved}, "
-        f"{kept}; lower lr, or take these texts out."
+        f"{what.format(step + 1)} and training stopped: its {len(texts)} texts are in {saved}, {kept}; lower lr, or "
+        "take these texts out."
     )
 
 
@@ -198,9 +209,11 @@ class Reports(TrainerCallback):
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Mark the checkpoint that was written."""
+        """Mark the checkpoint that was written, where its weights are numbers."""
+        trainer = self._trainer
+        check_weights(trainer.plan, trainer.batches, state.global_step, trainer.model.parameters())
         if state.is_world_process_zero:
-            mark(Path(args.output_dir) / f"checkpoint-{state.global_step}", {"total": self._trainer.total})
+            mark(Path(args.output_dir) / f"checkpoint-{state.global_step}", {"total": trainer.total})
 
 
 def never(step: int) -> bool:
@@ -211,7 +224,7 @@ def never(step: int) -> bool:
 def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], bool] = never) -> Trained:
     """Let a trainer (a ``Guarded`` one) train, from its last whole checkpoint where it was killed.
 
-    Raises ``UserError`` where memory is used up or the loss is no number.
+    Raises ``UserError`` where memory is used up, and where a loss, a gradient or the weights are no numbers.
     """
     if trainer.accelerator.num_processes != processes():
         raise UserError(
@@ -237,6 +250,7 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
     trainer.model.eval()
     steps = trainer.state.global_step
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if shared_out else None
+    check_weights(plan, batches, steps, weights.values() if weights else trainer.model.parameters())
     return Trained(trainer.total / max(steps, 1), steps, first, seconds, weights)
 
 
@@ -293,56 +307,6 @@ def in_bf16(precision: str) -> bool:
     return precision == "bfloat16" or (precision == "auto" and able)
 
 
-class Supervised(Guarded, Trainer):
-    """transformers' ``Trainer``, and the weights of the texts."""
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The mean loss of the learnt tokens of the whole step, each multiplied by the weight of its text."""
-        weights = inputs.pop("weights", None)
-        if weights is None:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        labels = inputs.pop("labels")[:, 1:]
-        logits = model(**inputs).logits[:, :-1].float()
-        losses = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-        )
-        share = self.accelerator.num_processes / num_items_in_batch
-        return (losses * weights[:, 1:].flatten()).sum() * share
-
-
-def train(policy: Policy, data: Encoded, plan: Plan, after_step: Callable[[int], bool] = never) -> Trained:
-    """Train a policy in place on ``data`` in its order; ``after_step`` ends the training early by returning true."""
-    trainer = Supervised(
-        model=policy.model.train(),
-        args=TrainingArguments(**plan.arguments()),
-        data_collator=lambda batch: batch,
-        train_dataset=data,
-    )
-    return fit(trainer, plan, data, after_step)
-
-
 def finished(plan: Plan) -> None:
     """Forget the checkpoints of a training whose policy is saved."""
     shutil.rmtree(plan.place, ignore_errors=True)
-
-
-@torch.inference_mode()
-def solved_by_level(policy: Policy, data: Encoded, levels: Sequence[int], batch_size: int = 1024) -> dict[int, float]:
-    """The share of completions, by level, that greedy decoding gives exactly, end token included.
-
-    Greedy decoding reproduces a text exactly when each of its tokens is the most likely one after those before it, so
-    one forward pass tells.
-    """
-    policy.model.eval()
-    right: list[np.ndarray[Any, Any]] = []
-    for first in range(0, len(levels), batch_size):
-        batch = data.batch(np.arange(first, min(first + batch_size, len(levels))))
-        batch = {name: values.to(policy.model.device) for name, values in batch.items()}
-        labels = batch.pop("labels")[:, 1:]
-        best = policy.model(**batch).logits[:, :-1].argmax(-1)
-        right.append(((best == labels) | (labels == IGNORED)).all(dim=1).cpu().numpy())
-    policy.model.train()
-    solved, known = np.concatenate(right), np.asarray(levels)
-    return {int(level): float(solved[known == level].mean()) for level in np.unique(known)}

@@ -1,7 +1,7 @@
 """Curricula: which tasks an on-policy training tries next, one file each.
 
-A curriculum chooses the tasks of a draw and learns what came of them. It keeps nothing itself: what it remembers, within
-a training and from round to round, is a value that it is given and returns anew (``keeps``).
+A curriculum chooses the tasks of a draw and learns what came of them. It keeps nothing itself: what it remembers,
+within a training and from round to round, is a value that it is given and returns anew (``keeps``).
 
 Most weigh levels (``LevelCurriculum``): ``(arms, step) -> weights``, a function of what is known of each level. One of
 your own is such a function, whose keyword-only arguments are its parameters, or a subclass of either class.
@@ -10,7 +10,7 @@ your own is such a function, whose keyword-only arguments are its parameters, or
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -18,9 +18,9 @@ from pydantic import BaseModel, Field
 
 from selfloop.errors import UserError
 from selfloop.memory import NoState
-from selfloop.policy import seed_of
 from selfloop.propose.arms import Arm, ArmFeedback, ArmState, joined, shares
 from selfloop.records import Task
+from selfloop.seeds import seed_of
 from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ Probe = Callable[[Sequence[Task]], Sequence[float]]
 class TaskPool:
     """The tasks that a training draws from, and the levels that there were before held-out items were taken out."""
 
-    def __init__(self, tasks: Sequence[Task], levels: Sequence[int], seed: int, round: int, environment: str) -> None:
-        self.tasks, self.levels, self.environment = tasks, sorted(set(levels)), environment
-        self._seed, self._round = seed, round
+    def __init__(self, tasks: Sequence[Task], levels: Iterable[int], seed: Callable[[str], int]) -> None:
+        """``seed`` gives the seed of this training's round for a purpose."""
+        self.tasks, self.levels, self.seed = tasks, sorted(set(levels)), seed
 
     @cached_property
     def by_level(self) -> dict[int, list[Task]]:
@@ -46,10 +46,6 @@ class TaskPool:
         for task in self.tasks:
             found[task.level].append(task)
         return found
-
-    def seed(self, purpose: str) -> int:
-        """The seed of this training's round for a purpose."""
-        return seed_of(self._seed, self._round, purpose)
 
 
 class DrawFeedback(NamedTuple):

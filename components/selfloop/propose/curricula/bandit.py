@@ -28,7 +28,7 @@ class Bandit(LevelCurriculum):
         return [math.exp((arm.value - best) / self.tau) for arm in arms]
 
     def value(self, arm: Arm, seen: ArmFeedback | None) -> float:
-        """Q = (1 - alpha) Q + alpha |A|; one that was not drawn counts as |A| = 0, as in the released code, or stays."""
+        """Q = (1 - alpha) Q + alpha |A|; |A| is 0 where it was not drawn, as in the released code, or Q stays."""
         decayed = (1 - self.alpha) * arm.value
         if seen is None:
             return decayed if self.unsampled == "decay" else arm.value

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from selfloop.policy import seed_of
 from selfloop.propose.curricula import Curriculum, Probe, TaskPool
 from selfloop.records import Task
+from selfloop.seeds import seed_of
 
 
 class InTurn(Curriculum):

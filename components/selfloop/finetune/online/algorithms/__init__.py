@@ -34,14 +34,16 @@ class RewardedGroups(NamedTuple):
 class Algorithm(Strategy):
     """How advantages are made of a draw's rewards.
 
-    ``ratio`` is a token's or a whole sequence's; ``mean`` is what a loss is averaged over: each attempt's own tokens, or
-    a constant.
+    ``ratio`` is a token's or a whole sequence's; ``mean`` is what a loss is averaged over: each attempt's own tokens,
+    or a constant.
     """
 
     kind = "algorithm"
     package = __name__
     ratio: ClassVar[Literal["token", "sequence"]] = "token"
     mean: ClassVar[Literal["sequences", "constant"]] = "sequences"
+    compares: ClassVar[bool] = True
+    """Whether an advantage comes of comparing attempts at the same task."""
     keeps: ClassVar[type[BaseModel]] = NoState
 
     def __call__(self, groups: RewardedGroups) -> Tensor:
@@ -51,6 +53,10 @@ class Algorithm(Strategy):
     def advantages(self, groups: RewardedGroups, state: Any) -> tuple[Tensor, Any]:
         """Advantages (groups, attempts) of a draw, and what is remembered after it."""
         return self(groups), state
+
+    def for_round(self, before: Any) -> Any:
+        """What it remembers as a training begins, of what was known before; that is none at the very start."""
+        return before or self.keeps()
 
     def upper(self, rates: Tensor, clip: float) -> Tensor:
         """How far up a ratio of each group may go (groups), of its vote rate (groups): all alike."""

@@ -25,6 +25,7 @@ class RoleBaseline(Algorithm):
 
     name = "role-baseline"
     mean = "constant"
+    compares = False
     keeps = RoleBaselines
     decay: float = Field(0.95, ge=0, lt=1, description="What a role's baseline keeps of itself with each attempt.")
 
@@ -36,5 +37,3 @@ class RoleBaseline(Algorithm):
             made.append(reward - before)
             baselines[rollout.role] = self.decay * before + (1 - self.decay) * reward
         return groups.rewards.new_tensor(made).view_as(groups.rewards), RoleBaselines(baselines=baselines)
-
-
