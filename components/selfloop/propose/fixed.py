@@ -35,6 +35,8 @@ class DrawParams(ItemParams):
         twice = sorted(set(self.levels) & set(self.old_levels))
         if twice:
             raise ValueError(f"level {twice[0]} is among the levels and the old levels: name it in one of them")
+        if len(set(self.levels)) < len(self.levels):
+            raise ValueError("a level stands twice among the levels: name each once")
         return self
 
     def check(self) -> None:

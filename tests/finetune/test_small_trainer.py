@@ -10,13 +10,13 @@ import pytest
 import torch
 from selfloop.environments.addition import Addition
 from selfloop.finetune import scoring
-from selfloop.finetune.online.small_trainer import Kernel
 from selfloop.finetune.online.collector import InTurn, Practice, Tried
-from selfloop.finetune.online.reinforcement import ReinforceParams
-from selfloop.finetune.online.trl_trainer import GRPO
-from selfloop.finetune.online.packed_batch import LINE, Batch, Lines, apart, batched, cut, logprobs, together, worth_it
-from selfloop.finetune.running.training import Plan
 from selfloop.finetune.online.losses import VARIANTS, Scored
+from selfloop.finetune.online.packed_batch import LINE, Batch, Lines, apart, batched, cut, logprobs, together, worth_it
+from selfloop.finetune.online.reinforcement import ReinforceParams
+from selfloop.finetune.online.small_trainer import Kernel
+from selfloop.finetune.online.trl_trainer import GRPO
+from selfloop.finetune.running.training import Plan
 from selfloop.generate.draw import Drawn
 from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy, fresh

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kfp.dsl import Artifact, Dataset, Model
 from selfloop import progress
-from selfloop.finetune import ReinforceArmsParams, reinforce_arms
+from selfloop.finetune import ReinforceParams, reinforce_policy
 
 place, kill_at = Path(sys.argv[1]), int(sys.argv[2])
 job = json.loads((place / "job.json").read_text())
@@ -20,15 +20,15 @@ def watch(done: int, total: int, unit: str) -> None:
 
 
 with progress.watched_by(watch):
-    reinforce_arms.into(
-        reinforce_arms.out(
+    reinforce_policy.into(
+        reinforce_policy.out(
             candidate=Model(uri=str(place / "candidate.partial" / "candidate")),
             rollouts=Dataset(uri=str(place / "candidate.partial" / "rollouts")),
-            arms=Artifact(uri=str(place / "candidate.partial" / "arms")),
+            state=Artifact(uri=str(place / "candidate.partial" / "state")),
         ),
-        ReinforceArmsParams.model_validate(job["params"]),
+        ReinforceParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
         tasks=Dataset(uri=job["tasks"]),
         items=Dataset(uri=job["items"]),
-        arms=Artifact(uri=job["arms"]),
+        state=Artifact(uri=job["state"]),
     )
