@@ -15,6 +15,8 @@ from selfloop.cli.run import as_toml
 from selfloop.environments import find_environment
 from selfloop.environments.arithmetic import Arithmetic
 from selfloop.errors import UserError
+from selfloop.finetune.online.rewards import Reward
+from selfloop.finetune.online.rewards.proposals import ProposalReward
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
 from selfloop.modes.compiling import run_locally
@@ -33,7 +35,7 @@ TINY: dict[str, Any] = {
     "base": {"levels": 1, "per_level": 200, "held_out_per_level": 8, "proposals": 200},
     "pretrain": {"steps": 120, "hidden_size": 32, "heads": 2, "intermediate_size": 64, "decay_steps": 40, "lr": 1e-2},
     "draw": {"levels": [2], "old_levels": [1], "items_per_level": 8},
-    "challenge": {"steps": 2, "batch_size": 8, "group_size": 4, "max_tokens": 12, "reward": "agent0,attempts=3"},
+    "challenge": {"steps": 2, "batch_size": 8, "group_size": 4, "max_tokens": 12},
     "learn": {"number": 48, "max_tokens": 12},
     "generate": {"samples": 3},
     "band": {"min_rate": 0.1, "max_rate": 1.0},
@@ -51,6 +53,17 @@ PODS_ONLY = {f"{part}_agent0" for part in ("resolve", "start", "round")}
 
 ran = partial(whole_run, NAME, TINY)
 tracked = partial(tracked_run, NAME, TINY)
+
+
+def of_proposer(root: Path) -> Path:
+    """The proposer that the first round of a run trained: the policy that began without tasks."""
+    [found] = [place for place in root.glob("round-01/reinforce_policy*/candidate") if not of_tasks(place)]
+    return found
+
+
+def of_tasks(policy: Path) -> bool:
+    """Whether a policy was trained on tasks that were given."""
+    return "tasks" in manifest_of(policy).inputs
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +101,8 @@ def test_every_table_and_policy_is_the_same_in_every_mode(
 @pytest.mark.parametrize(
     ("settings", "reward", "band"),
     [
-        ({"variant": "paper"}, "paper", (0.25, 0.75)),
-        ({"variant": "code", "environment": "arithmetic:claims"}, "code", (0.3, 0.8)),
+        ({"variant": "paper"}, "agent0", (0.25, 0.75)),
+        ({"variant": "code", "environment": "arithmetic:claims"}, "agent0-code", (0.3, 0.8)),
         ({"variant": "r-zero", "protocol": "single", "environment": "arithmetic:plain"}, "r-zero", (0.3, 0.8)),
     ],
 )
@@ -101,8 +114,10 @@ def test_a_variant_says_the_reward_and_the_band_that_nobody_set(
     assert (kept.min_rate, kept.max_rate) == band
     wide = {"challenge": {"max_tokens": 40}, "learn": {"max_tokens": 40}}
     last, _, [told] = ran(tmp_path, settings, wide, ONE)
-    [trained] = tmp_path.glob("round-01/reinforce_proposer*/candidate")
-    assert manifest_of(trained).params["reward"] == reward
+    trained = of_proposer(tmp_path)
+    asked = Reward.parse(manifest_of(trained).params["reward"])
+    assert isinstance(asked, ProposalReward)
+    assert (asked.name, asked.protocol, asked.tools) == (reward, resolved.protocol, ["op"])
     assert manifest_of(last.proposer.path).digest == manifest_of(trained).digest
     assert told["band"]["kept"] > 0
 
@@ -114,10 +129,9 @@ def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_th
     tasks = list(rows(proposed, Task))
     claimed = [json.loads(task.metadata)["claimed"] == task.answer for task in tasks]
     assert sum(claimed) > len(claimed) / 2 > 0
-    [trained] = tmp_path.glob("round-01/reinforce_proposer*/candidate")
-    [written] = tmp_path.glob("round-01/reinforce_proposer*/rollouts")
-    assert manifest_of(trained).params["writes"] == manifest_of(proposed).params["protocol"] == "tools"
-    assert any(json.loads(rollout.observed) for rollout in rows(written, Rollout))
+    trained = of_proposer(tmp_path)
+    assert manifest_of(trained).params["protocol"] == manifest_of(proposed).params["protocol"] == "tools"
+    assert any(json.loads(rollout.observed) for rollout in rows(trained.with_name("rollouts"), Rollout))
     assert max(told["valid"] for told in manifest_of(trained).metadata["proposals"]) > 0
 
 

@@ -7,10 +7,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selfloop.finetune.online.losses import VARIANTS, Scored, divergence, loss, widened
+from selfloop.errors import UserError
+from selfloop.finetune import ReinforceParams
+from selfloop.finetune.online.algorithms import Algorithm, RewardedGroups
+from selfloop.finetune.online.algorithms.adpo import Adpo
+from selfloop.finetune.online.algorithms.role_baseline import RoleBaseline, RoleBaselines
+from selfloop.finetune.online.losses import Scored, divergence, loss
+from selfloop.records import Rollout
+from selfloop.stage import validated
 from torch import Tensor
 
 CLIP, LONGEST = 0.2, 16
+ALL = {name: kind() for name, kind in Algorithm.members().items()}
+COMPARING = [name for name, algorithm in ALL.items() if algorithm.compares]
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 groups = st.integers(2, 8).flatmap(
     lambda attempts: st.lists(st.lists(st.floats(-2, 2, width=32), min_size=attempts, max_size=attempts), min_size=1)
@@ -18,15 +27,16 @@ groups = st.integers(2, 8).flatmap(
 rate = st.floats(0, 1)
 
 
-def advantages(name: str, rewards: Tensor, rate: float = 1.0, trust: float = 0.5) -> Tensor:
-    return VARIANTS[name].advantages(rewards, torch.full((len(rewards),), rate, dtype=rewards.dtype), trust)
+def advantages(name: str, rewards: Tensor, rate: float = 1.0) -> Tensor:
+    rates = torch.full((len(rewards),), rate, dtype=rewards.dtype)
+    return Algorithm.parse(name)(RewardedGroups(rewards, rates))
 
 
 def doubles(values: object) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", COMPARING)
 @quick
 @given(rewards=groups, rate=rate)
 def test_the_advantages_of_a_group_come_to_nothing(name: str, rewards: list[list[float]], rate: float) -> None:
@@ -44,7 +54,7 @@ def test_leave_one_out_is_the_reward_less_the_mean_of_the_others(rewards: list[l
             assert of_group[number] == pytest.approx(reward - sum(others) / len(others), abs=1e-9)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", COMPARING)
 @quick
 @given(rewards=groups, shift=st.floats(-5, 5))
 def test_what_all_of_a_group_are_given_more_moves_nothing(name: str, rewards: list[list[float]], shift: float) -> None:
@@ -63,7 +73,7 @@ def test_the_scale_of_rewards_matters_only_where_nothing_divides_by_their_spread
     torch.testing.assert_close(advantages(name, rewards * scale), expected, atol=2e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", COMPARING)
 @quick
 @given(reward=st.floats(-2, 2, width=32), attempts=st.sampled_from([2, 4, 8]), rate=rate)
 def test_equal_rewards_give_no_advantage(name: str, reward: float, attempts: int, rate: float) -> None:
@@ -76,14 +86,14 @@ def test_equal_rewards_give_no_advantage(name: str, reward: float, attempts: int
 def test_adpo_trusts_a_group_the_more_the_more_its_votes_agree(rates: list[float], trust: float) -> None:
     rewards = doubles([[1, 0, 0, 1]])
     whole = advantages("grpo", rewards)
-    doubtful, sure = ((advantages("adpo", rewards, rate, trust) / whole)[0, 0].item() for rate in rates)
+    doubtful, sure = ((advantages(f"adpo,trust={trust}", rewards, rate) / whole)[0, 0].item() for rate in rates)
     assert trust - 1e-9 <= doubtful <= sure <= 1 + 1e-9
 
 
 def test_adpo_trusts_least_below_three_tenths_and_wholly_from_eight_tenths_on() -> None:
     rewards = doubles([[1, 0]])
     shares = [
-        (advantages("adpo", rewards, rate, 0.25) / advantages("grpo", rewards))[0, 0].item()
+        (advantages("adpo,trust=0.25", rewards, rate) / advantages("grpo", rewards))[0, 0].item()
         for rate in (0.0, 0.3, 0.55, 0.8, 1.0)
     ]
     assert shares == pytest.approx([0.25, 0.25, 0.625, 1, 1])
@@ -92,15 +102,15 @@ def test_adpo_trusts_least_below_three_tenths_and_wholly_from_eight_tenths_on() 
 @quick
 @given(rates=st.tuples(rate, rate).map(sorted), clip=st.floats(0.05, 0.5))
 def test_adpo_clips_later_the_less_the_votes_agree(rates: list[float], clip: float) -> None:
-    doubtful, sure = widened(doubles(rates), clip).tolist()
+    doubtful, sure = Adpo().upper(doubles(rates), clip).tolist()
     assert clip <= sure <= doubtful <= clip + 0.1 + 1e-9
 
 
-@pytest.mark.parametrize("name", [name for name in VARIANTS if name != "adpo"])
+@pytest.mark.parametrize("name", [name for name in ALL if name != "adpo"])
 @quick
 @given(rates=st.lists(rate, min_size=1), clip=st.floats(0.05, 0.5))
 def test_the_others_clip_every_group_alike(name: str, rates: list[float], clip: float) -> None:
-    assert VARIANTS[name].upper(doubles(rates), clip).tolist() == [clip] * len(rates)
+    assert ALL[name].upper(doubles(rates), clip).tolist() == [clip] * len(rates)
 
 
 @st.composite
@@ -125,7 +135,7 @@ def batches(draw: st.DrawFn, drift: float = 0.0) -> Scored:
 
 
 def gradient(name: str, scored: Scored) -> Tensor:
-    [made] = torch.autograd.grad(loss(VARIANTS[name], scored, CLIP, LONGEST), [scored.logprobs])
+    [made] = torch.autograd.grad(loss(ALL[name], scored, CLIP, LONGEST), [scored.logprobs])
     return made
 
 
@@ -136,23 +146,23 @@ def weights_of(name: str, own: Tensor) -> Tensor:
         "constant": lambda: own / (len(own) * LONGEST),
         "sequences": lambda: own / own.sum(1, keepdim=True) / len(own),
     }
-    variant = VARIANTS[name]
-    return by["sequence" if variant.ratio == "sequence" else variant.mean]()
+    algorithm = ALL[name]
+    return by["sequence" if algorithm.ratio == "sequence" else algorithm.mean]()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ALL)
 @quick
 @given(scored=batches())
 def test_a_loss_where_nothing_has_drifted_is_less_the_mean_advantage(name: str, scored: Scored) -> None:
-    made = loss(VARIANTS[name], scored, CLIP, LONGEST).item()
-    if VARIANTS[name].mean == "constant":
+    made = loss(ALL[name], scored, CLIP, LONGEST).item()
+    if ALL[name].mean == "constant":
         expected = -(scored.advantages[:, None] * scored.own).sum().item() / (len(scored.own) * LONGEST)
     else:
         expected = -scored.advantages.mean().item()
     assert made == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ALL)
 @quick
 @given(scored=batches())
 def test_its_gradient_is_then_the_plain_policy_gradient(name: str, scored: Scored) -> None:
@@ -160,19 +170,19 @@ def test_its_gradient_is_then_the_plain_policy_gradient(name: str, scored: Score
     torch.testing.assert_close(gradient(name, scored), expected, atol=1e-9, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ALL)
 @quick
 @given(scored=batches(drift=1.0))
 def test_what_the_policy_did_not_write_has_no_gradient(name: str, scored: Scored) -> None:
     assert not gradient(name, scored)[scored.own == 0].any()
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("name", ALL)
 @quick
 @given(scored=batches(drift=1.0))
 def test_clipping_stops_what_went_far_enough_and_only_that(name: str, scored: Scored) -> None:
     change = ((scored.logprobs - scored.old) * scored.own).detach()
-    by_row = VARIANTS[name].ratio == "sequence"
+    by_row = ALL[name].ratio == "sequence"
     ratio = change.sum(1, keepdim=True).exp().expand_as(change) if by_row else change.exp()
     gain = scored.advantages[:, None].expand_as(ratio)
     done = ((ratio > 1 + CLIP) & (gain > 0)) | ((ratio < 1 - CLIP) & (gain < 0))
@@ -181,7 +191,7 @@ def test_clipping_stops_what_went_far_enough_and_only_that(name: str, scored: Sc
 
 
 def test_a_doubtful_groups_unlikely_token_may_rise_where_a_sure_ones_may_not() -> None:
-    upper = VARIANTS["adpo"].upper(doubles([0.2, 0.9]), CLIP)
+    upper = ALL["adpo"].upper(doubles([0.2, 0.9]), CLIP)
     old = doubles([[-2.0], [-2.0]])
     logprobs = (old + math.log(1.25)).requires_grad_()
     made = gradient("adpo", Scored(logprobs, old, torch.ones_like(old), doubles([1, 1]), upper))
@@ -209,3 +219,38 @@ def test_the_mean_divergence_and_its_gradient_are_those_of_the_distributions(num
     torch.testing.assert_close(estimated, exact)
     expected, made = (torch.autograd.grad(each, [logits], retain_graph=True)[0] for each in (exact, estimated))
     torch.testing.assert_close(made, expected)
+
+
+def attempts_of(roles: list[str]) -> list[Rollout]:
+    return [Rollout("a", 1, number, "", "", True, 1, role=role) for number, role in enumerate(roles)]
+
+
+@quick
+@given(played=st.lists(st.tuples(st.sampled_from("ab"), st.floats(-2, 2)), min_size=1), decay=st.floats(0, 0.99))
+def test_a_role_s_baseline_is_what_it_was_given_lately(played: list[tuple[str, float]], decay: float) -> None:
+    roles, rewards = [role for role, _ in played], doubles([[reward for _, reward in played]])
+    groups, start = RewardedGroups(rewards, doubles([0]), attempts_of(roles)), RoleBaselines(baselines={"a": 0.5})
+    made, after = RoleBaseline(decay=decay).advantages(groups, start)
+    known = {"a": 0.5, "b": 0.0}
+    for (role, reward), advantage in zip(played, made[0].tolist(), strict=True):
+        assert advantage == pytest.approx(reward - known[role])
+        known[role] = decay * known[role] + (1 - decay) * reward
+    assert after.baselines == pytest.approx({role: known[role] for role in {"a", *roles}})
+
+
+def test_a_baseline_is_the_same_whether_attempts_come_in_one_draw_or_in_two() -> None:
+    rewards, roles = doubles([[1.0, -1.0], [0.5, 0.0]]), ["first", "second", "first", "second"]
+    whole, after = RoleBaseline().advantages(RewardedGroups(rewards, rewards[:, 0], attempts_of(roles)), RoleBaselines())
+    state, parts = RoleBaselines(), []
+    for row in rewards:
+        given = RewardedGroups(row[None], row[:1], attempts_of(roles[:2]))
+        made, state = RoleBaseline().advantages(given, state)
+        parts.append(made)
+    torch.testing.assert_close(torch.cat(parts), whole)
+    assert state == after
+
+
+def test_an_algorithm_that_compares_attempts_wants_several() -> None:
+    with pytest.raises(UserError, match="algorithm 'grpo' compares attempts at a task: give a group_size above 1"):
+        validated(ReinforceParams, {"group_size": 1}, "reinforce_policy")
+    assert validated(ReinforceParams, {"group_size": 1, "algorithm": "role-baseline"}, "reinforce_policy").groups == 64

@@ -140,7 +140,7 @@ def test_many_steps_on_the_same_attempts_do_not_collapse(plain: Path, finetuned:
         for n in range(1, 5)
         for bad in (False, True)
     ]
-    made = finetuned(plain, "long", examples, method="nft", steps=60, lr=1e-2, nft_normalizer=2.0, weight_decay=0.0)
+    made = finetuned(plain, "long", examples, method="nft,normalizer=2.0", steps=60, lr=1e-2, weight_decay=0.0)
     told, good = likelihoods(fresh(made.path), examples), torch.tensor([e.good for e in examples])
     assert told[good].exp().mean() > 0.5
     assert told[~good].exp().mean() < 0.05

@@ -25,6 +25,7 @@ from selfloop.records import Example, Rollout, Task, rows
 
 from .. import forked
 from ..conftest import sealed_table, sealed_value
+from .conftest import collector_of
 
 WORKER = Path(__file__).with_name("reinforcement_worker.py")
 SMALL: dict[str, Any] = {"curriculum": "bandit", "batch_size": 16, "group_size": 4, "max_tokens": 4, "lr": 1e-3}
@@ -148,13 +149,6 @@ class Again(Curriculum):
 
     def choose(self, state: Any, pool: TaskPool, *_: Any) -> tuple[list[Task], Any]:
         return [pool.tasks[0], pool.tasks[1], pool.tasks[0]], state
-
-
-def collector_of(params: ReinforceParams, policy: Policy, tasks: list[Task]) -> RolloutCollector:
-    """What collects the draws of a training of these tasks."""
-    pool = TaskPool(tasks, [task.level for task in tasks], lambda purpose: 0)
-    context = RewardContext(params.environment, params, params.round, 64)
-    return RolloutCollector(params, policy, pool, StrategyStates.of_round(params, pool, {}), context)
 
 
 def test_a_task_that_comes_twice_in_a_draw_has_two_groups_of_its_own(plain: Path) -> None:

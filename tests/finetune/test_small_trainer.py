@@ -9,12 +9,13 @@ import datasets
 import pytest
 import torch
 from selfloop.environments.addition import Addition
-from selfloop.finetune import scoring
-from selfloop.finetune.online.collector import InTurn, Practice, Tried
-from selfloop.finetune.online.losses import VARIANTS, Scored
-from selfloop.finetune.online.packed_batch import LINE, Batch, Lines, apart, batched, cut, logprobs, together, worth_it
-from selfloop.finetune.online.reinforcement import ReinforceParams
-from selfloop.finetune.online.small_trainer import Kernel
+from selfloop.finetune.online import packed_batch
+from selfloop.finetune.online.algorithms import Algorithm, RewardedGroups
+from selfloop.finetune.online.collector import RolloutBatch, RolloutCollector
+from selfloop.finetune.online.losses import Scored
+from selfloop.finetune.online.packed_batch import LINE, Batch, PackedBatch, apart, batched, cut, logprobs, together, worth_it
+from selfloop.finetune.online.params import ReinforceParams
+from selfloop.finetune.online.small_trainer import SmallTrainer
 from selfloop.finetune.online.trl_trainer import GRPO
 from selfloop.finetune.running.training import Plan
 from selfloop.generate.draw import Drawn
@@ -23,6 +24,8 @@ from selfloop.policy import Policy, fresh
 from selfloop.records import Rollout
 from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from .conftest import collector_of
 
 GROUPS, ATTEMPTS, LONGEST = 3, 4, 6
 TEMPERATURE = 0.8
@@ -42,7 +45,7 @@ NAMES = [f"{name}{', held' if beta else ''}{', with tools' if tools else ''}" fo
 
 def params(name: str, **given: Any) -> ReinforceParams:
     shape = {"batch_size": GROUPS * ATTEMPTS, "group_size": ATTEMPTS, "max_tokens": LONGEST}
-    return ReinforceParams(algorithm=name, temperature=TEMPERATURE, **(shape | given))
+    return ReinforceParams(algorithm=Algorithm.parse(name), temperature=TEMPERATURE, **(shape | given))
 
 
 def plan_in(place: Path, **given: Any) -> Plan:
@@ -59,7 +62,7 @@ def shaken(policy: Policy, seed: int, by: float) -> Policy:
     return Policy(model, policy.tokenizer)
 
 
-def some_draw(policy: Policy, tools: bool) -> Tried:
+def some_draw(policy: Policy, tools: bool) -> RolloutBatch:
     """Attempts of different lengths, some written partly by a tool, and rewards that differ in most groups."""
     drawn = random.Random(11)
     tasks = [task for level in (1, 2, 3) for task in Addition().tasks(level, 1, 5)]
@@ -73,18 +76,23 @@ def some_draw(policy: Policy, tools: bool) -> Tried:
             rollout = Rollout(task.id, task.level, number, task.prompt, "", True, length)
             attempts.append(Drawn(rollout, prompt, tokens, own))
     rewards = torch.tensor([[0.0, 1.0, 0.5, 1.0], [1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
-    return Tried(tasks, attempts, rewards, torch.tensor(VOTES))
+    return RolloutBatch(tasks, attempts, rewards, torch.tensor(VOTES))
 
 
-class Fixed(Practice):
-    """A practice whose every draw is the same attempts."""
+class Fixed(RolloutCollector):
+    """A collector whose every draw is the same attempts."""
 
-    def __init__(self, params: ReinforceParams, policy: Policy, tried: Tried) -> None:
-        super().__init__(params, policy, InTurn(tried.tasks, 0), lambda draw, tasks, rollouts: [])
-        self._tried = tried
+    made: RolloutBatch
 
-    def tried(self, draw: int, groups: int) -> Tried:
-        return self._tried
+    def collect(self, draw: int, groups: int) -> RolloutBatch:
+        return self.made
+
+
+def fixed(params: ReinforceParams, policy: Policy, tried: RolloutBatch) -> Fixed:
+    collector = collector_of(params, policy, tried.tasks, Fixed)
+    assert isinstance(collector, Fixed)
+    collector.made = tried
+    return collector
 
 
 def trl_arguments(place: Path, params: ReinforceParams) -> dict[str, Any]:
@@ -96,16 +104,16 @@ def trl_arguments(place: Path, params: ReinforceParams) -> dict[str, Any]:
         "beta": params.kl_beta,
         "epsilon": params.clip,
     }
-    if params.algorithm != "rloo":
-        about["loss_type"] = "dr_grpo" if params.algorithm == "dr-grpo" else "grpo"
-        about["scale_rewards"] = "none" if params.algorithm == "dr-grpo" else "group"
+    if params.algorithm.name != "rloo":
+        about["loss_type"] = "dr_grpo" if params.algorithm.name == "dr-grpo" else "grpo"
+        about["scale_rewards"] = "none" if params.algorithm.name == "dr-grpo" else "group"
     return about
 
 
 def trl_trainer(policy: Policy, place: Path, params: ReinforceParams, kind: type | None = None, **more: Any) -> Any:
     """A trainer of TRL's on the policy itself."""
-    of_algorithm: type = RLOOTrainer if params.algorithm == "rloo" else GRPOTrainer
-    config: type = RLOOConfig if params.algorithm == "rloo" else GRPOConfig
+    of_algorithm: type = RLOOTrainer if params.algorithm.name == "rloo" else GRPOTrainer
+    config: type = RLOOConfig if params.algorithm.name == "rloo" else GRPOConfig
     given = {"reward_funcs": lambda **_: [0.0] * (GROUPS * ATTEMPTS)} | more
     return (kind or of_algorithm)(
         model=policy.model.train(),
@@ -120,7 +128,7 @@ def by_trl(
     policy: Policy, place: Path, params: ReinforceParams, batch: Batch, scored: Scored, reference: Tensor
 ) -> Tensor:
     """The loss that TRL gives the batch. ADPO is not TRL's, but our trainer's on it, which sets the clips."""
-    trainer = trl_trainer(policy, place, params, GRPO if params.algorithm == "adpo" else None)
+    trainer = trl_trainer(policy, place, params, GRPO if params.algorithm.name == "adpo" else None)
     trainer.params, trainer.current_gradient_accumulation_steps = params, 1
     width = batch.tokens.shape[1] - batch.own.shape[1]
     inputs = {
@@ -130,11 +138,11 @@ def by_trl(
         "completion_mask": batch.mask[:, width:],
         "advantages": scored.advantages,
     }
-    if params.algorithm == "rloo":
+    if params.algorithm.name == "rloo":
         inputs["old_logps"] = (scored.old * batch.own).sum(1)
     else:
         inputs |= {"tool_mask": batch.own, "old_per_token_logps": scored.old, "ref_per_token_logps": reference}
-    if params.algorithm == "adpo":
+    if params.algorithm.name == "adpo":
         inputs["upper"] = scored.upper
     loss: Tensor = trainer._compute_loss(trainer.model, inputs)
     return loss
@@ -151,26 +159,26 @@ def test_our_loss_and_its_gradient_are_trls(plain: Path, tmp_path: Path, name: s
     start, asked = fresh(plain), params(name, kl_beta=beta, updates=2)
     tried = some_draw(start, tools)
     batch, policy, old = batched(start, tried), shaken(start, 1, 1e-3), shaken(start, 2, 3e-3)
-    variant = VARIANTS[name]
+    groups = RewardedGroups(tried.rewards, tried.rates)
     with torch.no_grad():
         before, reference = (logprobs(each, batch, TEMPERATURE) for each in (old, start))
     scored = Scored(
         before,
         before,
         batch.own,
-        variant.advantages(tried.rewards, tried.rates, asked.trust).flatten(),
-        variant.upper(tried.rates, asked.clip).repeat_interleave(ATTEMPTS),
+        asked.algorithm(groups).flatten(),
+        asked.algorithm.upper(tried.rates, asked.clip).repeat_interleave(ATTEMPTS),
     )
-    kernel = Kernel(asked, start, plan_in(tmp_path), Fixed(asked, start, tried))
-    kernel._policy = policy
-    ours = kernel._loss(batch, scored)
+    trainer = SmallTrainer(asked, start, plan_in(tmp_path), fixed(asked, start, tried))
+    trainer._policy = policy
+    ours = trainer._loss(batch, scored)
     ratio = ((logprobs(policy, batch, TEMPERATURE) - before) * batch.own).exp()
     assert ((ratio - 1).abs() > asked.clip).any()
     assert (((ratio - 1).abs() < asked.clip) & (ratio != 1)).any()
     theirs = by_trl(policy, tmp_path, asked, batch, scored, reference)
     assert abs(ours.item()) > 1e-3
     assert ours.item() == pytest.approx(theirs.item(), abs=1e-6)
-    assert ours.item() != pytest.approx(kernel._loss(batch, scored._replace(advantages=-scored.advantages)).item())
+    assert ours.item() != pytest.approx(trainer._loss(batch, scored._replace(advantages=-scored.advantages)).item())
     expected, made = gradients(policy, theirs), gradients(policy, ours)
     torch.testing.assert_close(made, expected, atol=1e-5 * max(1.0, expected.abs().max().item()), rtol=0)
 
@@ -178,7 +186,7 @@ def test_our_loss_and_its_gradient_are_trls(plain: Path, tmp_path: Path, name: s
 class GivenRLOO(RLOOTrainer):
     """TRL's RLOO with attempts that are given."""
 
-    def __init__(self, *given: Any, tried: Tried, **named: Any) -> None:
+    def __init__(self, *given: Any, tried: RolloutBatch, **named: Any) -> None:
         super().__init__(*given, **named)
         self._tried = tried
 
@@ -189,7 +197,7 @@ class GivenRLOO(RLOOTrainer):
         return [each.completion for each in self._tried.attempts]
 
 
-def step_by_trl(policy: Policy, place: Path, params: ReinforceParams, tried: Tried) -> None:
+def step_by_trl(policy: Policy, place: Path, params: ReinforceParams, tried: RolloutBatch) -> None:
     """One step of TRL's own trainer, which makes its own advantages, on a draw."""
     plan = plan_in(place)
     optimizer = torch.optim.AdamW(
@@ -197,7 +205,7 @@ def step_by_trl(policy: Policy, place: Path, params: ReinforceParams, tried: Tri
     )
     given: dict[str, Any] = {"optimizers": (optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0))}
     given["reward_funcs"] = lambda **_: tried.rewards.flatten().tolist()
-    if params.algorithm == "rloo":
+    if params.algorithm.name == "rloo":
         trl_trainer(policy, place, params, GivenRLOO, tried=tried, **given).train()
         return
     attempts = tried.attempts
@@ -222,7 +230,7 @@ def test_a_step_of_ours_ends_with_the_weights_of_a_step_of_trls(
 ) -> None:
     asked, ours, theirs = params(name, kl_beta=beta), fresh(plain), fresh(plain)
     tried, before = some_draw(ours, tools), weights_of(ours)
-    Kernel(asked, ours, plan_in(tmp_path), Fixed(asked, ours, tried)).train()
+    SmallTrainer(asked, ours, plan_in(tmp_path), fixed(asked, ours, tried)).train()
     step_by_trl(theirs, tmp_path, asked, tried)
     moved, between = (weights_of(ours) - before).abs(), (weights_of(ours) - weights_of(theirs)).abs()
     assert moved.median() > 5e-4
@@ -234,8 +242,8 @@ def test_a_step_in_parts_or_with_less_memory_is_the_same_step(plain: Path, tmp_p
     asked, ends = params(name, kl_beta=0.0 if name == "rloo" else 0.1), []
     for given in ({}, {"accumulate": 3}, {"accumulate": 5}, {"gradient_checkpointing": True}):
         policy = fresh(plain)
-        practice = Fixed(asked, policy, some_draw(policy, True))
-        trained = Kernel(asked, policy, plan_in(tmp_path, **given), practice).train()
+        collector = fixed(asked, policy, some_draw(policy, True))
+        trained = SmallTrainer(asked, policy, plan_in(tmp_path, **given), collector).train()
         ends.append((trained.loss, weights_of(policy)))
     for loss, weights in ends[1:]:
         assert loss == pytest.approx(ends[0][0], abs=1e-6)
@@ -251,10 +259,10 @@ def test_a_prompt_that_is_read_once_for_its_group_gives_the_same(
     """With positions as the library counts them, and by a scheme of the policy's own."""
     policy = fresh(request.getfixturevalue(which))
     assert is_plain(policy.model)
-    monkeypatch.setattr(scoring, "is_plain", lambda model: known)
+    monkeypatch.setattr(packed_batch, "is_plain", lambda model: known)
     whole = batched(policy, some_draw(policy, tools=True))
     batch = whole.rows(torch.arange(len(whole.tokens))[chosen])
-    lines = Lines.of(batch)
+    lines = PackedBatch.of(batch)
     assert worth_it(policy, batch, lines)
     assert lines.tokens.numel() < (batch.mask.sum() if len(batch.tokens) > 1 else batch.tokens.numel())
     real = batch.mask[:, batch.width :] == 1
@@ -271,7 +279,7 @@ def test_a_group_of_many_may_say_little(plain: Path) -> None:
     tried = some_draw(policy, tools=False)
     same = [each._replace(completion=each.completion[:2], own=each.own[:2]) for each in tried.attempts]
     batch = batched(policy, tried._replace(attempts=same[:1] * 50 + same[-1:] * 50))
-    ours, theirs = (logits[places] for logits, places in (together(policy, Lines.of(batch)), apart(policy, batch)))
+    ours, theirs = (logits[places] for logits, places in (together(policy, PackedBatch.of(batch)), apart(policy, batch)))
     real = batch.mask[:, batch.width :] == 1
     torch.testing.assert_close(ours[real], theirs[real], atol=1e-4, rtol=1e-5)
 
@@ -287,4 +295,4 @@ def test_long_attempts_of_a_group_stay_apart(plain: Path) -> None:
     batch = batched(policy, some_draw(policy, tools=False))
     tokens, mask, own = (torch.nn.functional.pad(each, (0, 200), value=1) for each in batch[:3])
     longer = Batch(tokens, mask, own, None)
-    assert not worth_it(policy, longer, Lines.of(longer))
+    assert not worth_it(policy, longer, PackedBatch.of(longer))

@@ -39,7 +39,8 @@ from pathlib import Path
 import torch, transformers
 from selfloop.errors import UserError
 from selfloop.finetune.offline.encoding import Encoded
-from selfloop.finetune.running.training import Plan, train
+from selfloop.finetune.offline.supervised import train
+from selfloop.finetune.running.training import Plan
 from selfloop.policy import fresh
 from selfloop.records import Example
 
