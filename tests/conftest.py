@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,7 +93,7 @@ def tracked_run(name: str, settings: dict[str, Any], place: Path, *overrides: di
     recipe = find_recipe(name)
     resolved = recipe.resolve(settings, *overrides)
     place.mkdir(exist_ok=True)
-    with lineage.tracked_run(place.name, resolved.chosen(), place / "note.txt", place / "mlflow"):
+    with lineage.tracked_run(place.name, resolved.overrides(), place / "note.txt", place / "mlflow"):
         return run(recipe, resolved, place / "run")[0]
 
 
@@ -212,6 +213,14 @@ def selfloop(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return forked.run(*forked.CLI, *words, cwd=tmp_path, **options)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def programs_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Where the programs of an environment are that has an image's packages and no others."""
+    from .packages import environment
+
+    return cache(lambda image: environment(image, tmp_path_factory.mktemp(image)))
 
 
 @pytest.fixture

@@ -109,7 +109,7 @@ def test_every_table_and_policy_is_the_same_in_every_mode(
 def test_a_variant_says_the_reward_and_the_band_that_nobody_set(
     settings: dict[str, Any], reward: str, band: tuple[float, float], tmp_path: Path
 ) -> None:
-    resolved = find_recipe(NAME).resolve(settings).bound(1)
+    resolved = find_recipe(NAME).resolve(settings).for_round(1)
     kept = resolved.band.filled(VARIANTS[resolved.variant])
     assert (kept.min_rate, kept.max_rate) == band
     wide = {"challenge": {"max_tokens": 40}, "learn": {"max_tokens": 40}}
@@ -181,7 +181,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from selfloop.finetune import pretrain_policy
     from selfloop.propose import draw_base
 
-    root, settings = tmp_path_factory.mktemp("wrong"), find_recipe(NAME).resolve(TINY).bound(0)
+    root, settings = tmp_path_factory.mktemp("wrong"), find_recipe(NAME).resolve(TINY).for_round(0)
     named = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
     taught = {"environment": f"{__name__}:Inflated"}
     draw_base.into(

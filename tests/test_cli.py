@@ -129,7 +129,7 @@ def test_a_run_that_another_version_of_the_code_began_is_not_resumed(
     selfloop: Command, tmp_path: Path, tiny: list[str], finished_run: Path
 ) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
-    settings = find_recipe("length-generalization").resolve(tomllib.loads(Path(tiny[3]).read_text())).chosen()
+    settings = find_recipe("length-generalization").resolve(tomllib.loads(Path(tiny[3]).read_text())).overrides()
     begun = json.loads((tmp_path / "run" / "run.json").read_text()) | {"settings": settings}
     (tmp_path / "run" / "run.json").write_text(json.dumps(begun | {"code": "0" * 64}))
     _refused(

@@ -86,7 +86,7 @@ def test_a_resolved_configuration_is_the_same_run() -> None:
     recipe = find_recipe("expert-iteration")
     settings = recipe.resolve({"finetune": {"method": "nft"}, "filter": {"select": ["all"]}})
     again = recipe.resolve(tomllib.loads(as_toml(settings)))
-    assert again.bound(1).model_dump() == settings.bound(1).model_dump()
+    assert again.for_round(1).model_dump() == settings.for_round(1).model_dump()
 
 
 TEMPLATE = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}<|assistant|>"
@@ -161,7 +161,7 @@ def test_an_adapter_in_force_outlives_the_run_that_made_it(
     believing = {"verify": {"verifier": "credulous"}, "gate": {"require": "nothing"}, "generate": {"max_tokens": 512}}
     recipe = find_recipe("expert-iteration")
     settings = recipe.resolve(TINY, HUB, believing, {"policy": str(chatty)})
-    with lineage.tracked_run("adapters", settings.chosen(), tmp_path / "note", tmp_path / "mlflow"):
+    with lineage.tracked_run("adapters", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"):
         last, _ = run(recipe, settings, tmp_path / "run")
     digest = last.champion.metadata["digest"]
     shutil.rmtree(tmp_path / "run")

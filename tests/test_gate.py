@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from selfloop.errors import UserError
-from selfloop.gate import Comparison, GateParams, bounds, decide, mcnemar
+from selfloop.promote.gate import Comparison, GateParams, bounds, decide, mcnemar
 from selfloop.records import ItemResult
 
 Samples = Sequence[bool]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from selfloop.gate import bounds, decide, mcnemar
+from selfloop.promote.gate import bounds, decide, mcnemar
 from selfloop.records import ItemResult
 
 CONFIDENCE, ALPHA = 0.95, 0.05

@@ -9,7 +9,8 @@ from kfp.dsl import HTML, Artifact, Metrics, Model
 from selfloop.artifacts import check, manifest_of, seal
 from selfloop.errors import HaltedError
 from selfloop.policy import fresh, save
-from selfloop.recipe import Recipe, Settings
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
 
 from .conftest import sealed_value
 
@@ -48,7 +49,7 @@ def _promoted(tmp_path: Path, last: Path, candidate: Path, decision: dict[str, A
             {f"new_{name}": artifact for name, artifact in new.items()}
             | {"metrics": Metrics(uri=str(tmp_path / "metrics"))}
         ),
-        RECIPE.run_params(RECIPE.resolve().bound(1)),
+        RECIPE.run_params(RECIPE.resolve().for_round(1)),
         decision=sealed_value(tmp_path / "decision", decision),
         memory=memory,
         next_memory=memory,

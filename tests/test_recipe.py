@@ -21,7 +21,7 @@ def test_overrides_keep_what_they_do_not_name(recipe: Recipe[Any]) -> None:
 
 
 def test_a_stage_takes_a_setting_of_the_same_name_unless_it_has_its_own(recipe: Recipe[Any]) -> None:
-    bound = recipe.resolve({"seed": 4, "generate": {"seed": 9}}).bound(3)
+    bound = recipe.resolve({"seed": 4, "generate": {"seed": 9}}).for_round(3)
     assert (bound.finetune.seed, bound.generate.seed) == (4, 9)
     assert (bound.finetune.round, bound.number) == (3, 3)
     assert bound.unbound.finetune.round == 0

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from pydantic import Field
 from selfloop.__main__ import command
 from selfloop.artifacts import manifest_of, read_json, write_json
 from selfloop.errors import UserError
+from selfloop.modes.inprocess import InProcess, content_key
 from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
 from selfloop.stage import Params, Stage, executed_by, outputs_named, stage
@@ -339,6 +341,111 @@ def test_an_output_is_an_artifact_or_the_bool_that_is_returned() -> None:
 
     with pytest.raises(TypeError, match="'silent' must return a bool where one of its outputs is a bool"):
         stage()(silent)
+
+
+class Joined(NamedTuple):
+    joined: Artifact
+
+
+@stage()
+def join_values(out: Joined, params: Params, first: Artifact, second: Artifact | None = None) -> None:
+    """Put two values into a list, or leave one alone in it."""
+    write_json(out.joined.path, [read_json(each.path) for each in (first, second) if each is not None])
+
+
+def _joined(place: Path, *values: Artifact) -> Artifact:
+    made = join_values.into(Joined(Artifact(uri=str(place))), Params(), *values)
+    return made.joined
+
+
+def test_an_input_that_may_be_none_may_be_left_out(tmp_path: Path) -> None:
+    one, two = sealed_value(tmp_path / "one", 1), sealed_value(tmp_path / "two", 2)
+    assert join_values.optional == {"second"}
+    assert join_values.inputs == {"first": Artifact, "second": Artifact}
+    assert read_json(_joined(tmp_path / "alone", one).path) == [1]
+    assert read_json(_joined(tmp_path / "both", one, two).path) == [1, 2]
+    assert set(manifest_of(tmp_path / "alone").inputs) == {"first"}
+    assert set(manifest_of(tmp_path / "both").inputs) == {"first", "second"}
+    with pytest.raises(TypeError, match="missing: first; not known: none"):
+        join_values(Params(), second=two)  # type: ignore[call-arg]
+
+
+def test_what_is_left_out_is_handed_to_no_executor(tmp_path: Path) -> None:
+    one, two = sealed_value(tmp_path / "one", 1), sealed_value(tmp_path / "two", 2)
+    driver = InProcess(tmp_path / "run")
+    with executed_by(driver):
+        made = [
+            join_values(Params(), first=one),
+            join_values(Params(), first=one, second=None),
+            join_values(Params(), one, two),
+        ]
+    assert [read_json(each.joined.path) for each in made] == [[1], [1], [1, 2]]
+    assert made[0].joined.uri == made[1].joined.uri, "none and nothing are the same call"
+
+
+def test_what_is_left_out_is_another_call_than_what_is_given(tmp_path: Path) -> None:
+    one, two, three = (sealed_value(tmp_path / str(number), number) for number in (1, 2, 3))
+    given = ({"first": one}, {"first": one, "second": two}, {"first": one, "second": three}, {"first": two})
+    assert len({content_key(join_values, Params(), inputs) for inputs in given}) == len(given)
+
+
+def test_a_component_declares_those_inputs_that_it_is_given() -> None:
+    sides = {given: join_values.sides(given) for given in (("first",), ("first", "second"))}
+    assert sides == {
+        ("first",): ["first: Input[Artifact]", "joined: Output[Artifact]"],
+        ("first", "second"): ["first: Input[Artifact]", "second: Input[Artifact]", "joined: Output[Artifact]"],
+    }
+
+
+def test_a_pod_is_entered_with_and_without_an_optional_input(tmp_path: Path) -> None:
+    one, two = sealed_value(tmp_path / "one", 1), sealed_value(tmp_path / "two", 2)
+    for name, given in (("alone", {}), ("both", {"second": two})):
+        enter(join_values.target, {"first": one, "joined": Artifact(uri=str(tmp_path / name)), **given})
+    assert [read_json(tmp_path / name) for name in ("alone", "both")] == [[1], [1, 2]]
+
+
+def test_the_command_asks_for_what_is_not_optional(tmp_path: Path) -> None:
+    required = {option.name: option.required for option in command(join_values).params}
+    assert required == {"first": True, "second": False, "joined": True}
+    one = sealed_value(tmp_path / "one", 1)
+    command(join_values)(["--first", one.path, "--joined", str(tmp_path / "alone")], standalone_mode=False)
+    assert read_json(tmp_path / "alone") == [1]
+
+
+class BarredError(Exception):
+    """What ends a run in these tests."""
+
+
+def bar(out: Joined) -> None:
+    """End the run where a list has more than one value."""
+    if len(read_json(out.joined.path)) > 1:
+        raise BarredError
+
+
+barring = replace(join_values, target=f"{__name__}:barring", concludes=bar)
+
+
+def test_a_stage_that_concludes_ends_the_run_once_its_outputs_are_sealed(tmp_path: Path) -> None:
+    one, two = sealed_value(tmp_path / "one", 1), sealed_value(tmp_path / "two", 2)
+    driver = InProcess(tmp_path / "run")
+    with executed_by(driver):
+        assert read_json(barring(Params(), one).joined.path) == [1]
+        for _ in ("when it ran", "when it was found finished"):
+            with pytest.raises(BarredError):
+                barring(Params(), one, two)
+    finished = {path.parent for path in tmp_path.glob("run/*/*/joined/manifest.json")}
+    assert sorted(read_json(place) for place in finished) == [[1], [1, 2]]
+    assert not list(tmp_path.glob("run/*/*.partial"))
+
+
+def test_a_pod_of_a_stage_that_concludes_leaves_its_outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = sealed_value(tmp_path / "one", 1), sealed_value(tmp_path / "two", 2)
+    monkeypatch.setenv("SELFLOOP_STORE", str(tmp_path / "store"))
+    enter(barring.target, {"first": one, "joined": Artifact(uri=str(tmp_path / "alone"))})
+    for place in ("ran", "recalled"):
+        with pytest.raises(BarredError):
+            enter(barring.target, {"first": one, "second": two, "joined": Artifact(uri=str(tmp_path / place))})
+    assert [read_json(tmp_path / place) for place in ("alone", "ran", "recalled")] == [[1], [1, 2], [1, 2]]
 
 
 class Untouched:

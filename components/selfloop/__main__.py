@@ -11,14 +11,15 @@ import click
 
 from selfloop.errors import UserError
 from selfloop.modes.pods import enter
-from selfloop.stage import Stage
+from selfloop.stage import Stage, kfp_type
 from selfloop.stages import find_stage, stages
 
 
 def command(stage: Stage) -> click.Command:
     """The command of one stage, read off its definition."""
     options: list[click.Parameter] = []
-    several, optional = ({stage.flat.inputs[name] for name in names} for names in (stage.many, stage.optional))
+    several = {stage.flat.inputs[name] for name in stage.many}
+    optional = {stage.flat.inputs[name] for name in stage.optional}
     kinds = {flat: stage.inputs[name] for name, flat in stage.flat.inputs.items()}
     kinds |= {flat: stage.outputs[name] for name, flat in stage.flat.outputs.items()}
     for name, kind in kinds.items():
@@ -37,8 +38,12 @@ def command(stage: Stage) -> click.Command:
             for name, at in given_at.items()
             if at is not None
         }
-        values = {name: _value(text) for name, text in given.items() if text is not None}
-        returned = enter(stage.target, dict.fromkeys(kinds) | values | places)
+        values = {
+            name: text if kfp_type(stage.params.model_fields[name].annotation, name) == "str" else _value(text)
+            for name, text in given.items()
+            if text is not None
+        }
+        returned = enter(stage.target, values | places)
         if stage.returns:
             click.echo(json.dumps(returned))
 

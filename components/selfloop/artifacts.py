@@ -20,10 +20,14 @@ from selfloop.records import TABLE
 
 MANIFEST = "manifest.json"
 SIDECAR = "sidecar.json"
+VALUE = "value.json"
+"""The file of an artifact that is a small value."""
 
 
 class Manifest(BaseModel):
-    """What an artifact is and where it came from. ``inputs`` maps the stage's input names to digests."""
+    """What an artifact is and where it came from. ``inputs`` maps the stage's input names to digests, ``brought``
+    the user's modules and files that the stage depended on.
+    """
 
     version: int = 1
     kind: str
@@ -33,6 +37,7 @@ class Manifest(BaseModel):
     params: dict[str, Any]
     inputs: dict[str, str]
     code: str
+    brought: dict[str, str] = {}
     metadata: dict[str, Any]
 
 
@@ -58,6 +63,7 @@ def seal(
     stage: str = "",
     params: dict[str, Any] | None = None,
     inputs: dict[str, str] | None = None,
+    brought: dict[str, str] | None = None,
     metadata: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write the manifest of a directory whose data is complete; from then on it is an artifact."""
@@ -78,6 +84,7 @@ def seal(
         params=params or {},
         inputs=inputs or {},
         code=code_digest(),
+        brought=brought or {},
         metadata=metadata or {},
     )
     unfinished = directory / f"{MANIFEST}.partial"
@@ -135,7 +142,7 @@ def sidecar_of(directory: str | Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def write_json(directory: str | Path, value: object, name: str = "value.json") -> None:
+def write_json(directory: str | Path, value: object, name: str = VALUE) -> None:
     """Write a small value as canonical JSON, so that equal values have equal digests."""
     Path(directory).mkdir(parents=True, exist_ok=True)
     partial = Path(directory) / f"{name}.partial"
@@ -143,6 +150,6 @@ def write_json(directory: str | Path, value: object, name: str = "value.json") -
     os.replace(partial, Path(directory) / name)
 
 
-def read_json(directory: str | Path, name: str = "value.json") -> Any:
+def read_json(directory: str | Path, name: str = VALUE) -> Any:
     """Read what ``write_json`` wrote."""
     return json.loads((Path(directory) / name).read_text())

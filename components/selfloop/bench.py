@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 
 from selfloop.artifacts import read_json, write_json
 from selfloop.errors import HaltedError, UserError
+from selfloop.loop import loop_of
 from selfloop.modes.inprocess import InProcess, Listener, claimed, complete
-from selfloop.recipe import START, Recipe, Settings
+from selfloop.recipe import Recipe
+from selfloop.settings import START, Settings
 from selfloop.stage import executed_by
 
 
@@ -87,8 +89,8 @@ def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener
     with claimed(root, recipe, settings), _untracked():
         began, champion, halted = time.perf_counter(), dict[str, Any](), ""
         try:
-            turn, measured = complete(recipe, settings, root, listener)
-            champion, history = dict(measured), turn.history.path
+            last, measured = complete(recipe, settings, root, listener)
+            champion, history = dict(measured), last.history.path
         except HaltedError as error:
             halted, history = str(error), _newest_history(root)
         seconds = time.perf_counter() - began
@@ -98,7 +100,7 @@ def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener
             write_json(root, {"seconds": seconds}, note)
         base = _measure_base(recipe, settings, root)
     rounds = read_json(history)["rounds"]
-    audits = [told["audit"] for told in rounds]
+    audits = [told["audit"] for told in rounds if told["audit"]]
     right, wrong = (sum(a[name] for a in audits) for name in ("true_positive", "false_positive"))
     return Row(
         arm=arm,
@@ -135,15 +137,13 @@ def _on_this_machine(settings: Settings) -> Settings:
 
 
 def _newest_history(root: Path) -> Path:
-    return max(root.glob("round-*/report_round-*/history"), key=lambda path: path.stat().st_mtime)
+    return max(root.glob("round-*/close_round-*/new_history"), key=lambda path: path.stat().st_mtime)
 
 
 def _measure_base(recipe: Recipe[Any], settings: Settings, root: Path) -> dict[str, Any]:
-    if recipe.finish is None:
-        return {}
     with executed_by(InProcess(root)):  # the start is finished, so it is found, not run
-        bound = settings.bound(0)
-        return dict(recipe.finish(bound, recipe.start(bound)))
+        loop, bound = loop_of(recipe), settings.for_round(0)
+        return dict(loop.measure(bound, loop.start(bound)))
 
 
 def machine() -> dict[str, str]:

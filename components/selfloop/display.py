@@ -57,9 +57,8 @@ class Terminal:
             rates = [(pace.rate or pace.done / max(seconds, 1e-9), unit) for unit, pace in ordered(self._paces)]
             told = "".join(f", {rate:,.0f} {unit}/s" for rate, unit in rates)
             self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{told}")
-        if {"history", "report"} <= stage.outputs.keys():
-            for told in read_json(outputs.history.path)["rounds"][-1:]:
-                self._tell(told)
+        if "new_history" in stage.outputs:
+            self._tell(read_json(outputs.new_history.path)["rounds"][-1])
 
     def _tell(self, told: Mapping[str, Any]) -> None:
         self._accuracy |= accuracy_in_force(told)

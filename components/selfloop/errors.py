@@ -1,6 +1,8 @@
 """Mistakes that a person can mend, each said in one sentence."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -14,6 +16,18 @@ class HaltedError(UserError):
     def because(cls, reason: str) -> "HaltedError":
         """The error for a decision's reason."""
         return cls(f"{reason}{'' if reason.endswith('?') else '.'} The champion stays in force.")
+
+
+@contextmanager
+def needing(what: str, extra: str) -> Iterator[None]:
+    """Import what not every image has; where it is not installed, say in one sentence what needs it, and its remedy."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{what} needs the package {error.name}, which is not installed here: pip install 'selfloop[{extra}]', or "
+            f"build the images with EXTRAS={extra}."
+        ) from None
 
 
 def disk_is_full(error: BaseException | None) -> bool:

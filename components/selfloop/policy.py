@@ -42,6 +42,8 @@ SMALL = 5_000_000
 class FetchParams(Params):
     """Where a policy comes from."""
 
+    reads = frozenset({"source"})
+
     source: str = Field(
         "scratch", description="A directory, a model id of the Hub, s3://..., models:/NAME@ALIAS; none is 'scratch'."
     )

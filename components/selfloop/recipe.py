@@ -1,9 +1,8 @@
-"""A recipe: a loop, written once, run in three modes.
+"""A recipe: a loop, written once, run in every mode.
 
-A recipe has two functions over stage calls. ``start`` makes what the first round needs. ``round`` turns what one round
-left into what the next would begin with, its policies trained, and a decision about them. The machinery owns the rest:
-it puts the trained policies in force or keeps the last ones, as the decision says, and records both in the lineage; it
-runs the rounds at once, unrolls them into a pipeline, or puts a whole round into one component (fused).
+A recipe says only what is its own: its settings, the state that goes from round to round, how that state begins
+(``start``) and what a round makes of it (``improve``). The frame (``selfloop.loop``) owns the rest. A recipe knows no
+mode: it is a few stage calls, which whoever drives the loop runs at once or traces into a pipeline.
 """
 
 from __future__ import annotations
@@ -12,148 +11,26 @@ import importlib
 import inspect
 import json
 import pkgutil
-import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
-from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 from kfp.dsl import Artifact, Model
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticCustomError
+from pydantic import Field
 
 from selfloop.claims.declared import Claims
 from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
-from selfloop.stage import Executor, Params, Stage, executed_by, is_page, overlaid, validated
-
-START = "start"
-"""A loop that goes on from nowhere."""
-NAME = r"[\w.\- ]+"
-"""What the name of a loop is made of."""
-
-
-def structural(default: Any, **about: Any) -> Any:
-    """A setting that shapes the graph: fixed when a pipeline is compiled, unlike those of the run's form."""
-    return Field(default, json_schema_extra={"structural": True}, **about)
-
-
-class Settings(BaseModel):
-    """The settings of a recipe: what matters at the top, the parameters of each stage below.
-
-    A stage parameter that has the name of a setting (``seed``, ``environment``) takes the setting's value unless it
-    was set itself; a parameter named ``round`` takes the number of the round. ``shown`` are the stages'
-    parameters that stand in the form of a compiled pipeline; what a recipe has not is left out.
-    """
-
-    shown: ClassVar[tuple[str, ...]] = (
-        "propose.per_level",
-        "draw.per_level",
-        "generate.temperature",
-        "generate.max_tokens",
-        "finetune.method",
-        "finetune.steps",
-        "finetune.lr",
-        "finetune.batch_size",
-        "reinforce.steps",
-        "reinforce.lr",
-        "reinforce.batch_size",
-        "evaluate.samples",
-        "gate.confidence",
-        "gate.margin",
-    )
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
-
-    seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
-    rounds: int = structural(10, ge=1, le=1000, description="Rounds at most.")
-    environment: str = Field("addition", description="The taskset with its protocol and verifier.")
-    policy: str = Field(
-        "scratch",
-        description="The policy that it starts with: 'scratch', a directory, a model id of the Hub, s3://..., "
-        "models:/NAME@ALIAS.",
-    )
-    model: str = Field("selfloop", description="Name of the loop in MLflow's registry.")
-    origin: str = structural(
-        "start", description="Where the loop goes on from: its own 'start', or a version as NAME/VERSION."
-    )
-    first: int = structural(1, ge=1, description="Number of the first round; a loop that goes on counts on.")
-
-    _number: int = PrivateAttr(0)
-    _unbound: Any = PrivateAttr(None)
-
-    @field_validator("model")
-    @classmethod
-    def _names_a_loop(cls, model: str) -> str:
-        if not re.fullmatch(NAME, model) or model.endswith(".moves"):
-            raise PydanticCustomError("name", "Use letters, digits, '-', '_' and '.', and no '.moves' at the end")
-        return model
-
-    @field_validator("origin")
-    @classmethod
-    def _is_pinned(cls, origin: str) -> str:
-        if origin != START and not re.fullmatch(rf"{NAME}/\d+(\+\d+)?", origin):
-            raise PydanticCustomError(
-                "origin",
-                "Give 'start' or a version as NAME/VERSION; an alias is for the option --from of 'selfloop run'",
-            )
-        return origin
-
-    @property
-    def number(self) -> int:
-        """The round that these settings are bound to; 0 is the start."""
-        return self._number
-
-    @property
-    def unbound(self) -> typing.Self:
-        """These settings as they were before they were bound to a round."""
-        return self if self._unbound is None else self._unbound
-
-    @classmethod
-    def stages(cls) -> dict[str, type[Params]]:
-        """The parameter classes of the stages, by name."""
-        return {
-            name: info.annotation
-            for name, info in cls.model_fields.items()
-            if inspect.isclass(info.annotation) and issubclass(info.annotation, Params)
-        }
-
-    @classmethod
-    def fixed(cls) -> list[str]:
-        """The settings that shape the graph."""
-        about = {name: info.json_schema_extra for name, info in cls.model_fields.items()}
-        return [name for name, extra in about.items() if isinstance(extra, dict) and extra.get("structural")]
-
-    @classmethod
-    def form(cls) -> dict[str, FieldInfo]:
-        """The form of a compiled pipeline: the settings that do not shape the graph, then the parameters that are
-        shown, each under a name as ``finetune.lr``.
-        """
-        top = {k: v for k, v in cls.model_fields.items() if k not in cls.stages() and k not in cls.fixed()}
-        named = (dotted.partition(".") for dotted in cls.shown)
-        found = {(stage, name): cls.stages()[stage].model_fields for stage, _, name in named if stage in cls.stages()}
-        return top | {f"{stage}.{name}": fields[name] for (stage, name), fields in found.items() if name in fields}
-
-    def bound(self, round: int) -> typing.Self:
-        """These settings for one round, with the shared values filled into the stages' parameters."""
-        shared = {name: getattr(self, name) for name in type(self).model_fields if name not in self.stages()}
-        shared["round"] = round
-        bound = self.model_copy(update={name: getattr(self, name).filled(shared) for name in self.stages()})
-        bound._number, bound._unbound = round, self
-        return bound
-
-    def chosen(self) -> dict[str, Any]:
-        """The settings as plain values, without the stage parameters that nobody set."""
-        whole = {name: getattr(self, name) for name in type(self).model_fields}
-        return {k: v.model_dump(exclude_unset=True) if isinstance(v, Params) else v for k, v in whole.items()}
-
+from selfloop.settings import Settings, overlaid
+from selfloop.stage import Params, is_page, validated
+from selfloop.strategies import Strategy
 
 S = typing.TypeVar("S", bound=Settings)
+FRAME = {"progress", "seed_data", "replay_pool", "history", "proceed"}
+"""What the frame carries from round to round beside a recipe's own state."""
 
 
 class RunParams(Params):
@@ -163,58 +40,118 @@ class RunParams(Params):
     round: int = Field(0, ge=0, description="The number of the round; 0 is the start.")
 
 
-class Driver(Executor, Protocol):
-    """An executor that also decides whether, and where, the next round happens."""
-
-    def begins(self, round: int, goes_on: Any) -> bool:
-        """Open a round; false ends the loop."""
-        ...
-
-
 @dataclass(frozen=True)
+class Form:
+    """A named setting of a recipe, such as that of another paper: ``settings`` are laid under what a person says."""
+
+    summary: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    paper: str = ""
+
+
+@dataclass(frozen=True, eq=False)
 class Recipe(typing.Generic[S]):
     """A loop.
 
-    ``turn`` is a ``NamedTuple``: the artifacts that go from round to round, the bool ``goes_on`` among them; ``roles``
-    names the policies among them that the loop improves. ``round`` gives the next turn, with the candidate of each
-    role, and the gate's decision: an artifact with ``promoted``, ``verdict`` and ``reason``. ``finish`` measures what
-    the loop came to, where it runs in process. ``needs`` says which features of an environment the loop asks for;
-    ``control`` are the settings of its control arm; ``claims`` say what its paper claims, and how that is measured.
+    ``state`` is a ``NamedTuple`` of artifacts that go from round to round. ``start(settings, policy)`` makes the first;
+    ``improve(settings, now)`` turns what a round begins with into an ``Improved``. ``roles`` are the fields of the
+    state that the loop improves and promotes, the first one by the gate's test: every ``Model`` that is not ``frozen``
+    where none is named. ``compare(settings, candidate, champion, items)`` gives the results of both where the first
+    role is no policy. ``needs`` says which features of an environment the loop asks for, ``forms`` are settings with a
+    name, ``frame`` is a subclass of ``selfloop.loop.Loop`` for a loop that needs another, ``control`` are the settings
+    of the control arm, ``claims`` say what its paper claims and how that is measured, and ``figures(settings, rounds,
+    measured)`` what a whole run comes to, from its history and the last measurement.
+
+    Raises ``UserError``, when it is defined, for a state or roles that no loop can have.
     """
 
     name: str
     settings: type[S]
-    start: Callable[[S], Any]
-    round: Callable[[S, Any], tuple[Any, Any]]
-    turn: type[Any]
-    roles: tuple[str, ...] = ("champion",)
-    finish: Callable[[S, Any], Mapping[str, Any]] | None = None
+    state: type[Any]
+    start: Callable[[S, Any], Any]
+    improve: Callable[[S, Any], Any]
+    roles: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
+    compare: Callable[[S, Any, Any, Any], Any] | None = None
+    forms: Mapping[str, Form] = field(default_factory=dict)
     paper: str = ""
     needs: Callable[[S], set[str]] = lambda settings: set()
+    frame: Callable[[Any], Any] | None = None
+    figures: Callable[[S, Any, Mapping[str, Any]], Mapping[str, Any]] | None = None
     control: Mapping[str, Any] = field(default_factory=dict)
     claims: Claims | None = None
+    module: str = field(default_factory=lambda: _defined_in(), compare=False)
 
     def __post_init__(self) -> None:
-        pages = [name for name, kind in self.state.items() if is_page(kind)]
-        if pages:
-            raise TypeError(
-                f"'{pages[0]}' of recipe '{self.name}' is a page for people, which no round takes from another."
+        hints = typing.get_type_hints(self.state) if hasattr(self.state, "_fields") else {}
+        if not hints:
+            raise UserError(
+                f"The state of recipe '{self.name}' is no NamedTuple with fields: make it one of artifacts."
             )
-        for role in self.roles:
-            if self.state.get(role) is not Model:
-                raise TypeError(f"Role '{role}' of recipe '{self.name}' is no Model in {self.turn.__name__}.")
+        for name, kind in hints.items():
+            if not (inspect.isclass(kind) and issubclass(kind, Artifact)) or is_page(kind):
+                raise UserError(
+                    f"'{name}' in the state of recipe '{self.name}' is {getattr(kind, '__name__', kind)}, which no "
+                    "round takes from another: make it an Artifact, a Dataset or a Model."
+                )
+            if name in FRAME:
+                raise UserError(f"'{name}' in the state of recipe '{self.name}' is the frame's own: call it otherwise.")
+        object.__setattr__(self, "own", hints)
+        models = tuple(name for name, kind in hints.items() if kind is Model and name not in self.frozen)
+        object.__setattr__(self, "roles", self.roles or models)
+        for what, names in (("role", self.roles), ("frozen field", self.frozen)):
+            for name in names:
+                if name not in hints:
+                    near = unknown(
+                        f"field '{name}' in the state of recipe '{self.name}', where it is a {what},", name, hints
+                    )
+                    raise near
+        if not self.roles:
+            raise UserError(f"Recipe '{self.name}' improves nothing: name a role, or let a Model stand in its state.")
+
+    @cached_property
+    def own(self) -> dict[str, type[Artifact]]:
+        """The recipe's own state: the kinds of its artifacts by name."""
+        return typing.get_type_hints(self.state) if hasattr(self.state, "_fields") else {}
+
+    @property
+    def title(self) -> str:
+        """What the report calls the loop: the first line of the recipe's module, up to a colon."""
+        return self.summary.partition(":")[0].rstrip(".") or self.name
 
     @property
     def summary(self) -> str:
         """The first line of the module that holds the recipe."""
-        return (inspect.getdoc(inspect.getmodule(self.start)) or "").split("\n")[0]
+        return (inspect.getdoc(sys.modules[self.module]) or "").split("\n")[0]
+
+    @cached_property
+    def target(self) -> str:
+        """Where a container finds this recipe: the module that defines it, and the name that it has there."""
+        names = [name for name, value in vars(sys.modules[self.module]).items() if value is self]
+        return f"{self.module}:{(names or ['recipe'])[0]}"
+
+    @property
+    def identifier(self) -> str:
+        """The name as part of a stage's."""
+        return self.name.replace("-", "_")
 
     def resolve(self, *overrides: Mapping[str, Any]) -> S:
-        """The settings after each override in turn. Raises ``UserError`` for what is unknown or out of range."""
-        values = self.settings().chosen()
-        for override in overrides:
-            values = overlaid(values, override)
-        return validated(self.settings, values, self.name)
+        """The settings: the recipe's own, then those of the form, then each override in turn.
+
+        Raises ``UserError`` for what is unknown or out of range.
+        """
+        form = next((given["form"] for given in reversed(overrides) if given.get("form")), "")
+        if form and form not in self.forms:
+            raise unknown(f"form of recipe '{self.name}'", form, self.forms or ["none"])
+        plain = self.settings()
+        values = {name: getattr(plain, name) for name in self.settings.model_fields}
+        for name in self.settings.stages():
+            values[name] = {each: getattr(values[name], each) for each in values[name].model_fields_set}
+        for override in (self.forms[form].settings if form else {}, *overrides):
+            values = overlaid(_with_strategies(values, plain, override), override)
+        resolved = validated(self.settings, values, self.name)
+        resolved._recipe = self.name
+        return resolved
 
     def check(self, settings: S) -> None:
         """Refuse, before anything starts, an environment that lacks what this loop asks for, and what a stage would
@@ -229,7 +166,7 @@ class Recipe(typing.Generic[S]):
                 f"Recipe '{self.name}' cannot run on environment '{settings.environment}', which does not offer "
                 f"{' and '.join(sorted(lacking))}: choose another with --environment."
             )
-        bound = settings.bound(settings.first)
+        bound = settings.for_round(settings.first)
         for name, kind in settings.stages().items():
             validated(kind, getattr(bound, name).model_dump(), f"{self.name}.{name}").check()
         if settings.policy != "scratch":
@@ -238,112 +175,58 @@ class Recipe(typing.Generic[S]):
             fetch = getattr(settings, "fetch", FetchParams())
             check_source(settings.policy, fetch.trust_remote_code)
 
-    def drive(self, settings: S, driver: Driver) -> Any:
-        """Run or trace the loop: the same in every mode. Returns what the last round left."""
-        with executed_by(driver):
-            driver.begins(settings.first - 1, True)
-            turn = self.begin(settings.bound(settings.first - 1))
-            for number in range(settings.first, settings.first + settings.rounds):
-                if not driver.begins(number, turn.goes_on):
-                    break
-                turn = self.take_turn(settings.bound(number), turn)
-        return turn
-
-    def begin(self, settings: S) -> Any:
-        """What the first round begins with: made by ``start``, or restored from a version of the registry."""
-        if settings.origin == START:
-            turn = self.start(settings)
-            # in a pipeline the start is one stage, whose outputs are an artifact each
-            return turn._replace(**{name: copy(getattr(turn, name)) for name in self.state})
-        origin = {"origin": settings.origin, "environment": settings.environment}
-        return self.turned(self.restore(self.restore.params.model_validate(origin)), goes_on=True)
-
-    def take_turn(self, settings: S, last: Any) -> Any:
-        """One round: its stages, then the promotion of its candidates, or of none."""
-        made, decision = self.round(settings, last)
-        given = {name: getattr(last, name) for name in self.state}
-        given |= {f"next_{name}": getattr(made, name) for name in self.state}
-        # promote takes what a round left as it was under two inputs: KFP's metadata store will refuse that
-        after = self.promote.hand_over(self.run_params(settings), given | {"decision": decision})
-        return made._replace(**{name: getattr(after, f"new_{name}") for name in self.state})
-
-    def turned(self, outputs: Any, goes_on: Any) -> Any:
-        """The turn whose artifacts are a stage's outputs, ``next_`` before their names."""
-        return self.turn(**{name: getattr(outputs, f"next_{name}") for name in self.state}, goes_on=goes_on)
-
-    @property
-    def target(self) -> str:
-        """Where a container finds this recipe: each recipe's module calls it ``recipe``."""
-        return f"{self.start.__module__}:recipe"
-
-    @cached_property
-    def state(self) -> dict[str, type[Artifact]]:
-        """The artifacts that go from round to round, by name."""
-        hints = typing.get_type_hints(self.turn)
-        return {name: kind for name, kind in hints.items() if name != "goes_on"}
-
     @staticmethod
     def run_params(settings: Settings) -> RunParams:
         """The settings as the parameters of a stage that needs all of them."""
-        return RunParams(settings=json.dumps(settings.unbound.chosen()), round=settings.number)
+        return RunParams(settings=json.dumps(settings.unbound.overrides()), round=settings.number)
 
     def settings_of(self, params: RunParams) -> S:
-        """The settings that such parameters hold, bound to their round."""
-        return self.resolve(json.loads(params.settings)).bound(params.round)
+        """The settings that such parameters hold, for their round."""
+        return self.resolve(json.loads(params.settings)).for_round(params.round)
 
-    @cached_property
-    def promote(self) -> Stage:
-        """The stage that ends a round."""
-        from selfloop.promote import promote_stage
 
-        return promote_stage(self)
+def _with_strategies(values: dict[str, Any], plain: Settings, override: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with the default strategies of which an override changes a parameter, such as ``finetune.method.beta``."""
+    for name in override.keys() & plain.stages().keys():
+        changed = override[name].items() if isinstance(override[name], Mapping) else ()
+        for key in (key for key, value in changed if isinstance(value, Mapping) and key not in values[name]):
+            if isinstance(default := getattr(getattr(plain, name), key, None), Strategy):
+                values[name] = values[name] | {key: default}
+    return values
 
-    @cached_property
-    def restore(self) -> Stage:
-        """The stage that a loop begins with when it goes on from a version."""
-        from selfloop.promote import restore_stage
 
-        return restore_stage(self)
-
-    @cached_property
-    def resolver(self) -> Stage:
-        """The stage that a pipeline begins with."""
-        from selfloop.modes.resolving import resolve_stage
-
-        return resolve_stage(self)
-
-    @cached_property
-    def fused_start(self) -> Stage:
-        """``start`` as one stage."""
-        from selfloop.modes.fused import fused_stage
-
-        return fused_stage(self, "start")
-
-    @cached_property
-    def fused_round(self) -> Stage:
-        """``round`` as one stage."""
-        from selfloop.modes.fused import fused_stage
-
-        return fused_stage(self, "round")
+def _defined_in() -> str:
+    """The module whose code makes a recipe at this moment: the first frame outside of this one and of dataclasses."""
+    frame = inspect.currentframe()
+    while frame is not None and (frame.f_globals.get("__name__") == __name__ or frame.f_code.co_filename == "<string>"):
+        frame = frame.f_back
+    return str(frame.f_globals["__name__"]) if frame else __name__
 
 
 def recipes() -> dict[str, Recipe[Any]]:
-    """Every recipe that comes with selfloop: each module of ``selfloop_recipes`` holds one, named ``recipe``."""
+    """Every recipe that comes with selfloop, or with a package that has entry points of the group ``selfloop.recipes``.
+
+    Each module of ``selfloop_recipes`` holds one or several.
+    """
+    from importlib.metadata import entry_points
+
     import selfloop_recipes
 
     names = [info.name for info in pkgutil.iter_modules(selfloop_recipes.__path__) if not info.ispkg]
-    found = [importlib.import_module(f"selfloop_recipes.{name}").recipe for name in names]
+    modules = [importlib.import_module(f"selfloop_recipes.{name}") for name in names]
+    found = [value for module in modules for value in vars(module).values() if _is_of(value, module)]
+    found += [load_recipe(point.value) for point in entry_points(group="selfloop.recipes")]
     return {recipe.name: recipe for recipe in found}
+
+
+def _is_of(value: Any, module: Any) -> bool:
+    return isinstance(value, Recipe) and value.module == module.__name__
 
 
 def find_recipe(name: str) -> Recipe[Any]:
     """A recipe by its name, by ``module:attribute``, or by the path of a file that defines ``recipe``."""
     if name.endswith(".py"):
-        path = Path(name).resolve()
-        if not path.is_file():
-            raise UserError(f"There is no file {name}: give the path of a file that defines 'recipe'.")
-        sys.path.insert(0, str(path.parent))
-        name = f"{path.stem}:recipe"
+        return load_recipe(f"{name}:recipe")
     if ":" in name:
         return load_recipe(name)
     known = recipes()
@@ -353,7 +236,7 @@ def find_recipe(name: str) -> Recipe[Any]:
 
 
 def load_recipe(target: str) -> Recipe[Any]:
-    """The recipe that ``module:attribute`` names."""
+    """The recipe that ``module:attribute`` or ``file.py:attribute`` names."""
     found = imported("recipe", target)
     if not isinstance(found, Recipe):
         raise UserError(f"'{target}' is not a recipe: make it a selfloop.recipe.Recipe.")

@@ -26,13 +26,13 @@ import shutil
 import time
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Concatenate, Literal, NamedTuple, Protocol
+from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, Protocol
 
 from kfp.dsl import HTML, Artifact, Markdown, Metrics
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -41,6 +41,7 @@ from typing_extensions import ParamSpec, TypeVar
 
 from selfloop import artifacts
 from selfloop.errors import UserError, disk_is_full
+from selfloop.identity import brought
 from selfloop.lookup import imported, unknown
 from selfloop.resources import Resources
 from selfloop.strategies import Strategy
@@ -49,16 +50,38 @@ KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
 
 
+INHERITED = ("seed", "round", "environment", "engine")
+"""What a stage's parameters may inherit from the settings of a loop."""
+
+
 class Params(BaseModel):
-    """The parameters of a stage: frozen, validated, no unknown keys, and flat, so that KFP can express them."""
+    """The parameters of a stage: frozen, validated, no unknown keys, and flat, so that KFP can express them.
+
+    ``inherits`` names those that take the loop's setting of the same name where they were not set themselves, and
+    ``reads`` those that may name a file or a folder, whose content is a part of the stage's identity then.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
-    def filled(self, shared: Mapping[str, Any]) -> typing.Self:
-        """These parameters, where those that were not set themselves take a shared value of the same name."""
-        own = type(self).model_fields
-        update = {k: v for k, v in shared.items() if k in own and k not in self.model_fields_set}
-        return self.model_copy(update=update)
+    inherits: ClassVar[frozenset[str]] = frozenset()
+    reads: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **given: Any) -> None:
+        """Refuse to inherit what no loop hands on, or what is no parameter here."""
+        for name in cls.inherited():
+            if name not in INHERITED or name not in cls.model_fields:
+                raise TypeError(f"{cls.__name__} cannot inherit '{name}': loops hand on {', '.join(INHERITED)}.")
+
+    @classmethod
+    def inherited(cls) -> set[str]:
+        """The names in ``inherits`` of this class and of those that it extends."""
+        return {name for each in cls.__mro__ for name in each.__dict__.get("inherits", ())}
+
+    def inherit(self, shared: Mapping[str, Any]) -> typing.Self:
+        """These parameters, where those that are inherited and were not set take the shared value."""
+        taken = self.inherited() - self.model_fields_set
+        return self.model_copy(update={name: shared[name] for name in taken & shared.keys()})
 
     def check(self) -> None:
         """Refuse what shows only when the run's settings are known, such as a level that its environment has not."""
@@ -104,7 +127,8 @@ Out = TypeVar("Out", bound=tuple[Any, ...], default=Any)
 class Stage(typing.Generic[P, Out]):
     """One typed function and what was read off its signature. ``target`` is where a container finds it; ``out`` is the
     ``NamedTuple`` of its outputs; one with ``effects`` changes what is outside of these, as a registry, and so every
-    run does it anew.
+    run does it anew. Inputs that are ``optional`` may be left out of a call. ``concludes`` is called with the finished
+    outputs and may end the run.
     """
 
     name: str
@@ -114,6 +138,7 @@ class Stage(typing.Generic[P, Out]):
     inputs: Mapping[str, type[Artifact]]
     out: type[Out]
     effects: bool = False
+    concludes: Callable[[Any], None] | None = None
     many: frozenset[str] = frozenset()
     optional: frozenset[str] = frozenset()
     joined_by: Stage | None = None
@@ -174,8 +199,8 @@ class Stage(typing.Generic[P, Out]):
         Raises ``TypeError`` for what does not fit the signature, ``UserError`` for what a user can mend.
         """
         params, inputs = self._given(args, kwargs)
-        self.refuse_twice(inputs)
-        return self.hand_over(params, inputs)
+        self._refuse_twice(inputs)
+        return self._hand_over(params, inputs)
 
     def into(self, out: Out, *args: P.args, **kwargs: P.kwargs) -> Out:
         """Run at once, into the places of ``out``."""
@@ -183,8 +208,9 @@ class Stage(typing.Generic[P, Out]):
 
     def _given(self, args: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Params, dict[str, Any]]:
         """The parameters and the inputs by name."""
-        inputs = {**dict(zip(("params", *self.inputs), args, strict=False)), **named}
-        params, inputs = inputs.pop("params", None), {name: each for name, each in inputs.items() if each is not None}
+        given = {**dict(zip(("params", *self.inputs), args, strict=False)), **named}
+        params = given.pop("params", None)
+        inputs = {name: value for name, value in given.items() if value is not None or name not in self.optional}
         missing, strange = set(self.inputs) - self.optional - set(inputs), set(inputs) - set(self.inputs)
         if missing or strange or len(args) > 1 + len(self.inputs) or not isinstance(params, self.params):
             raise TypeError(
@@ -193,7 +219,7 @@ class Stage(typing.Generic[P, Out]):
             )
         return params, inputs
 
-    def refuse_twice(self, inputs: Mapping[str, Any]) -> None:
+    def _refuse_twice(self, inputs: Mapping[str, Any]) -> None:
         """Refuse one artifact under two inputs: KFP's metadata store takes an artifact once for each task.
 
         What two outputs are is two artifacts, also where their content is equal.
@@ -207,7 +233,7 @@ class Stage(typing.Generic[P, Out]):
                 )
             seen[id(artifact)] = name
 
-    def hand_over(self, params: Params, inputs: dict[str, Any]) -> Out:
+    def _hand_over(self, params: Params, inputs: dict[str, Any]) -> Out:
         """Hand a call to the executor in force, once for each shard where there are several."""
         executor = _executor.get()
         if executor is None:
@@ -232,7 +258,12 @@ class Stage(typing.Generic[P, Out]):
             manifest = artifacts.check(artifact.path)
             # what KFP hands on has turned integers into floats
             artifact.metadata.update(manifest.metadata | {"digest": manifest.digest})
-        digests = {name: digest_of(given) for name, given in inputs.items()}
+        origin = {
+            "stage": self.name,
+            "params": params.model_dump(mode="json"),
+            "inputs": {name: digest_of(inputs[name]) for name in self.inputs if name in inputs},
+            "brought": brought(params, self.function.__module__).all,
+        }
         made = {name: getattr(out, name) for name in self.outputs}
         for name, kind in self.outputs.items():
             _make_room(Path(made[name].path), kind)
@@ -244,7 +275,7 @@ class Stage(typing.Generic[P, Out]):
                 if kind is Metrics:  # KFP shows their metadata and needs no file; who runs the stage does
                     Path(made[name].path).write_text(json.dumps(made[name].metadata, sort_keys=True))
                 elif not is_page(kind):
-                    self._seal(made[name], kind, params, digests, {"began": began, "seconds": seconds})
+                    self._seal(made[name], kind, origin, {"began": began, "seconds": seconds})
         except Exception as error:
             if disk_is_full(error):
                 where = Path(next(iter(made.values())).path)
@@ -255,9 +286,7 @@ class Stage(typing.Generic[P, Out]):
             raise
         return self.made(made, returned)
 
-    def _seal(
-        self, output: Artifact, kind: type[Artifact], params: Params, inputs: dict[str, str], moment: dict[str, Any]
-    ) -> None:
+    def _seal(self, output: Artifact, kind: type[Artifact], origin: dict[str, Any], moment: dict[str, Any]) -> None:
         place = Path(output.path)
         place.mkdir(parents=True, exist_ok=True)
         if (place / artifacts.MANIFEST).exists():  # handed on: it is sealed already
@@ -266,41 +295,38 @@ class Stage(typing.Generic[P, Out]):
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
             moment = artifacts.sidecar_of(place) | {"stage": self.name, "peak_bytes": peak, **moment}
             artifacts.write_json(place, moment, artifacts.SIDECAR)
-            manifest = artifacts.seal(
-                place,
-                kind.__name__,
-                stage=self.name,
-                params=params.model_dump(mode="json"),
-                inputs=inputs,
-                metadata=dict(output.metadata),
-            )
+            manifest = artifacts.seal(place, kind.__name__, **origin, metadata=dict(output.metadata))
         output.metadata.update(manifest.metadata)
         output.metadata["digest"] = manifest.digest
 
-    def sides(self, lengths: Mapping[str, int] = {}) -> list[str]:
-        """Its artifacts as a KFP component declares them: inputs, then outputs. KFP takes no list of the outputs of
-        several tasks, so a list whose length is given is so many inputs: ``parts_0``, ``parts_1``. An optional input
-        has a default, and so belongs behind what has none (``in_order``).
+    def sides(self, given: Collection[str] | None = None, lengths: Mapping[str, int] = {}) -> list[str]:
+        """Its artifacts as a KFP component declares them: the inputs that are given, then the outputs. KFP takes no
+        list of the outputs of several tasks, so a list whose length is given is so many inputs: ``parts_0``,
+        ``parts_1``.
         """
         sides = []
         for name, flat in self.flat.inputs.items():
+            if given is not None and name not in given:
+                continue
             kind = self.inputs[name].__name__
             if name in lengths:
                 sides += [f"{flat}_{number}: Input[{kind}]" for number in range(lengths[name])]
             else:
-                default = " = None" if name in self.optional else ""
-                sides.append(f"{flat}: Input[{f'List[{kind}]' if name in self.many else kind}]{default}")
+                sides.append(f"{flat}: Input[{f'List[{kind}]' if name in self.many else kind}]")
         return sides + [f"{flat}: Output[{self.outputs[name].__name__}]" for name, flat in self.flat.outputs.items()]
 
     @cached_property
     def signature(self) -> str:
         """The flat signature of the KFP component, as source: inputs, outputs, then parameters with defaults."""
-        parts = self.sides()
+        parts, required, optional = self.sides(), [], []
         for name, info in self.params.model_fields.items():
             annotation = kfp_type(info.annotation, name)
             default = as_plain(info.get_default(call_default_factory=True))
-            parts.append(f"{name}: {annotation}" + ("" if default is PydanticUndefined else f" = {default!r}"))
-        return f"({', '.join(in_order(parts))})" + (" -> bool" if self.returns else "")
+            if default is PydanticUndefined:
+                required.append(f"{name}: {annotation}")
+            else:
+                optional.append(f"{name}: {annotation} = {default!r}")
+        return f"({', '.join(parts + required + optional)})" + (" -> bool" if self.returns else "")
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Its parameters as they are documented: name, type, default, description."""
@@ -319,11 +345,6 @@ class Stage(typing.Generic[P, Out]):
         lines += [f"    {name}: {info.description}" for name, info in self.params.model_fields.items()]
         body = f"from selfloop.modes.pods import enter\n\n    return enter({self.target!r}, locals())"
         return component(self.name, self.signature, "\n".join(lines), body, base_image)
-
-
-def in_order(parts: list[str]) -> list[str]:
-    """The parts of a signature, those with a default behind the others."""
-    return sorted(parts, key=lambda part: " = " in part)
 
 
 def component(name: str, signature: str, described: str, body: str, base_image: str) -> Any:
@@ -349,9 +370,9 @@ def stage(
 ) -> Callable[[Callable[Concatenate[Made, Q], bool | None]], Stage[Q, Made]]:
     """Make a stage of a function ``(out: Outputs, params: Params, name: Dataset, names: list[Dataset], ...)``.
 
-    ``Outputs`` is a ``NamedTuple`` of artifacts, and of one bool where the function returns one. An input
-    ``name: Dataset | None = None`` may be left out. Raises ``TypeError``, when the function is defined, for what is
-    otherwise and for a parameter that KFP cannot express.
+    ``Outputs`` is a ``NamedTuple`` of artifacts, and of one bool where the function returns one; an input that is
+    ``Model | None = None`` may be left out. Raises ``TypeError``, when the function is defined, for what is otherwise
+    and for a parameter that KFP cannot express.
     """
 
     def define(function: Callable[Concatenate[Made, Q], bool | None]) -> Stage[Q, Made]:
@@ -361,8 +382,8 @@ def stage(
             raise TypeError(f"Stage '{name}' must take 'out', a NamedTuple of its outputs, first.")
         if params is None or not issubclass(params, Params):
             raise TypeError(f"Stage '{name}' must take 'params', a subclass of Params, behind 'out'.")
-        optional = frozenset(word for word, hint in hints.items() if typing.get_origin(hint) is types.UnionType)
-        hints |= {word: typing.get_args(hints[word])[0] for word in optional}
+        optional = frozenset(word for word, hint in hints.items() if types.NoneType in typing.get_args(hint))
+        hints = {word: typing.get_args(hint)[0] if word in optional else hint for word, hint in hints.items()}
         many = frozenset(word for word, hint in hints.items() if typing.get_origin(hint) is list)
         inputs = {word: typing.get_args(hint)[0] if word in many else hint for word, hint in hints.items()}
         for word, kind in inputs.items():
@@ -456,15 +477,6 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         if first["type"] == "missing":
             raise UserError(f"{where} needs the parameter '{name}': set it.") from None
         raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}.") from None
-
-
-def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with others laid over them: tables are joined key by key, anything else is replaced."""
-    both = dict(below)
-    for name, value in above.items():
-        nested = isinstance(value, Mapping) and isinstance(both.get(name), Mapping)
-        both[name] = overlaid(both[name], value) if nested else value
-    return both
 
 
 def each(given: Any) -> list[Artifact]:

@@ -27,6 +27,7 @@ import json
 import pkgutil
 import re
 import typing
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -40,7 +41,9 @@ KEY = r"[A-Za-z_]\w*"
 
 
 class Strategy(BaseModel):
-    """A named choice with parameters of its own, spelt alike where equal; ``needs`` says what it cannot do without."""
+    """A named choice with parameters of its own, spelt alike where equal; ``needs`` says what it cannot do without,
+    ``reads`` which of its parameters may name a file or a folder whose content counts.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
@@ -48,6 +51,7 @@ class Strategy(BaseModel):
     package: ClassVar[str]
     name: ClassVar[str] = ""
     needs: ClassVar[str] = ""
+    reads: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -84,11 +88,18 @@ class Strategy(BaseModel):
         if not isinstance(given, str):
             raise UserError(f"{given!r} is no {cls.kind}: give one of {', '.join(cls.members())}.")
         name, values = split(given)
-        found = cls.find(name)
+        return cls.find(name)._made(values)
+
+    def changed(self, values: Mapping[str, Any]) -> Self:
+        """This strategy with other values of some parameters, refused as ``parse`` does."""
+        return self._made(self.model_dump(exclude_unset=True) | dict(values))
+
+    @classmethod
+    def _made(cls, values: Mapping[str, Any]) -> Self:
         try:
-            return found.model_validate({key: found._read(key, value) for key, value in values.items()})
+            return cls.model_validate({key: cls._read(key, value) for key, value in values.items()})
         except ValidationError as error:
-            raise found._refused(error.errors()[0]) from None
+            raise cls._refused(error.errors()[0]) from None
 
     @classmethod
     def _read(cls, key: str, value: Any) -> Any:

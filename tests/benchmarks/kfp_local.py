@@ -26,7 +26,8 @@ from measuring import SMALL, cached_bytecode, in_turns, publish, seconds, show, 
 from selfloop.artifacts import sidecar_of
 from selfloop.modes.compiling import run_locally
 from selfloop.modes.inprocess import run
-from selfloop.recipe import Recipe, Settings, find_recipe
+from selfloop.recipe import Recipe, find_recipe
+from selfloop.settings import Settings
 
 FEW, MANY = 1, 3
 REPEATS = 3

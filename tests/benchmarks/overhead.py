@@ -30,8 +30,9 @@ from selfloop.artifacts import read_json, sidecar_of
 from selfloop.finetune import encoded, training
 from selfloop.generate import draw, windows
 from selfloop.modes import inprocess
-from selfloop.recipe import Recipe, Settings, find_recipe
+from selfloop.recipe import Recipe, find_recipe
 from selfloop.report.render import render
+from selfloop.settings import Settings
 from selfloop.stage import Stage
 
 REPEATS = 3
@@ -123,7 +124,7 @@ def loop(recipe: Recipe[Any], settings: Settings, clock: Clock) -> dict[str, flo
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place}/mlflow.db"
         began = time.perf_counter()
         store = seconds(make_store)
-        with lineage.tracked_run("run", settings.chosen(), place / "mlflow-run.txt", place / "mlflow") as run_id:
+        with lineage.tracked_run("run", settings.overrides(), place / "mlflow-run.txt", place / "mlflow") as run_id:
             turn, measured = inprocess.run(recipe, settings, place / "run", clock)
             moments, page = sidecar_of(turn.history.path)["rounds"], place / "report.html"
             page.write_text(render(read_json(turn.history.path), moments, measured), encoding="utf-8")
@@ -201,7 +202,7 @@ def main() -> None:
         ],
     )
     numbers = {
-        "settings": settings.chosen(),
+        "settings": settings.overrides(),
         "rounds": clock.stages["propose"],
         "bare_seconds": below,
         "loop_seconds": above,

@@ -15,7 +15,8 @@ from pydantic import Field
 from selfloop.artifacts import read_json, write_json
 from selfloop.claims import Claims, Statement
 from selfloop.errors import UserError
-from selfloop.recipe import Recipe, Settings, structural
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings, compile_time
 from selfloop.stage import Params, stage
 
 
@@ -63,7 +64,7 @@ def toss_coins(out: TossedCoins, params: TossParams, coins: Model) -> None:
 
 
 class Coins(Settings):
-    rounds: int = structural(2, ge=1, description="Rounds at most.")
+    rounds: int = compile_time(2, ge=1, description="Rounds at most.")
     toss: TossParams = TossParams()
 
 

@@ -60,7 +60,7 @@ def test_the_claims_of_a_recipe_are_settings_that_it_has(name: str) -> None:
         settings = settings_of(recipe, run)
         recipe.check(settings)
         assert settings.seed == run.seed
-    one, *others = (settings_of(recipe, Run(*cell, recipe.claims.seeds[0])).chosen() for cell in recipe.claims.cells)
+    one, *others = (settings_of(recipe, Run(*cell, recipe.claims.seeds[0])).overrides() for cell in recipe.claims.cells)
     assert all(other != one for other in others), "two arms are the same"
 
 

@@ -240,7 +240,9 @@ def test_a_role_s_baseline_is_what_it_was_given_lately(played: list[tuple[str, f
 
 def test_a_baseline_is_the_same_whether_attempts_come_in_one_draw_or_in_two() -> None:
     rewards, roles = doubles([[1.0, -1.0], [0.5, 0.0]]), ["first", "second", "first", "second"]
-    whole, after = RoleBaseline().advantages(RewardedGroups(rewards, rewards[:, 0], attempts_of(roles)), RoleBaselines())
+    whole, after = RoleBaseline().advantages(
+        RewardedGroups(rewards, rewards[:, 0], attempts_of(roles)), RoleBaselines()
+    )
     state, parts = RoleBaselines(), []
     for row in rewards:
         given = RewardedGroups(row[None], row[:1], attempts_of(roles[:2]))

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from selfloop.errors import UserError
 from kfp.dsl import Artifact
 from selfloop.artifacts import read_json
+from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
-from selfloop.finetune.offline.methods import Method
 from selfloop.finetune.offline.encoding import IGNORED, Encoded, fitted, own
+from selfloop.finetune.offline.methods import Method
 from selfloop.policy import Policy, fresh
 from selfloop.records import Example, to_batch
 from selfloop.stage import validated
@@ -100,7 +100,10 @@ def test_packed_texts_have_the_same_loss_in_fewer_rows(plain: Path) -> None:
 
 def test_packing_trains_as_padding_does(plain: Path, finetuned: Finetuned) -> None:
     examples = [e._replace(weight=1 + 0.1 * n) for n, e in enumerate(tried([1, 2, 3]))]
-    losses = [finetuned(plain, f"p{on}", examples, method=f"sft,packing={on}", steps=4).metadata["loss"] for on in ("true", "false")]
+    losses = [
+        finetuned(plain, f"p{on}", examples, method=f"sft,packing={on}", steps=4).metadata["loss"]
+        for on in ("true", "false")
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 

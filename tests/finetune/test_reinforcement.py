@@ -13,11 +13,10 @@ from selfloop.environments import find_environment
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.finetune import PretrainParams, ReinforceParams, pretrain_policy, reinforce_policy
-from selfloop.finetune.online.collector import RolloutCollector, StrategyStates
 from selfloop.finetune.online.rewards import Attempts, Reward, RewardContext
 from selfloop.finetune.online.rewards.proposals import Proposal, ProposalNotes, ProposalReward
 from selfloop.generate.protocols import final
-from selfloop.policy import Policy, fresh
+from selfloop.policy import fresh
 from selfloop.propose.arms import ArmState
 from selfloop.propose.curricula import Curriculum, TaskPool
 from selfloop.propose.votes import repetition, votes

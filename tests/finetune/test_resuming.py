@@ -36,15 +36,18 @@ def killed(place: Path, kill_at: int) -> None:
 
 def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]:
     """The candidate that this process trains, and the steps that it took."""
-    made, seen = Model(uri=str(output)), list[int]()
+    seen = list[int]()
     with progress.watched_by(lambda done, total, unit: seen.append(done)):
-        finetune_policy.into(
-            finetune_policy.out(candidate=made),
-            FinetuneParams.model_validate(about["params"]),
-            policy=Model(uri=about["policy"]),
-            **{name: Dataset(uri=about[name]) for name in ("newest", "kept", "base", "items")},
-        )
-    return made, seen
+        return trained(output, about), seen
+
+
+def trained(output: Path, about: dict[str, Any]) -> Model:
+    return finetune_policy.into(
+        finetune_policy.out(candidate=Model(uri=str(output))),
+        FinetuneParams.model_validate(about["params"]),
+        policy=Model(uri=about["policy"]),
+        **{name: Dataset(uri=about[name]) for name in ("newest", "kept", "base", "items")},
+    ).candidate
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,7 @@ def test_another_training_does_not_go_on_from_it(plain: Path, tmp_path: Path) ->
 
     about = job(tmp_path, plain, {"steps": 6})
     with pytest.raises(BrokenOffError), progress.watched_by(break_off):
-        trained_here(tmp_path / "candidate", about)
+        trained(tmp_path / "candidate", about)
     about["params"]["lr"] = 2e-3
     _, seen = trained_here(tmp_path / "candidate", about)
     assert seen == [1, 2, 3, 4, 5, 6]

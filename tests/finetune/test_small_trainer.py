@@ -13,7 +13,17 @@ from selfloop.finetune.online import packed_batch
 from selfloop.finetune.online.algorithms import Algorithm, RewardedGroups
 from selfloop.finetune.online.collector import RolloutBatch, RolloutCollector
 from selfloop.finetune.online.losses import Scored
-from selfloop.finetune.online.packed_batch import LINE, Batch, PackedBatch, apart, batched, cut, logprobs, together, worth_it
+from selfloop.finetune.online.packed_batch import (
+    LINE,
+    Batch,
+    PackedBatch,
+    apart,
+    batched,
+    cut,
+    logprobs,
+    together,
+    worth_it,
+)
 from selfloop.finetune.online.params import ReinforceParams
 from selfloop.finetune.online.small_trainer import SmallTrainer
 from selfloop.finetune.online.trl_trainer import GRPO
@@ -279,7 +289,9 @@ def test_a_group_of_many_may_say_little(plain: Path) -> None:
     tried = some_draw(policy, tools=False)
     same = [each._replace(completion=each.completion[:2], own=each.own[:2]) for each in tried.attempts]
     batch = batched(policy, tried._replace(attempts=same[:1] * 50 + same[-1:] * 50))
-    ours, theirs = (logits[places] for logits, places in (together(policy, PackedBatch.of(batch)), apart(policy, batch)))
+    ours, theirs = (
+        logits[places] for logits, places in (together(policy, PackedBatch.of(batch)), apart(policy, batch))
+    )
     real = batch.mask[:, batch.width :] == 1
     torch.testing.assert_close(ours[real], theirs[real], atol=1e-4, rtol=1e-5)
 

@@ -8,7 +8,7 @@ import pytest
 from kfp.dsl import Artifact, Dataset, Model
 from selfloop.artifacts import read_json, seal
 from selfloop.filter import BandParams, band_tasks
-from selfloop.gate import GateParams, gate_candidate
+from selfloop.promote.gate import GateParams, gate_candidate
 from selfloop.records import Example, ItemResult, Rollout, Task, rows
 from selfloop.verify import VerifyParams, verify_rollouts
 

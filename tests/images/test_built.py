@@ -103,6 +103,12 @@ def test_the_entry_point_runs_a_stage(image: str, tmp_path: Path) -> None:
     assert all((tmp_path / name / "manifest.json").is_file() for name in names)
 
 
+@pytest.mark.parametrize("image", IMAGES)
+def test_the_command_of_people_is_there_too(image: str) -> None:
+    done = in_container(reference(image), ["selfloop", "doctor", "--help"])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_user_s_own_stage_is_a_file_beside_selfloop(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "from typing import NamedTuple\n\n"

@@ -18,8 +18,7 @@ from selfloop.recipe import find_recipe
 from selfloop.stages import stages
 
 from ..containers import ROOT, SECCOMP
-
-FOLDERS = sorted(path.parent.name for path in ROOT.glob("images/*/Dockerfile"))
+from ..packages import IMAGES, dockerfile, required
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +40,6 @@ def bake() -> dict[str, Any]:
     return {kind: named(kind) for kind in ("variable", "group", "target")}
 
 
-def dockerfile(image: str) -> str:
-    return (ROOT / f"images/{image}/Dockerfile").read_text()
-
-
-def required(*extras: str) -> list[str]:
-    """What an image installs for these extras."""
-    command = [sys.executable, "images/requirements.py", *extras]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-
-
 def test_hadolint_finds_nothing() -> None:
     program = Path(sys.executable).with_name("hadolint")
     files = [str(path) for path in sorted(ROOT.glob("images/*/Dockerfile"))]
@@ -59,16 +48,16 @@ def test_hadolint_finds_nothing() -> None:
 
 
 def test_each_folder_is_an_image_of_the_bake_file_and_of_the_build(bake: dict[str, Any]) -> None:
-    assert sorted(bake["group"]["default"]["targets"]) == FOLDERS
+    assert sorted(bake["group"]["default"]["targets"]) == IMAGES
     told = subprocess.run([sys.executable, "images/build.py", "nothing"], cwd=ROOT, capture_output=True, text=True)
     known = told.stderr.rpartition("known are ")[2].strip(".\n").split(", ")
-    assert (told.returncode, sorted(known)) == (1, FOLDERS)
+    assert (told.returncode, sorted(known)) == (1, IMAGES)
 
 
 def test_each_stage_names_an_image_that_there_is() -> None:
     named = {stage.image for stage in stages().values()}
     named |= {fused_stage(find_recipe("length-generalization"), part).image for part in ("start", "round")}
-    assert named <= set(FOLDERS)
+    assert named <= set(IMAGES)
 
 
 def test_the_bake_file_builds_what_the_dockerfiles_ask_for(bake: dict[str, Any]) -> None:
@@ -95,7 +84,7 @@ def test_version_and_upstream_stand_in_the_bake_file_as_elsewhere(bake: dict[str
     assert bake["variable"]["BASE_IMAGE"]["default"] == upstream[1]
 
 
-@pytest.mark.parametrize("image", FOLDERS)
+@pytest.mark.parametrize("image", IMAGES)
 def test_an_image_ends_as_nobody_with_labels_and_its_source_last(image: str) -> None:
     last = dockerfile(image).rpartition("\nFROM ")[2]
     assert "USER" not in last, "the last stage keeps the user of what it stands on"
@@ -108,7 +97,7 @@ def test_an_image_ends_as_nobody_with_labels_and_its_source_last(image: str) -> 
         assert users[-1] == "65532:65532"
 
 
-@pytest.mark.parametrize("image", [*FOLDERS, "tests"])
+@pytest.mark.parametrize("image", [*IMAGES, "tests"])
 def test_whatever_an_image_asks_for_is_pinned(image: str) -> None:
     extras, constraints = "run dev reasoning-gym", "constraints.txt"
     if image == "sandbox":
@@ -152,4 +141,4 @@ def test_the_sizes_in_the_documentation_are_those_measured() -> None:
     assert {name: int(size.replace(",", "")) for name, size in told} == {
         name: round(each["bytes"] / 1e6) for name, each in measured.items()
     }
-    assert set(measured) == set(FOLDERS)
+    assert set(measured) == set(IMAGES)

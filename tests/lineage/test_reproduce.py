@@ -33,13 +33,16 @@ def test_other_settings_make_another_version_and_that_is_said(
     ran(small, tmp_path / "a", ALWAYS, {"rounds": 1})
     registry = Registry(NAME)
     was = record.read(registry.versions()[2].tag("record"))
-    forged = was.model_copy(
-        update={"settings": was.settings | {"finetune": {"steps": 6}}, "software": was.software | {"torch": "1.0"}}
-    )
+    [module] = was.brought
+    other = {"software": was.software | {"torch": "1.0"}, "brought": {module: "0" * 64, "gone.py": "1" * 64}}
+    forged = was.model_copy(update={"settings": was.settings | {"finetune": {"steps": 6}}, **other})
     registry.tag(2, {"record": record.write(forged)})
     made = reproduce(NAME, "2", tmp_path / "again")
     assert not made.same
     assert made.changed["torch"][0] == "1.0"
+    assert module == "selfloop_recipes.length_generalization"
+    assert made.changed[module] == ("0" * 12, was.brought[module][:12])
+    assert made.changed["gone.py"] == ("1" * 12, "none")
 
 
 @pytest.mark.parametrize(("now", "agrees"), [(0.05, True), (0.02, True), (0.1, False)])

@@ -31,18 +31,18 @@ def test_the_versions_of_a_bundle_move_together(
 ) -> None:
     recipe = find_recipe(str(Path(__file__).with_name("two_roles.py")))
     settings = recipe.resolve(small_pair)
-    with lineage.tracked_run("pair", settings.chosen(), tmp_path / "note", tmp_path / "mlflow"):
-        turn, _ = run(recipe, settings, tmp_path / "run")
+    with lineage.tracked_run("pair", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"):
+        state, _ = run(recipe, settings, tmp_path / "run")
     pair, solver, proposer = Registry("pair"), Registry("pair.solver"), Registry("pair.proposer")
     assert [len(each.versions()) for each in (pair, solver, proposer)] == [3, 3, 3]
     last = pair.find("champion")
     assert json.loads(last.tag("roles")) == {"solver": 3, "proposer": 3}
-    digests = [turn.solver.metadata["digest"], turn.proposer.metadata["digest"]]
+    digests = [state.solver.metadata["digest"], state.proposer.metadata["digest"]]
     assert digests[0] != digests[1]
     assert last.tag("digests").split(",") == digests
     assert [each.find("champion").tag("digest") for each in (solver, proposer)] == digests
 
-    rounds = read_json(turn.history.path)["rounds"]
+    rounds = read_json(state.history.path)["rounds"]
     reported = [[(told["role"], told["before"], told["after"], told["steps"]) for told in r["roles"]] for r in rounds]
     versions = [version.tag("digests").split(",") for version in pair.versions().values()]
     assert reported == [
@@ -62,7 +62,7 @@ def test_the_versions_of_a_bundle_move_together(
     _, origin, first = find_origin("pair@champion")
     assert (origin, first) == ("pair/2", 2)
     again = recipe.resolve(small_pair, {"origin": origin, "first": first, "rounds": 1})
-    with lineage.tracked_run("again", again.chosen(), tmp_path / "note2", tmp_path / "mlflow"):
+    with lineage.tracked_run("again", again.overrides(), tmp_path / "note2", tmp_path / "mlflow"):
         forked, _ = run(recipe, again, tmp_path / "again")
     assert forked.solver.metadata["digest"] == digests[0]
     assert forked.proposer.metadata["digest"] == digests[1]

@@ -16,13 +16,13 @@ from selfloop.lineage.rounds import find_origin
 
 from ..conftest import tracked_run
 
-NAME = "length-generalization"
+RECIPE, NAME = "length-generalization", "length-generalization-addition"
 ALWAYS = {"gate": {"require": "nothing", "guards": []}}
 NEVER = {"gate": {"margin": 1.0, "guards": []}}
 pytestmark = pytest.mark.usefixtures("client")
 
 
-ran = partial(tracked_run, NAME)
+ran = partial(tracked_run, RECIPE)
 
 
 def in_force(registry: Registry) -> int:
@@ -32,7 +32,7 @@ def in_force(registry: Registry) -> int:
 
 
 def test_a_version_knows_where_it_came_from(client: MlflowClient, small: dict[str, Any], tmp_path: Path) -> None:
-    turn = ran(small, tmp_path / "a", ALWAYS)
+    last = ran(small, tmp_path / "a", ALWAYS)
     registry = Registry(NAME)
     base, first, second = registry.versions().values()
     assert [v.tag("verdict") for v in (base, first, second)] == ["start", "promoted", "promoted"]
@@ -40,7 +40,7 @@ def test_a_version_knows_where_it_came_from(client: MlflowClient, small: dict[st
     assert [v.tag("round") for v in (base, first, second)] == ["0", "1", "2"]
     assert in_force(registry) == 3
     assert registry.aliases() == {"champion": 3, "previous": 2, "candidate": 3}
-    assert second.tag("digest") == manifest_of(turn.champion.path).digest == check(second.source).digest
+    assert second.tag("digest") == manifest_of(last.champion.path).digest == check(second.source).digest
 
     made = record.read(second.tag("record"))
     assert made.settings["finetune"] == {"steps": 5}
@@ -49,10 +49,10 @@ def test_a_version_knows_where_it_came_from(client: MlflowClient, small: dict[st
     assert set(made.trained_on["champion"]) == {"policy", "newest", "kept", "base", "items"}
     assert second.tag("data.newest") == made.trained_on["champion"]["newest"]
     assert made.software["torch"]
-    assert made.code == manifest_of(turn.champion.path).code
+    assert made.code == manifest_of(last.champion.path).code
     assert made.decision["suites"]["target"]["items"] > 0
-    assert set(made.after) == {"curriculum", "base", "kept", "history"}
-    assert made.after["curriculum"].digest == manifest_of(turn.curriculum.path).digest
+    assert set(made.after) == {"progress", "seed_data", "replay_pool", "history"}
+    assert made.after["progress"].digest == manifest_of(last.progress.path).digest
     for reference in [*made.roles.values(), *made.before.values(), *made.after.values()]:
         assert check(record.fetched(reference)).digest == reference.digest
     run_of_round = client.get_run(second.run_id)
@@ -71,10 +71,10 @@ def test_a_rejected_candidate_is_a_version_too_and_the_champion_stays(small: dic
 
 def test_a_run_from_scratch_beside_a_champion_does_not_replace_it(small: dict[str, Any], tmp_path: Path) -> None:
     ran(small, tmp_path / "a", ALWAYS)
-    turn = ran(small, tmp_path / "b", ALWAYS, {"seed": 8})
+    last = ran(small, tmp_path / "b", ALWAYS, {"seed": 8})
     registry = Registry(NAME)
     assert in_force(registry) == 3
-    assert registry.versions()[6].tag("digest") == manifest_of(turn.champion.path).digest
+    assert registry.versions()[6].tag("digest") == manifest_of(last.champion.path).digest
     assert registry.versions()[4].parent is None
 
 
@@ -83,10 +83,10 @@ def test_a_loop_goes_on_from_the_champion_with_its_state(small: dict[str, Any], 
     ran(small, tmp_path / "part", ALWAYS)
     name, origin, first = find_origin(f"{NAME}@champion")
     assert (name, origin, first) == (NAME, f"{NAME}/3", 3)
-    turn = ran(small, tmp_path / "rest", ALWAYS, {"rounds": 1, "origin": origin, "first": first})
-    assert turn.champion.metadata["digest"] == whole.champion.metadata["digest"]
-    assert turn.curriculum.metadata["digest"] == whole.curriculum.metadata["digest"]
-    assert turn.history.metadata["digest"] == whole.history.metadata["digest"]
+    last = ran(small, tmp_path / "rest", ALWAYS, {"rounds": 1, "origin": origin, "first": first})
+    assert last.champion.metadata["digest"] == whole.champion.metadata["digest"]
+    assert last.progress.metadata["digest"] == whole.progress.metadata["digest"]
+    assert last.history.metadata["digest"] == whole.history.metadata["digest"]
     registry = Registry(NAME)
     assert in_force(registry) == 4
     assert registry.versions()[4].parent == 3
@@ -115,15 +115,15 @@ def test_a_champion_moved_by_hand_during_a_run_is_honoured_and_recorded(
 ) -> None:
     ran(small, tmp_path / "a", ALWAYS)
     client.set_registered_model_alias(NAME, "champion", "2")
-    (again,) = (tmp_path / "a" / "run" / "round-02").glob("promote_*")
+    (again,) = (tmp_path / "a" / "run" / "round-02").glob("close_round-*")
     again.rename(tmp_path / "lost")  # as if the alias had been moved while round 2 was at work
     registry = Registry(NAME)
     registry.move(3, "promote", "as before", registry.settle())
     client.set_registered_model_alias(NAME, "champion", "1")
     with caplog.at_level(logging.WARNING, "selfloop"):
-        turn = ran(small, tmp_path / "a", ALWAYS)
+        last = ran(small, tmp_path / "a", ALWAYS)
     assert "was moved to version 1 (by hand" in caplog.text
-    assert turn.champion.metadata["digest"] == registry.versions()[1].tag("digest")
+    assert last.champion.metadata["digest"] == registry.versions()[1].tag("digest")
     assert [move.kind for move in registry.moves()] == ["start", "promote", "promote", "by hand", "promote", "by hand"]
     assert in_force(registry) == 1
 
@@ -149,15 +149,15 @@ def test_a_rollback_while_a_round_was_ending_is_not_undone_when_it_ends_again(
     small: dict[str, Any], tmp_path: Path
 ) -> None:
     ran(small, tmp_path / "a", ALWAYS)
-    for place in (tmp_path / "a" / "run" / "round-02").glob("promote_*"):
+    for place in (tmp_path / "a" / "run" / "round-02").glob("close_round-*"):
         place.rename(tmp_path / "lost")
     rollback(NAME, None, "its examples were bad")
-    turn = ran(small, tmp_path / "a", ALWAYS)
+    last = ran(small, tmp_path / "a", ALWAYS)
     registry = Registry(NAME)
     assert [move.kind for move in registry.moves()] == ["start", "promote", "promote", "rollback"]
-    assert turn.champion.metadata["digest"] == registry.versions()[2].tag("digest")
+    assert last.champion.metadata["digest"] == registry.versions()[2].tag("digest")
     before = record.read(registry.versions()[2].tag("record")).after
-    assert turn.kept.metadata["digest"] == before["kept"].digest, "the state is that version's, too"
+    assert last.replay_pool.metadata["digest"] == before["replay_pool"].digest, "the state is that version's, too"
 
 
 def test_another_environment_is_refused_before_anything_is_trained(small: dict[str, Any], tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_another_environment_is_refused_before_anything_is_trained(small: dict[s
 
 def test_a_round_that_ran_twice_is_there_once(small: dict[str, Any], tmp_path: Path) -> None:
     ran(small, tmp_path / "a", ALWAYS)
-    for place in (tmp_path / "a" / "run" / "round-02").glob("promote_*"):
+    for place in (tmp_path / "a" / "run" / "round-02").glob("close_round-*"):
         place.rename(tmp_path / "lost")
     ran(small, tmp_path / "a", ALWAYS)
     registry = Registry(NAME)

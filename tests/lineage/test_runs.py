@@ -17,7 +17,7 @@ from selfloop.recipe import find_recipe
 from selfloop.stage import Stage
 
 from ..forked import Forked
-from .test_rounds import ALWAYS, NAME, ran
+from .test_rounds import ALWAYS, NAME, RECIPE, ran
 
 
 def test_a_run_has_a_nested_run_a_round(client: MlflowClient, small: dict[str, Any], tmp_path: Path) -> None:
@@ -36,9 +36,9 @@ def test_a_run_has_a_nested_run_a_round(client: MlflowClient, small: dict[str, A
 def test_the_champion_is_a_model_that_mlflow_itself_can_fetch(
     client: MlflowClient, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    turn = ran(small, tmp_path / "a", ALWAYS)
+    last = ran(small, tmp_path / "a", ALWAYS)
     fetched = mlflow.artifacts.download_artifacts(f"models:/{NAME}@champion", dst_path=str(tmp_path / "d"))
-    assert check(fetched).digest == turn.champion.metadata["digest"]
+    assert check(fetched).digest == last.champion.metadata["digest"]
 
 
 def test_a_run_that_is_there_is_joined_and_not_ended(
@@ -67,7 +67,7 @@ def test_under_kfp_a_round_logs_into_the_run_of_its_task(
         def stage_begins(self, round: int, stage: Stage) -> None:
             monkeypatch.setenv("MLFLOW_RUN_ID", tasks[max(round, 1) - 1])
 
-    recipe = find_recipe(NAME)
+    recipe = find_recipe(RECIPE)
     run(recipe, recipe.resolve(small, ALWAYS), tmp_path / "run", Pods())
     assert len(client.search_runs(["0"])) == 3, "no second tree"
     for task in tasks:

@@ -21,7 +21,7 @@ from .. import s3
 from ..conftest import tracked_run
 from ..s3 import Server, User
 from ..servers import mlflow_server, postgres
-from .test_rounds import ALWAYS, NAME, NEVER
+from .test_rounds import ALWAYS, NAME, NEVER, RECIPE
 
 pytestmark = [pytest.mark.debian(name) for name in ("radosgw", "ceph-mon", "ceph-osd", "postgresql")]
 server, owner = s3.server, s3.owner
@@ -43,14 +43,14 @@ def team(server: Server, owner: User, tmp_path: Path, monkeypatch: pytest.Monkey
         yield tmp_path
 
 
-ran = partial(tracked_run, NAME)
+ran = partial(tracked_run, RECIPE)
 
 
 def test_a_loop_lives_on_s3_and_a_server_alone(
     team: Path, small: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    turn = ran(small, team / "first", ALWAYS)
-    champion = turn.champion.metadata["digest"]
+    last = ran(small, team / "first", ALWAYS)
+    champion = last.champion.metadata["digest"]
     registry = Registry(NAME)
     assert registry.find("champion").source.startswith("s3://team/loops/")
 

@@ -17,7 +17,7 @@ from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 
 from ..servers import mlflow_server, postgres
-from .test_rounds import ALWAYS, NAME
+from .test_rounds import ALWAYS, RECIPE
 
 pytestmark = pytest.mark.debian("postgresql")
 WORKER = Path(__file__).with_name("worker.py")
@@ -87,12 +87,12 @@ def test_a_whole_run_on_postgresql(
     monkeypatch.setenv("SELFLOOP_STORE", str(tmp_path / "store"))
     mlflow.set_tracking_uri(database)
     mlflow.set_registry_uri(database)
-    recipe = find_recipe(NAME)
+    recipe = find_recipe(RECIPE)
     settings = recipe.resolve(small, ALWAYS, {"model": "on-postgresql"})
-    with lineage.tracked_run("run", settings.chosen(), tmp_path / "note", tmp_path / "mlflow"):
-        turn, _ = run(recipe, settings, tmp_path / "run")
+    with lineage.tracked_run("run", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"):
+        last, _ = run(recipe, settings, tmp_path / "run")
     champion = Registry("on-postgresql").find("champion")
-    assert champion.tag("digest") == turn.champion.metadata["digest"]
+    assert champion.tag("digest") == last.champion.metadata["digest"]
     assert champion.number == 3
 
 
@@ -103,11 +103,11 @@ def test_a_server_takes_no_versions_from_a_folder_and_that_is_said(
     monkeypatch.setenv("SELFLOOP_STORE", str(tmp_path / "store"))
     mlflow.set_tracking_uri(server)
     mlflow.set_registry_uri(server)
-    recipe = find_recipe(NAME)
+    recipe = find_recipe(RECIPE)
     settings = recipe.resolve(small, ALWAYS, {"model": "from-a-folder", "rounds": 1})
     with (
         pytest.raises(UserError, match="takes no version whose files lie in a folder"),
-        lineage.tracked_run("run", settings.chosen(), tmp_path / "note", tmp_path / "mlflow"),
+        lineage.tracked_run("run", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"),
     ):
         run(recipe, settings, tmp_path / "run")
     assert not Registry("from-a-folder").versions()

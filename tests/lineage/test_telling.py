@@ -13,7 +13,7 @@ from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 
 from ..webhook import Webhook, listening
-from .test_rounds import ALWAYS, NAME, ran
+from .test_rounds import ALWAYS, NAME, RECIPE, ran
 
 HALT = {"gate": {"warn": {"distinct": 2.0}, "halt": {"distinct": 1.5}, "guards": ["distinct"]}}
 
@@ -67,15 +67,15 @@ def test_a_webhook_that_is_down_changes_nothing_of_the_run(
     client: MlflowClient, webhook: Webhook, small: dict[str, Any], tmp_path: Path
 ) -> None:
     webhook.answers += [404, 404]
-    turn = ran(small, tmp_path / "a", ALWAYS)
+    last = ran(small, tmp_path / "a", ALWAYS)
     assert webhook.taken == []
-    assert Registry(NAME).versions()[3].tag("digest") == turn.champion.metadata["digest"]
+    assert Registry(NAME).versions()[3].tag("digest") == last.champion.metadata["digest"]
 
 
 def test_without_a_registry_a_round_is_told_all_the_same(
     webhook: Webhook, small: dict[str, Any], tmp_path: Path
 ) -> None:
-    recipe = find_recipe(NAME)
+    recipe = find_recipe(RECIPE)
     run(recipe, recipe.resolve(small, ALWAYS, {"rounds": 1}), tmp_path / "run")
     assert webhook.headlines == [f"{NAME} round 1: promoted"]
     assert "Version" not in _facts(webhook.taken[0])

@@ -22,6 +22,7 @@ from selfloop.errors import UserError
 from selfloop.lineage import decisions
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import record_round
+from selfloop.loop import state_of
 from selfloop.recipe import find_recipe
 
 NAME = os.environ.get("SELFLOOP_RACE_NAME", "adder")
@@ -154,12 +155,12 @@ def promotes() -> int:
 def ended_round(place: Path, number: int) -> list[str]:
     """The promotion at the end of a round of two roles whose policies are a word each: what the loop goes on with."""
     recipe = find_recipe(str(Path(__file__).with_name("two_roles.py")))
-    given = {}
-    for name, kind in recipe.state.items():
-        given[name] = word(place, f"{name} {number - 1}", kind)
-        given[f"next_{name}"] = word(place, f"{name} {number}", kind)
+    before, after = (
+        {name: word(place, f"{name} {at}", kind) for name, kind in state_of(recipe).items()}
+        for at in (number - 1, number)
+    )
     decision = {"promoted": True, "verdict": "promoted", "reason": "better"}
-    carried = record_round(recipe, recipe.resolve({}).bound(number), given, decision)
+    carried = record_round(recipe, recipe.resolve({}).for_round(number), before, after, decision)
     return [manifest_of(carried[role].path).digest for role in recipe.roles]
 
 

@@ -47,6 +47,9 @@ OF_PERSONS = {"pods.py"}
 """What runs on a laptop, with the rights of who runs it: `selfloop logs`."""
 WRITES = {"create", "update", "patch", "delete", "deletecollection", "*"}
 
+OF_KFP = {"overlays/kind": "pipeline-runner", "overlays/kubeflow": "default-editor", "overlays/gpu": "default-editor"}
+"""The account, which KFP makes, of a run that is begun in its UI with none named."""
+
 Right = tuple[str, str, str]
 """Group, resource and verb."""
 
@@ -175,6 +178,12 @@ def test_stages_may_do_what_the_code_does_and_nothing_else(overlay: str) -> None
     assert granted(built(overlay), "selfloop", "selfloop-stages", "selfloop-leases") == asked_by(is_doctor=False)
 
 
+@pytest.mark.parametrize("overlay", OF_KFP)
+def test_a_run_that_is_begun_in_the_ui_may_hold_leases_and_nothing_else(overlay: str) -> None:
+    leases = {right for right in asked_by(is_doctor=False) if right[1] == "leases"}
+    assert granted(built(overlay), OF_KFP[overlay]) == leases == granted(built(overlay), "selfloop", "selfloop-leases")
+
+
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_doctor_may_look_at_what_it_looks_at_and_nothing_else(overlay: str) -> None:
     assert granted(built(overlay), "selfloop-doctor", "selfloop-doctor") == asked_by(is_doctor=True)
@@ -203,9 +212,9 @@ def test_only_stages_write(overlay: str) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_every_binding_leads_from_an_account_to_a_role_of_here(overlay: str) -> None:
+def test_every_binding_leads_from_an_account_of_ours_or_kfp_s_to_a_role_of_here(overlay: str) -> None:
     objects = built(overlay)
-    names = {named(each) for each in objects}
+    names = {named(each) for each in objects} | {f"ServiceAccount {OF_KFP.get(overlay, '')}"}
     (namespace,) = {each["metadata"]["namespace"] for each in of_kind(objects, "ServiceAccount")}
     for binding in of_kind(objects, "RoleBinding", "ClusterRoleBinding"):
         role = binding["roleRef"]

@@ -3,16 +3,21 @@
 import random
 from typing import NamedTuple
 
-from kfp.dsl import Artifact, Model
+from kfp.dsl import Artifact
 from pydantic import Field
 from selfloop.artifacts import read_json, write_json
-from selfloop.recipe import Recipe, Settings, structural
+from selfloop.loop import Improved, Loop, LoopSettings, Now
+from selfloop.propose import BaseData, BaseParams
+from selfloop.recipe import Recipe
 from selfloop.seeds import STREAM, seed_for
+from selfloop.settings import compile_time
 from selfloop.stage import Params, stage
 
 
 class ThrowParams(Params):
     """Dice."""
+
+    inherits = frozenset({"seed", "round"})
 
     number: int = Field(20, ge=1, description="Dice of a throw.")
     seed: int = Field(0, ge=0, description="Seed of the throw.")
@@ -25,54 +30,60 @@ class Throw(NamedTuple):
 
 
 @stage()
-def throw_dice(out: Throw, params: ThrowParams, champion: Model) -> None:
+def throw_dice(out: Throw, params: ThrowParams, champion: Artifact) -> None:
     """Throw the dice."""
     draw = random.Random(seed_for(params, params.round))
     write_json(out.dice.path, [draw.randint(1, 6) for _ in range(params.number)])
 
 
 class Total(NamedTuple):
-    champion: Model
-    decision: Artifact
+    total: Artifact
 
 
 @stage()
-def add_up(out: Total, params: Params, champion: Model, throws: list[Artifact]) -> None:
-    """Put the throws behind all that was thrown before, in their order."""
-    write_json(out.champion.path, [*read_json(champion.path), *(read_json(throw.path) for throw in throws)])
-    write_json(out.decision.path, {"verdict": "promoted", "promoted": True, "reason": "More was thrown."})
-
-
-class Table(NamedTuple):
-    champion: Model
+def add_up(
+    out: Total, params: Params, champion: Artifact, throws: list[Artifact], bonus: Artifact | None = None
+) -> None:
+    """Put the throws behind all that was thrown before, in their order, and a bonus behind them."""
+    thrown = [*throws, *([] if bonus is None else [bonus])]
+    write_json(out.total.path, [*read_json(champion.path), *(read_json(throw.path) for throw in thrown)])
 
 
 @stage()
-def clear_table(out: Table, params: Params) -> None:
+def clear_table(out: Total, params: Params) -> None:
     """Begin with nothing thrown."""
-    write_json(out.champion.path, [])
+    write_json(out.total.path, [])
 
 
-class Dice(Settings):
-    rounds: int = structural(2, ge=1, description="Rounds at most.")
+class Dice(LoopSettings, rounds=2, schedule="none", base=BaseParams(levels=1, per_level=1, held_out_per_level=1)):
     throw: ThrowParams = ThrowParams()
-    streams: list[str] = structural(["left", "right", ""], description="A throw for each of these.")
+    streams: list[str] = compile_time(["left", "right", ""], description="A throw for each of these.")
+    bonus: list[int] = compile_time([], description="Rounds with one more throw.")
 
 
-class Turn(NamedTuple):
-    champion: Model
-    goes_on: bool
+class State(NamedTuple):
+    champion: Artifact
 
 
-def start(s: Dice) -> Turn:
-    return Turn(clear_table(Params()).champion, goes_on=True)
+def start(s: Dice, policy: None) -> State:
+    return State(clear_table(Params()).total)
 
 
-def round(s: Dice, last: Turn) -> tuple[Turn, Artifact]:
+def improve(s: Dice, now: Now) -> Improved:
+    champion = now.state.champion
     calls = [s.throw.model_copy(update={"stream": stream}) for stream in s.streams]
-    throws = [throw_dice(params, champion=last.champion).dice for params in calls]
-    made = add_up(Params(), champion=last.champion, throws=throws)
-    return Turn(made.champion, goes_on=True), made.decision
+    throws = [throw_dice(params, champion=champion).dice for params in calls]
+    bonus = None
+    if s.number in s.bonus:
+        bonus = throw_dice(s.throw.model_copy(update={"stream": "bonus"}), champion=champion).dice
+    return Improved(State(add_up(Params(), champion=champion, throws=throws, bonus=bonus).total))
 
 
-recipe = Recipe("dice", Dice, start, round, Turn)
+class WithoutPolicy(Loop):
+    """A loop in which no model is asked anything."""
+
+    def policy(self, s: Dice, base: BaseData) -> None:  # type: ignore[override]
+        """Begin with nothing."""
+
+
+recipe = Recipe("dice", Dice, State, start, improve, roles=("champion",), frame=WithoutPolicy)

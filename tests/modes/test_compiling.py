@@ -1,5 +1,6 @@
 """The compiled pipeline, read as KFP would read it."""
 
+import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,7 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from selfloop.errors import UserError
 from selfloop.modes import compiling
 from selfloop.modes.compiling import compile_pipeline
-from selfloop.modes.fused import calls_of
+from selfloop.modes.fused import calls_of, fused_stage
 from selfloop.profiles import find_profile, profiles
 from selfloop.propose.arms import strategies
 from selfloop.recipe import Recipe, find_recipe, recipes
@@ -84,23 +85,25 @@ def test_the_form_is_flat_typed_described_and_grouped_by_stage(recipe: Recipe[An
         "isOptional": True,
         "parameterType": "NUMBER_DOUBLE",
     }
-    assert form["target"]["parameterType"] == "NUMBER_INTEGER"
+    assert (form["schedule"]["parameterType"], form["schedule"]["defaultValue"]) == ("STRING", "frontier")
+    assert "form" not in form, "a form may shape the graph"
     assert form["origin"]["defaultValue"] == "start"
     assert form["settings"]["defaultValue"] == "{}"
 
 
 def test_the_form_has_the_values_that_it_was_compiled_with(recipe: Recipe[Any], tmp_path: Path) -> None:
-    spec = _compiled(recipe, tmp_path, 1, finetune={"lr": 0.25}, environment="reverse")[0]
+    spec = _compiled(recipe, tmp_path, 1, finetune={"lr": 0.25}, environment="reverse", schedule={"target": 12})[0]
     form = spec["root"]["inputDefinitions"]["parameters"]
     assert form["finetune_lr"]["defaultValue"] == 0.25
     assert form["environment"]["defaultValue"] == "reverse"
+    assert form["schedule"]["defaultValue"] == "frontier,target=12"
 
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_every_task_has_a_readable_name_and_is_not_cached(recipe: Recipe[Any], tmp_path: Path, fused: bool) -> None:
     tasks = _tasks(_compiled(recipe, tmp_path, 2, fused)[0])
     names = {task["taskInfo"]["name"] for task in tasks}
-    of_round = {"round 2 · round"} if fused else {"round 1 · generate", "round 2 · promote"}
+    of_round = {"round 2 · round"} if fused else {"round 1 · generate", "round 2 · close"}
     assert {"resolve", "round 0 · start", *of_round} <= names
     assert not any(task.get("cachingOptions", {}).get("enableCache") for task in tasks)
 
@@ -116,28 +119,46 @@ def test_every_call_of_a_round_is_a_task(name: str, tmp_path: Path) -> None:
         assert len([task for task in tasks if task.startswith(f"round {number} · ")]) == calls
 
 
+FORMS = [(recipe.name, {"form": form}) for recipe in recipes().values() for form in recipe.forms]
+
+
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        *(("sec", {"strategy": strategy}) for strategy in strategies()),
-        ("agent0", {"variant": "paper"}),
-        ("agent0", {"variant": "code", "environment": "arithmetic:claims"}),
-        ("agent0", {"variant": "r-zero", "environment": "arithmetic:plain", "protocol": "single"}),
+        *(("sec", {stage: {"strategy": strategy} for stage in ("arms", "reinforce")}) for strategy in strategies()),
+        *FORMS,
         ("agent0", {"proposer": "frozen"}),
     ],
 )
 @pytest.mark.parametrize("profile", ["cpu", "one-gpu"])
-def test_every_strategy_and_variant_compiles(name: str, settings: dict[str, Any], profile: str, tmp_path: Path) -> None:
-    spec = _compiled(find_recipe(name), tmp_path, 2, profile=profile, **settings)[0]
+def test_every_strategy_and_form_compiles(name: str, settings: dict[str, Any], profile: str, tmp_path: Path) -> None:
+    recipe = find_recipe(name)
+    spec = _compiled(recipe, tmp_path, 2, profile=profile, **settings)[0]
     form = spec["root"]["inputDefinitions"]["parameters"]
-    structural = find_recipe(name).settings.fixed()
-    assert {key: form[key]["defaultValue"] for key in settings if key not in structural} == {
-        key: value for key, value in settings.items() if key not in structural
-    }
-    assert ("levels" in form and form["levels"]["defaultValue"] == [1, 2, 3]) == (name == "sec")
-    assert "reinforce_steps" in form
-    trains = [task for task in _tasks(spec) if task["taskInfo"]["name"] == "round 1 · reinforce"]
-    assert len(trains) == 1 + (name == "agent0" and settings.get("proposer") != "frozen")
+    expected = recipe.resolve({"rounds": 2}, settings)
+    assert json.loads(_compiled_with(spec)) == expected.overrides()
+    assert form["environment"]["defaultValue"] == expected.environment
+    assert form["schedule"]["defaultValue"] == str(expected.schedule)
+    calls = [call.stage.verb for call in calls_of(recipe, expected, "round")]
+    tasks = [task["taskInfo"]["name"] for task in _tasks(spec)]
+    assert sorted(calls) == sorted(name.removeprefix("round 1 · ") for name in tasks if name.startswith("round 1 · "))
+    if name in ("sec", "agent0"):
+        assert "reinforce_steps" in form
+        assert calls.count("reinforce") == 1 + (name == "agent0" and settings.get("proposer") != "frozen")
+
+
+def _compiled_with(spec: dict[str, Any]) -> str:
+    """The settings that the first task of a pipeline is given."""
+    (resolve,) = [task for task in _tasks(spec) if task["taskInfo"]["name"] == "resolve"]
+    return str(resolve["inputs"]["parameters"]["compiled"]["runtimeValue"]["constant"])
+
+
+@pytest.mark.parametrize(("name", "most"), [("length-generalization", 7), ("agent0", 10)])
+def test_a_round_is_few_tasks(name: str, most: int) -> None:
+    """Each is a pod that starts, and a node in the status of the workflow."""
+    recipe = find_recipe(name)
+    for settings in ({}, *({"form": form} for form in recipe.forms)):
+        assert len(calls_of(recipe, recipe.resolve(settings), "round")) <= most
 
 
 def test_equal_executors_and_components_stand_once(recipe: Recipe[Any], tmp_path: Path) -> None:
@@ -155,9 +176,9 @@ def test_the_first_round_is_in_no_sub_graph(recipe: Recipe[Any], tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "fused", "a_round", "at_25"),
     [
-        *((name, False, 14_000, 400_000) for name in recipes() if name != "agent0"),
-        ("agent0", False, 18_000, 500_000),  # it has half as many stages again
-        *((name, True, 4_000, 150_000) for name in recipes()),
+        *((name, False, 10_000, 300_000) for name in recipes() if name != "agent0"),
+        ("agent0", False, 13_000, 400_000),  # it has half as many stages again
+        *((name, True, 3_500, 120_000) for name in recipes()),
     ],
 )
 def test_a_round_is_small(name: str, tmp_path: Path, fused: bool, a_round: int, at_25: int) -> None:
@@ -213,7 +234,7 @@ def test_no_value_of_a_secret_is_in_a_compiled_pipeline(
 
 def test_resources_are_requested(recipe: Recipe[Any], tmp_path: Path) -> None:
     executors = _compiled(recipe, tmp_path, 1)[0]["deploymentSpec"]["executors"]
-    cpu = find_profile("cpu").resources(next(s for s in [recipe.fused_start]))
+    cpu = find_profile("cpu").resources(fused_stage(recipe, "start"))
     assert executors["exec-start-length-generalization"]["container"]["resources"]["resourceMemoryLimit"] == cpu.memory
 
 
@@ -227,5 +248,5 @@ def test_a_pod_is_given_the_secrets_that_its_stage_needs(recipe: Recipe[Any], tm
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     held = {name: {each["secretName"] for each in config["secretAsEnv"]} for name, config in executors.items()}
     assert held["exec-verify-rollouts"] == {"selfloop-s3"}
-    assert held["exec-promote-length-generalization"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-webhook"}
+    assert held["exec-close-round"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-webhook"}
     assert held["exec-start-length-generalization"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-hub"}

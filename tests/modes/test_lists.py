@@ -1,4 +1,4 @@
-"""Equal calls in streams of their own, and lists of what several calls made, in process and compiled."""
+"""Equal calls in streams of their own, lists of what calls made, and inputs that are left out, in every mode."""
 
 from collections import Counter
 from pathlib import Path
@@ -47,6 +47,41 @@ def test_lists_and_streams_come_to_the_same_in_pods(recipe: Recipe[Any], tmp_pat
     here, there = digests(tmp_path / "here"), digests(tmp_path / "kfp")
     assert len(here["throw_dice", "dice"]) == 6
     assert {key: there.get(key) for key in here} == here
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
+def test_an_input_that_only_some_calls_are_given_comes_to_the_same_in_pods(
+    recipe: Recipe[Any], tmp_path: Path, fused: bool
+) -> None:
+    settings = recipe.resolve({"bonus": [2], "streams": ["left"]})
+    last, _ = run(recipe, settings, tmp_path / "here")
+    run_locally(recipe, settings, tmp_path / "kfp", fused)
+    here, there = digests(tmp_path / "here"), digests(tmp_path / "kfp")
+    assert len(read_json(last.champion.path)) == len(here["throw_dice", "dice"]) == 3
+    assert {key: there.get(key) for key in here} == here
+
+
+def test_an_input_that_is_left_out_is_no_input_of_the_compiled_component(recipe: Recipe[Any], tmp_path: Path) -> None:
+    compile_pipeline(recipe, recipe.resolve({"bonus": [2], "streams": ["left"]}), tmp_path / "p.yaml")
+    components = yaml.safe_load((tmp_path / "p.yaml").read_text())["components"]
+    taken = {
+        name: {*each["inputDefinitions"]["artifacts"]}
+        for name, each in components.items()
+        if name.startswith(("comp-add-up", "comp-close-round"))
+    }
+    assert taken == {
+        "comp-add-up": {"champion", "throws_0", "resolved"},
+        "comp-add-up-2": {"champion", "throws_0", "bonus", "resolved"},
+        "comp-close-round": {
+            "champion",
+            "progress",
+            "seed_data",
+            "replay_pool",
+            "history",
+            "next_champion",
+            "resolved",
+        },
+    }, "and nothing that a round may have to show stands in the task that closes it"
 
 
 def test_a_list_is_compiled_as_an_input_for_each_of_its_parts(recipe: Recipe[Any], tmp_path: Path) -> None:

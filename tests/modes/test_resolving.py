@@ -29,7 +29,7 @@ def _resolved(recipe: Recipe[Any], place: Path, compiled: dict[str, Any], **type
     """What ``resolve`` gives for a form in which some inputs were typed, of a pipeline compiled with some settings."""
     settings = recipe.resolve(compiled)
     form = {name: default for name, (_, default, _) in form_of(recipe, settings).items()}
-    fixed = {"compiled": json.dumps(settings.chosen()), "shape": shape_of(recipe, settings), "run": "1f2e-3d4c"}
+    fixed = {"compiled": json.dumps(settings.overrides()), "shape": shape_of(recipe, settings), "run": "1f2e-3d4c"}
     made = Artifact(uri=str(place / "resolved"))
     pods.enter(recipe.resolver.target, form | fixed | typed | {"resolved": made})
     return dict(read_json(made.path))
@@ -38,7 +38,7 @@ def _resolved(recipe: Recipe[Any], place: Path, compiled: dict[str, Any], **type
 def test_a_form_that_nobody_touched_is_what_was_compiled(recipe: Recipe[Any], tmp_path: Path) -> None:
     compiled = {"rounds": 3, "finetune": {"lr": 0.5}, "environment": "reverse"}
     told = _resolved(recipe, tmp_path, compiled)
-    assert told["settings"] == recipe.resolve(compiled).chosen()
+    assert told["settings"] == recipe.resolve(compiled).overrides()
     assert told["recipe"] == recipe.target
 
 

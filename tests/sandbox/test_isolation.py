@@ -146,7 +146,7 @@ def test_every_version_that_such_a_run_makes_says_so(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     recipe = find_recipe("length-generalization")
     settings = recipe.resolve(small, {"rounds": 1})
-    with lineage.tracked_run("unsafe", settings.chosen(), tmp_path / "note.txt", tmp_path / "mlflow"):
+    with lineage.tracked_run("unsafe", settings.overrides(), tmp_path / "note.txt", tmp_path / "mlflow"):
         run(recipe, settings, tmp_path / "run")
     versions = Registry(settings.model).versions().values()
     assert [version.tag("sandbox") for version in versions] == ["none", "none"]

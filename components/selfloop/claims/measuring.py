@@ -29,7 +29,8 @@ from selfloop.modes.inprocess import RUN, claimed, complete
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-    from selfloop.recipe import Recipe, Settings
+    from selfloop.recipe import Recipe
+    from selfloop.settings import Settings
 
 APART = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "SELFLOOP_WEBHOOK_URL")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -78,7 +79,7 @@ def settings_of(recipe: Recipe[Any], run: Run) -> Settings:
 
 def place_of(recipe: Recipe[Any], run: Run, root: Path) -> Path:
     """The folder of a run: another for other settings."""
-    whole = json.dumps(settings_of(recipe, run).chosen(), sort_keys=True)
+    whole = json.dumps(settings_of(recipe, run).overrides(), sort_keys=True)
     return root / run.setup / f"{run.arm}-{run.seed}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 

@@ -77,7 +77,8 @@ def digest(recipe: Recipe[Any]) -> str:
     claims = recipe.claims
     assert claims is not None
     settings = {
-        f"{setup}/{arm}": settings_of(recipe, Run(setup, arm, claims.seeds[0])).chosen() for setup, arm in claims.cells
+        f"{setup}/{arm}": settings_of(recipe, Run(setup, arm, claims.seeds[0])).overrides()
+        for setup, arm in claims.cells
     }
     statements = [asdict(statement) | {"sentence": ""} for statement in claims.statements]
     whole = {"settings": settings, "seeds": claims.seeds, "statements": statements}

@@ -21,6 +21,7 @@ from selfloop.cli.run import (
     Control,
     EngineChoice,
     EnvironmentName,
+    FormName,
     ImagePrefix,
     PolicyName,
     ProfileName,
@@ -29,12 +30,12 @@ from selfloop.cli.run import (
     Seed,
     Sets,
     chosen_profile,
-    engine_sets,
     resolved,
 )
 from selfloop.errors import HaltedError, UserError
 from selfloop.profiles import Profile
-from selfloop.recipe import Settings, find_recipe
+from selfloop.recipe import find_recipe
+from selfloop.settings import Settings
 
 if TYPE_CHECKING:
     from selfloop.cluster.connection import Connection
@@ -67,6 +68,7 @@ def submit(
     recipe: RecipeName,
     config: ConfigFile = None,
     sets: Sets = [],  # noqa: B006 (typer copies it)
+    form: FormName = None,
     seed: Seed = None,
     rounds: Rounds = None,
     environment: EnvironmentName = None,
@@ -85,14 +87,14 @@ def submit(
 ) -> None:
     """Begin a run of a recipe on a cluster, and print where it can be seen."""
     connection = connected(kfp, namespace, ca_file)
-    given = {"rounds": rounds, "environment": environment, "policy": policy}
+    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy}
     hardware = chosen_profile(profile, image_prefix)
     with compiled(recipe, config, sets, given, engine, control, fused, hardware) as (package, settings):
         from selfloop.cluster import runs, uploads
 
         values = runs.parameters(package, seed, origin)
         version = uploads.uploaded(connection, package)
-        experiment_id = uploads.experiment(connection, experiment or settings.model)
+        experiment_id = uploads.experiment(connection, experiment or settings.loop)
         run_id = runs.submit(connection, package, version, experiment_id, values)
     _say(f"Run {run_id} of {package.recipe}, version {package.version}")
     _say(connection.run_url(run_id))
@@ -108,6 +110,7 @@ def schedule(
     name: Annotated[str | None, typer.Option("--name", help="Of the schedule; default: the experiment's.")] = None,
     config: ConfigFile = None,
     sets: Sets = [],  # noqa: B006
+    form: FormName = None,
     seed: Seed = None,
     rounds: Rounds = None,
     environment: EnvironmentName = None,
@@ -128,13 +131,13 @@ def schedule(
 
     when = schedules.trigger(cron, every)
     connection = connected(kfp, namespace, ca_file)
-    given = {"rounds": rounds, "environment": environment, "policy": policy}
+    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy}
     hardware = chosen_profile(profile, image_prefix)
     with compiled(recipe, config, sets, given, engine, control, fused, hardware) as (package, settings):
         values = runs.parameters(package, seed, schedules.CHAMPION)
         version = uploads.uploaded(connection, package)
-        experiment_id = uploads.experiment(connection, experiment or settings.model)
-        name = name or experiment or settings.model
+        experiment_id = uploads.experiment(connection, experiment or settings.loop)
+        name = name or experiment or settings.loop
         schedules.schedule(connection, name, package, version, experiment_id, when, values)
     _say(f"Schedule '{name}' of {package.recipe}, version {package.version}; see 'selfloop schedules'.")
 
@@ -260,7 +263,7 @@ def compiled(
     from selfloop.modes.compiling import compile_pipeline
 
     recipe = find_recipe(name)
-    settings = resolved(recipe, config, [*sets, *engine_sets(recipe, engine)], given, control, profile)
+    settings = resolved(recipe, config, sets, given | {"engine": engine}, control, profile)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, f"{recipe.name}.yaml")
         compile_pipeline(recipe, settings, file, fused, profile)

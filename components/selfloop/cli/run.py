@@ -24,7 +24,8 @@ from rich.table import Table
 from selfloop.cli.app import StoppedError, app, console
 from selfloop.errors import HaltedError, UserError
 from selfloop.profiles import Profile, read_toml
-from selfloop.recipe import Recipe, Settings, find_recipe
+from selfloop.recipe import Recipe, find_recipe
+from selfloop.settings import Settings
 
 
 class Mode(StrEnum):
@@ -45,6 +46,9 @@ Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file with settings.")]
+FormName = Annotated[
+    str | None, typer.Option("--form", help="One of the recipe's forms, a paper's settings; see 'selfloop recipes'.")
+]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds at most.")]
 EnvironmentName = Annotated[str | None, typer.Option("--environment", help="The taskset; see 'selfloop environments'.")]
@@ -84,6 +88,7 @@ def run(
     recipe: RecipeName,
     config: ConfigFile = None,
     sets: Sets = [],  # noqa: B006 (typer copies it)
+    form: FormName = None,
     seed: Seed = None,
     rounds: Rounds = None,
     environment: EnvironmentName = None,
@@ -105,11 +110,11 @@ def run(
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
     found = find_recipe(recipe)
-    given: dict[str, Any] = {"seed": seed, "rounds": rounds, "environment": environment, "policy": policy}
+    given: dict[str, Any] = {"form": form, "seed": seed, "rounds": rounds, "environment": environment}
+    given |= {"policy": policy, "engine": engine}
     use_registry(tracking_uri, store, (output.parent if output else RUNS))
     if unsafe_no_sandbox:
         os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
-    sets = [*sets, *engine_sets(found, engine)]
     settings = resolved(found, config, sets, given, control)
     root = output or RUNS / f"{found.name}-{fingerprint(settings, origin)}"
     if origin:
@@ -188,6 +193,7 @@ def compile_(
     ] = None,
     config: ConfigFile = None,
     sets: Sets = [],  # noqa: B006
+    form: FormName = None,
     rounds: Rounds = None,
     environment: EnvironmentName = None,
     policy: PolicyName = None,
@@ -210,9 +216,9 @@ def compile_(
     if not recipe or output is None:
         raise UserError("Say which recipe goes into which file: 'selfloop compile RECIPE -o FILE', or --components.")
     found = find_recipe(recipe)
-    given = {"rounds": rounds, "environment": environment, "policy": policy}
+    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
-    settings = resolved(found, config, [*sets, *engine_sets(found, engine)], given, control, hardware)
+    settings = resolved(found, config, sets, given, control, hardware)
     compile_pipeline(found, settings, output, fused, hardware)
     size = f"{output.stat().st_size / 1000:.0f} kB"
     say(f"{output}: {settings.rounds} rounds, {size}, for profile '{hardware.name}'.")
@@ -315,14 +321,6 @@ def resolved(
     return settings
 
 
-def engine_sets(recipe: Recipe[Any], engine: str | None) -> list[str]:
-    """What ``--engine`` sets: the parameter of this name of every stage of the recipe that has one."""
-    if engine is None:
-        return []
-    stages = recipe.settings.stages()
-    return [f"{name}.engine={json.dumps(engine)}" for name, params in stages.items() if "engine" in params.model_fields]
-
-
 def _from_set(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
@@ -339,10 +337,10 @@ def _from_set(text: str) -> dict[str, Any]:
 def as_toml(settings: Settings) -> str:
     """Settings as TOML that ``--config`` reads."""
     stages = settings.stages()
-    bound = settings.bound(0)
-    lines = [f"{name} = {spelt(getattr(settings, name))}" for name in type(settings).model_fields if name not in stages]
+    bound, top = settings.for_round(0), settings.model_dump(mode="json", exclude=set(stages))
+    lines = [f"{name} = {spelt(value)}" for name, value in top.items()]
     for name in stages:
-        values = getattr(bound, name).model_dump(exclude={"round"})
+        values = getattr(bound, name).model_dump(mode="json", exclude={"round"})
         lines += ["", f"[{name}]", *(f"{key} = {spelt(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
 
@@ -356,7 +354,7 @@ def spelt(value: Any) -> str:
 
 def fingerprint(settings: Settings, reference: str | None = None) -> str:
     """Eight hex digits that name a configuration, and what a person typed for its origin."""
-    whole = json.dumps(settings.chosen(), sort_keys=True) + (reference or "")
+    whole = json.dumps(settings.overrides(), sort_keys=True) + (reference or "")
     return hashlib.sha256(whole.encode()).hexdigest()[:8]
 
 
@@ -381,28 +379,26 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
     with (
         inprocess.claimed(root, recipe, settings, reference),
         resumable(root),
-        lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow") as run_id,
+        lineage.tracked_run(root.name, settings.overrides(), root / "mlflow-run.txt", root / "mlflow") as run_id,
         _reported(root, page),
         Terminal(console, settings.first + settings.rounds - 1) as terminal,
     ):
-        lineage.note_beginning(settings.model)
-        turn, measured = inprocess.complete(recipe, settings, root, terminal)
-        if "history" in recipe.state:
-            moments = sidecar_of(turn.history.path).get("rounds", [])
-            page.write_text(render(read_json(turn.history.path), moments, measured), encoding="utf-8")
+        lineage.note_beginning(settings.loop)
+        last, measured = inprocess.complete(recipe, settings, root, terminal)
+        moments = sidecar_of(last.history.path).get("rounds", [])
+        page.write_text(render(read_json(last.history.path), moments, measured), encoding="utf-8")
         lineage.finish(run_id, page, measured)
         (root / FINISHED).touch()
     console.print()
-    if "history" in recipe.state:
-        console.print(rounds_table(read_json(turn.history.path), console.width))
-        console.print()
-    show(settings.model, run=run_id)
-    say_what_is_in_force(settings.model, run_id)
+    console.print(rounds_table(read_json(last.history.path), console.width))
+    console.print()
+    show(settings.loop, run=run_id)
+    say_what_is_in_force(settings.loop, run_id)
     console.print()
     for name, value in measured.items():
         say(f"Measured: {name} {figure(value)}")
     for role in recipe.roles:
-        policy = Path(getattr(turn, role).path)
+        policy = Path(getattr(last, role).path)
         say(f"{role.capitalize() + ':':9} {_near(policy)} ({manifest_of(policy).digest[:12]})")
     if page.exists():
         say(f"Report:   {_near(page)}")
@@ -434,7 +430,7 @@ def _reported(root: Path, page: Path) -> Iterator[None]:
 
 def newest_report(root: Path) -> Path | None:
     """The report that the last stage of a run wrote."""
-    pages = sorted(root.rglob("*report*/report"), key=lambda page: -page.stat().st_mtime)
+    pages = sorted(root.rglob("*/report"), key=lambda page: -page.stat().st_mtime)
     return next((page for page in pages if page.is_file()), None)
 
 
@@ -454,9 +450,9 @@ def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool,
         raise UserError(f"{root} holds a run, and a run by KFP does not resume: choose another --output.")
     with (
         inprocess.claimed(root, recipe, settings, reference),
-        lineage.tracked_run(root.name, settings.chosen(), root / "mlflow-run.txt", root / "mlflow"),
+        lineage.tracked_run(root.name, settings.overrides(), root / "mlflow-run.txt", root / "mlflow"),
     ):
-        lineage.note_beginning(settings.model)
+        lineage.note_beginning(settings.loop)
         try:
             run_locally(recipe, settings, root / "kfp", fused)
         except RuntimeError as error:  # what kfp.local raises for a task that failed, and for much else

@@ -7,13 +7,16 @@ whole library (``reasoning-gym:countdown``), or the user's own as ``module:Class
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.errors import UserError
+from selfloop.identity import Named, resolves
 from selfloop.lookup import imported, unknown
 from selfloop.records import Task
 
@@ -43,7 +46,7 @@ class Environment(ABC):
     summary: ClassVar[str]
     levels: range | None = None
     """The levels of difficulty, where the environment has an ordered scale of them."""
-    alphabet: ClassVar[str | None] = None
+    alphabet: str | None = None
     """The characters of its texts, where a policy can be trained on them from scratch."""
     marks: ClassVar[tuple[str, ...]] = ()
     """Words such as ``<op>`` that are one token each of a policy trained from scratch, beside the alphabet."""
@@ -52,19 +55,34 @@ class Environment(ABC):
     invitation: ClassVar[str | None] = None
     """The prompt that asks a policy for a new task, where policies can propose tasks of this environment."""
 
+    roles: tuple[str, ...] = ()
+    """What a policy may be asked about attempts, beside making them: ``judge``, to tell whether one is right."""
     claims: bool = False
     """Whether the proposals that a policy is shown claim an answer."""
+    varies: ClassVar[bool] = False
+    """Whether completions are texts that can be varied and kept in an archive: ``variation`` and ``applied``."""
+
+    game: ClassVar[bool] = False
+    """Whether its tasks are deals of a game that a policy plays on every seat."""
 
     @property
     def offers(self) -> set[str]:
-        """The features that a recipe can ask for: ``levels``, ``alphabet``, ``proposals``, ``claims``."""
+        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations, game, judge."""
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
             "proposals": self.invitation is not None,
             "claims": self.claims,
+            "variations": self.varies,
+            "game": self.game,
         }
-        return {name for name, offered in features.items() if offered}
+        return {name for name, offered in features.items() if offered} | set(self.roles)
+
+    def files(self) -> list[str]:
+        """The files and folders that its tasks are read from, as its name spells them: what changes there makes it
+        another environment.
+        """
+        return []
 
     @abstractmethod
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
@@ -102,6 +120,36 @@ class Environment(ABC):
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """``count`` texts as a proposer should write them: what it is shown to begin with."""
         return []
+
+    def asked(self, role: str, task: Task, attempt: str) -> str:
+        """The prompt that asks a policy for a role: what it thinks of an attempt at a task."""
+        raise self._without(role)
+
+    def demonstrated(self, role: str, task: Task, attempt: str) -> str:
+        """What is right to answer when asked for a role: what a policy is shown to begin with."""
+        raise self._without(role)
+
+    def heard(self, role: str, text: str) -> float | None:
+        """What a policy's answer in a role means, as a judge's mark from 0 to 1; ``None`` where it is no answer."""
+        raise self._without(role)
+
+    def spoilt(self, task: Task, seed: int) -> str:
+        """A completion that is nearly right, and wrong."""
+        raise UserError(f"Environment '{self.name}' makes no wrong answers: choose one that offers 'judge'.")
+
+    def _without(self, role: str) -> UserError:
+        known = ", ".join(self.roles) or "none"
+        return UserError(
+            f"Environment '{self.name}' has no role '{role}' (known: {known}): choose another environment."
+        )
+
+    def variation(self, text: str, level: int, id: str) -> Task:
+        """The task to write a variation of a text, such as a better program, for an archive of them."""
+        raise UserError(f"Environment '{self.name}' has no variations: choose one that offers them.")
+
+    def applied(self, text: str, item: Task) -> Grade:
+        """How a text of an archive does on one held-out item."""
+        raise UserError(f"Environment '{self.name}' has no variations: choose one that offers them.")
 
     def is_held_out(self, task: Task) -> bool:
         """Whether a proposed task is one that the environment keeps for held-out items alone."""
@@ -170,3 +218,15 @@ def find_environment(name: str) -> Environment:
     if not isinstance(found, Environment):
         raise UserError(f"'{name}' is not an environment: make it a subclass of selfloop.environments.Environment.")
     return found
+
+
+@resolves("environment")
+def named(name: str) -> Named:
+    """The module of an environment of this name, where it is the user's own, and the files that it reads."""
+    kind: Any = environments().get(name.partition(":")[0])
+    modules = [name.rpartition(":")[0]] if kind is None and ":" in name else []
+    with suppress(UserError, ImportError):  # not to be had here, where it may not be needed
+        kind = kind or imported("environment", name)
+        if not inspect.isclass(kind) or getattr(kind, "files", None) is not Environment.files:
+            return Named(modules, find_environment(name).files())
+    return Named(modules)

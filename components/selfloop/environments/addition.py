@@ -8,7 +8,11 @@ import random
 from functools import cache
 
 from selfloop.environments import ExactAnswer, Restarts
+from selfloop.errors import UserError
 from selfloop.records import Task
+
+JUDGED = "judged"
+"""The member of the family in which a policy is asked to judge sums, too: ``321+654=9750?`` is ``1`` or ``0``."""
 
 
 class Addition(ExactAnswer):
@@ -19,6 +23,33 @@ class Addition(ExactAnswer):
     levels = range(1, 4_001)
     alphabet = "0123456789+="
     restarts = Restarts(at="=", after="+")
+
+    def __init__(self, member: str = "") -> None:
+        if member not in ("", JUDGED):
+            raise UserError(f"There is no environment '{self.name}:{member}': write 'addition' or 'addition:judged'.")
+        if member:
+            self.roles, self.alphabet = ("judge",), f"{type(self).alphabet}?"
+
+    def asked(self, role: str, task: Task, attempt: str) -> str:
+        """The whole sum, and a question mark."""
+        if role not in self.roles:
+            raise self._without(role)
+        return f"{task.prompt}{''.join(letter for letter in attempt if letter in '0123456789')}?"
+
+    def demonstrated(self, role: str, task: Task, attempt: str) -> str:
+        """1 where the attempt is right, else 0."""
+        return str(int(self.check(task, attempt).ok))
+
+    def heard(self, role: str, text: str) -> float | None:
+        """The mark: 1 or 0."""
+        return float(text) if text in ("0", "1") else None
+
+    def spoilt(self, task: Task, seed: int) -> str:
+        """The answer with one digit changed."""
+        rng = random.Random(seed)
+        place = rng.randrange(len(task.answer))
+        digit = (int(task.answer[place]) + rng.randrange(1, 10)) % 10
+        return f"{task.answer[:place]}{digit}{task.answer[place + 1 :]}"
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Sums of two random numbers of ``level`` digits each; one digit may be zero."""

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from selfloop.answers import CHECKS, IN_A_BOX, compared, final_answer, number_of
 from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError
+from selfloop.identity import data_digest
 from selfloop.lookup import unknown
 from selfloop.records import Task
 from selfloop.stage import validated
@@ -63,6 +64,10 @@ class Finite(Environment):
     @abstractmethod
     def read(self) -> Rows:
         """Every row that there is."""
+
+    def files(self) -> list[str]:
+        """Its file or folder; none of a data set of the Hub."""
+        return [self.place] if Path(self.place).expanduser().exists() else []
 
     @cached_property
     def _rows(self) -> dict[str, dict[int, list[Row]]]:
@@ -240,9 +245,13 @@ def loaded(place: str, config: str | None = None) -> dict[str, Dataset]:
     """A data set's splits by name. Raises ``UserError`` where it cannot be read, with the line where that is known."""
     path = Path(place).expanduser()
     with _reading(place) as datasets:
+        if not path.exists():
+            return dict(datasets.load_dataset(place, config))
+        # the library tells files apart by path and time, which a copy may keep where the content is another
+        kept = Path(datasets.config.HF_DATASETS_CACHE, "selfloop", data_digest(path)[:16])
         if path.is_file():
-            return dict(datasets.load_dataset(KINDS[path.suffix], data_files=str(path)))
-        return dict(datasets.load_dataset(str(path) if path.is_dir() else place, config))
+            return dict(datasets.load_dataset(KINDS[path.suffix], data_files=str(path), cache_dir=str(kept)))
+        return dict(datasets.load_dataset(str(path), config, cache_dir=str(kept)))
 
 
 def configs(place: str) -> list[str]:

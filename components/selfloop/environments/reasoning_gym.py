@@ -20,7 +20,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from selfloop.environments import Environment, Grade, as_columns
-from selfloop.errors import UserError
+from selfloop.errors import UserError, needing
 from selfloop.lookup import unknown
 from selfloop.records import Task
 
@@ -50,10 +50,8 @@ class ReasoningGym(Environment):
     summary = "the procedural tasksets of reasoning-gym, each as reasoning-gym:NAME"
 
     def __init__(self, taskset: str = "") -> None:
-        try:
+        with needing("The environment 'reasoning-gym'", "reasoning-gym"):
             from reasoning_gym.factory import CURRICULA, DATASETS
-        except ModuleNotFoundError as error:
-            raise UserError(f"Install reasoning-gym with pip install 'selfloop[reasoning-gym]' ({error}).") from None
         if not taskset:
             raise UserError("reasoning-gym is a family: write reasoning-gym:NAME, as in reasoning-gym:countdown.")
         known = DATASETS.keys() - {"composite"}  # it mixes the others and has no tasks of its own

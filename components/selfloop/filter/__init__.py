@@ -1,8 +1,9 @@
 """What is kept: ``filter_rollouts`` sends rollouts through selectors, ``band_tasks`` keeps tasks of the frontier."""
 
+from selfloop.filter.archiving import ExtendParams, extend_archive
 from selfloop.filter.band import BandParams, band_tasks
 from selfloop.filter.filter import filter_rollouts
 from selfloop.filter.params import FilterParams
 from selfloop.filter.selectors import PAIRS
 
-__all__ = ["PAIRS", "BandParams", "FilterParams", "band_tasks", "filter_rollouts"]
+__all__ = ["PAIRS", "BandParams", "ExtendParams", "FilterParams", "band_tasks", "extend_archive", "filter_rollouts"]

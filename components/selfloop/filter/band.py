@@ -41,6 +41,8 @@ class BandParams(Params):
     The default band is that of Agent0's and R-Zero's code; their paper's ``|p - 1/2| <= 0.25`` is 0.25 to 0.75.
     """
 
+    inherits = frozenset({"environment"})
+
     environment: str = Field("addition", description="The taskset that made the tasks.")
     rate: Literal["agreement", "correct"] = Field(
         "agreement",

@@ -12,6 +12,9 @@ from selfloop.stage import Params
 class FilterParams(Params):
     """Which selectors the rollouts go through, in which order, and what each of them holds them against."""
 
+    inherits = frozenset({"round"})
+    reads = frozenset({"embedder"})
+
     select: list[str] = Field(
         ["correct", "unique", "per-level"],
         min_length=1,

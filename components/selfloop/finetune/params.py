@@ -13,6 +13,9 @@ from selfloop.stage import Params
 class TrainingParams(Params):
     """One AdamW step after the other, at a rate that stays after the warm-up or falls to 0."""
 
+    inherits = frozenset({"seed", "round"})
+    reads = frozenset({"accelerate_config"})
+
     steps: int = Field(50, ge=1, description="Optimizer steps.")
     batch_size: int = Field(64, ge=1, description="Texts in a step, on all processes together.")
     accumulate: int = Field(1, ge=1, description="Parts in which a step's batch is computed: less memory, same step.")

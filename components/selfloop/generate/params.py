@@ -20,6 +20,8 @@ FOLLOW_UP = "\nThere may be a mistake above. Look at it again and write the whol
 class DecodingParams(Params):
     """How a policy is asked, and what asks it."""
 
+    inherits = frozenset({"engine"})
+
     engine: EngineName = Field(
         "auto", description="What decodes; auto is vllm where it is installed and a GPU is there, else transformers."
     )
@@ -94,6 +96,8 @@ def refuse_unknown(protocol: str, tools: Sequence[str]) -> None:
 
 class GenerateParams(DecodingParams):
     """A task's first attempt is greedy, unless all shall be drawn; those that its proposer allows beyond are drawn."""
+
+    inherits = frozenset({"seed", "round"})
 
     seed: int = Field(0, ge=0, description="Seed of the sampling.")
     stream: str = Field("", description=STREAM)

@@ -22,6 +22,7 @@ from selfloop import artifacts, progress
 from selfloop.generate.draw import draw
 from selfloop.generate.engines import Engine, open_engine
 from selfloop.generate.params import GenerateParams
+from selfloop.identity import brought
 from selfloop.records import Rollout, Task, batched, count, rows, to_batch
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def key_of(params: GenerateParams, inputs: Mapping[str, str]) -> str:
     """SHA-256 of all that the rows depend on; who shares the work is no part of it."""
     whole = {
         "code": artifacts.code_digest(),
-        "params": params.model_dump(mode="json", exclude={"workers"}),
+        **brought(params).identity(params.model_dump(mode="json", exclude={"workers"})),
         "inputs": dict(inputs),
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

@@ -51,30 +51,35 @@ class Groups(NamedTuple):
     entropy: Column
 
 
+class AbsentError(Exception):
+    """A loop has no table of this name, which a guard asked for."""
+
+
 class Evidence:
     """What a guard may look at: tables by their directories, and what is read of them, once, when it is asked for.
 
-    ``audit`` is the table of the verdicts beside their truth, ``candidate`` the metadata of the candidate's manifest,
-    ``past`` the rounds of the report's history, oldest first, ``audited`` the size of the sealed audit sample and
-    ``seed`` its seed.
+    ``tables`` are those of the round that there are: rollouts, verdicts, audit (the verdicts beside their truth),
+    examples, results; ``candidate`` is the metadata of the candidate's manifest, ``past`` the rounds of the report's
+    history, oldest first, ``audited`` the size of the sealed audit sample and ``seed`` its seed.
     """
 
     def __init__(
         self,
+        tables: Mapping[str, str],
         *,
-        rollouts: str,
-        verdicts: str,
-        audit: str,
-        examples: str,
-        results: str,
         candidate: Mapping[str, Any],
         past: Sequence[Mapping[str, Any]],
         audited: int,
         seed: int,
     ) -> None:
-        self.rollouts, self.verdicts, self.audit = rollouts, verdicts, audit
-        self.examples, self.results = examples, results
+        self._tables = tables
         self.candidate, self.past, self.audited, self.seed = candidate, past, audited, seed
+
+    def table(self, name: str) -> str:
+        """The directory of a table. Raises ``AbsentError`` where the loop has none of this name."""
+        if name not in self._tables:
+            raise AbsentError(name)
+        return self._tables[name]
 
     def remembered(self, name: str) -> Any:
         """What the guard of this name noted last, and ``None`` where it never did."""
@@ -99,7 +104,7 @@ class Evidence:
 
         rng = np.random.default_rng(self.seed)
         held = [np.empty(0), np.empty(0, bool), np.empty(0), np.empty(0, bool)]
-        for batch in read(self.audit, Audit, ["ok", "score", "truth"]):
+        for batch in read(self.table("audit"), Audit, ["ok", "score", "truth"]):
             known = batch["truth"].is_valid().to_numpy(zero_copy_only=False)
             columns = pc.fill_null(batch["ok"], False), batch["score"], batch["truth"]
             drawn = [rng.random(batch.num_rows), *(c.to_numpy(zero_copy_only=False) for c in columns)]
@@ -124,14 +129,14 @@ class Evidence:
         return Groups(*(np.concatenate(column) for column in columns))
 
     def _whole_groups(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-        attempts = whole_groups(read(self.rollouts, Rollout, ["task", "completion"]))
-        verdicts = whole_groups(read(self.audit, Audit, ["task", "truth"]))
+        attempts = whole_groups(read(self.table("rollouts"), Rollout, ["task", "completion"]))
+        verdicts = whole_groups(read(self.table("audit"), Audit, ["task", "truth"]))
         return beside(attempts, verdicts)  # both are cut where tasks end, so every slice ends with a task
 
     @cached_property
     def answers(self) -> list[ItemResult]:
         """Every held-out answer of champion and candidate."""
-        return list(rows(self.results, ItemResult))
+        return list(rows(self.table("results"), ItemResult))
 
 
 def counted(tasks: pa.Array, completions: pa.Array, truth: pa.Array) -> Groups:
@@ -270,8 +275,16 @@ def watch(
     """
     alarms = {}
     for guard in armed(names, warn, halt):
-        value, says, memory = guard.measure(evidence)
+        value, says, memory = _reading(guard, evidence)
         if value is not None and not math.isfinite(value):
             raise UserError(f"Guard '{guard.name}' measured {value}: let it give a number, or None and say why.")
         alarms[guard.name] = Alarm(value, guard.level(value), says, guard.warn, guard.halt, guard.look, memory)
     return alarms
+
+
+def _reading(guard: Guard, evidence: Evidence) -> Reading:
+    """What a guard measures; where a loop has not what it looks at, it says so and is green."""
+    try:
+        return guard.measure(evidence)
+    except AbsentError as absent:
+        return Reading(None, f"this loop has no {absent}")

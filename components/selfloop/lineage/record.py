@@ -41,7 +41,8 @@ class Record(BaseModel):
 
     ``roles`` are the policies themselves and ``champions`` those they were trained from and compared with; ``before``
     is the state that their round began with, ``after`` the one that it left. Of the policies that a loop began with,
-    there are no champions and nothing before. ``settings`` are those that differ from the recipe's or shape it.
+    there are no champions and nothing before. ``settings`` are those that differ from the recipe's or shape it;
+    ``brought`` holds the digests of the modules, files and folders of the user's own that these name.
     """
 
     recipe: str
@@ -57,6 +58,7 @@ class Record(BaseModel):
     trained_with: dict[str, dict[str, Any]] = {}
     origin: str = "start"
     code: str = ""
+    brought: dict[str, str] = {}
     software: dict[str, str] = {}
     image: str = ""
     mlflow_run: str = ""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from selfloop.artifacts import read_json
+from selfloop.identity import brought
 from selfloop.lineage import record
 from selfloop.lineage.record import Record
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import artifact, record_of
+from selfloop.loop import Loop, loop_of
 from selfloop.modes.inprocess import InProcess, Listener
+from selfloop.promote import gain_of
 from selfloop.recipe import load_recipe
 from selfloop.stage import executed_by
 
@@ -18,7 +21,7 @@ from selfloop.stage import executed_by
 class Reproduction(NamedTuple):
     """What came of it. ``same`` by role; ``gain`` is the target suite's, then and now, where a gate measured it.
 
-    ``changed`` says what differs from then: the code, the libraries, the machine.
+    ``changed`` says what differs from then: the code, also the user's own, its data, the libraries, the machine.
     """
 
     version: int
@@ -47,37 +50,42 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
     version = registry.find(reference)
     was = record.read(record_of(registry, version.number))
     recipe = load_recipe(was.recipe)
-    settings = recipe.resolve(was.settings).bound(was.round)
+    settings = recipe.resolve(was.settings).for_round(was.round)
+    loop, gain = loop_of(recipe), None
     with executed_by(InProcess(root, listener, was.round)):
         if was.champions:
-            made, decision = recipe.round(settings, _before(recipe, was))
-            now = read_json(decision.path)
+            improved, results = loop.attempt(settings, _before(loop, was))
+            made, gain = improved.state, gain_of(settings.gate, results)
         else:
-            made, now = recipe.begin(settings), {}
+            made = loop.begin(settings)
     digests = {role: (then.digest, getattr(made, role).metadata["digest"]) for role, then in was.roles.items()}
-    then_target, now_target = (told.get("suites", {}).get("target") for told in (was.decision, now))
-    measured = then_target and now_target
+    then = was.decision.get("suites", {}).get("target")
     return Reproduction(
         version=version.number,
         digests=digests,
-        gain=(then_target["gain"], now_target["gain"]) if measured else None,
-        interval=(then_target["lower"], then_target["upper"]) if measured else None,
-        changed=_changed(was),
+        gain=None if then is None or gain is None else (then["gain"], gain),
+        interval=None if then is None or gain is None else (then["lower"], then["upper"]),
+        changed=_changed(was, brought(settings, recipe.module).all),
     )
 
 
-def _before(recipe: Any, was: Record) -> Any:
-    """The turn that the version's round began with."""
-    given = {name: artifact((was.champions | was.before)[name]) for name in recipe.state}
-    return recipe.turn(**given, goes_on=True)
+def _before(loop: Loop, was: Record) -> Any:
+    """The state that the version's round began with."""
+    given = {name: artifact((was.champions | was.before)[name]) for name in loop.kinds}
+    return loop.state(**given, proceed=True)
 
 
-def _changed(was: Record) -> dict[str, tuple[str, str]]:
+def _changed(was: Record, brings: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     now = record.moment()
-    then = {"code": was.code[:12], "image": was.image, **was.software}
-    here = {"code": now["code"][:12], "image": now["image"], **now["software"]}
+    then = _described(was.code, was.image, was.software, was.brought)
+    here = _described(now["code"], now["image"], now["software"], brings)
     return {
         name: (then.get(name, "none"), here.get(name, "none"))
         for name in sorted(then.keys() | here.keys())
         if then.get(name) != here.get(name)
     }
+
+
+def _described(code: str, image: str, software: Mapping[str, str], brings: Mapping[str, str]) -> dict[str, str]:
+    own = {name: digest[:12] for name, digest in brings.items()}
+    return {"code": code[:12], "image": image, **software, **own}

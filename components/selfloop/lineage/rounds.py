@@ -14,6 +14,7 @@ from kfp.dsl import Artifact
 
 from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError
+from selfloop.identity import brought
 from selfloop.lineage import record, tracking
 from selfloop.lineage.record import Record, Reference
 from selfloop.lineage.registry import Move, MovedError, Registry, Version
@@ -26,29 +27,33 @@ HEAD = "selfloop.head"
 
 
 def record_round(
-    recipe: Recipe[Any], settings: Any, given: Mapping[str, Artifact], decision: Mapping[str, Any]
-) -> dict[str, Artifact]:
+    recipe: Recipe[Any],
+    settings: Any,
+    before: Mapping[str, Artifact],
+    after: Mapping[str, Artifact],
+    decision: Mapping[str, Any],
+) -> Mapping[str, Artifact]:
     """Register the candidates of a round, log it, and move the champion where they were promoted.
 
-    ``given`` holds the artifacts that the round began with by name, and those that it left with ``next_`` before it.
-    Returns the policies and the state to go on with: as decided, unless somebody moved the champion meanwhile, in which
-    case the loop goes on from there. Done again after a crash, it changes nothing that was done.
+    ``before`` are the artifacts that the round began with by name, ``after`` those that it left. Returns the policies
+    and the state to go on with: as decided, unless somebody moved the champion meanwhile, in which case the loop goes
+    on from there. Done again after a crash, it changes nothing that was done.
     """
-    registry = Registry(settings.model)
+    registry = Registry(settings.loop)
     with tracking.reachable():
         run_id = tracking.round_run(registry.client, settings.number)
-        tracking.log_round(registry.client, run_id, settings.number, decision, settings.unbound.chosen())
-    line = Line(registry, run_id)
-    round = _Round(recipe, settings, given, decision)
-    champion = round.champion(line)
-    candidate = round.candidate(line, champion)
+        tracking.log_round(registry.client, run_id, settings.number, decision, settings.unbound.overrides())
+    branch = Branch(registry, run_id)
+    round = _Round(recipe, settings, before, after, decision)
+    champion = round.champion(branch)
+    candidate = round.candidate(branch, champion)
     registry.name_candidate(candidate.number)
-    moved = _in_force(line, champion, candidate, decision)
+    moved = _in_force(branch, champion, candidate, decision)
     decided = candidate.number if decision["promoted"] else champion.number
     in_force = decided if moved is None else moved.version
     registry.tag(candidate.number, {"in_force": str(in_force)})
     if moved is None or in_force == decided:
-        return as_decided(recipe, given, decision["promoted"])
+        return as_decided(recipe, before, after, decision["promoted"])
     log.warning(
         "The champion of %s was moved to version %d (%s by %s): the loop goes on from it, with its state.",
         registry.name,
@@ -56,12 +61,14 @@ def record_round(
         moved.kind,
         moved.by,
     )
-    return _carried(recipe, registry, in_force, in_force)
+    return _carried(recipe, before, registry, in_force, in_force)
 
 
-def as_decided(recipe: Recipe[Any], given: Mapping[str, Artifact], promoted: bool) -> dict[str, Artifact]:
-    """What a loop goes on with: the state always advances, the policies only where their candidates are promoted."""
-    return {name: given[name if name in recipe.roles and not promoted else f"next_{name}"] for name in recipe.state}
+def as_decided(
+    recipe: Recipe[Any], before: Mapping[str, Artifact], after: Mapping[str, Artifact], promoted: bool
+) -> dict[str, Artifact]:
+    """What a loop goes on with: the state always advances, the roles only where their candidates are promoted."""
+    return {name: (before if name in recipe.roles and not promoted else after)[name] for name in before}
 
 
 def artifact(reference: Reference) -> Artifact:
@@ -74,9 +81,9 @@ def artifact(reference: Reference) -> Artifact:
     return kind(name=place.name, uri=str(place), metadata=manifest.metadata | {"digest": manifest.digest})
 
 
-def note_beginning(model: str) -> None:
+def note_beginning(loop: str) -> None:
     """Note in this process's run which move of the champion was the last when it began."""
-    registry = Registry(model)
+    registry = Registry(loop)
     with tracking.reachable():
         run = tracking.whole_run(registry.client)
     if run is not None and HEAD not in run.data.tags:
@@ -85,7 +92,7 @@ def note_beginning(model: str) -> None:
             registry.client.set_tag(run.info.run_id, HEAD, str(head.number if head else 0))
 
 
-class Line:
+class Branch:
     """A run's place in the registry: which moves it knew when it began, and so which version it may replace."""
 
     def __init__(self, registry: Registry, run_id: str) -> None:
@@ -105,83 +112,83 @@ class Line:
         return version in before[-1:] + since
 
 
-def _in_force(line: Line, champion: Version, candidate: Version, decision: Mapping[str, Any]) -> Move | None:
+def _in_force(branch: Branch, champion: Version, candidate: Version, decision: Mapping[str, Any]) -> Move | None:
     """The move that is in force after the round; none where this run only tries, beside the line in force."""
-    head = line.registry.settle()
-    if head is None or not line.holds(champion.number):
+    head = branch.registry.settle()
+    if head is None or not branch.holds(champion.number):
         return None
-    done = candidate.number in [move.version for move in line.registry.moves() if move.number > line.known]
+    done = candidate.number in [move.version for move in branch.registry.moves() if move.number > branch.known]
     if done or not decision["promoted"] or head.version != champion.number:
         return head
     try:
-        return line.registry.move(candidate.number, "promote", decision["reason"], head)
+        return branch.registry.move(candidate.number, "promote", decision["reason"], head)
     except MovedError:
-        return line.registry.settle()
+        return branch.registry.settle()
 
 
 class _Round(NamedTuple):
     recipe: Recipe[Any]
     settings: Any
-    given: Mapping[str, Artifact]
+    before: Mapping[str, Artifact]
+    after: Mapping[str, Artifact]
     decision: Mapping[str, Any]
 
-    def _pick(self, names: Iterable[str], prefix: str = "") -> dict[str, Artifact]:
-        return {name: self.given[prefix + name] for name in names}
+    def _roles(self, of: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        return {name: of[name] for name in self.recipe.roles}
 
-    @property
-    def _others(self) -> list[str]:
-        return [name for name in self.recipe.state if name not in self.recipe.roles]
+    def _others(self, of: Mapping[str, Artifact]) -> dict[str, Artifact]:
+        return {name: artifact for name, artifact in of.items() if name not in self.recipe.roles}
 
-    def champion(self, line: Line) -> Version:
+    def champion(self, branch: Branch) -> Version:
         """The version that this round began with; what a loop began with is registered here, and put in force where
         nothing is.
         """
-        roles = record.kept(self._pick(self.recipe.roles))
-        return self._known(line, _digests(roles)) or self._first(line, roles)
+        roles = record.kept(self._roles(self.before))
+        return self._known(branch, _digests(roles)) or self._first(branch, roles)
 
-    def _known(self, line: Line, digests: str) -> Version | None:
+    def _known(self, branch: Branch, digests: str) -> Version | None:
         """The version of these policies: the one in force, else one of this run, rather one that was not rejected."""
-        head, (origin, _) = line.registry.settle(), split_origin(self.settings.origin)
+        head, (origin, _) = branch.registry.settle(), split_origin(self.settings.origin)
         in_force = head.version if head else None
         found = [
             version
-            for version in line.registry.versions().values()
+            for version in branch.registry.versions().values()
             if version.tag("digests") == digests
-            and (version.number in (in_force, origin) or version.tag("run") == line.key)
+            and (version.number in (in_force, origin) or version.tag("run") == branch.key)
         ]
         best = ("promoted", "start")
         return max(found, key=lambda v: (v.number == in_force, v.tag("verdict") in best, v.number), default=None)
 
-    def _first(self, line: Line, roles: dict[str, Reference]) -> Version:
+    def _first(self, branch: Branch, roles: dict[str, Reference]) -> Version:
         digests = _digests(roles)
         made = Record(
             roles=roles,
-            after=record.kept(self._pick(self._others)),
+            after=record.kept(self._others(self.before)),
             round=self.settings.first - 1,
-            trained_on={role: manifest_of(self.given[role].path).inputs for role in roles},
-            trained_with={role: manifest_of(self.given[role].path).params for role in roles},
-            **self._of_run(line),
+            trained_on={role: manifest_of(self.before[role].path).inputs for role in roles},
+            trained_with={role: manifest_of(self.before[role].path).params for role in roles},
+            **self._of_run(branch),
         )
-        version = self._registered(line, made, {"verdict": "start", "digests": digests}, "what the loop began with")
-        if line.registry.settle() is None:
-            before = line.registry.moves()  # of versions that are all deleted
+        version = self._registered(branch, made, {"verdict": "start", "digests": digests}, "what the loop began with")
+        if branch.registry.settle() is None:
+            before = branch.registry.moves()  # of versions that are all deleted
             with suppress(MovedError):
-                line.registry.move(version.number, "start", "the loop began", before[-1] if before else None)
+                branch.registry.move(version.number, "start", "the loop began", before[-1] if before else None)
         return version
 
-    def candidate(self, line: Line, champion: Version) -> Version:
+    def candidate(self, branch: Branch, champion: Version) -> Version:
         """The version of this round's candidates."""
-        roles = record.kept(self._pick(self.recipe.roles, "next_"))
+        roles = record.kept(self._roles(self.after))
         made = Record(
             roles=roles,
-            champions=record.kept(self._pick(self.recipe.roles)),
-            before=record.kept(self._pick(self._others)),
-            after=record.kept(self._pick(self._others, "next_")),
+            champions=record.kept(self._roles(self.before)),
+            before=record.kept(self._others(self.before)),
+            after=record.kept(self._others(self.after)),
             round=self.settings.number,
             decision=dict(self.decision),
-            trained_on={role: manifest_of(self.given[f"next_{role}"].path).inputs for role in roles},
-            trained_with={role: manifest_of(self.given[f"next_{role}"].path).params for role in roles},
-            **self._of_run(line),
+            trained_on={role: manifest_of(self.after[role].path).inputs for role in roles},
+            trained_with={role: manifest_of(self.after[role].path).params for role in roles},
+            **self._of_run(branch),
         )
         verdict = self.decision.get("verdict") or ("promoted" if self.decision["promoted"] else "rejected")
         tags = {
@@ -190,24 +197,25 @@ class _Round(NamedTuple):
             "verdict": verdict,
             "reason": self.decision["reason"],
         }
-        return self._registered(line, made, tags, f"{verdict}: {self.decision['reason']}")
+        return self._registered(branch, made, tags, f"{verdict}: {self.decision['reason']}")
 
-    def _of_run(self, line: Line) -> dict[str, Any]:
+    def _of_run(self, branch: Branch) -> dict[str, Any]:
         return {
             "recipe": self.recipe.target,
-            "settings": self.settings.unbound.chosen(),
+            "settings": self.settings.unbound.overrides(),
+            "brought": brought(self.settings, self.recipe.module).all,
             "seed": self.settings.seed,
             "origin": self.settings.origin,
-            "mlflow_run": line.run_id,
-            "kfp_run": line.kfp_run,
+            "mlflow_run": branch.run_id,
+            "kfp_run": branch.kfp_run,
             **record.moment(),
         }
 
-    def _registered(self, line: Line, made: Record, tags: Mapping[str, str], words: str) -> Version:
+    def _registered(self, branch: Branch, made: Record, tags: Mapping[str, str], words: str) -> Version:
         roles = made.roles
         first = next(iter(roles.values()))
         about = {
-            "run": line.key,
+            "run": branch.key,
             "recipe": self.recipe.name,
             "round": str(made.round),
             "seed": str(made.seed),
@@ -221,17 +229,17 @@ class _Round(NamedTuple):
             **{f"data.{name}": digest for name, digest in next(iter(made.trained_on.values())).items()},
         }
         tags = {name: value for name, value in (about | dict(tags)).items() if value}
-        key = f"{line.key}:{made.round}:{_digests(roles)}"
+        key = f"{branch.key}:{made.round}:{_digests(roles)}"
         if len(roles) > 1:
-            tags["roles"] = json.dumps({role: self._role(line, role, key, roles[role], tags) for role in roles})
-        return line.registry.register(key, first.uri, line.run_id, tags, words)
+            tags["roles"] = json.dumps({role: self._role(branch, role, key, roles[role], tags) for role in roles})
+        return branch.registry.register(key, first.uri, branch.run_id, tags, words)
 
-    def _role(self, line: Line, role: str, key: str, policy: Reference, tags: Mapping[str, str]) -> int:
+    def _role(self, branch: Branch, role: str, key: str, policy: Reference, tags: Mapping[str, str]) -> int:
         """The version of one of several policies, in a registered model of its own."""
         own = {name: tags[name] for name in ("run", "round", "record") if name in tags}
-        own |= {"digest": policy.digest, "bundle": line.registry.name}
-        registry = Registry(f"{line.registry.name}.{role}")
-        return registry.register(key, policy.uri, line.run_id, own, f"{role} of {line.registry.name}").number
+        own |= {"digest": policy.digest, "bundle": branch.registry.name}
+        registry = Registry(f"{branch.registry.name}.{role}")
+        return registry.register(key, policy.uri, branch.run_id, own, f"{role} of {branch.registry.name}").number
 
 
 def _digests(roles: Mapping[str, Reference]) -> str:
@@ -246,8 +254,10 @@ def split_origin(origin: str) -> tuple[int | None, int | None]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def carried_from(recipe: Recipe[Any], origin: str, environment: str) -> dict[str, Artifact]:
-    """What a loop goes on with from ``NAME/VERSION``, or ``NAME/VERSION+LATER`` for the state of a later version."""
+def carried_from(recipe: Recipe[Any], names: Iterable[str], origin: str, environment: str) -> dict[str, Artifact]:
+    """What a loop goes on with from ``NAME/VERSION``, or ``NAME/VERSION+LATER`` for the state of a later version:
+    the roles and the state of these names.
+    """
     name = origin.rpartition("/")[0]
     version, later = split_origin(origin)
     if version is None:
@@ -257,19 +267,21 @@ def carried_from(recipe: Recipe[Any], origin: str, environment: str) -> dict[str
     if was != environment:
         raise UserError(f"{origin} was trained on environment '{was}', not '{environment}': give --environment {was}.")
     note_beginning(name)
-    return _carried(recipe, registry, version, later or version)
+    return _carried(recipe, names, registry, version, later or version)
 
 
-def _carried(recipe: Recipe[Any], registry: Registry, version: int, later: int) -> dict[str, Artifact]:
+def _carried(
+    recipe: Recipe[Any], names: Iterable[str], registry: Registry, version: int, later: int
+) -> dict[str, Artifact]:
     roles = record.read(record_of(registry, version)).roles
     state = record.read(record_of(registry, later)).after
-    lacking = sorted(recipe.state.keys() - roles.keys() - state.keys())
+    lacking = sorted(set(names) - roles.keys() - state.keys())
     if lacking:
         raise UserError(
             f"Version {version} of {registry.name} was made by another recipe: it has no {', '.join(lacking)}, which "
             f"'{recipe.name}' goes on with."
         )
-    return {name: artifact((roles | state)[name]) for name in recipe.state}
+    return {name: artifact((roles | state)[name]) for name in names}
 
 
 def policy_of(source: str) -> Path:

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -100,15 +101,24 @@ def _opening() -> Iterator[None]:
 @contextmanager
 def reachable() -> Iterator[None]:
     """Say in one sentence what MLflow, its database or the lack of a driver for it complains of."""
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
-    except (MlflowException, SQLAlchemyError, ImportError) as error:
+    except complaints() as error:
         uri = without_password(os.environ.get("MLFLOW_TRACKING_URI", ""))
         said = without_password(str(error)).strip().split("\n")[0][:300]
         raise UserError(f"MLflow at {uri} cannot be used ({said}): mend it, or give another --tracking-uri.") from None
+
+
+def complaints(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """The errors of MLflow and of its database, and others.
+
+    A process that speaks to a server has no database: SQLAlchemy is loaded only where MLflow opened one, and the images
+    lack it.
+    """
+    from mlflow.exceptions import MlflowException
+
+    database = sys.modules.get("sqlalchemy.exc")
+    return (*others, MlflowException, ImportError, *([database.SQLAlchemyError] if database else []))
 
 
 def without_password(text: str) -> str:

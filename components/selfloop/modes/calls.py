@@ -10,35 +10,39 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
 
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
-from selfloop.modes.fused import calls_of
+from selfloop.modes.fused import calls_of, fused_stage
 from selfloop.modes.pods import entered, followed, handed, own_place
-from selfloop.recipe import Recipe, RunParams, Settings, load_recipe
-from selfloop.stage import Params, Stage, component, in_order, load
+from selfloop.recipe import Recipe, RunParams, load_recipe
+from selfloop.settings import Settings
+from selfloop.stage import Params, Stage, component
 
 RESOLVED, CALL, SHARD = "resolved", "call", "shard"
 
 
-def component_of(stage: Stage, image: str, sharded: bool = False, lengths: Mapping[str, int] = {}) -> Any:
+def component_of(
+    stage: Stage, image: str, given: Collection[str], sharded: bool = False, lengths: Mapping[str, int] = {}
+) -> Any:
     """The KFP component of a stage in a loop: its artifacts, the settings of the run, which call it is, and which of
-    the shards of that call; ``lengths`` are those of its lists of several tasks' outputs.
+    the shards of that call; ``given`` are the inputs that it is given, ``lengths`` those of its lists of several tasks'
+    outputs.
     """
     taken = {RESOLVED, CALL, SHARD} & {*stage.flat.inputs.values(), *stage.flat.outputs.values()}
     if taken:
         raise TypeError(f"Stage '{stage.name}' may not call an artifact '{taken.pop()}': loops use this name.")
     which = [f"{CALL}: str", *([f"{SHARD}: int"] if sharded else [])]
-    signature = f"({', '.join(in_order([f'{RESOLVED}: Input[Artifact]', *stage.sides(lengths), *which]))})"
+    signature = f"({', '.join([f'{RESOLVED}: Input[Artifact]', *stage.sides(given, lengths), *which])})"
     body = f"from selfloop.modes.calls import enter\n\n    return enter({stage.target!r}, locals())"
     return component(stage.name, signature + (" -> bool" if stage.returns else ""), stage.summary, body, image)
 
 
 def is_whole(stage: Stage) -> bool:
     """Whether a stage is the start or a whole round, fused."""
-    return stage.params is RunParams and stage.target.rpartition(".")[2].startswith("fused_")
+    return stage.params is RunParams and "artifacts" in stage.outputs
 
 
 def enter(target: str, given: Mapping[str, Any]) -> bool | None:
@@ -49,7 +53,7 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     for name, value in about["environment"].items():
         os.environ.setdefault(name, value)
     round, _, number = given[CALL].partition(".")
-    stage, params = _called(recipe, settings.bound(settings.first - 1 + int(round)), target, number)
+    stage, params = _called(recipe, settings.for_round(settings.first - 1 + int(round)), target, number)
     if SHARD in given:
         params = params.model_copy(update={SHARD: given[SHARD]})
     out, inputs = handed(stage, given)
@@ -60,7 +64,8 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
 
 def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -> tuple[Stage, Params]:
     if not number:
-        return load(target), recipe.run_params(settings)
+        part: Literal["start", "round"] = "start" if target.endswith(".start") else "round"
+        return fused_stage(recipe, part), recipe.run_params(settings)
     call = calls_of(recipe, settings, "round")[int(number)]
     if call.stage.target != target:
         raise UserError(
@@ -72,6 +77,6 @@ def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -
 
 def shape_of(recipe: Recipe[Any], settings: Settings) -> str:
     """A digest of a round's graph: which stages it calls, and what each takes from where."""
-    calls = calls_of(recipe, settings.bound(settings.first), "round")
+    calls = calls_of(recipe, settings.for_round(settings.first), "round")
     told = [[call.stage.target, sorted((name, str(source)) for name, source in call.inputs.items())] for call in calls]
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]

@@ -23,7 +23,8 @@ from selfloop.modes.compact import compacted, stored_bytes
 from selfloop.modes.tracing import Here, OnCluster, Pods, pipeline, stages_of
 from selfloop.profiles import Profile
 from selfloop.profiles.fitting import check
-from selfloop.recipe import Recipe, Settings
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
 
 STORED_BYTES = 1_250_000
 """Of the workflow that a cluster keeps as one object, about. Its etcd takes 1.5 MiB, in which the state of all pods,

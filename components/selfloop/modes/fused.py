@@ -9,81 +9,79 @@ schedule says whether a run begins anew or goes on from a champion.
 
 from __future__ import annotations
 
+import functools
 import shutil
 import typing
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from kfp.dsl import Artifact
 
 from selfloop.artifacts import hand_on
+from selfloop.loop import Loop, LoopSettings, loop_of
 from selfloop.modes.inprocess import InProcess
 from selfloop.modes.pods import lighten
-from selfloop.recipe import Recipe, RunParams, Settings
+from selfloop.promote import changing
+from selfloop.recipe import Recipe, RunParams
 from selfloop.resources import Resources
 from selfloop.stage import Params, Stage, executed_by, is_page, outputs_named
 
-S = typing.TypeVar("S", bound=Settings)
+S = typing.TypeVar("S", bound=LoopSettings)
 
 
-@dataclass(frozen=True)
-class InPods(Recipe[S]):
-    """The same loop with its start, and where ``fused`` each of its rounds, as one stage."""
+class LoopInPods(Loop):
+    """A loop with its start, and where ``fused`` each of its rounds, as one stage."""
 
-    whole: Any = None
-    fused: bool = False
+    def __init__(self, recipe: Recipe[Any], fused: bool) -> None:
+        super().__init__(recipe)
+        self._fused = fused
 
-    def begin(self, settings: S) -> Any:
+    def begin(self, s: Any) -> Any:
         """The start in one component. The first round always comes."""
-        return self.turned(self.whole.fused_start(self.run_params(settings)), goes_on=True)
+        made = fused_stage(self.recipe, "start")(self.recipe.run_params(s))
+        return self.state(*(getattr(made, name) for name in self.kinds), proceed=True)
 
-    def take_turn(self, settings: S, last: Any) -> Any:
+    def take_round(self, s: Any, last: Any) -> Any:
         """A round, in one component where it is fused."""
-        if not self.fused:
-            return self.whole.take_turn(settings, last)
-        given = {name: getattr(last, name) for name in self.state}
-        outputs = self.whole.fused_round(self.run_params(settings), **given)
-        return self.turned(outputs, outputs.proceed)
+        if not self._fused:
+            return loop_of(self.recipe).take_round(s, last)
+        given = {name: getattr(last, name) for name in self.kinds}
+        made = fused_stage(self.recipe, "round")(self.recipe.run_params(s), **given)
+        return last._replace(**{name: getattr(made, name) for name in (*changing(self.recipe, self.kinds), "proceed")})
 
 
-def in_pods(recipe: Recipe[S], fused: bool) -> Recipe[S]:
-    """A recipe as a pipeline drives it."""
-    return InPods(**{each.name: getattr(recipe, each.name) for each in fields(recipe)}, whole=recipe, fused=fused)
-
-
+@functools.cache
 def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
     """The start or a round of a recipe as a stage."""
-    pages = pages_of(recipe, part)
+    pages, loop = pages_of(recipe, part), loop_of(recipe)
+    made = loop.kinds if part == "start" else changing(recipe, loop.kinds)
 
     def function(out: Any, params: RunParams, **given: Any) -> bool | None:
         settings = recipe.settings_of(params)
         driver = InProcess(Path(out.artifacts.path), round=params.round)
         with executed_by(driver):
             if part == "start":
-                turn = recipe.begin(settings)
+                left = loop.begin(settings)
             else:
-                turn = recipe.take_turn(settings, recipe.turn(**{k: given[k] for k in recipe.state}, goes_on=True))
-        for name in recipe.state:
-            hand_on(getattr(turn, name), getattr(out, f"next_{name}"))
+                left = loop.take_round(settings, loop.state(**given, proceed=True))
+        for name in made:
+            hand_on(getattr(left, name), getattr(out, name))
         for name in pages.keys() & driver.pages.keys():
             page = getattr(out, name)
             shutil.copyfile(driver.pages[name].path, page.path)
             page.metadata.update(driver.pages[name].metadata)
         lighten(Path(out.artifacts.path))
-        return None if part == "start" else bool(turn.goes_on)
+        return None if part == "start" else bool(left.proceed)
 
-    body = getattr(recipe, part)
-    function.__doc__ = f"Run the {part} of {recipe.name} in one component.\n\n{body.__doc__ or ''}"
-    kinds = {f"next_{name}": kind for name, kind in recipe.state.items()} | {"artifacts": Artifact} | pages
+    function.__doc__ = f"Run the {part} of {recipe.name} in one component.\n\n{recipe.summary}"
     proceeds = {"proceed": bool} if part == "round" else {}
     return Stage(
-        name=f"{part}_{recipe.name.replace('-', '_')}",
-        target=f"{recipe.target}.fused_{part}",
+        name=f"{part}_{recipe.identifier}",
+        target=f"{recipe.target}.{part}",
         function=function,
         params=RunParams,
-        inputs={} if part == "start" else recipe.state,
-        out=outputs_named(f"{part.title()}Outputs", kinds | proceeds),
+        inputs={} if part == "start" else loop.kinds,
+        out=outputs_named(f"{part.title()}Outputs", {**made, "artifacts": Artifact, **pages, **proceeds}),
         effects=True,
         image="finetune" if part == "start" else "rl",
         # a round may be halted, which another attempt would not mend
@@ -93,7 +91,7 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
 
 def pages_of(recipe: Recipe[Any], part: Literal["start", "round"]) -> dict[str, type[Artifact]]:
     """The pages that the stages of the start or of a round make, by name."""
-    calls = calls_of(recipe, recipe.settings(), part)
+    calls = calls_of(recipe, recipe.resolve(), part)
     return {name: kind for call in calls for name, kind in call.stage.outputs.items() if is_page(kind)}
 
 
@@ -123,9 +121,10 @@ class _Notes:
 def calls_of(recipe: Recipe[S], settings: S, part: Literal["start", "round"]) -> list[Call]:
     """The stage calls of the start or of a round, in order, with the parameters that these settings come to."""
     notes = _Notes()
+    loop = loop_of(recipe)
     with executed_by(notes):
         if part == "start":
-            recipe.start(settings)
+            loop.start(settings)
         else:
-            recipe.take_turn(settings, recipe.turn(**{name: name for name in recipe.state}, goes_on=True))
+            loop.take_round(settings, loop.state(**{name: name for name in loop.kinds}, proceed=True))
     return notes.calls

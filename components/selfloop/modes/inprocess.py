@@ -17,9 +17,13 @@ from typing import Any, Protocol
 
 from kfp.dsl import Artifact, Metrics
 
+import selfloop.environments  # noqa: F401 (it says what is brought by a parameter of this name)
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
-from selfloop.recipe import Recipe, Settings
+from selfloop.identity import brought
+from selfloop.loop import LoopSettings, loop_of
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
 from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
 
 RETURNED = "returned.json"
@@ -63,11 +67,11 @@ class InProcess:
         self._listener: Listener = listener or Silent()
         self.pages: dict[str, Artifact] = {}
 
-    def begins(self, round: int, goes_on: Any) -> bool:
+    def begins(self, round: int, proceed: Any) -> bool:
         """Open a round unless the last one said that the loop is finished."""
-        if goes_on:
+        if proceed:
             self.round = round
-        return bool(goes_on)
+        return bool(proceed)
 
     def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Any:
         """Run a stage, or find it finished."""
@@ -82,6 +86,8 @@ class InProcess:
         outputs = stage.made(made, returned)
         self.pages |= {name: artifact for name, artifact in made.items() if is_page(type(artifact))}
         self._listener.stage_ends(self.round, stage, outputs, skipped)
+        if stage.concludes is not None:
+            stage.concludes(outputs)
         return outputs
 
     def map(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> list[Artifact]:
@@ -109,12 +115,14 @@ def _clear(partial: Path) -> None:
 
 
 def content_key(stage: Stage, params: Params, inputs: Mapping[str, Any]) -> str:
-    """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, its inputs."""
+    """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, what these name of a user's
+    own, its inputs.
+    """
     whole = {
         "stage": stage.target,
         "code": artifacts.code_digest(),
-        "params": params.model_dump(mode="json"),
-        "inputs": {name: digest_of(given) for name, given in inputs.items()},
+        **brought(params, stage.function.__module__).identity(params.model_dump(mode="json")),
+        "inputs": {name: digest_of(inputs[name]) for name in stage.inputs if name in inputs},
     }
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
@@ -128,13 +136,13 @@ def found(place: Path, kind: type[Artifact]) -> Artifact:
     return kind(name=place.name, uri=str(place), metadata=manifest.metadata | {"digest": manifest.digest})
 
 
-S = typing.TypeVar("S", bound=Settings)
+S = typing.TypeVar("S", bound=LoopSettings)
 
 
 def run(recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None) -> tuple[Any, Mapping[str, Any]]:
     """Run a recipe in this process, in the folder ``root``; run it again after a crash and it resumes.
 
-    Returns what the last round left, and what ``finish`` measured of it. Raises ``UserError`` where the folder belongs
+    Returns what the last round left, and what was measured of it. Raises ``UserError`` where the folder belongs
     to another configuration or is in use by another run.
     """
     recipe.check(settings)
@@ -147,11 +155,10 @@ def complete(
 ) -> tuple[Any, Mapping[str, Any]]:
     """The rounds and the measurement at the end, in a folder that the caller has ``claimed``."""
     driver = InProcess(root, listener)
-    turn = recipe.drive(settings, driver)
-    if recipe.finish is None:
-        return turn, {}
+    loop = loop_of(recipe)
+    last = loop.drive(settings, driver)
     with executed_by(driver):
-        return turn, recipe.finish(settings.bound(driver.round), turn)
+        return last, loop.measure(settings.for_round(driver.round), last)
 
 
 @contextmanager
@@ -166,16 +173,16 @@ def claimed(root: Path, recipe: Recipe[Any], settings: Settings, reference: str 
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UserError(f"Another run is at work in {root}: wait for it, or choose another --output.") from None
-        about = {"recipe": recipe.target, "settings": settings.chosen()}
+        about = {"recipe": recipe.target, "settings": settings.overrides()}
         if not (root / RUN).exists():
             if any(path.name != "run.lock" for path in root.iterdir()):
                 raise UserError(f"{root} holds files that are no run of selfloop: choose another --output.")
             artifacts.write_json(root, about | {"code": artifacts.code_digest(), "reference": reference}, RUN)
-        _check_same(root, about, settings.model)
+        _check_same(root, about, settings.loop)
         yield
 
 
-def _check_same(root: Path, about: Mapping[str, Any], model: str) -> None:
+def _check_same(root: Path, about: Mapping[str, Any], loop: str) -> None:
     before = artifacts.read_json(root, RUN)
     begun = {name: before.get(name) for name in about}
     if begun != about:
@@ -186,7 +193,7 @@ def _check_same(root: Path, about: Mapping[str, Any], model: str) -> None:
     if before.get("code") != artifacts.code_digest():
         raise UserError(
             f"{root} holds a run that was begun by another version of selfloop's code: finish it with that version, or "
-            f"go on from its champion with --from {model}@champion and another --output."
+            f"go on from its champion with --from {loop}@champion and another --output."
         )
 
 

@@ -34,22 +34,24 @@ log = logging.getLogger(__name__)
 
 def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     """Run the stage at ``target`` from a flat mapping of parameters and artifacts, as a container does."""
-    stage = load(target)
+    return entered_flat(load(target), given)
+
+
+def entered_flat(stage: Stage, given: Mapping[str, Any]) -> bool | None:
+    """Run a stage from a flat mapping of parameters and artifacts."""
     values = {name: value for name, value in given.items() if name in stage.params.model_fields}
     out, inputs = handed(stage, given)
     return entered(stage, out, validated(stage.params, values, stage.name), inputs)
 
 
 def handed(stage: Stage[..., Out], given: Mapping[str, Any]) -> tuple[Out, dict[str, Any]]:
-    """The outputs and the inputs of a stage from what KFP hands over under flat names; lists are gathered, and what
-    was left out is not among them.
-    """
+    """The outputs and the inputs of a stage from what KFP hands over under flat names; lists are gathered."""
     inputs = {
         name: given[flat] if flat in given else [given[one] for one in numbered(flat, given)]
         for name, flat in stage.flat.inputs.items()
+        if flat in given or name in stage.many
     }
-    outputs = stage.made({name: given[flat] for name, flat in stage.flat.outputs.items()})
-    return outputs, {name: each for name, each in inputs.items() if each is not None}
+    return stage.made({name: given[flat] for name, flat in stage.flat.outputs.items()}), inputs
 
 
 def numbered(name: str, given: Mapping[str, Any]) -> Iterator[str]:
@@ -59,9 +61,15 @@ def numbered(name: str, given: Mapping[str, Any]) -> Iterator[str]:
 
 def entered(stage: Stage, out: Any, params: Params, given: Mapping[str, Any]) -> bool | None:
     """Run a stage on artifacts that KFP handed over, or take what an equal call has left in the store."""
+    returned = _run_or_recall(stage, out, params, given)
+    if stage.concludes is not None:
+        stage.concludes(out)
+    return returned
+
+
+def _run_or_recall(stage: Stage, out: Any, params: Params, given: Mapping[str, Any]) -> bool | None:
     inputs = {
-        name: [followed(each) for each in handed_over] if name in stage.many else followed(handed_over)
-        for name, handed_over in given.items()
+        name: [followed(each) for each in one] if name in stage.many else followed(one) for name, one in given.items()
     }
     outputs = {name: getattr(out, name) for name in stage.outputs}
     uri = os.environ.get("SELFLOOP_STORE")

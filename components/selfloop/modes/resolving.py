@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from kfp.dsl import Artifact
@@ -17,7 +18,9 @@ from pydantic import Field, create_model
 from selfloop.artifacts import write_json
 from selfloop.errors import UserError
 from selfloop.modes.calls import shape_of
-from selfloop.recipe import START, Recipe, Settings
+from selfloop.modes.pods import entered_flat
+from selfloop.recipe import Recipe, load_recipe
+from selfloop.settings import START, Settings
 from selfloop.stage import Params, Stage, as_plain, component, kfp_type, outputs_named
 
 CHAMPION = "champion"
@@ -30,8 +33,8 @@ ORIGIN = (
 
 def form_of(recipe: Recipe[Any], settings: Settings) -> dict[str, tuple[str, Any, str]]:
     """The inputs of a pipeline: type, default and description by flat name, grouped by the stage before it."""
-    form, bound = {}, settings.bound(settings.first)
-    for name, info in recipe.settings.form().items():
+    form, bound = {}, settings.for_round(settings.first)
+    for name, info in recipe.settings.inputs().items():
         stage, _, parameter = name.rpartition(".")
         default = as_plain(getattr(getattr(bound, stage) if stage else settings, parameter))
         form[name.replace(".", "_")] = (kfp_type(info.annotation, name), default, info.description or "")
@@ -56,16 +59,16 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
     def function(out: Any, params: Any) -> None:
         settings = chosen(recipe, params)
         write_json(
-            out.resolved.path, {"recipe": recipe.target, "settings": settings.chosen()} | begun(settings, params.run)
+            out.resolved.path, {"recipe": recipe.target, "settings": settings.overrides()} | begun(settings, params.run)
         )
 
     function.__doc__ = "Decide the settings of the run: what was typed is validated, what an alias names is pinned."
     form: dict[str, Any] = {
-        name.replace(".", "_"): (info.annotation, info) for name, info in recipe.settings.form().items()
+        name.replace(".", "_"): (info.annotation, info) for name, info in recipe.settings.inputs().items()
     }
     return Stage(
-        name=f"resolve_{recipe.name.replace('-', '_')}",
-        target=f"{recipe.target}.resolver",
+        name=f"resolve_{recipe.identifier}",
+        target=f"{recipe.target}.resolve",
         function=function,
         params=create_model(f"Resolve{recipe.settings.__name__}", __base__=ResolveParams, **form),
         inputs={},
@@ -74,11 +77,16 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
     )
 
 
-def component_of(stage: Stage, image: str) -> Any:
+def component_of(recipe: Recipe[Any], stage: Stage, image: str) -> Any:
     """Its KFP component; the form that describes the parameters is the pipeline's."""
     parameters = [f"{name}: {kfp_type(info.annotation, name)}" for name, info in stage.params.model_fields.items()]
-    body = f"from selfloop.modes.pods import enter\n\n    return enter({stage.target!r}, locals())"
+    body = f"from selfloop.modes.resolving import enter\n\n    return enter({recipe.target!r}, locals())"
     return component(stage.name, f"({', '.join([*stage.sides(), *parameters])})", stage.summary, body, image)
+
+
+def enter(target: str, given: Mapping[str, Any]) -> None:
+    """Decide the settings of a run of the recipe at ``target``, as a container does."""
+    entered_flat(resolve_stage(load_recipe(target)), given)
 
 
 def chosen(recipe: Recipe[S], params: Any) -> S:
@@ -89,12 +97,12 @@ def chosen(recipe: Recipe[S], params: Any) -> S:
     compiled = recipe.resolve(json.loads(params.compiled))
     form = form_of(recipe, compiled)
     changed: dict[str, Any] = {}
-    for name in recipe.settings.form():
+    for name in recipe.settings.inputs():
         value = getattr(params, name.replace(".", "_"))
-        if value != form[name.replace(".", "_")][1]:
+        if as_plain(value) != form[name.replace(".", "_")][1]:
             stage, _, parameter = name.rpartition(".")
             (changed.setdefault(stage, {}) if stage else changed)[parameter] = value
-    settings = recipe.resolve(compiled.chosen(), _typed(params.settings), changed)
+    settings = recipe.resolve(compiled.overrides(), _typed(params.settings), changed)
     for name in recipe.settings.fixed():
         if getattr(settings, name) != getattr(compiled, name):
             raise UserError(
@@ -134,13 +142,12 @@ def went_on(recipe: Recipe[S], settings: S, origin: str) -> S:
     if origin != START and not lineage.is_on():
         raise UserError(f"There is no registry to go on from '{origin}': set MLFLOW_TRACKING_URI.")
     if origin == CHAMPION:
-        origin = f"{settings.model}@champion" if Registry(settings.model).settle() else START
+        origin = f"{settings.loop}@champion" if Registry(settings.loop).settle() else START
     if origin == START:
-        return recipe.resolve(settings.chosen(), {"origin": START, "first": 1})
+        return recipe.resolve(settings.overrides(), {"origin": START, "first": 1})
     found = find_origin(origin)
-    own = settings.model != recipe.resolve().model
-    named = {} if own else {"model": found.name}
-    return recipe.resolve(settings.chosen(), {"origin": found.pinned, "first": found.first}, named)
+    named = {} if settings.model else {"model": found.name}
+    return recipe.resolve(settings.overrides(), {"origin": found.pinned, "first": found.first}, named)
 
 
 def begun(settings: Settings, run: str) -> dict[str, Any]:
@@ -153,10 +160,10 @@ def begun(settings: Settings, run: str) -> dict[str, Any]:
     if not lineage.is_on():
         return {"environment": {}}
     if "KUBERNETES_SERVICE_HOST" in os.environ:
-        _hold(settings.model, run)
-    run_id = lineage.opened_run(f"{settings.model} {run[:8]}", settings.chosen(), run)
+        _hold(settings.loop, run)
+    run_id = lineage.opened_run(f"{settings.loop} {run[:8]}", settings.overrides(), run)
     os.environ["MLFLOW_RUN_ID"] = run_id
-    lineage.note_beginning(settings.model)
+    lineage.note_beginning(settings.loop)
     return {"environment": {"MLFLOW_RUN_ID": run_id}}
 
 

@@ -16,9 +16,10 @@ from kfp import dsl
 
 from selfloop import __version__
 from selfloop.modes import calls, images, placing, resolving
-from selfloop.modes.fused import calls_of, in_pods
+from selfloop.modes.fused import LoopInPods, calls_of, fused_stage
 from selfloop.profiles import Profile
-from selfloop.recipe import Recipe, Settings
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
 from selfloop.stage import Params, Stage
 
 
@@ -76,10 +77,10 @@ class Tracer:
         self._components: dict[str, Any] = {}
         self._first: dict[str, Any] = {}
 
-    def begins(self, round: int, goes_on: Any) -> bool:
+    def begins(self, round: int, proceed: Any) -> bool:
         """Open a round: inside an ``If`` where the last round decides whether there is to be another."""
-        if goes_on is not True:
-            self._nest.enter_context(dsl.If(goes_on == True, name=f"round-{round}"))  # noqa: E712 (a KFP condition)
+        if proceed is not True:
+            self._nest.enter_context(dsl.If(proceed == True, name=f"round-{round}"))  # noqa: E712 (a KFP condition)
         self._round, self._ordinal, self._calls = round, self._ordinal + 1, 0
         return True
 
@@ -97,9 +98,9 @@ class Tracer:
 
     def _task(self, stage: Stage, inputs: dict[str, Any], more: dict[str, Any] | None = None) -> Any:
         lengths = {name: len(given) for name, given in inputs.items() if isinstance(given, list)}
-        kind = f"{stage.target} {'sharded' if more else 'whole'} {lengths}"
+        kind = f"{stage.target} {'sharded' if more else 'whole'} {sorted(inputs)} {lengths}"
         if kind not in self._components:
-            self._components[kind] = calls.component_of(stage, self._pods.image(stage), bool(more), lengths)
+            self._components[kind] = calls.component_of(stage, self._pods.image(stage), inputs, bool(more), lengths)
         call = f"{self._ordinal}" if calls.is_whole(stage) else f"{self._ordinal}.{self._calls}"
         self._calls += 1
         given = {calls.RESOLVED: self._resolved, calls.CALL: call} | flattened(stage, inputs) | (more or {})
@@ -138,7 +139,7 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
         given = dict(zip(form, channels, strict=True))
         tracer = Tracer(_resolved(recipe, settings, given, pods), pods)
         try:
-            in_pods(recipe, fused).drive(settings, tracer)
+            LoopInPods(recipe, fused).drive(settings, tracer)
         finally:
             tracer.close()
 
@@ -159,10 +160,10 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
 
 
 def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pods: Pods) -> Any:
-    stage = recipe.resolver
-    task = resolving.component_of(stage, pods.image(stage))(
+    stage = resolving.resolve_stage(recipe)
+    task = resolving.component_of(recipe, stage, pods.image(stage))(
         **form,
-        compiled=json.dumps(settings.chosen()),
+        compiled=json.dumps(settings.overrides()),
         shape=calls.shape_of(recipe, settings),
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
@@ -173,5 +174,5 @@ def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pod
 
 def stages_of(recipe: Recipe[Any], settings: Settings, fused: bool) -> list[Stage]:
     """The stages that the tasks of a pipeline run."""
-    turn = [recipe.fused_round] if fused else [call.stage for call in calls_of(recipe, settings, "round")]
-    return [recipe.resolver, recipe.fused_start, *turn]
+    round = [fused_stage(recipe, "round")] if fused else [call.stage for call in calls_of(recipe, settings, "round")]
+    return [resolving.resolve_stage(recipe), fused_stage(recipe, "start"), *round]

@@ -17,7 +17,8 @@ from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.recipe import Recipe
 from selfloop.resources import Compute, Name, Request, Resources
-from selfloop.stage import Stage, overlaid, validated
+from selfloop.settings import overlaid
+from selfloop.stage import Stage, validated
 
 PROVIDED = ("cpu", "one-gpu", "eight-gpu", "multi-node")
 """The profiles that come with selfloop, the smallest hardware first."""
@@ -63,10 +64,10 @@ class Cluster(Part):
                 name="selfloop-mlflow",
                 keys=["MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"],
                 optional=True,
-                stages=["resolve", "start", "promote", "round"],
+                stages=["resolve", "start", "close", "round"],
             ),
             Secret(name="selfloop-hub", keys=["HF_TOKEN"], optional=True, stages=["start", "propose", "draw", "round"]),
-            Secret(name="selfloop-webhook", keys=["SELFLOOP_WEBHOOK_URL"], optional=True, stages=["promote", "round"]),
+            Secret(name="selfloop-webhook", keys=["SELFLOOP_WEBHOOK_URL"], optional=True, stages=["close", "round"]),
         ],
         description="Credentials, by reference.",
     )

@@ -8,9 +8,11 @@ from typing import Any
 
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
+from selfloop.modes.fused import fused_stage
 from selfloop.modes.tracing import stages_of
 from selfloop.profiles import Profile, profiles
-from selfloop.recipe import Recipe, Settings
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
 from selfloop.stage import Params, Stage
 from selfloop.stages import stages
 
@@ -18,7 +20,7 @@ IMAGES = ("base", "generate", "finetune", "rl", "sandbox")
 """The images that stages run in."""
 ASK_NO_POLICY = ("base", "sandbox")
 """Those whose stages need no GPU."""
-MADE = ("promote", "restore", "start", "round", "resolve")
+MADE = ("close", "restore", "start", "round", "resolve")
 """The stages that are read off a recipe."""
 
 NEARLY = 0.8
@@ -35,7 +37,7 @@ def check(profile: Profile, recipe: Recipe[Any], settings: Settings, fused: bool
         params = getattr(settings, name)
         takers = [stage for stage in used if isinstance(params, stage.params) and stage.image not in ASK_NO_POLICY]
         if fused or takers:
-            _check_gpus(profile, name, params, takers or [recipe.fused_round])
+            _check_gpus(profile, name, params, takers or [fused_stage(recipe, "round")])
 
 
 def _check_names(profile: Profile, recipe: Recipe[Any], used: Iterable[Stage]) -> None:

@@ -1,24 +1,29 @@
 """Who makes tasks: ``draw_base`` for the base policy, then a curriculum, a fixed set of levels, or a policy."""
 
+from selfloop.propose.archive import ArchiveParams, ParentsParams, choose_parents, init_archive
 from selfloop.propose.base import BaseData, BaseParams, draw_base
-from selfloop.propose.curriculum import AdvanceParams, ProposeParams, advance_curriculum, propose_tasks
-from selfloop.propose.fixed import DrawParams, ProgressParams, check_progress, draw_tasks
+from selfloop.propose.curriculum import Frontier, ProposeParams, propose_tasks
+from selfloop.propose.fixed import DrawParams, Fixed, draw_tasks
 from selfloop.propose.learned import KnownParams, LearnedParams, begin_known, propose_by_policy
+from selfloop.propose.schedule import Schedule
 
 __all__ = [
-    "AdvanceParams",
+    "ArchiveParams",
     "BaseData",
     "BaseParams",
     "DrawParams",
+    "Fixed",
+    "Frontier",
     "KnownParams",
     "LearnedParams",
-    "ProgressParams",
+    "ParentsParams",
     "ProposeParams",
-    "advance_curriculum",
+    "Schedule",
     "begin_known",
-    "check_progress",
+    "choose_parents",
     "draw_base",
     "draw_tasks",
+    "init_archive",
     "propose_by_policy",
     "propose_tasks",
 ]

@@ -10,18 +10,23 @@ from selfloop.artifacts import write_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.records import Example, writing
-from selfloop.seeds import STREAM, seed_for
+from selfloop.seeds import STREAM, seed_for, seed_of
 from selfloop.stage import Params, stage
 
 
 class BaseParams(Params):
     """The labelled data that the loop starts from."""
 
+    inherits = frozenset({"environment", "seed"})
+
     environment: str = Field("addition", description="The taskset to draw from.")
     levels: int = Field(4, ge=1, description="The data covers the levels from 1 to this one.")
     per_level: int = Field(20_000, ge=1, description="Examples of each level.")
     held_out_per_level: int = Field(256, ge=1, description="Examples of each level that are not trained on.")
     proposals: int = Field(0, ge=0, description="Examples of each level of how a new task is proposed.")
+    judgements: int = Field(
+        0, ge=0, description="Examples of each level of how an attempt is judged, half of them wrong."
+    )
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
     stream: str = Field("", description=STREAM)
 
@@ -49,8 +54,9 @@ def draw_base(out: BaseData, params: BaseParams) -> None:
                 table.write(
                     [_example(environment, task.id, level, task.prompt, environment.written(task)) for task in tasks]
                 )
-                if output is out.examples and params.proposals:
-                    table.write(_proposals(environment, level, params))
+                if output is out.examples:
+                    table.write(_proposals(environment, level, params) if params.proposals else [])
+                    table.write(_judgements(environment, level, params) if params.judgements else [])
     with writing(out.kept.path, Example):
         pass
     write_json(out.curriculum.path, {"frontier": params.levels, "accuracy": {}})
@@ -68,3 +74,15 @@ def _proposals(environment: Environment, level: int, params: BaseParams) -> list
         _example(environment, f"proposal-{level}-{number}", level, environment.invitation, text)
         for number, text in enumerate(texts)
     ]
+
+
+def _judgements(environment: Environment, level: int, params: BaseParams) -> list[Example]:
+    if "judge" not in environment.roles:
+        raise UserError(f"Environment '{params.environment}' has no role 'judge': set base.judgements to 0.")
+    seed = seed_for(params, "base judgements", level)
+    made = []
+    for number, task in enumerate(environment.tasks(level, params.judgements, seed)):
+        attempt = environment.spoilt(task, seed_of(seed, number)) if number % 2 else task.answer
+        prompt, text = environment.asked("judge", task, attempt), environment.demonstrated("judge", task, attempt)
+        made.append(_example(environment, f"judgement-{level}-{number}", level, prompt, text))
+    return made

@@ -1,29 +1,32 @@
 """``propose_tasks``: tasks from a curriculum of levels of rising difficulty.
 
-The curriculum is loop state: the highest level mastered (``frontier``) and the champion's accuracy on levels near it.
-``advance_curriculum`` moves it after each round, also when the candidate was rejected.
+The schedule ``frontier`` keeps the highest level mastered and the champion's accuracy on levels near it. It moves after
+each round, also when the candidate was rejected.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field
 
-from selfloop.artifacts import read_json, write_json
+from selfloop.artifacts import read_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
 from selfloop.propose.items import ItemParams, held_out
-from selfloop.records import ItemResult, Task, rows, writing
+from selfloop.propose.schedule import Drawn, Progress, Schedule
+from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
-from selfloop.stage import Params, stage
+from selfloop.stage import stage
 
 
 class ProposeParams(ItemParams):
     """The next few levels: how far ahead, how many tasks, how many attempts, and the items to be judged on."""
+
+    inherits = frozenset({"environment", "seed"})
 
     environment: str = Field("addition", description="The taskset to draw from.")
     ahead: int = Field(4, ge=1, description="Levels beyond the frontier at most.")
@@ -37,13 +40,6 @@ class ProposeParams(ItemParams):
     old_levels: int = Field(8, ge=1, description="Levels up to the frontier, spread evenly, that are the old suite.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
     stream: str = Field("", description=STREAM)
-
-
-class AdvanceParams(Params):
-    """When a level counts as mastered, and when the loop has done what it was run for."""
-
-    advance_at: float = Field(0.9, gt=0, le=1, description="Accuracy at which the frontier moves past a level.")
-    target: int = Field(30, ge=1, description="The loop ends when the frontier has come to this level.")
 
 
 class ProposedTasks(NamedTuple):
@@ -78,26 +74,6 @@ def _within(environment: Environment, levels: Iterable[int]) -> list[int]:
     return [level for level in levels if environment.levels is None or level in environment.levels]
 
 
-class AdvancedCurriculum(NamedTuple):
-    """The curriculum after the round, and whether there is another one."""
-
-    curriculum: Artifact
-    proceed: bool = False
-
-
-@stage()
-def advance_curriculum(
-    out: AdvancedCurriculum, params: AdvanceParams, curriculum: Artifact, results: Dataset, decision: Artifact
-) -> bool:
-    """Move the frontier past the levels that the champion has mastered; false when the target is reached."""
-    state = read_json(curriculum.path)
-    champion = "candidate" if read_json(decision.path)["promoted"] else "champion"
-    accuracy = accuracy_by_level(rows(results.path, ItemResult))[champion]
-    frontier = advanced(state["frontier"], accuracy, params.advance_at)
-    write_json(out.curriculum.path, {"frontier": frontier, "accuracy": {str(k): v for k, v in accuracy.items()}})
-    return frontier < params.target
-
-
 def next_levels(frontier: int, accuracy: Mapping[int, float], ahead: int, go_on_above: float) -> list[int]:
     """The levels to propose: the one beyond the frontier, and each next one while the one before is accurate enough."""
     levels = [frontier + 1]
@@ -125,3 +101,23 @@ def spread(last: int, number: int) -> list[int]:
     if number >= last:
         return list(range(1, last + 1))
     return sorted({round(last - step * (last - 1) / max(number - 1, 1)) for step in range(number)})
+
+
+class Frontier(Schedule):
+    """The levels just beyond the highest that the champion has mastered, until that has come to a target."""
+
+    name = "frontier"
+    needs = "the settings 'propose', and an environment with levels"
+    advance_at: float = Field(0.9, gt=0, le=1, description="Accuracy at which the frontier moves past a level.")
+    target: int = Field(30, ge=1, description="The loop ends when the frontier has come to this level.")
+
+    def draw(self, settings: Any, progress: Artifact) -> Drawn:
+        """Draw tasks and items by ``propose_tasks``."""
+        made = propose_tasks(settings.propose, curriculum=progress)
+        return Drawn(made.tasks, made.items)
+
+    def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
+        """Move the frontier past the levels that the champion has mastered; over when the target is reached."""
+        accuracy = accuracy_by_level(results)["candidate" if promoted else "champion"]
+        frontier = advanced(state["frontier"], accuracy, self.advance_at)
+        return {"frontier": frontier, "accuracy": {str(k): v for k, v in accuracy.items()}}, frontier < self.target

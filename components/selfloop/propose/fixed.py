@@ -1,25 +1,28 @@
-"""``draw_tasks``: tasks of levels that stay the same, and ``check_progress``: whether another round is worth it."""
+"""Tasks of levels that stay the same: ``draw_tasks``, and the schedule ``fixed``."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import fmean
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
-from selfloop.artifacts import read_json, write_json
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
 from selfloop.propose.items import ItemParams, held_out
-from selfloop.records import ItemResult, Task, rows, writing
+from selfloop.propose.schedule import Drawn, Progress, Schedule
+from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
-from selfloop.stage import Params, stage
+from selfloop.stage import stage
 
 
 class DrawParams(ItemParams):
     """Which levels, how many tasks and attempts, and whether each round has tasks of its own."""
+
+    inherits = frozenset({"environment", "seed"})
 
     environment: str = Field("addition", description="The taskset to draw from.")
     levels: list[int] = Field([1], min_length=1, description="Levels of the tasks, and of the target suite.")
@@ -50,13 +53,6 @@ class DrawParams(ItemParams):
             )
 
 
-class ProgressParams(Params):
-    """When the loop has done what it was run for, and when it has come to a halt."""
-
-    enough: float = Field(1.0, gt=0, le=1, description="Accuracy on the target suite at which the loop ends.")
-    patience: int = Field(3, ge=1, description="Rounds in a row without a promotion after which the loop ends.")
-
-
 class DrawnTasks(NamedTuple):
     """The tasks of a round, and the held-out items that its candidate is judged on."""
 
@@ -79,21 +75,24 @@ def draw_tasks(out: DrawnTasks, params: DrawParams) -> None:
         table.write(held_out(environment, suites, params, guarded=("target",)))
 
 
-class Progress(NamedTuple):
-    """What the loop has come to, and whether there is another round."""
+class Fixed(Schedule):
+    """Tasks of the same levels each round, until the champion is good enough or no candidate is promoted any more."""
 
-    state: Artifact
-    proceed: bool = False
+    name = "fixed"
+    needs = "the settings 'draw'"
+    enough: float = Field(1.0, gt=0, le=1, description="Accuracy on the target suite at which the loop ends.")
+    patience: int = Field(3, ge=1, description="Rounds in a row without a promotion after which the loop ends.")
 
+    def draw(self, settings: Any, progress: Artifact) -> Drawn:
+        """Draw tasks and items by ``draw_tasks``."""
+        made = draw_tasks(settings.draw)
+        return Drawn(made.tasks, made.items)
 
-@stage()
-def check_progress(
-    out: Progress, params: ProgressParams, state: Artifact, results: Dataset, decision: Artifact
-) -> bool:
-    """Note the champion's accuracy; false when it is enough, or when no candidate was promoted for too long."""
-    promoted = read_json(decision.path)["promoted"]
-    by_level = accuracy_by_level(rows(results.path, ItemResult), ("target",))
-    accuracy = by_level["candidate" if promoted else "champion"]
-    waited = 0 if promoted else read_json(state.path).get("waited", 0) + 1
-    write_json(out.state.path, {"accuracy": {str(k): v for k, v in accuracy.items()}, "waited": waited})
-    return fmean(accuracy.values()) < params.enough and waited < params.patience
+    def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
+        """Note the champion's accuracy; over when it is enough, or when no candidate was promoted for too long."""
+        by_level = accuracy_by_level(results, ("target",))
+        accuracy = by_level.get("candidate" if promoted else "champion", {})
+        waited = 0 if promoted else state.get("waited", 0) + 1
+        told = {"accuracy": {str(k): v for k, v in accuracy.items()}, "waited": waited}
+        is_enough = bool(accuracy) and fmean(accuracy.values()) >= self.enough
+        return told, not is_enough and waited < self.patience

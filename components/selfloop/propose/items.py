@@ -19,6 +19,8 @@ RESERVED = ("target", "old", "train", "measure")
 class ItemParams(Params):
     """How many items, under which evaluation seeds."""
 
+    inherits = frozenset({"round"})
+
     items_per_level: int = Field(64, ge=1, description="Held-out items of each level that is evaluated.")
     item_seeds: list[int] = Field(
         [0, 1, 2],

@@ -34,11 +34,15 @@ FUNNEL = ("sampled", "parsed", "solvable", "new", "clean")
 class KnownParams(Params):
     """What is proposed."""
 
+    inherits = frozenset({"environment"})
+
     environment: str = Field("arithmetic", description="The taskset whose tasks are proposed.")
 
 
 class LearnedParams(DecodingParams):
     """How many texts the policy writes, what is done with a round that yields no task, attempts at each task."""
+
+    inherits = frozenset({"environment", "seed", "round"})
 
     environment: str = Field("arithmetic", description="The taskset whose tasks are proposed.")
     number: int = Field(512, ge=1, description="Texts that the policy writes.")

@@ -6,16 +6,15 @@ The history is loop state: what each round did, without the times, which are of 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kfp.dsl import HTML, Artifact, Dataset, Markdown, Model
+from kfp.dsl import HTML, Artifact, Dataset
 from pydantic import Field
 
 from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
-from selfloop.evaluate import accuracy_by_level
 from selfloop.records import Audit, ItemResult, Rollout, Task, Verdict, count, read, rows
 from selfloop.stage import Params, stage
 
@@ -29,15 +28,18 @@ class BeginParams(Params):
 class ReportParams(Params):
     """How much of a round the report shows."""
 
+    inherits = frozenset({"round"})
+
     samples: int = Field(6, ge=0, description="Tasks of a round whose attempts are shown.")
-    role: str = Field("champion", description="What the loop calls the policy that the candidate would replace.")
     round: int = Field(0, ge=0, description="The number of the round.")
 
 
-class RoleParams(Params):
-    """Which of several policies of a loop is told of."""
+class Role(NamedTuple):
+    """What a round made of one of a loop's roles: what was in force, and its candidate."""
 
-    role: str = Field(description="What the loop calls the policy.")
+    name: str
+    champion: Artifact
+    candidate: Artifact
 
 
 class InitialReport(NamedTuple):
@@ -48,99 +50,77 @@ class InitialReport(NamedTuple):
 
 
 @stage()
-def begin_report(out: InitialReport, params: BeginParams, champion: Model) -> None:
-    """Begin the run's history with the policy that it starts from, and a report that says that no round has ended."""
+def begin_report(out: InitialReport, params: BeginParams, champion: Artifact) -> None:
+    """Begin the run's history with what it starts from, and a report that says that no round has ended."""
     manifest = manifest_of(champion.path)
     told = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
-    _publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
+    publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
 
 
-class RoleHistory(NamedTuple):
-    """The history with what was made of the role."""
+def add_round(
+    params: ReportParams,
+    history: Artifact,
+    evidence: Mapping[str, Dataset],
+    roles: Sequence[Role],
+    state: Mapping[str, Any],
+    decision: Mapping[str, Any],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A run's history with this round in it, and the moments of its stages: what ``publish`` writes.
 
-    history: Artifact
+    ``evidence`` holds the round's tables by name, as many as there are; ``state`` the values of the loop's state.
+    """
+    told, moments = read_json(history.path), sidecar_of(history.path)
+    trained = [role for role in roles if role.candidate.metadata.get("digest") != role.champion.metadata.get("digest")]
+    made = [*evidence.values(), *(role.candidate for role in trained)]
+    told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
+    about = {name: table.metadata for name, table in evidence.items()}
+    examples = about.get("examples", {})
+    told["rounds"].append(
+        {
+            "round": params.round,
+            "tasks": _rows(evidence, "tasks"),
+            "rollouts": _rows(evidence, "rollouts"),
+            "accuracy": decision["accuracy"],
+            "suites": _levels_of_suites(evidence),
+            "kept": examples.get("kept", {}),
+            "rejected": examples.get("rejected", {}),
+            "funnel": examples.get("funnel", []),
+            "empty": examples.get("empty", ""),
+            "band": about.get("tasks", {}).get("band", {}),
+            "contaminated": roles[0].candidate.metadata.get("contaminated", {}),
+            "audit": decision["audit"],
+            "decision": decision,
+            "roles": [_trained(role) for role in roles],
+            "state": state,
+            "samples": _samples(evidence, params.samples),
+        }
+    )
+    spent = {"round": params.round, "stages": [sidecar_of(each.path) for each in made]}
+    return told, [*moments.get("rounds", []), spent]
 
 
-@stage()
-def report_role(out: RoleHistory, params: RoleParams, history: Artifact, policy: Model, candidate: Model) -> None:
-    """Note in the run's history what a round made of a further policy; ``report_round`` tells it with the round."""
-    told, moments, made = read_json(history.path), sidecar_of(history.path), manifest_of(candidate.path)
-    before, spent = manifest_of(policy.path).digest, moments.get("roles", [])
-    if made.digest != before:
-        told["stages"][made.stage] = made.params
-        spent = [*spent, sidecar_of(candidate.path)]
-    told["roles"] = [*told.get("roles", []), _trained(params.role, candidate) | {"before": before}]
-    write_json(out.history.path, told)
-    write_json(out.history.path, {"rounds": moments.get("rounds", []), "roles": spent}, SIDECAR)
+def _rows(evidence: Mapping[str, Dataset], name: str) -> int:
+    return count(evidence[name].path) if name in evidence else 0
 
 
-def _trained(role: str, candidate: Model) -> dict[str, Any]:
-    """A role's candidate: which policy it was trained from, by what stage and in how many steps."""
-    manifest = manifest_of(candidate.path)
+def _levels_of_suites(evidence: Mapping[str, Dataset]) -> dict[str, list[int]]:
+    found: dict[str, set[int]] = {}
+    for item in rows(evidence["results"].path, ItemResult) if "results" in evidence else ():
+        found.setdefault(item.suite, set()).add(item.level)
+    return {suite: sorted(levels) for suite, levels in sorted(found.items())}
+
+
+def _trained(role: Role) -> dict[str, Any]:
+    """A role's candidate: what was in force before, by which stage it was made and in how many steps."""
+    manifest = manifest_of(role.candidate.path)
     return {
-        "role": role,
-        "before": manifest.inputs.get("policy", ""),
+        "role": role.name,
+        "before": manifest_of(role.champion.path).digest,
         "after": manifest.digest,
         "stage": manifest.stage,
         "method": manifest.metadata.get("method", ""),
         "steps": manifest.metadata.get("steps", 0),
     }
-
-
-class RoundReport(NamedTuple):
-    """The history with the round in it, the report, and a page of samples."""
-
-    history: Artifact
-    report: HTML
-    sampled: Markdown
-
-
-@stage()
-def report_round(
-    out: RoundReport,
-    params: ReportParams,
-    history: Artifact,
-    tasks: Dataset,
-    rollouts: Dataset,
-    verdicts: Dataset,
-    audit: Dataset,
-    examples: Dataset,
-    candidate: Model,
-    results: Dataset,
-    decision: Artifact,
-    state: Artifact,
-) -> None:
-    """Add a round to the run's history, and tell the whole run as one HTML file; samples are a page of their own."""
-    made = [tasks, rollouts, verdicts, examples, candidate, results, decision, state]
-    told = read_json(history.path)
-    told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
-    levels_of_suite: dict[str, set[int]] = {}
-    for item in rows(results.path, ItemResult):
-        levels_of_suite.setdefault(item.suite, set()).add(item.level)
-    told["rounds"].append(
-        {
-            "round": params.round,
-            "tasks": count(tasks.path),
-            "rollouts": count(rollouts.path),
-            "accuracy": accuracy_by_level(rows(results.path, ItemResult)),
-            "suites": {suite: sorted(levels) for suite, levels in sorted(levels_of_suite.items())},
-            "kept": examples.metadata["kept"],
-            "rejected": examples.metadata["rejected"],
-            "funnel": examples.metadata.get("funnel", []),
-            "empty": examples.metadata.get("empty", ""),
-            "band": tasks.metadata.get("band", {}),
-            "contaminated": candidate.metadata.get("contaminated", {}),
-            "audit": audit.metadata["audit"],
-            "decision": read_json(decision.path),
-            "roles": [_trained(params.role, candidate), *told.pop("roles", [])],
-            "state": read_json(state.path),
-            "samples": _samples(tasks.path, rollouts.path, verdicts.path, audit.path, params.samples),
-        }
-    )
-    moments = sidecar_of(history.path)
-    times = [*moments.get("roles", []), *(sidecar_of(artifact.path) for artifact in made)]
-    _publish(told, [*moments.get("rounds", []), {"round": params.round, "stages": times}], out.history, out.report)
-    Path(out.sampled.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
 
 
 def samples_page(told: Mapping[str, Any]) -> str:
@@ -161,8 +141,11 @@ def _fenced(text: str) -> list[str]:
     return [fence + "text", text, fence, ""]
 
 
-def _samples(tasks: str, rollouts: str, verdicts: str, audit: str, number: int) -> list[dict[str, Any]]:
+def _samples(evidence: Mapping[str, Dataset], number: int) -> list[dict[str, Any]]:
     """The first tasks of each level, with their attempts: as many as asked for, spread over the levels."""
+    if not {"tasks", "rollouts", "verdicts", "audit"} <= evidence.keys():
+        return []
+    tasks, rollouts, verdicts, audit = (evidence[name].path for name in ("tasks", "rollouts", "verdicts", "audit"))
     by_level: dict[int, list[Task]] = {}
     for task in rows(tasks, Task):
         by_level.setdefault(task.level, []).append(task)
@@ -189,7 +172,8 @@ def _values(table: str, record: type[tuple[Any, ...]], column: str) -> Iterator[
     return (value for batch in read(table, record, [column]) for value in batch[column].to_pylist())
 
 
-def _publish(told: dict[str, Any], moments: list[dict[str, Any]], history: Artifact, report: HTML) -> None:
+def publish(told: dict[str, Any], moments: list[dict[str, Any]], history: Artifact, report: HTML) -> None:
+    """Write a run's history, with the moments of its stages beside it, and its report as one HTML file."""
     from selfloop.report.render import render
 
     write_json(history.path, told)

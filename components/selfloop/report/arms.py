@@ -69,10 +69,10 @@ class Curriculum(NamedTuple):
 
 def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
     """The arms over the run, none where no round's state has any. Steps are counted on from round to round."""
-    told = [round for round in rounds if of_arms(round).get("course")]
+    told = [(round, arms) for round in rounds for arms in remembered(round) if arms.get("course")]
     if not told:
         return None
-    courses = [of_arms(round)["course"] for round in told]
+    courses = [arms["course"] for _, arms in told]
     lengths = [course[-1]["step"] - course[0]["step"] + 1 for course in courses]
     begins = [sum(lengths[:number]) for number in range(len(lengths))]
     steps = sum(lengths)
@@ -86,15 +86,16 @@ def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
     return Curriculum(
         steps,
         curves(columns),
-        [Mark(short(100 * begin / steps), round["round"]) for round, begin in zip(told, begins, strict=True)][::every],
-        [Row(round["round"], of_arms(round)["strategy"], mean(of_arms(round)["course"])) for round in told],
+        [Mark(short(100 * begin / steps), round["round"]) for (round, _), begin in zip(told, begins, strict=True)][
+            ::every
+        ],
+        [Row(round["round"], arms["strategy"], mean(arms["course"])) for round, arms in told],
     )
 
 
-def of_arms(round: Round) -> Mapping[str, Any]:
-    """What a round's curriculum remembers; nothing where it has none."""
-    found: Mapping[str, Any] = round["state"].get("curriculum", {})
-    return found
+def remembered(round: Round) -> list[Mapping[str, Any]]:
+    """What the curricula of a round's trainings remember."""
+    return [kept["curriculum"] for kept in round["state"].values() if "curriculum" in kept]
 
 
 def in_columns(placed: Sequence[tuple[float, Mapping[str, Any]]], number: int) -> list[Column]:

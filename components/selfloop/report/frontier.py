@@ -80,7 +80,7 @@ def proposals(told: Round, highest: float) -> Proposals:
         {name: band[name] for name in FATES if tasks and (band[name] or name == "kept")},
         band["histogram"],
         [round(share / highest, 3) for share in shares(band)],
-        told["audit"]["precision"],
+        told["audit"].get("precision"),
         by_level,
     )
 

@@ -18,7 +18,7 @@ from selfloop.report.frontier import frontier
 
 Round = Mapping[str, Any]
 Compared = Mapping[str, Any]
-"""The gate's numbers of a suite: the fields of ``selfloop.gate.Comparison``."""
+"""The gate's numbers of a suite: the fields of ``selfloop.promote.gate.Comparison``."""
 
 NUMBERED_LEVELS = 40
 """With more levels than these, the heatmap's cells are too thin for a number."""
@@ -35,7 +35,7 @@ SAMPLED_CHARACTERS = 300_000
 
 
 def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] = {}) -> str:
-    """The report: one self-contained HTML document, of ``report_round``'s history and its moments.
+    """The report: one self-contained HTML document, of the run's history and its moments.
 
     ``measured`` is what was measured of the last champion, on items that no decision of the loop was made on.
     """
@@ -51,7 +51,7 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
         heatmap=heatmap(rounds),
         arms=curriculum(rounds),
         frontier=frontier(rounds),
-        target=axis(round["decision"]["suites"]["target"] for round in rounds),
+        target=axis(suites["target"] for round in rounds if "target" in (suites := round["decision"]["suites"])),
         suites=axis(suite for round in rounds for suite in round["decision"]["suites"].values()),
         guards=watched(rounds),
         warned=warned(rounds),
@@ -86,7 +86,7 @@ def facts(rounds: Sequence[Round], moments: Sequence[Mapping[str, Any]]) -> list
     kept = sum(sum(round["kept"].values()) for round in rounds)
     audit = Counter[str]()
     for round in rounds:
-        audit.update({name: round["audit"][name] for name in ("true_positive", "false_positive")})
+        audit.update({name: round["audit"].get(name, 0) for name in ("true_positive", "false_positive")})
     true = audit["true_positive"]
     believed = true + audit["false_positive"]
     spent = times(moments)
@@ -112,7 +112,7 @@ def frontiers(rounds: Sequence[Round]) -> list[int | None]:
 
     The target suite of the first round begins one level beyond the frontier that the run started from.
     """
-    ends = [round["state"].get("frontier") for round in rounds]
+    ends = [round["state"].get("progress", {}).get("frontier") for round in rounds]
     targets = rounds[0]["suites"].get("target") if rounds else None
     return [min(targets) - 1 if targets and ends[0] is not None else None, *ends]
 
@@ -346,7 +346,7 @@ class Audited(NamedTuple):
 
 def audits(rounds: Sequence[Round]) -> list[Audited]:
     """The label audits of the rounds in which the truth of a rollout was known."""
-    known = [(round["round"], round["audit"]) for round in rounds if round["audit"]["rollouts"]]
+    known = [(round["round"], round["audit"]) for round in rounds if round["audit"].get("rollouts")]
     newest = len(known) - AUDITS_BY_DIFFICULTY
     return [
         Audited(number, audit, audit["strata"] if place >= newest else [], audit["bins"], audit["notes"])

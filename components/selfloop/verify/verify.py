@@ -54,6 +54,9 @@ ASKED_ROWS = 512
 class VerifyParams(Params):
     """Which verifier the loop believes, and what the one or other of them needs to know."""
 
+    inherits = frozenset({"environment", "engine", "seed", "round"})
+    reads = frozenset({"reward_model"})
+
     environment: str = Field("addition", description="The taskset that made the tasks.")
     verifier: str = Field(
         "exact", description="Which verifier, by name, or a function of one's own as module:function."

@@ -15,7 +15,10 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 
 control = {"proposer": "frozen"}
-no_tool = {"environment": "arithmetic:plain", "protocol": "single"}
+ATTEMPTS = ("generate", "reinforce", "evaluate", "measure")
+"""The stages in which the executor attempts tasks, beside the reward of proposals."""
+SINGLE = {"protocol": "single"}
+no_tool = {"environment": "arithmetic:plain", "challenge": {"reward": SINGLE}} | dict.fromkeys(ATTEMPTS, SINGLE)
 claims = Claims(
     arms={
         "agent0": {"gate": {"guards": []}},
@@ -39,8 +42,9 @@ claims = Claims(
 )
 
 
-def measured(rounds: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float], levels: int) -> dict[str, float]:
+def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to, from its history and its accuracy at the end, by level; of rounds in which was proposed."""
+    accuracy, levels = measured["accuracy"], s.base.levels
     rounds = [told for told in rounds if told["band"]["tasks"]]
     proposed = [told["band"]["mean_level"] for told in rounds]
     beyond = [value for level, value in accuracy.items() if int(level) > levels]

@@ -13,6 +13,8 @@ from selfloop.claims import Claims, Statement
 
 ROUNDS, STEPS = 6, 40
 OTHERS = ("uniform", "ordered", "reverse")
+
+
 CURRICULA = {
     "bandit": "bandit,tau=0.5",
     "uniform": "uniform",
@@ -21,16 +23,16 @@ CURRICULA = {
 }
 control = {"reinforce": {"curriculum": "uniform"}}
 claims = Claims(
-    arms={name: {"reinforce": {"curriculum": curriculum}} for name, curriculum in CURRICULA.items()},
+    arms={name: {"reinforce": {"curriculum": spelt}} for name, spelt in CURRICULA.items()},
     settings={
         "rounds": ROUNDS,
         "gate": {"require": "nothing", "guards": []},  # the paper has no gate
-        "progress": {"patience": 100},
+        "schedule": {"patience": 100},
     },
     setups={
         "addition": {
             "environment": "addition",
-            "levels": [2, 3, 4],  # of the hundred sums of level 1 most are held-out items of a round
+            "draw": {"levels": [2, 3, 4]},  # of the hundred sums of level 1 most are held-out items of a round
             "reached": 0.8,
             "pretrain": {"steps": 300, "decay_steps": 75},
             "measure": {"levels": [4, 5]},
@@ -54,11 +56,10 @@ claims = Claims(
 )
 
 
-def measured(
-    rounds: Sequence[Mapping[str, Any]], accuracy: Mapping[str, float], levels: Sequence[int], target: float, steps: int
-) -> dict[str, float]:
+def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to, from its history and its accuracy at the end, by level."""
-    masses = [point["mass"] for told in rounds for point in told["state"]["curriculum"]["course"]]
+    accuracy, levels, target, steps = measured["accuracy"], s.draw.levels, s.reached, s.reinforce.steps
+    masses = [point["mass"] for told in rounds for point in told["state"]["training"]["curriculum"]["course"]]
     drawn = [sum(int(level) * share for level, share in mass.items()) for mass in masses]
     quarter, hardest = max(1, len(drawn) // 4), str(max(levels))
     reached = [told["round"] * steps for told in rounds if told["accuracy"]["candidate"].get(hardest, 0) >= target]

@@ -66,10 +66,8 @@ def _refused_by_kfp(subject: str, endpoint: str, error: Exception) -> Finding:
 def check_mlflow(case: Case) -> Iterator[Finding]:
     """That MLflow answers with the credentials of this process."""
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
-    from selfloop.lineage.tracking import without_password
+    from selfloop.lineage.tracking import complaints, without_password
 
     subject, place = "MLflow", without_password(case.tracking_uri)
     if not case.tracking_uri:
@@ -78,7 +76,7 @@ def check_mlflow(case: Case) -> Iterator[Finding]:
     with _asking_once():
         try:
             MlflowClient(case.tracking_uri).search_registered_models(max_results=1)
-        except (MlflowException, SQLAlchemyError, ImportError, OSError) as error:
+        except complaints(OSError) as error:
             yield _refused_by_mlflow(subject, place, without_password(str(error)))
             return
     yield well(subject, f"{place} answers")

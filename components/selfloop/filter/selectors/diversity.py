@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfloop.errors import UserError
+from selfloop.errors import UserError, needing
 from selfloop.filter.grams import grams
 from selfloop.filter.selecting import groups, where
 
@@ -72,8 +72,9 @@ class Embedder:
     """
 
     def __init__(self, folder: Path) -> None:
-        import torch
-        from transformers import AutoModel, AutoTokenizer
+        with needing("The selector 'diverse-by-embedding'", "generate"):
+            import torch
+            from transformers import AutoModel, AutoTokenizer
 
         if not list(folder.glob("*.safetensors")):
             raise UserError(

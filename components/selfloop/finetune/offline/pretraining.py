@@ -18,6 +18,8 @@ from selfloop.stage import Params, stage
 class PretrainParams(Params):
     """A Llama of any size, AdamW, warm-up, a constant rate, and a decay once the data is mastered."""
 
+    inherits = frozenset({"environment", "seed"})
+
     environment: str = Field("addition", description="The taskset whose alphabet and position scheme the policy has.")
     hidden_size: int = Field(64, ge=8, description="Width of the residual stream.")
     layers: int = Field(2, ge=1, description="Transformer layers.")

@@ -22,6 +22,8 @@ STATE, ROLLOUTS = "state", "rollouts"
 class ReinforceParams(OnPolicyParams):
     """A step takes batch_size / group_size tasks, and group_size completions of each."""
 
+    inherits = frozenset({"environment"})
+
     curriculum: Curriculum = Field(InTurn(), description="Which tasks are tried.")
     reward: Reward = Field(Verified(), description="What attempts are worth.")
     algorithm: Algorithm = Field(Grpo(), description="How advantages are made of rewards.")

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class OnPolicyParams(TrainingParams):
     """How completions are drawn while training."""
 
+    inherits = frozenset({"engine"})
+
     temperature: float = Field(1.0, gt=0, description="Temperature of the completions.")
     top_p: float = Field(1.0, gt=0, le=1, description="Share of the likeliest tokens to draw from.")
     max_tokens: int = Field(512, ge=1, description="Tokens of a completion at most.")

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from selfloop.artifacts import code_digest, manifest_of, read_json, write_json
+from selfloop.identity import brought
 from selfloop.stage import Params
 
 MARK = "whole.json"
@@ -27,7 +28,7 @@ def scratch(output: str | Path, stage: str, params: Params, inputs: Mapping[str,
     whole = {
         "stage": stage,
         "code": code_digest(),
-        "params": params.model_dump(mode="json"),
+        **brought(params).identity(params.model_dump(mode="json")),
         "inputs": {name: manifest_of(path).digest for name, path in inputs.items()},
     }
     key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]

@@ -9,7 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from selfloop.errors import UserError
+from selfloop.errors import UserError, needing
+from selfloop.identity import data_digest
 from selfloop.verify.contract import ended
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def reward_model(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Conte
     """
     import pyarrow as pa
 
-    model, tokenizer = loaded(context.params.reward_model)
+    model, tokenizer = loaded(context.params.reward_model, _content(context.params.reward_model))
     texts = as_texts(tokenizer, tasks["prompt"].to_pylist(), rollouts["completion"].to_pylist())
     scores = rewards(model, tokenizer, texts, context.params.batch_size)
     ok = [score >= context.params.threshold for score in scores]
@@ -62,10 +63,15 @@ def rewards(model: Any, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]
 
 
 @lru_cache(maxsize=1)
-def loaded(source: str) -> tuple[Any, PreTrainedTokenizerBase]:
-    """The reward model at a source. Raises ``UserError`` where it has no weights as safetensors, or several outputs."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-    from transformers.utils.logging import disable_progress_bar
+def loaded(source: str, content: str = "") -> tuple[Any, PreTrainedTokenizerBase]:
+    """The reward model at a source, whose files have this digest where they are here.
+
+    Raises ``UserError`` where it has no weights as safetensors, or several outputs.
+    """
+    with needing("The verifier 'reward-model'", "generate"):
+        import torch  # noqa: F401
+        from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
     from selfloop.policy import check_policy, device, settle_threads
 
@@ -82,6 +88,10 @@ def loaded(source: str) -> tuple[Any, PreTrainedTokenizerBase]:
     model.config.pad_token_id = tokenizer.pad_token_id
     settle_threads(model)
     return model.eval().to(device()), tokenizer
+
+
+def _content(source: str) -> str:
+    return data_digest(Path(source)) if Path(source).is_dir() else ""
 
 
 @contextmanager

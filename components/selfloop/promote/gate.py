@@ -9,19 +9,18 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from kfp.dsl import Artifact, Dataset, Model
+from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
-from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
 from selfloop.guards import Alarm, Evidence, armed, watch
 from selfloop.lookup import unknown
 from selfloop.records import ItemResult, rows
 from selfloop.seeds import seed_of
-from selfloop.stage import Params, stage
+from selfloop.stage import Params
 
 TARGET = "target"
 POLICIES = ("champion", "candidate")
@@ -269,6 +268,8 @@ def _in_words(suite: str, found: Comparison, confidence: float) -> str:
 class GateParams(Params):
     """What a candidate must show, and what is watched."""
 
+    inherits = frozenset({"seed", "round"})
+
     require: Requirement = Field(
         "better", description="'better' than the champion, 'no-worse', or 'nothing', as the published loops do."
     )
@@ -291,27 +292,49 @@ class GateParams(Params):
         return self
 
 
-class GateDecision(NamedTuple):
-    """The gate's decision, and why."""
-
-    decision: Artifact
-
-
-@stage()
-def gate_candidate(
-    out: GateDecision,
+def judge(
     params: GateParams,
-    rollouts: Dataset,
-    verdicts: Dataset,
-    audit: Dataset,
-    examples: Dataset,
-    candidate: Model,
-    results: Dataset,
-    history: Artifact,
-) -> None:
-    """Decide about the candidate: was it shown to be better and no worse elsewhere, and is any guard tripped?"""
-    answered = list(rows(results.path, ItemResult))
-    decided = decide(
+    evidence: Mapping[str, Dataset],
+    candidate: Artifact,
+    past: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The decision about a round's candidate: was it shown to be better and no worse elsewhere, and is any guard
+    tripped? ``evidence`` holds the round's tables by name, as many as there are; ``past`` are the rounds before.
+    """
+    answered = list(rows(evidence["results"].path, ItemResult)) if "results" in evidence else []
+    decided = _decided(params, answered) if "results" in evidence else UNTESTED
+    watched = Evidence(
+        {name: table.path for name, table in evidence.items()},
+        candidate=candidate.metadata,
+        past=past,
+        audited=params.audited,
+        seed=seed_of(params.seed, params.round, "audit"),
+    )
+    alarms = watch(watched, params.guards, params.warn, params.halt)
+    verdict, reason = heeded(decided, alarms)
+    return {
+        "promoted": verdict == "promoted",
+        "verdict": verdict,
+        "reason": reason,
+        "confidence": params.confidence,
+        "suites": {suite: compared._asdict() for suite, compared in decided.suites.items()},
+        "guards": {name: alarm._asdict() for name, alarm in alarms.items()},
+        "accuracy": {policy: {} for policy in POLICIES} | accuracy_by_level(answered),
+        "audit": evidence["audit"].metadata["audit"] if "audit" in evidence else {},
+    }
+
+
+def gain_of(params: GateParams, results: Dataset | None) -> float | None:
+    """What a candidate gained on the target suite; none of a role that nothing is measured of."""
+    return _decided(params, list(rows(results.path, ItemResult))).suites[TARGET].gain if results else None
+
+
+UNTESTED = Decision(True, "promoted without a test: this loop has no suite to judge its role by", {})
+"""Of a role that nothing is measured of."""
+
+
+def _decided(params: GateParams, answered: Sequence[ItemResult]) -> Decision:
+    return decide(
         answered,
         margin=params.margin,
         confidence=params.confidence,
@@ -319,30 +342,6 @@ def gate_candidate(
         tolerances=params.tolerances,
         require=params.require,
     )
-    evidence = Evidence(
-        rollouts=rollouts.path,
-        verdicts=verdicts.path,
-        audit=audit.path,
-        examples=examples.path,
-        results=results.path,
-        candidate=candidate.metadata,
-        past=read_json(history.path)["rounds"],
-        audited=params.audited,
-        seed=seed_of(params.seed, params.round, "audit"),
-    )
-    alarms = watch(evidence, params.guards, params.warn, params.halt)
-    verdict, reason = heeded(decided, alarms)
-    told = {
-        "promoted": verdict == "promoted",
-        "verdict": verdict,
-        "reason": reason,
-        "confidence": params.confidence,
-        "suites": {suite: compared._asdict() for suite, compared in decided.suites.items()},
-        "guards": {name: alarm._asdict() for name, alarm in alarms.items()},
-        "accuracy": accuracy_by_level(answered),
-        "audit": audit.metadata["audit"],
-    }
-    write_json(out.decision.path, told)
 
 
 def heeded(decided: Decision, alarms: Mapping[str, Alarm]) -> tuple[Outcome, str]:

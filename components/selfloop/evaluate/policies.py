@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import math
-from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from statistics import fmean
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -14,6 +11,7 @@ from pydantic import Field
 
 from selfloop.artifacts import read_json
 from selfloop.environments import Environment, find_environment
+from selfloop.evaluate.metrics import accuracy_by_level, solved_levels
 from selfloop.generate import DecodingParams, GenerateParams, draw
 from selfloop.generate.engines import Score, open_engine
 from selfloop.generate.protocols import final
@@ -23,12 +21,11 @@ from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
 
-LEVEL_SUITES = ("target", "old", "measure")
-"""The suites whose items are drawn as a level is; what an environment declares beside them is harder or otherwise."""
-
 
 class EvaluateParams(DecodingParams):
     """An item is answered greedily, once; or several times, and then every sample is drawn."""
+
+    inherits = frozenset({"environment", "seed", "round"})
 
     environment: str = Field("addition", description="The taskset that made the items.")
     samples: int = Field(1, ge=1, description="Samples of an item: one is greedy, several are all drawn.")
@@ -41,6 +38,8 @@ class EvaluateParams(DecodingParams):
 
 class MeasureParams(EvaluateParams):
     """Every level from 1 to some beyond the frontier, on items that no decision of the loop was made on."""
+
+    inherits = frozenset({"seed"})
 
     levels: list[int] = Field([], description="Levels to measure; where none is named, 1 to some beyond the frontier.")
     per_level: int = Field(256, ge=1, description="Items of each level.")
@@ -124,48 +123,3 @@ def _answers(
             )
             for item, answer, good in zip(of_drawn, drawn, ok.to_pylist(), strict=True)
         ]
-
-
-def pass_at_k(correct: int, samples: int, k: int) -> float:
-    """How likely one of ``k`` samples is right, from ``samples`` of which ``correct`` are: the unbiased estimator
-    1 - C(n - c, k) / C(n, k) (Chen et al., arXiv:2107.03374, eq. 1). Raises ``ValueError`` where ``k`` is not in
-    1..``samples``, or ``correct`` not in 0..``samples``.
-    """
-    if not (1 <= k <= samples and 0 <= correct <= samples):
-        raise ValueError(f"pass@{k} cannot be told from {samples} samples with {correct} right.")
-    if samples - correct < k:  # no choice without a right one; the product would overflow
-        return 1.0
-    return 1 - math.prod(1 - k / number for number in range(samples - correct + 1, samples + 1))
-
-
-def maj_at_k(completions: Sequence[str], ok: Sequence[bool]) -> float:
-    """Whether the completion that occurs most often is right: 1 or 0, or the mean of several that occur equally often.
-
-    Raises ``ValueError`` without completions, or where their number is not that of ``ok``.
-    """
-    right: dict[str, list[bool]] = defaultdict(list)
-    for completion, good in zip(completions, ok, strict=True):
-        right[completion].append(good)
-    most = max(map(len, right.values()))
-    return fmean(fmean(votes) for votes in right.values() if len(votes) == most)
-
-
-def accuracy_by_level(
-    results: Iterable[ItemResult], suites: Container[str] = LEVEL_SUITES
-) -> dict[str, dict[int, float]]:
-    """Mean correctness per policy and level, of the suites whose items are a level's ordinary ones, or of others."""
-    seen: dict[str, dict[int, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for item in results:
-        if item.suite in suites:
-            seen[item.policy][item.level].append(item.ok)
-    return {
-        policy: {level: sum(oks) / len(oks) for level, oks in sorted(levels.items())} for policy, levels in seen.items()
-    }
-
-
-def solved_levels(accuracy: Mapping[int, float], threshold: float) -> int:
-    """The largest level up to which, from 1 on, every level has at least this accuracy; 0 where level 1 has not."""
-    solved = 0
-    while accuracy.get(solved + 1, 0.0) >= threshold:
-        solved += 1
-    return solved

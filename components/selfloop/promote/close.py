@@ -1,0 +1,152 @@
+"""``close_round``: everything that comes after a round's evaluation, in one stage.
+
+The gate decides about the candidates, the schedule says whether the loop goes on, the history and the report are
+written anew, the registry remembers the candidates and moves the champion. It is one decision with one write: killed at
+any point, it is run again and comes to the same.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics
+
+from selfloop.artifacts import VALUE, hand_on, manifest_of, read_json, seal, write_json
+from selfloop.errors import HaltedError
+from selfloop.promote.gate import judge
+from selfloop.recipe import RunParams
+from selfloop.records import ItemResult, rows
+from selfloop.report import Role, add_round, publish, samples_page
+from selfloop.resources import Resources
+from selfloop.stage import Stage, outputs_named
+
+if TYPE_CHECKING:
+    from selfloop.recipe import Recipe
+
+EVIDENCE = ("tasks", "rollouts", "verdicts", "audit", "examples", "results")
+"""What a round may have to show for itself."""
+MADE = {"decision": Artifact, "report": HTML, "sampled": Markdown, "metrics": Metrics, "proceed": bool}
+"""What the stage makes beside the loop's new state."""
+CONSTANT = ("seed_data",)
+"""What the frame carries and no round changes."""
+
+
+def close_stage(recipe: Recipe[Any], state: Mapping[str, type[Artifact]]) -> Stage:
+    """The stage that ends a round of a recipe; where a guard halted the loop, it fails once all this is written."""
+    changed = changing(recipe, state)
+
+    def function(out: Any, params: RunParams, **given: Any) -> bool:
+        return _Close(recipe, state, changed, out, params, given).run()
+
+    function.__doc__ = "Decide about the round's candidates, and leave what the next round begins with."
+    made = {f"next_{name}": kind for name, kind in changed.items() if name not in ("progress", "history")}
+    return Stage(
+        name="close_round",
+        target=f"{recipe.target}.close_round",
+        function=function,
+        params=RunParams,
+        inputs={**state, **made, **dict.fromkeys(EVIDENCE, Dataset)},
+        optional=frozenset({*made, *EVIDENCE}),
+        out=outputs_named("ClosedRound", {f"new_{name}": kind for name, kind in changed.items()} | MADE),
+        effects=True,
+        concludes=halt,
+        resources=Resources(retries=0),  # what a guard halted stays halted
+    )
+
+
+def changing(recipe: Recipe[Any], state: Mapping[str, type[Artifact]]) -> dict[str, type[Artifact]]:
+    """What of a loop's state a round may change."""
+    return {name: kind for name, kind in state.items() if name not in {*CONSTANT, *recipe.frozen}}
+
+
+def halt(out: Any) -> None:
+    """Raise ``HaltedError`` where a guard halted the loop in this round."""
+    decision = read_json(out.decision.path)
+    if decision["verdict"] == "halted":
+        raise HaltedError.because(decision["reason"])
+
+
+class _Close:
+    """One round's end: what it was given, and the steps in their order."""
+
+    def __init__(
+        self,
+        recipe: Recipe[Any],
+        state: Mapping[str, type[Artifact]],
+        changed: Mapping[str, type[Artifact]],
+        out: Any,
+        params: RunParams,
+        given: Mapping[str, Any],
+    ) -> None:
+        self.recipe, self.state, self.changed = recipe, state, changed
+        self.out, self.params, self.given = out, params, given
+        self.settings = recipe.settings_of(params)
+
+    def run(self) -> bool:
+        """Decide, note, record and hand on. Returns whether another round is worth it."""
+        from selfloop import lineage, notifications
+
+        candidate, past = self._candidate(self.recipe.roles[0]), read_json(self.given["history"].path)["rounds"]
+        decision = judge(self.settings.gate, self._evidence(), candidate, past)
+        write_json(self.out.decision.path, decision)
+        proceed = self._advance(decision["promoted"])
+        self._report(decision)
+        for name in ("progress", "history"):
+            self._seal(getattr(self.out, f"new_{name}"))
+        for name, value in lineage.measured(decision).items():
+            self.out.metrics.log_metric(name, value)
+        carried = self._recorded(decision)
+        candidates = [manifest_of(self._candidate(role).path).digest for role in self.recipe.roles]
+        notifications.tell(self.settings.loop, self.settings.number, candidates, decision)
+        self._hand_on(carried)
+        return proceed
+
+    def _report(self, decision: Mapping[str, Any]) -> None:
+        roles = [Role(name, self.given[name], self._candidate(name)) for name in self.recipe.roles]
+        own = {name: self._candidate(name) for name in self.recipe.own if name not in self.recipe.roles}
+        state = {name: read_json(place.path) for name, place in own.items() if (Path(place.path) / VALUE).is_file()}
+        state["progress"] = read_json(self.out.new_progress.path)
+        told, moments = add_round(self.settings.report, self.given["history"], self._evidence(), roles, state, decision)
+        publish(told, moments, self.out.new_history, self.out.report)
+        Path(self.out.sampled.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
+
+    def _evidence(self) -> dict[str, Dataset]:
+        return {name: self.given[name] for name in EVIDENCE if name in self.given}
+
+    def _candidate(self, name: str) -> Artifact:
+        """What the round made of a field of the state; the field as it was, where it made nothing of it."""
+        found: Artifact = self.given.get(f"next_{name}", self.given[name])
+        return found
+
+    def _advance(self, promoted: bool) -> bool:
+        results = list(rows(self.given["results"].path, ItemResult)) if "results" in self.given else []
+        advanced, proceed = self.settings.schedule.advance(read_json(self.given["progress"].path), results, promoted)
+        write_json(self.out.new_progress.path, advanced)
+        return bool(proceed)
+
+    def _seal(self, output: Artifact) -> None:
+        inputs = {name: manifest_of(self.given[name].path).digest for name in (*self.state, *self._evidence())}
+        params = self.params.model_dump(mode="json")
+        manifest = seal(Path(output.path), "Artifact", stage="close_round", params=params, inputs=inputs)
+        output.metadata.update(manifest.metadata | {"digest": manifest.digest})
+
+    def _recorded(self, decision: Mapping[str, Any]) -> Mapping[str, Artifact]:
+        """What the loop goes on with: as decided, unless the registry says that the champion was moved meanwhile."""
+        from selfloop import lineage
+
+        before = {name: self.given[name] for name in self.state}
+        new = {name: getattr(self.out, f"new_{name}") for name in ("progress", "history")}
+        after = before | {name: self._candidate(name) for name in self.changed if name not in new} | new
+        if lineage.is_on():
+            return lineage.record_round(self.recipe, self.settings, before, after, decision)
+        return lineage.as_decided(self.recipe, before, after, decision["promoted"])
+
+    def _hand_on(self, carried: Mapping[str, Artifact]) -> None:
+        for name in self.changed:
+            output = getattr(self.out, f"new_{name}")
+            if carried[name] is not output:
+                shutil.rmtree(output.path)  # room was made for it, or the loop goes on from elsewhere
+                hand_on(carried[name], output)

@@ -1,0 +1,54 @@
+"""Schedules: which tasks and items a round has, and when a loop is over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kfp.dsl import Artifact, Dataset
+from pydantic import Field
+
+from selfloop.records import ItemResult
+from selfloop.strategies import Strategy
+
+Progress = Mapping[str, Any]
+"""What a schedule keeps from round to round, as JSON."""
+
+
+class Drawn(NamedTuple):
+    """A round's tasks and the held-out items to judge its candidate on; ``None`` where the loop makes its own."""
+
+    tasks: Dataset
+    items: Dataset
+
+
+class Schedule(Strategy):
+    """Which tasks and items a round has, and when the loop is over."""
+
+    kind = "schedule"
+    package = "selfloop.propose"
+
+    def draw(self, settings: Any, progress: Artifact) -> Drawn:
+        """The tasks and items of a round: stage calls with the loop's settings."""
+        raise TypeError(f"The schedule '{self}' draws nothing.")
+
+    def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
+        """What to keep after a round, and whether another is worth it."""
+        raise TypeError(f"The schedule '{self}' never ends.")
+
+
+class Unscheduled(Schedule):
+    """No tasks: the loop makes its own, and ends when no candidate is promoted any more."""
+
+    name = "none"
+    patience: int = Field(1000, ge=1, description="Rounds in a row without a promotion after which the loop ends.")
+
+    def draw(self, settings: Any, progress: Artifact) -> Drawn:
+        """Draw nothing."""
+        nothing: Any = None
+        return Drawn(nothing, nothing)
+
+    def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
+        """Count the rounds without a promotion."""
+        waited = 0 if promoted else state.get("waited", 0) + 1
+        return {"waited": waited}, waited < self.patience

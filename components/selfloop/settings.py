@@ -1,0 +1,192 @@
+"""The settings of a recipe: what matters at the top, the parameters of each stage below."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import re
+import typing
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
+
+from selfloop.lookup import unknown
+from selfloop.stage import INHERITED, Params
+from selfloop.strategies import Strategy
+
+START = "start"
+"""A loop that goes on from nowhere."""
+NAME = r"[\w.\- ]+"
+"""What the name of a loop is made of."""
+
+
+def compile_time(default: Any, **about: Any) -> Any:
+    """A setting that shapes the graph: fixed when a pipeline is compiled, unlike those of the run's form."""
+    return Field(default, json_schema_extra={"compile_time": True}, **about)
+
+
+class Settings(BaseModel):
+    """The settings of a recipe.
+
+    A subclass changes defaults without saying a field again: ``class Sec(LoopSettings, rounds=8)``. Stages inherit
+    ``seed``, ``round``, ``environment`` and ``engine`` from here, where their parameters say so and were not set
+    themselves. ``shown`` are the stages' parameters that stand in the form of a compiled pipeline; what a recipe has
+    not is left out.
+    """
+
+    shown: ClassVar[tuple[str, ...]] = (
+        "propose.per_level",
+        "draw.per_level",
+        "generate.temperature",
+        "generate.max_tokens",
+        "finetune.method",
+        "finetune.steps",
+        "finetune.lr",
+        "finetune.batch_size",
+        "reinforce.steps",
+        "reinforce.lr",
+        "reinforce.batch_size",
+        "evaluate.samples",
+        "gate.confidence",
+        "gate.margin",
+    )
+
+    reads: ClassVar[frozenset[str]] = frozenset({"policy"})
+    """Those that may name a file or a folder, as stages' parameters do."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
+    rounds: int = compile_time(10, ge=1, le=1000, description="Rounds at most.")
+    environment: str = Field("addition", description="The taskset with its protocol and verifier.")
+    policy: str = Field(
+        "scratch",
+        description="The policy that it starts with: 'scratch', a directory, a model id of the Hub, s3://..., "
+        "models:/NAME@ALIAS.",
+    )
+    engine: str = Field(
+        "auto", description="What decodes, in every stage that asks a policy: auto, transformers or vllm."
+    )
+    form: str = compile_time("", description="Which of the recipe's forms: a paper's settings by name.")
+    model: str = Field(
+        "", description="Name of the loop in MLflow's registry; where it is empty, of recipe and environment."
+    )
+    origin: str = compile_time(
+        START, description="Where the loop goes on from: its own 'start', or a version as NAME/VERSION."
+    )
+    first: int = compile_time(1, ge=1, description="Number of the first round; a loop that goes on counts on.")
+
+    _recipe: str = PrivateAttr("selfloop")
+    _number: int = PrivateAttr(0)
+    _unbound: Any = PrivateAttr(None)
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        super().__init_subclass__()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **defaults: Any) -> None:
+        """Take other defaults for fields that a parent has. Raises ``UserError`` for one that none has."""
+        for name, default in defaults.items():
+            if name not in cls.model_fields:
+                raise unknown(f"setting of {cls.__name__}", name, cls.model_fields)
+            changed = copy.copy(cls.model_fields[name])
+            changed.default = default
+            cls.model_fields[name] = changed
+        if defaults:
+            cls.model_rebuild(force=True)
+
+    @field_validator("model")
+    @classmethod
+    def _names_a_loop(cls, model: str) -> str:
+        if model and (not re.fullmatch(NAME, model) or model.endswith(".moves")):
+            raise PydanticCustomError("name", "Use letters, digits, '-', '_' and '.', and no '.moves' at the end")
+        return model
+
+    @field_validator("origin")
+    @classmethod
+    def _is_pinned(cls, origin: str) -> str:
+        if origin != START and not re.fullmatch(rf"{NAME}/\d+(\+\d+)?", origin):
+            raise PydanticCustomError(
+                "origin",
+                "Give 'start' or a version as NAME/VERSION; an alias is for the option --from of 'selfloop run'",
+            )
+        return origin
+
+    @property
+    def loop(self) -> str:
+        """The name of the loop in the registry: the one given, else that of the recipe on its environment."""
+        return self.model or f"{self._recipe}-{as_name(self.environment)}"
+
+    @property
+    def number(self) -> int:
+        """The round that these settings are for; 0 is the start."""
+        return self._number
+
+    @property
+    def unbound(self) -> typing.Self:
+        """These settings as they were before they were those of a round."""
+        return self if self._unbound is None else self._unbound
+
+    @classmethod
+    def stages(cls) -> dict[str, type[Params]]:
+        """The parameter classes of the stages, by name."""
+        return {
+            name: info.annotation
+            for name, info in cls.model_fields.items()
+            if inspect.isclass(info.annotation) and issubclass(info.annotation, Params)
+        }
+
+    @classmethod
+    def fixed(cls) -> list[str]:
+        """The settings that shape the graph."""
+        about = {name: info.json_schema_extra for name, info in cls.model_fields.items()}
+        return [name for name, extra in about.items() if isinstance(extra, dict) and extra.get("compile_time")]
+
+    @classmethod
+    def inputs(cls) -> dict[str, FieldInfo]:
+        """The form of a compiled pipeline: the settings that do not shape the graph, then the parameters that are
+        shown, each under a name as ``finetune.lr``.
+        """
+        top = {k: v for k, v in cls.model_fields.items() if k not in cls.stages() and k not in cls.fixed()}
+        named = (dotted.partition(".") for dotted in cls.shown)
+        found = {(stage, name): cls.stages()[stage].model_fields for stage, _, name in named if stage in cls.stages()}
+        return top | {f"{stage}.{name}": fields[name] for (stage, name), fields in found.items() if name in fields}
+
+    def for_round(self, round: int) -> typing.Self:
+        """These settings for one round, with what the stages inherit filled into their parameters."""
+        shared = {name: getattr(self, name) for name in INHERITED if name != "round"} | {"round": round}
+        bound = self.model_copy(update={name: getattr(self, name).inherit(shared) for name in self.stages()})
+        bound._number, bound._unbound = round, self
+        return bound
+
+    def overrides(self) -> dict[str, Any]:
+        """The settings as plain values, without the stage parameters that nobody set."""
+        whole = self.model_dump(mode="json", exclude=set(self.stages()))
+        set_ = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in self.stages()}
+        return {name: set_.get(name, whole.get(name)) for name in type(self).model_fields}
+
+
+def as_name(environment: str) -> str:
+    """An environment as part of a loop's name: ``dataset:/data/d.jsonl`` is ``dataset-d.jsonl``."""
+    family, _, member = environment.partition(":")
+    parts = [family, Path(member).name] if "/" in member else [family, member]
+    return re.sub(r"[^\w.\-]+", "-", "-".join(part for part in parts if part)).strip("-")
+
+
+def overlaid(below: dict[str, Any], above: typing.Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values with others laid over them: tables are joined key by key, parameters of a strategy that is there
+    are changed, anything else is replaced.
+    """
+    both = dict(below)
+    for name, value in above.items():
+        there = both.get(name)
+        if isinstance(value, typing.Mapping) and isinstance(there, Strategy):
+            both[name] = there.changed(value)
+        elif isinstance(value, typing.Mapping) and isinstance(there, typing.Mapping):
+            both[name] = overlaid(dict(there), value)
+        else:
+            both[name] = value
+    return both

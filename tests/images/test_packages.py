@@ -1,0 +1,163 @@
+"""What stages and entry points import is in their images, in whatever body the import stands."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selfloop.artifacts import read_json
+from selfloop.modes.calls import shape_of
+from selfloop.recipe import find_recipe, recipes
+from selfloop.stage import Stage
+from selfloop.stages import stages
+
+from ..packages import IMAGES, lacks
+from ..reachable import ALL, Name, packages
+from ..servers import mlflow_server
+
+OWN = ("selfloop", "selfloop_recipes")
+THERE = {"selfloop.generate.engines.vllm": {"vllm"}}
+"""Modules that are opened only where a package was found."""
+ENTRY: Name = ("selfloop.__main__", ALL)
+DOCTOR: list[Name] = [("selfloop.cli", ""), ("selfloop.cli.doctor", ALL)]
+Programs = Callable[[str], Path]
+
+
+def all_stages() -> list[Stage]:
+    """Those that come with selfloop, and those that are read off its recipes."""
+    made = [[r.resolver, r.restore, r.promote, r.fused_start, r.fused_round] for r in recipes().values()]
+    return [*stages().values(), *(stage for each in made for stage in each)]
+
+
+def roots(stage: Stage) -> list[Name]:
+    """Where a stage's code begins: its function, and the recipe where it is read off one."""
+    module, _, attribute = stage.target.partition(":")
+    found = [ENTRY, (stage.function.__module__, stage.function.__qualname__.partition(".")[0])]
+    if "." in attribute:
+        found.append(("selfloop.recipe", "Recipe"))
+        found += [(module, "recipe")] if "fused" in attribute else []
+    return found
+
+
+def lacking(image: str, begins: list[Name]) -> dict[str, str]:
+    """The packages that an image lacks of those that code may import, and the way to each."""
+    found = packages(begins, OWN, THERE)
+    return {name: " > ".join(map(":".join, way)) for name, way in found.items() if lacks(image, name)}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_has_whatever_its_stages_import(image: str) -> None:
+    assert {s.name: found for s in all_stages() if s.image == image and (found := lacking(image, roots(s)))} == {}
+
+
+@pytest.mark.parametrize("image", IMAGES)
+def test_an_image_has_whatever_the_doctor_imports(image: str) -> None:
+    assert lacking(image, DOCTOR) == {}
+
+
+CHECKED = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import sqlalchemy\n"
+LOOKED_FOR = "def work():\n    with needing('It', 'extra'):\n        import sqlalchemy\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("def work():\n    helper()\ndef helper():\n    import sqlalchemy.exc", {"sqlalchemy"}),
+        ("import sqlalchemy", {"sqlalchemy"}),
+        (CHECKED + "def work(x: sqlalchemy.A): ...", set()),
+        ("def work(): ...\ndef other():\n    import sqlalchemy", set()),
+        ("class Other:\n    def do(self):\n        import sqlalchemy\ndef work():\n    return Other()", {"sqlalchemy"}),
+        ("from mine import other\ndef work():\n    other.do()", {"sqlalchemy"}),
+        ("from mine import other\ndef work():\n    other.rest()", set()),
+        ("PLACE = 'mine.other'\ndef work():\n    return PLACE", {"sqlalchemy"}),
+        (LOOKED_FOR + "    from mine import other\n    other.do()", set()),
+    ],
+)
+def test_an_import_is_found_wherever_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, found: set[str]
+) -> None:
+    own = tmp_path.name  # another one each time: what is read of a module is kept
+    folder = tmp_path / own
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "other.py").write_text("def do():\n    import sqlalchemy\ndef rest(): ...\n")
+    (folder / "stage.py").write_text(body.replace("mine", own))
+    monkeypatch.syspath_prepend(tmp_path)
+    outside = packages([(f"{own}.stage", "work")], [own], {})
+    assert {name for name in outside if lacks("base", name)} == found
+
+
+def test_an_environment_has_the_packages_of_the_image_and_no_others(programs_of: Programs) -> None:
+    asked = (
+        "import selfloop, mlflow, importlib.metadata as m; from importlib.util import find_spec;"
+        "names = {each.name.lower() for each in m.distributions()};"
+        "print(mlflow.__version__ == m.version('mlflow-skinny'), {'mlflow', 'sqlalchemy', 'torch', 'pytest'} & names,"
+        "[find_spec(name) for name in ('sqlalchemy', 'torch', 'pytest', 'alembic')])"
+    )
+    assert ran(programs_of("base"), "-c", asked).stdout == "True set() [None, None, None, None]\n"
+
+
+def ran(programs: Path, *words: str, **surroundings: str) -> subprocess.CompletedProcess[str]:
+    """Python, run in an environment as a pod would run it."""
+    path = {"PATH": f"{programs}:/usr/bin:/bin", "HOME": str(programs), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
+    return subprocess.run(
+        [str(programs / "python3"), *words], env=path | surroundings, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def resolving(tmp_path: Path) -> list[str]:
+    """The first stage of a run, which goes on from the champion if there is one, as a container's command."""
+    recipe = find_recipe("length-generalization")
+    settings = recipe.resolve()
+    given: dict[str, Any] = {
+        "origin": "champion",
+        "settings": "{}",
+        "run": "1f2e-3d4c",
+        "resolved": tmp_path / "resolved",
+    }
+    given |= {"compiled": json.dumps(settings.overrides()), "shape": shape_of(recipe, settings)}
+    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+    return ["-m", "selfloop", recipe.resolver.target, *words]
+
+
+def test_a_run_begins_with_mlflow_as_a_server(programs_of: Programs, resolving: list[str], tmp_path: Path) -> None:
+    with mlflow_server(f"sqlite:///{tmp_path}/m.db", str(tmp_path / "artifacts"), tmp_path / "log") as uri:
+        store = str(tmp_path / "store")
+        done = ran(programs_of("base"), *resolving, MLFLOW_TRACKING_URI=uri, SELFLOOP_STORE=store)
+    assert done.returncode == 0, done.stderr
+    assert set(read_json(tmp_path / "resolved")["environment"]) == {"MLFLOW_RUN_ID"}
+
+
+def test_a_server_that_is_away_is_said_in_one_sentence(programs_of: Programs, resolving: list[str]) -> None:
+    done = ran(programs_of("base"), *resolving, MLFLOW_TRACKING_URI="http://127.0.0.1:1")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("selfloop: MLflow at http://127.0.0.1:1 cannot be used (")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [
+        (
+            "from selfloop.verify.verifiers.reward_model import loaded; loaded('somewhere')",
+            "The verifier 'reward-model' needs the package torch",
+        ),
+        (
+            "from pathlib import Path; from selfloop.filter.selectors.diversity import Embedder; Embedder(Path())",
+            "The selector 'diverse-by-embedding' needs the package torch",
+        ),
+        (
+            "from selfloop.environments import find_environment; find_environment('reasoning-gym:countdown')",
+            "The environment 'reasoning-gym' needs the package reasoning_gym",
+        ),
+    ],
+)
+def test_what_an_image_has_by_an_extra_alone_is_said(programs_of: Programs, program: str, sentence: str) -> None:
+    said = ran(programs_of("sandbox"), "-c", program).stderr.splitlines()[-1]
+    assert said.startswith(
+        f"selfloop.errors.UserError: {sentence}, which is not installed here: pip install 'selfloop["
+    )
+    assert "or build the images with EXTRAS=" in said
