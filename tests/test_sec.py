@@ -22,11 +22,11 @@ NAME = "sec"
 TINY: dict[str, Any] = {
     "rounds": 2,
     "seed": 5,
+    "model": NAME,
     "environment": "addition",
-    "levels": [1, 2],
     "base": {"levels": 1, "per_level": 100, "held_out_per_level": 8},
     "pretrain": {"steps": 150, "hidden_size": 16, "heads": 2, "intermediate_size": 32, "decay_steps": 50, "lr": 1e-2},
-    "draw": {"per_level": 30, "items_per_level": 8},
+    "draw": {"levels": [1, 2], "per_level": 30, "items_per_level": 8},
     "reinforce": {"steps": 3, "batch_size": 16, "group_size": 4, "max_tokens": 4},
     "measure": {"levels": [2, 3], "per_level": 8},
     "gate": {"guards": [], "require": "nothing"},
@@ -52,7 +52,7 @@ def test_the_arms_follow_the_training_and_are_carried_on(
     _, last, measured, rounds = finished
     assert measured.keys() == {"hardest", "beyond", "steps", "moved"}
     assert 0 <= measured["hardest"] <= 1
-    courses = [told["state"]["curriculum"]["course"] for told in rounds]
+    courses = [told["state"]["training"]["curriculum"]["course"] for told in rounds]
     assert [[point["step"] for point in course] for course in courses] == [[1, 2, 3], [4, 5, 6]]
     first, second = courses
     assert first[0]["mass"] == {"1": 0.5, "2": 0.5} != first[1]["mass"], "a step's signal moves the next one's mass"
@@ -60,7 +60,7 @@ def test_the_arms_follow_the_training_and_are_carried_on(
     assert (second[0]["mass"]["1"] > 0.5) == (values["1"] > values["2"]), (
         "the second round begins where the first ended"
     )
-    assert read_json(last.training.path) == rounds[-1]["state"]
+    assert read_json(last.training.path) == rounds[-1]["state"]["training"]
 
 
 @pytest.mark.usefixtures("tasks_forked")
@@ -101,7 +101,7 @@ def test_a_run_that_is_killed_in_its_second_round_comes_to_the_same_arms_and_cha
 def test_every_curriculum_over_levels_goes_through_a_round(curriculum: str, tmp_path: Path) -> None:
     last, _, [told] = ran(tmp_path, {"reinforce": {"curriculum": curriculum}, "rounds": 1})
     state = read_json(last.training.path)["curriculum"]
-    assert state["strategy"] == told["state"]["curriculum"]["strategy"] == curriculum
+    assert state["strategy"] == told["state"]["training"]["curriculum"]["strategy"] == curriculum
     assert sum(arm["drawn"] for arm in state["arms"]) == 3 * 16 / 4
 
 
@@ -113,13 +113,20 @@ def test_a_run_goes_on_with_the_arms_of_the_one_before(client: MlflowClient, tmp
     last = tracked(tmp_path / "two", later)
     told = read_json(last.history.path)["rounds"]
     assert [each["round"] for each in told] == [1, 2]
-    assert [point["step"] for each in told for point in each["state"]["curriculum"]["course"]] == [1, 2, 3, 4, 5, 6]
-    before, after = (each["state"]["curriculum"]["arms"] for each in told)
+    assert [point["step"] for each in told for point in each["state"]["training"]["curriculum"]["course"]] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
+    before, after = (each["state"]["training"]["curriculum"]["arms"] for each in told)
     assert all(later["drawn"] >= earlier["drawn"] for earlier, later in zip(before, after, strict=True))
     assert sum(arm["drawn"] for arm in after) == 2 * 3 * 16 / 4
 
     champion = Registry(NAME).aliases()["champion"]
-    others = {**later, "levels": [1, 3]}
+    others = {**later, "draw": {"levels": [1, 3]}}
     with pytest.raises(UserError, match=r"has the arms 1, 2, the tasks have 1, 3: draw tasks of the same levels"):
         tracked(tmp_path / "three", others)
     assert Registry(NAME).aliases()["champion"] == champion
@@ -134,9 +141,9 @@ def test_a_run_goes_on_with_the_arms_of_the_one_before(client: MlflowClient, tmp
     ("settings", "says"),
     [
         ({"environment": "reasoning-gym:knight_swap"}, "which does not offer alphabet and levels"),
-        ({"environment": "countdown", "levels": [1, 99]}, "take level 99 out of the levels that are drawn"),
+        ({"environment": "countdown", "draw": {"levels": [1, 99]}}, "take level 99 out of the levels that are drawn"),
         ({"reinforce": {"curriculum": "bandet"}}, "There is no curriculum 'bandet': did you mean 'bandit'"),
-        ({"levels": [1, 1]}, "a level stands twice"),
+        ({"draw": {"levels": [1, 1]}}, "a level stands twice"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(

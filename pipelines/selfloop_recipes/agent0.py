@@ -17,7 +17,7 @@ from selfloop.evaluate import EvaluateParams, MeasureParams
 from selfloop.filter import BandParams, band_tasks
 from selfloop.finetune import PretrainParams, ReinforceParams, reinforce_policy
 from selfloop.finetune.online.algorithms.adpo import Adpo
-from selfloop.finetune.online.rewards.agent0 import Agent0Paper
+from selfloop.finetune.online.rewards.agent0 import Agent0Code, Agent0Paper, RZero
 from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
@@ -31,7 +31,6 @@ from selfloop.verify import VerifyParams, verify_rollouts
 from selfloop_recipes.claims.agent0 import claims, control, figures
 
 TOOLS: Any = {"protocol": "tools", "tools": ["op"], "turns": 14}
-AS_EXECUTOR = "protocol=tools,tools=op,turns=14"
 
 
 class Agent0(LoopSettings, rounds=3, environment="arithmetic:both"):
@@ -88,13 +87,13 @@ def improve(s: Agent0, now: Now) -> Improved:
 
 CODE = {
     "environment": "arithmetic:claims",
-    "challenge": {"reward": f"agent0-code,{AS_EXECUTOR}"} | TOOLS,
+    "challenge": {"reward": Agent0Code(**TOOLS)} | TOOLS,
     "learn": TOOLS,
     "band": {"min_rate": 0.3, "max_rate": 0.8},
-    "reinforce": {"steps": 100, "algorithm": "adpo,trust=0.6"},
+    "reinforce": {"steps": 100, "algorithm": Adpo(trust=0.6)},
 }
 R_ZERO = {
-    "challenge": {"reward": f"r-zero,{AS_EXECUTOR}"},
+    "challenge": {"reward": RZero(**TOOLS)},
     "band": {"min_rate": 0.3, "max_rate": 0.8},
     "reinforce": {"algorithm": "grpo", "steps": 20},
 }

@@ -3,8 +3,8 @@
 Levels are arms, drawn with p ~ exp(Q / tau); an arm's reward is the mean absolute advantage of its rollouts, which is
 greatest where the policy is right half of the time. ``reinforce.curriculum`` puts another in its place: ``uniform``,
 ``ordered,horizon=320``, ``reverse``, ``reestimated``. The arms follow each draw, as in the paper, or each round
-(``bandit,grain=round``), and are carried on with the champion. After Chen et al., "Self-Evolving Curriculum for LLM Reasoning"
-(arXiv:2505.14970), plus a gate.
+(``bandit,grain=round``), and are carried on with the champion. After Chen et al., "Self-Evolving Curriculum for LLM
+Reasoning" (arXiv:2505.14970), plus a gate.
 """
 
 from typing import NamedTuple
