@@ -139,7 +139,7 @@ def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_th
     assert sum(claimed) > len(claimed) / 2 > 0
     trained = of_proposer(tmp_path)
     assert manifest_of(trained).params["protocol"] == manifest_of(proposed).params["protocol"] == "tools"
-    assert any(json.loads(rollout.observed) for rollout in rows(trained.with_name("rollouts"), Rollout))
+    assert any(rollout.segments for rollout in rows(trained.with_name("rollouts"), Rollout))
     assert max(told["valid"] for told in manifest_of(trained).metadata["proposals"]) > 0
 
 
@@ -171,8 +171,8 @@ class Inflated(Arithmetic):
 
     name = "inflated"
 
-    def written(self, task: Task) -> str:
-        return super().written(task) + "0"
+    def demonstration(self, task: Task) -> str:
+        return super().demonstration(task) + "0"
 
 
 ROTTEN = {

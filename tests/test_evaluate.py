@@ -11,6 +11,7 @@ from kfp.dsl import Artifact, Dataset, Model
 from selfloop import progress
 from selfloop.artifacts import manifest_of, seal
 from selfloop.environments.addition import Addition
+from selfloop.errors import UserError
 from selfloop.evaluate import (
     EvaluateParams,
     MeasureParams,
@@ -192,6 +193,20 @@ def test_an_answer_that_was_cut_off_is_not_right(trained: Path, tmp_path: Path) 
     assert any(item.ok and len(item.completion) == 2 for item in whole)
     assert [item.completion for item in cut] == [item.completion[:2] for item in whole]
     assert not any(item.ok for item in cut)
+
+
+def test_answers_are_graded_by_the_verifier_that_is_named(trained: Path, tmp_path: Path) -> None:
+    asked = items(16)[:16]
+    results = evaluated(tmp_path, trained, trained, asked, verifier="accept-all", max_tokens=8)
+    assert all(item.ok for item in results)
+    undecided = evaluated(tmp_path / "undecided", trained, trained, asked, verifier="majority")
+    assert not any(item.ok for item in undecided), "a lone answer has no majority"
+
+
+@pytest.mark.parametrize(("verifier", "kind"), [("judge", "policy"), ("reward-model", "reward-model")])
+def test_an_evaluation_takes_no_verifier_that_asks_a_model(verifier: str, kind: str) -> None:
+    with pytest.raises(UserError, match=f"The verifier '{verifier}' asks a {kind}, and answers are graded without one"):
+        EvaluateParams(verifier=verifier)
 
 
 def test_an_answer_knows_the_evaluation_seed_of_its_item(trained: Path, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ HUB = {
 
 
 def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, tmp_path: Path) -> None:
-    believing = {"verify": {"verifier": "credulous"}, "gate": {"require": "nothing"}}
+    believing = {"verify": {"verifier": "accept-all"}, "gate": {"require": "nothing"}}
     last, _, rounds = ran(tmp_path / "run", HUB, believing, {"policy": str(chatty), "generate": {"max_tokens": 512}})
     asked = rounds[0]["samples"][0]["prompt"]
     assert "<|user|>" not in asked, "tables hold what is asked, the template is the policy's"
@@ -158,7 +158,7 @@ def test_an_adapter_in_force_outlives_the_run_that_made_it(
     chatty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    believing = {"verify": {"verifier": "credulous"}, "gate": {"require": "nothing"}, "generate": {"max_tokens": 512}}
+    believing = {"verify": {"verifier": "accept-all"}, "gate": {"require": "nothing"}, "generate": {"max_tokens": 512}}
     recipe = find_recipe("expert-iteration")
     settings = recipe.resolve(TINY, HUB, believing, {"policy": str(chatty)})
     with lineage.tracked_run("adapters", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"):

@@ -1,15 +1,20 @@
 """Strategies: what a spelling means, what is refused, and strategies of a user's own."""
 
 import sys
+from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kfp.dsl import Artifact
 from pydantic import BaseModel, ConfigDict, Field
 from selfloop.errors import UserError
-from selfloop.strategies import Strategy, kinds, split
+from selfloop.recipe import Recipe, Settings
+from selfloop.stage import Params, stage
+from selfloop.strategies import Strategy, kinds, spelt_list, split, split_list
 
 
 class Shape(Strategy):
@@ -148,3 +153,71 @@ def test_members_are_found_with_their_parameters() -> None:
     assert Square.parameters() == [("scale", "1.0", "What a side is multiplied by.")]
     assert Square.summary() == "A square."
     assert {"shape", "colour"} <= set(kinds())
+
+
+# Lists
+
+
+def test_a_list_is_spelt_without_a_character_that_a_shell_reads() -> None:
+    made = Holder.model_validate({"more": ["square,scale=2", "polygon,count=3,note=a word", "square"]}).more
+    assert spelt_list(made) == "square,scale=2.0+polygon,note=a word,count=3+square"
+    assert split_list("square,scale=2+polygon,count=1e+2+own.py:x+./own.py:y") == [
+        "square,scale=2", "polygon,count=1e+2", "own.py:x", "./own.py:y"
+    ]  # fmt: skip
+    assert split_list("") == []
+
+
+@given(
+    st.lists(
+        st.builds(
+            Polygon,
+            count=st.integers(),
+            note=st.text('+ab,=[{" ', min_size=1),
+            corners=st.lists(st.integers(), max_size=3),
+            weights=st.dictionaries(st.text("+a:"), st.floats(allow_nan=False, allow_infinity=False), max_size=2),
+        ),
+        max_size=4,
+    )
+)
+def test_a_list_that_is_spelt_is_read_again(made: list[Shape]) -> None:
+    assert [Shape.parse(each) for each in split_list(spelt_list(made))] == made
+
+
+class HolderParams(Params):
+    shape: Shape = Field(Square(), description="A shape.")
+    more: list[Shape] = Field([Square(), Polygon(count=3)], description="Others.")
+
+
+def test_parameters_take_a_list_as_text_which_may_change_the_default() -> None:
+    assert HolderParams.model_validate({"more": "square,scale=3"}).more == [Square(scale=3)]
+    assert HolderParams.model_validate({"more": ""}).more == []
+    changed = HolderParams.model_validate({"more": "+polygon,count=4"}).more
+    assert changed == [Square(), Polygon(count=4)]
+
+
+class HolderSettings(Settings):
+    hold: HolderParams = HolderParams(more=[Square(scale=2)])
+
+
+def test_what_is_laid_over_settings_changes_the_list_that_is_there() -> None:
+    recipe: Any = SimpleNamespace(settings=HolderSettings, name="held")
+    resolve = partial(Recipe.resolve, recipe)
+    assert resolve({"hold": {"more": "+polygon,count=4"}}).hold.more == [Square(scale=2), Polygon(count=4)]
+    both = resolve({"hold": {"more": "+square,scale=5"}}, {"hold": {"more": "+polygon,count=4"}})
+    assert both.hold.more == [Square(scale=5), Polygon(count=4)]
+    assert resolve({"hold": {"more": "polygon,count=4"}}, {"hold": {"more": "+square"}}).hold.more == [
+        Polygon(count=4), Square()
+    ]  # fmt: skip
+
+
+class Held(NamedTuple):
+    page: Artifact
+
+
+@stage()
+def hold(out: Held, params: HolderParams) -> None:
+    """Hold."""
+
+
+def test_a_component_has_strategies_as_the_texts_that_people_write() -> None:
+    assert hold.signature == "(page: Output[Artifact], shape: str = 'square', more: str = 'square+polygon,count=3')"

@@ -28,7 +28,7 @@ from selfloop.recipe import Recipe
 from selfloop.report import BeginParams, ReportParams, begin_report
 from selfloop.settings import START, Settings
 from selfloop.stage import Executor, executed_by, outputs_named
-from selfloop.verify import VerifyParams, askers, judge_rollouts, verify_rollouts
+from selfloop.verify import VerifyParams, verified_by
 
 
 class LoopSettings(Settings):
@@ -100,20 +100,28 @@ def needing(*features: str) -> Callable[[Any], set[str]]:
     return lambda s: {*features, "alphabet"} if s.policy == "scratch" else set(features)
 
 
-def verified(s: LoopSettings, rollouts: Dataset, tasks: Dataset, asked: Model | None = None) -> Attempted:
-    """Attempts as the loop's verifier sees them; ``asked`` is the policy or the reward model that it may ask."""
-    if asked is not None and askers(s.verify):
-        seen = judge_rollouts(s.verify, policy=asked, tasks=tasks, rollouts=rollouts)
-    else:
-        seen = verify_rollouts(s.verify, tasks=tasks, rollouts=rollouts)
+def verified(
+    s: LoopSettings,
+    rollouts: Dataset,
+    tasks: Dataset,
+    policy: Model | None = None,
+    reward_model: Model | None = None,
+) -> Attempted:
+    """Attempts as the loop's verifier sees them; ``policy`` and ``reward_model`` are what it may ask."""
+    seen = verified_by(s.verify, tasks=tasks, rollouts=rollouts, policy=policy, reward_model=reward_model)
     return Attempted(tasks, rollouts, seen.verdicts, seen.audit)
 
 
 def verify_and_filter(
-    s: LoopSettings, now: Now, rollouts: Dataset, asked: Model | None = None, tasks: Dataset | None = None
+    s: LoopSettings,
+    now: Now,
+    rollouts: Dataset,
+    policy: Model | None = None,
+    tasks: Dataset | None = None,
+    reward_model: Model | None = None,
 ) -> Filtered:
     """Attempts as the loop's verifier and selectors see them, and the replay pool with what is kept of them."""
-    seen = verified(s, rollouts, tasks or now.tasks, asked)
+    seen = verified(s, rollouts, tasks or now.tasks, policy, reward_model)
     kept = filter_rollouts(s.filter, rollouts=rollouts, verdicts=seen.verdicts, kept=now.replay_pool)
     return Filtered(seen._replace(examples=kept.examples), kept.examples, kept.kept)
 

@@ -310,15 +310,15 @@ def _copy_code(policy: Policy, place: Path) -> None:
             shutil.copyfile(path, place / path.name)
 
 
-def scratch_tokenizer(alphabet: str, marks: Sequence[str] = ()) -> PreTrainedTokenizerBase:
-    """A tokenizer with one token a character, one for each of ``marks`` wherever it stands, ``<pad>`` and ``<eos>``."""
+def scratch_tokenizer(alphabet: str, special_tokens: Sequence[str] = ()) -> PreTrainedTokenizerBase:
+    """A tokenizer with a token for each character, each special token wherever it stands, ``<pad>`` and ``<eos>``."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from tokenizers.decoders import Fuse
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet, *marks])}
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet, *special_tokens])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    pieces = [*map(re.escape, sorted(marks, key=len, reverse=True)), "."]
+    pieces = [*map(re.escape, sorted(special_tokens, key=len, reverse=True)), "."]
     inner.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(pieces)), "isolated")
     inner.decoder = Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", padding_side="left")

@@ -26,7 +26,7 @@ from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
 from selfloop.settings import Settings, overlaid
 from selfloop.stage import Params, is_page, validated
-from selfloop.strategies import Strategy
+from selfloop.strategies import Added, Strategy, read_lists
 
 S = typing.TypeVar("S", bound=Settings)
 FRAME = {"progress", "seed_data", "replay_pool", "history", "proceed"}
@@ -148,7 +148,8 @@ class Recipe(typing.Generic[S]):
         for name in self.settings.stages():
             values[name] = {each: getattr(values[name], each) for each in values[name].model_fields_set}
         for override in (self.forms[form].settings if form else {}, *overrides):
-            values = overlaid(_with_strategies(values, plain, override), override)
+            given = read_lists(self.settings, override)
+            values = overlaid(_with_strategies(values, plain, given), given)
         resolved = validated(self.settings, values, self.name)
         resolved._recipe = self.name
         return resolved
@@ -186,11 +187,13 @@ class Recipe(typing.Generic[S]):
 
 
 def _with_strategies(values: dict[str, Any], plain: Settings, override: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with the default strategies of which an override changes a parameter, such as ``finetune.method.beta``."""
+    """Values with the default strategies, and lists of them, that an override changes in part, such as
+    ``finetune.method.beta``.
+    """
     for name in override.keys() & plain.stages().keys():
         changed = override[name].items() if isinstance(override[name], Mapping) else ()
-        for key in (key for key, value in changed if isinstance(value, Mapping) and key not in values[name]):
-            if isinstance(default := getattr(getattr(plain, name), key, None), Strategy):
+        for key in (key for key, value in changed if isinstance(value, Mapping | Added) and key not in values[name]):
+            if isinstance(default := getattr(getattr(plain, name), key, None), Strategy | list):
                 values[name] = values[name] | {key: default}
     return values
 

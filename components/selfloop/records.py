@@ -2,32 +2,33 @@
 
 A record is a ``NamedTuple``; its Arrow schema is derived from its annotations, so a column is written once.
 Tables are directories of Parquet shards, read and written as streams of batches: ten million rows pass
-through a stage in constant memory.
+through a stage in constant memory. Tables of version 2 are read as those of version 3.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import itertools
 import json
-import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from selfloop.columns import RowDigest, field_of, first_missing, repeated, values_of
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 class Task(NamedTuple):
     """One problem. ``attempts`` and ``max_tokens`` are what its proposer allows for it, ``seed`` is the evaluation seed
-    that a held-out item was drawn with.
+    that a held-out item was drawn with. Its attempts are drawn at ``temperature`` where it has one of its own. Tasks of
+    one ``cluster``, made of one source, are one for statistics.
     """
 
     id: str
@@ -39,6 +40,20 @@ class Task(NamedTuple):
     max_tokens: int = 512
     metadata: str = "{}"
     seed: int = 0
+    cluster: str = ""
+    temperature: float | None = None
+
+
+POLICY, PROTOCOL, TOOL = "policy", "protocol", "tool"
+"""Authors of text. The role of whoever is asked without a role of its own is ``policy``."""
+
+
+class Segment(NamedTuple):
+    """A piece of a text: who wrote it, and what it is worth by itself, where that is known."""
+
+    author: str
+    text: str
+    reward: float | None = None
 
 
 class Rollout(NamedTuple):
@@ -46,8 +61,14 @@ class Rollout(NamedTuple):
 
     ``tokens`` counts what the policy wrote, ``logprob`` is the sum of the log-probabilities of these tokens under the
     policy (nats, before temperature), ``self_certainty`` the mean KL divergence from the uniform distribution to the
-    policy's own over them (Kang et al., arXiv:2502.18581). ``observed`` lists the ranges of characters in
-    ``completion`` that a tool or the protocol wrote, as JSON pairs: they never train.
+    policy's own over them (Kang et al., arXiv:2502.18581).
+
+    ``completion`` is the whole text behind the prompt. Its ``segments`` say who wrote what: what is not by the author
+    ``role`` never trains. Without segments all of it is by ``role``. Where a protocol asks several roles, such as the
+    seats of a game, each has a rollout with what it read and wrote, and they share their ``episode``.
+
+    Where they are kept, ``token_ids`` are the completion's tokens, the end token among them, and ``logprobs`` their
+    log-probabilities: null for tokens that the policy did not write, or that a stop string cut through.
     """
 
     task: str
@@ -59,8 +80,12 @@ class Rollout(NamedTuple):
     tokens: int
     logprob: float | None = None
     self_certainty: float | None = None
-    observed: str = "[]"
     turns: int = 1
+    episode: str = ""
+    role: str = POLICY
+    segments: tuple[Segment, ...] = ()
+    token_ids: tuple[int, ...] | None = None
+    logprobs: tuple[float | None, ...] | None = None
 
 
 class Verdict(NamedTuple):
@@ -94,8 +119,8 @@ class Example(NamedTuple):
     """One text to train on. ``round`` is the round that made it, 0 for the data of the base policy.
 
     ``weight`` multiplies its loss. ``good`` is false for a text to train away from, ``rate`` is the share of good
-    rollouts in its group. ``rejected`` is the worse completion where the example is a pair. ``observed`` lists the
-    ranges of characters in ``completion`` that the policy did not write, as JSON pairs: they carry no loss.
+    rollouts in its group. ``rejected`` is the worse completion where the example is a pair. ``role``, ``segments`` and
+    ``rejected_segments`` are as in a ``Rollout``: what others wrote carries no loss.
     """
 
     task: str
@@ -107,7 +132,9 @@ class Example(NamedTuple):
     good: bool = True
     rate: float = 1.0
     rejected: str = ""
-    observed: str = "[]"
+    role: str = POLICY
+    segments: tuple[Segment, ...] = ()
+    rejected_segments: tuple[Segment, ...] = ()
 
 
 class ItemResult(NamedTuple):
@@ -123,7 +150,14 @@ class ItemResult(NamedTuple):
     seed: int = 0
 
 
-VERSIONS: Mapping[type, int] = {Task: 2, Rollout: 2, Verdict: 2, Audit: 1, Example: 2, ItemResult: 2}
+VERSIONS: Mapping[type, int] = {Task: 3, Rollout: 3, Verdict: 2, Audit: 1, Example: 3, ItemResult: 2}
+SINCE_3: Mapping[type, tuple[str, ...]] = {
+    Task: ("cluster", "temperature"),
+    Rollout: ("episode", "role", "segments", "token_ids", "logprobs"),
+    Example: ("role", "segments", "rejected_segments"),
+}
+"""What version 2 lacks. In place of segments it has ``observed``: pairs of places in the completion, as JSON."""
+OBSERVED = "observed"
 TABLE = "table.json"
 BATCH_ROWS = 65_536
 SHARD_ROWS = 2_000_000
@@ -137,13 +171,14 @@ def schema(record: type[tuple[Any, ...]]) -> pa.Schema:
     """The Arrow schema of a record, with the record's name and version as metadata."""
     import pyarrow as pa
 
-    arrow = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
-    fields = []
-    for name, hint in typing.get_type_hints(record).items():
-        nullable = isinstance(hint, types.UnionType)
-        base = next(a for a in typing.get_args(hint) if a is not type(None)) if nullable else hint
-        fields.append(pa.field(name, arrow[base], nullable=nullable))
+    fields = [field_of(name, hint) for name, hint in hints(record).items()]
     return pa.schema(fields, metadata={"selfloop.record": record.__name__, "selfloop.version": str(VERSIONS[record])})
+
+
+@functools.cache
+def hints(record: type[tuple[Any, ...]]) -> Mapping[str, Any]:
+    """The annotations of a record's fields."""
+    return typing.get_type_hints(record)
 
 
 def to_batch(record: type[R], rows: Iterable[R]) -> pa.RecordBatch:
@@ -156,7 +191,7 @@ def to_batch(record: type[R], rows: Iterable[R]) -> pa.RecordBatch:
         return pa.RecordBatch.from_arrays(
             [pa.array(values, field.type) for values, field in zip(columns, expected, strict=True)], schema=expected
         )
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         row, field = next(
             (row, field)
             for row, values in enumerate(listed)
@@ -170,13 +205,18 @@ def batch_of(record: type[tuple[Any, ...]], columns: Mapping[str, Any]) -> pa.Re
     """One Arrow batch from the columns of a record; those that are not given hold the record's defaults."""
     import pyarrow as pa
 
-    defaults: Mapping[str, Any] = record._field_defaults  # type: ignore[attr-defined]
     length = len(next(iter(columns.values())))
     arrays = [
-        columns[field.name] if field.name in columns else pa.repeat(pa.scalar(defaults[field.name], field.type), length)
+        columns[field.name] if field.name in columns else default_of(record, field.name, length)
         for field in schema(record)
     ]
     return pa.RecordBatch.from_arrays(arrays, schema=schema(record))
+
+
+def default_of(record: type[tuple[Any, ...]], name: str, length: int) -> pa.Array:
+    """A column that holds a field's default in every row."""
+    defaults: Mapping[str, Any] = record._field_defaults  # type: ignore[attr-defined]
+    return repeated(defaults[name], schema(record).field(name).type, length)
 
 
 def _fits(value: object, field: pa.Field) -> bool:
@@ -184,42 +224,9 @@ def _fits(value: object, field: pa.Field) -> bool:
 
     try:
         pa.array([value], field.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         return False
     return True
-
-
-class RowDigest:
-    """SHA-256 over the values of a table, the same however the rows are cut into batches and shards."""
-
-    def __init__(self, expected: pa.Schema) -> None:
-        self._schema = expected
-        self._columns = [(hashlib.sha256(), hashlib.sha256()) for _ in expected]
-
-    def update(self, batch: pa.RecordBatch) -> None:
-        """Add rows."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        for column, (shape, data) in zip(batch.columns, self._columns, strict=True):
-            if pa.types.is_string(column.type):
-                lengths = pc.fill_null(pc.binary_length(column), -1)
-                shape.update(lengths.to_numpy())
-                offsets = column.buffers()[1]
-                if offsets is not None and len(column):
-                    ends = memoryview(offsets).cast("i")[column.offset : column.offset + len(column) + 1]
-                    data.update(memoryview(column.buffers()[2] or b"")[ends[0] : ends[-1]])
-            else:
-                shape.update(pc.is_null(column).to_numpy(zero_copy_only=False))
-                filled = pc.fill_null(column, False if pa.types.is_boolean(column.type) else 0)
-                data.update(filled.to_numpy(zero_copy_only=False))
-
-    def hexdigest(self) -> str:
-        """The digest of the rows so far, in hex."""
-        whole = hashlib.sha256(str(self._schema.metadata).encode())
-        for field, (shape, data) in zip(self._schema, self._columns, strict=True):
-            whole.update(f"{field.name}:{field.type}".encode() + shape.digest() + data.digest())
-        return whole.hexdigest()
 
 
 class Writer:
@@ -247,12 +254,7 @@ class Writer:
 
     def _refuse_misfits(self, batch: pa.RecordBatch) -> None:
         check_schema(batch.schema, self._record, str(self._directory))
-        for field, column in zip(self._schema, batch.columns, strict=True):
-            if not field.nullable and column.null_count:
-                row = self.rows + column.is_null().to_pylist().index(True)
-                raise UserError(
-                    f"{self._directory}: row {row}, field '{field.name}' of a {self._record.__name__} is missing."
-                )
+        refuse_missing(batch, self._record, str(self._directory), self.rows)
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -300,15 +302,13 @@ def writing(directory: str | Path, record: type[tuple[Any, ...]], shard_rows: in
 
 def check_schema(found: pa.Schema, record: type[tuple[Any, ...]], where: str) -> None:
     """Refuse a table whose columns are not the record's, naming the file and the first field that differs."""
-    expected = schema(record)
-    metadata = found.metadata or {}
-    version = metadata.get(b"selfloop.version", str(VERSIONS[record]).encode()).decode()
-    if version != str(VERSIONS[record]):
+    version = _version(found, record)
+    if version not in (VERSIONS[record], *([2] if record in SINCE_3 else [])):
         raise UserError(
             f"{where} holds version {version} of {record.__name__}, this selfloop reads version {VERSIONS[record]}: "
             "make it again with this selfloop."
         )
-    for field in expected:
+    for field in _stored(record, version):
         index = found.get_field_index(field.name)
         if index < 0:
             raise UserError(f"{where} lacks the field '{field.name}' of {record.__name__}.")
@@ -316,6 +316,26 @@ def check_schema(found: pa.Schema, record: type[tuple[Any, ...]], where: str) ->
             raise UserError(
                 f"{where}: field '{field.name}' of {record.__name__} is {found.field(index).type}, not {field.type}."
             )
+
+
+def _version(found: pa.Schema, record: type[tuple[Any, ...]]) -> int:
+    return int((found.metadata or {}).get(b"selfloop.version", VERSIONS[record]))
+
+
+def _stored(record: type[tuple[Any, ...]], version: int) -> list[pa.Field]:
+    """The fields that a table of a version has."""
+    if version == VERSIONS[record]:
+        return list(schema(record))
+    kept = [field for field in schema(record) if field.name not in SINCE_3[record]]
+    return [*kept, field_of(OBSERVED, str)] if "segments" in SINCE_3[record] else kept
+
+
+def refuse_missing(batch: pa.RecordBatch, record: type[tuple[Any, ...]], where: str, first: int) -> None:
+    """Raise ``UserError`` where a value is missing. ``first`` is the number of the batch's first row."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        found = first_missing(column, schema(record).field(name))
+        if found is not None:
+            raise UserError(f"{where}: row {first + found[0]}, field '{found[1]}' of a {record.__name__} is missing.")
 
 
 def read(
@@ -334,22 +354,50 @@ def read(
         except (pa.ArrowInvalid, OSError) as error:
             raise UserError(f"{shard} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
         check_schema(file.schema_arrow, record, str(shard))
-        wanted = columns or [field.name for field in schema(record)]
-        row = 0
-        for batch in file.iter_batches(batch_rows, columns=wanted):
-            batch = batch.select(wanted)
-            for name, column in zip(wanted, batch.columns, strict=True):
-                if column.null_count and not schema(record).field(name).nullable:
-                    missing = row + column.is_null().to_pylist().index(True)
-                    raise UserError(f"{shard}: row {missing}, field '{name}' of a {record.__name__} is missing.")
+        wanted, row = columns or schema(record).names, 0
+        for batch in _batches(file, record, wanted, batch_rows):
+            refuse_missing(batch, record, str(shard), row)
             row += batch.num_rows
             yield batch
+
+
+def _batches(
+    file: pq.ParquetFile, record: type[tuple[Any, ...]], wanted: list[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    if _version(file.schema_arrow, record) == VERSIONS[record]:
+        yield from (batch.select(wanted) for batch in file.iter_batches(batch_rows, columns=wanted))
+        return
+    needed = {*wanted, *(("completion", OBSERVED) if "segments" in wanted else ())}
+    names = [name for name in file.schema_arrow.names if name in needed] or file.schema_arrow.names[:1]
+    for batch in file.iter_batches(batch_rows, columns=names):
+        yield _of_version_2(batch, record, wanted)
+
+
+def _of_version_2(batch: pa.RecordBatch, record: type[tuple[Any, ...]], wanted: list[str]) -> pa.RecordBatch:
+    """These columns of a batch of version 2 as they are today."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = {name: batch[name] for name in wanted if name in batch.schema.names}
+    if "segments" in wanted and not pc.all(pc.equal(batch[OBSERVED], "[]")).as_py():
+        texts, observed = batch["completion"].to_pylist(), map(json.loads, batch[OBSERVED].to_pylist())
+        made = [segments_of(text, spans, PROTOCOL) for text, spans in zip(texts, observed, strict=True)]
+        columns["segments"] = pa.array(made, schema(record).field("segments").type)
+    fields = pa.schema([schema(record).field(name) for name in wanted], schema(record).metadata)
+    arrays = [columns[name] if name in columns else default_of(record, name, batch.num_rows) for name in fields.names]
+    return pa.RecordBatch.from_arrays(arrays, schema=fields)
 
 
 def rows(directory: str | Path, record: type[R]) -> Iterator[R]:
     """Stream a table's rows as records, for small tables and for code that is not hot."""
     for batch in read(directory, record):
-        yield from itertools.starmap(record, zip(*(c.to_pylist() for c in batch.columns), strict=True))
+        yield from as_rows(batch, record)
+
+
+def as_rows(batch: pa.RecordBatch, record: type[R]) -> Iterator[R]:
+    """The rows of a batch that has all columns of a record."""
+    columns = [values_of(batch[name], hint) for name, hint in hints(record).items()]
+    return itertools.starmap(record, zip(*columns, strict=True))
 
 
 def take(directory: str | Path, record: type[R], indices: Sequence[int] | np.ndarray[Any, Any]) -> list[R]:
@@ -361,9 +409,53 @@ def take(directory: str | Path, record: type[R], indices: Sequence[int] | np.nda
     for batch in read(directory, record):
         low, high = np.searchsorted(wanted, [first, first + batch.num_rows])
         picked = batch.take(pa.array(wanted[low:high] - first, pa.int64()))
-        taken.extend(itertools.starmap(record, zip(*(c.to_pylist() for c in picked.columns), strict=True)))
+        taken.extend(as_rows(picked, record))
         first += batch.num_rows
     return taken
+
+
+def segments_of(text: str, spans: Sequence[Sequence[int]], author: str, role: str = POLICY) -> tuple[Segment, ...]:
+    """A text in segments: an author's at some ranges of characters, the role's elsewhere, at the end in any case. None
+    where there are no ranges.
+    """
+    made, end = list[Segment](), 0
+    for first, last in spans:
+        made += [Segment(role, text[end:first])] if first > end else []
+        made.append(Segment(author, text[first:last]))
+        end = last
+    return (*made, Segment(role, text[end:])) if made else ()
+
+
+def non_policy_spans(segments: Sequence[Segment], role: str = POLICY) -> list[tuple[int, int]]:
+    """The ranges of characters that others than this role wrote."""
+    ends = itertools.accumulate(len(segment.text) for segment in segments)
+    return [
+        (end - len(segment.text), end)
+        for segment, end in zip(segments, ends, strict=True)
+        if segment.author != role and segment.text
+    ]
+
+
+def final_text(completion: str, segments: Sequence[Segment], role: str = POLICY) -> str:
+    """The text that counts: what the role wrote last, behind what others wrote before that."""
+    if not segments:
+        return completion
+    from_its_last = itertools.dropwhile(lambda segment: segment.author != role, reversed(segments))
+    own = itertools.takewhile(lambda segment: segment.author == role, from_its_last)
+    return "".join(reversed([segment.text for segment in own]))
+
+
+def with_final_text(rollouts: pa.RecordBatch) -> pa.RecordBatch:
+    """Rollouts with the text that counts in place of their completion, as whoever judges them reads them."""
+    import pyarrow as pa
+
+    if not len(rollouts["segments"].flatten()):
+        return rollouts
+    names = ("completion", "segments", "role")
+    columns = [values_of(rollouts[name], hints(Rollout)[name]) for name in names]
+    texts = pa.array(itertools.starmap(final_text, zip(*columns, strict=True)), pa.string())
+    place = rollouts.schema.get_field_index("completion")
+    return rollouts.set_column(place, rollouts.schema.field(place), texts)
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

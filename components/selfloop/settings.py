@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from selfloop.lookup import unknown
 from selfloop.stage import INHERITED, Params
-from selfloop.strategies import Strategy
+from selfloop.strategies import Added, Strategy
 
 START = "start"
 """A loop that goes on from nowhere."""
@@ -177,14 +177,16 @@ def as_name(environment: str) -> str:
 
 
 def overlaid(below: dict[str, Any], above: typing.Mapping[str, Any]) -> dict[str, Any]:
-    """Nested values with others laid over them: tables are joined key by key, parameters of a strategy that is there
-    are changed, anything else is replaced.
+    """Nested values with others laid over them: tables are joined key by key, parameters of a strategy that is there,
+    and a list of strategies where what is laid over it says so, are changed, anything else is replaced.
     """
     both = dict(below)
     for name, value in above.items():
         there = both.get(name)
         if isinstance(value, typing.Mapping) and isinstance(there, Strategy):
             both[name] = there.changed(value)
+        elif isinstance(value, Added) and isinstance(there, list):
+            both[name] = value.to(there)
         elif isinstance(value, typing.Mapping) and isinstance(there, typing.Mapping):
             both[name] = overlaid(dict(there), value)
         else:

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, Protocol
 
 from kfp.dsl import HTML, Artifact, Markdown, Metrics
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import PydanticUndefined
 from typing_extensions import ParamSpec, TypeVar
 
@@ -44,7 +44,7 @@ from selfloop.errors import UserError, disk_is_full
 from selfloop.identity import brought
 from selfloop.lookup import imported, unknown
 from selfloop.resources import Resources
-from selfloop.strategies import Strategy
+from selfloop.strategies import Strategy, complete_lists, is_list, is_strategy, spelt_list
 
 KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -72,6 +72,11 @@ class Params(BaseModel):
         for name in cls.inherited():
             if name not in INHERITED or name not in cls.model_fields:
                 raise TypeError(f"{cls.__name__} cannot inherit '{name}': loops hand on {', '.join(INHERITED)}.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists_of_strategies_may_be_texts(cls, values: Any) -> Any:
+        return complete_lists(cls, values) if isinstance(values, Mapping) else values
 
     @classmethod
     def inherited(cls) -> set[str]:
@@ -321,7 +326,7 @@ class Stage(typing.Generic[P, Out]):
         parts, required, optional = self.sides(), [], []
         for name, info in self.params.model_fields.items():
             annotation = kfp_type(info.annotation, name)
-            default = as_plain(info.get_default(call_default_factory=True))
+            default = as_plain(info.get_default(call_default_factory=True), info.annotation)
             if default is PydanticUndefined:
                 required.append(f"{name}: {annotation}")
             else:
@@ -332,7 +337,7 @@ class Stage(typing.Generic[P, Out]):
         """Its parameters as they are documented: name, type, default, description."""
         made = []
         for name, info in self.params.model_fields.items():
-            default = as_plain(info.get_default(call_default_factory=True))
+            default = as_plain(info.get_default(call_default_factory=True), info.annotation)
             shown = "required" if default is PydanticUndefined else json.dumps(default)
             choices = typing.get_args(info.annotation) if typing.get_origin(info.annotation) is Literal else ()
             kind = " or ".join(map(json.dumps, choices)) or kfp_type(info.annotation, name)
@@ -421,12 +426,12 @@ def kfp_type(annotation: Any, what: str) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if annotation in SCALARS:
         return SCALARS[annotation]
-    if is_strategy(annotation):
+    if is_strategy(annotation) or is_list(annotation):
         return "str"
     if origin is Literal and len({type(value) for value in arguments}) == 1:
         return kfp_type(type(arguments[0]), what)
-    if origin is list and arguments and (arguments[0] in SCALARS or is_strategy(arguments[0])):
-        return f"List[{SCALARS.get(arguments[0], 'str')}]"
+    if origin is list and arguments and arguments[0] in SCALARS:
+        return f"List[{SCALARS[arguments[0]]}]"
     if origin is dict and arguments[0] is str and arguments[1] in SCALARS:
         return f"Dict[str, {SCALARS[arguments[1]]}]"
     remedy = "use int, float, str, bool, a Literal of one type, or a list or str-keyed dict of these"
@@ -435,15 +440,10 @@ def kfp_type(annotation: Any, what: str) -> str:
     raise TypeError(f"{what} is {annotation}, which KFP cannot express: {remedy}.")
 
 
-def is_strategy(annotation: Any) -> bool:
-    """Whether a parameter takes a strategy, which KFP has as the text of its spelling."""
-    return inspect.isclass(annotation) and issubclass(annotation, Strategy)
-
-
-def as_plain(value: Any) -> Any:
-    """A parameter's value as KFP has it: strategies as their spellings."""
-    if isinstance(value, list):
-        return [as_plain(each) for each in value]
+def as_plain(value: Any, annotation: Any) -> Any:
+    """The value of a parameter as KFP has it: strategies, and lists of them, as their spellings."""
+    if is_list(annotation) and isinstance(value, list):
+        return spelt_list(value)
     return str(value) if isinstance(value, Strategy) else value
 
 

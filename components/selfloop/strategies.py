@@ -17,6 +17,10 @@ work in ``__call__``::
 A field annotated with a kind takes a member, or its spelling: ``majority``, ``majority,agreement=0.7``. A strategy of
 one's own is spelt ``module:attribute`` or ``file.py:attribute`` and has parameters as any other has: a subclass of the
 kind, or a plain function whose keyword-only arguments are its parameters.
+
+A list of strategies is spelt ``correct+unique+per-level,limit=4000``; what begins with ``+`` changes the list that was
+there: the parameters of what has the same name, and it adds the rest. Where no value is JSON, no character of all this
+is one that a shell reads.
 """
 
 from __future__ import annotations
@@ -27,7 +31,8 @@ import json
 import pkgutil
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Self
 
@@ -38,6 +43,8 @@ from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
 
 KEY = r"[A-Za-z_]\w*"
+JSON = '[{"'
+"""What a value begins with that is JSON."""
 
 
 class Strategy(BaseModel):
@@ -147,10 +154,18 @@ class Strategy(BaseModel):
 
     def __str__(self) -> str:
         """Its spelling: the name, then the parameters that are not the defaults."""
+        return self.spelt()
+
+    def spelt(self, listed: bool = False) -> str:
+        """Its spelling, by itself or as one of a list, in which a ``+`` parts strategies and no values."""
         fields = type(self).model_fields
         defaults = {name: info.get_default(call_default_factory=True) for name, info in fields.items()}
         own = {name: getattr(self, name) for name in fields if getattr(self, name) != defaults[name]}
-        return ",".join([self.spelling(), *(f"{name}={spelt_value(value)}" for name, value in own.items())])
+        return ",".join([self.spelling(), *(f"{name}={spelt_value(value, listed)}" for name, value in own.items())])
+
+    def __hash__(self) -> int:
+        """Equal strategies are spelt alike."""
+        return hash(str(self))
 
 
 def split(text: str) -> tuple[str, dict[str, Any]]:
@@ -172,25 +187,41 @@ def split(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def _value(rest: str, text: str) -> tuple[Any, str]:
-    if rest[:1] in ("[", "{", '"'):
-        try:
-            value, end = json.JSONDecoder().raw_decode(rest)
-        except json.JSONDecodeError as error:
-            raise UserError(f"A value in '{text}' begins as JSON does and is none ({error.msg}).") from None
+    if rest.startswith(tuple(JSON)):
+        value, end = _json(rest, text)
         return value, rest[end:].removeprefix(",")
     plain, _, behind = re.match(rf"(.*?)(,(?={KEY}=)|$)(.*)", rest, re.DOTALL).groups()  # type: ignore[union-attr]
     return plain, behind
 
 
-def spelt_value(value: Any) -> str:
-    """A parameter's value as ``split`` and the field's type read it."""
+def _json(rest: str, text: str) -> tuple[Any, int]:
+    """The value that a text begins with, and where it ends."""
+    try:
+        return json.JSONDecoder().raw_decode(rest)
+    except json.JSONDecodeError as error:
+        raise UserError(f"A value in '{text}' begins as JSON does and is none ({error.msg}).") from None
+
+
+def spelt_value(value: Any, listed: bool = False) -> str:
+    """A parameter's value as ``split`` and the field's type read it; ``listed`` as ``split_list`` reads it, too."""
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, list) and all(_is_plain(each, "+") for each in value):
+    if isinstance(value, Strategy):
+        return spelt_value(str(value), listed)
+    if isinstance(value, list) and all(_is_plain(each, "+") for each in value) and not (listed and value[1:]):
         return "+".join(map(str, value)) if value else "[]"
-    if isinstance(value, str) and not _is_plain(value):
+    if isinstance(value, str) and not _is_plain(value, "+" if listed else ""):
         return json.dumps(value, ensure_ascii=False)
-    return json.dumps(value, default=str) if isinstance(value, list | dict) else str(value)
+    if isinstance(value, dict):
+        return _spelt_mapping({str(key): each for key, each in value.items()}, listed)
+    return json.dumps(value, default=str) if isinstance(value, list) else str(value)
+
+
+def _spelt_mapping(value: dict[str, Any], listed: bool) -> str:
+    plain = all(_is_plain(key, "+") and _is_plain(each, "+:") for key, each in value.items())
+    if value and plain and not listed:
+        return "+".join(f"{key}:{each}" for key, each in value.items())
+    return json.dumps(value, default=str)
 
 
 def _default(info: Any) -> str:
@@ -198,10 +229,90 @@ def _default(info: Any) -> str:
 
 
 def _is_plain(value: Any, but: str = "") -> bool:
-    """Whether a value can stand in a spelling as it is."""
+    """Whether a value can stand in a spelling as it is, and holds none of the characters of ``but``."""
     text = str(value)
-    looks_other = text[:1] in ("[", "{", '"') or re.search(rf",{KEY}=", text) or text != text.strip() or not text
-    return not (looks_other or (but and but in text) or isinstance(value, list | dict))
+    looks_other = text.startswith(tuple(JSON)) or re.search(rf",{KEY}=", text) or text != text.strip() or not text
+    return not (looks_other or any(each in text for each in but) or isinstance(value, list | dict))
+
+
+def split_list(text: str) -> list[str]:
+    """The spellings in a list ``name+name,key=value``: a ``+`` before what a name may begin with begins the next.
+
+    Raises ``UserError`` for JSON that is none.
+    """
+    found, begin, at = list[str](), 0, 0
+    while sign := re.compile(rf",{KEY}=(?=[{re.escape(JSON)}])|\+(?=[A-Za-z_./])").search(text, at):
+        at = sign.end()
+        if sign[0] == "+":
+            found.append(text[begin : sign.start()])
+            begin = at
+        else:
+            at += _json(text[at:], text)[1]
+    return [*found, text[begin:]] if text else []
+
+
+def spelt_list(strategies: Sequence[Strategy]) -> str:
+    """A list of strategies as ``split_list`` reads it."""
+    return "+".join(each.spelt(listed=True) for each in strategies)
+
+
+@dataclass(frozen=True)
+class Added:
+    """Spellings that change a list: the parameters of what is there by the same name; what is not is added."""
+
+    kind: type[Strategy]
+    spellings: Sequence[str]
+
+    def to(self, below: Iterable[Strategy]) -> list[Strategy]:
+        """The list that they make of another."""
+        made = list(below)
+        for text in self.spellings:
+            new = self.kind.parse(text)
+            places = [place for place, each in enumerate(made) if each.spelling() == new.spelling()]
+            for place in places:
+                made[place] = made[place].changed(split(text)[1])
+            made += [] if places else [new]
+        return made
+
+
+def is_strategy(annotation: Any) -> bool:
+    """Whether a field takes a strategy."""
+    return inspect.isclass(annotation) and issubclass(annotation, Strategy)
+
+
+def is_list(annotation: Any) -> bool:
+    """Whether a field takes a list of strategies."""
+    return typing.get_origin(annotation) is list and is_strategy(typing.get_args(annotation)[0])
+
+
+def as_list(kind: type[Strategy], given: Any) -> Any:
+    """A list of strategies as it is given: their spellings in a list or in one text, which ``Added`` where it begins
+    with ``+``.
+    """
+    if isinstance(given, str) and given.startswith("+"):
+        return Added(kind, split_list(given[1:]))
+    spellings = split_list(given) if isinstance(given, str) else given
+    return [kind.parse(each) for each in spellings] if isinstance(spellings, list) else spellings
+
+
+def read_lists(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a model, in which the lists of strategies are read, those of its parts as well."""
+    read = dict(values)
+    for name, value in values.items():
+        annotation = model.model_fields[name].annotation if name in model.model_fields else None
+        if is_list(annotation):
+            read[name] = as_list(typing.get_args(annotation)[0], value)
+        elif isinstance(value, Mapping) and inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+            read[name] = read_lists(annotation, value)
+    return read
+
+
+def complete_lists(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, where what changes a list has changed the default."""
+    read = read_lists(model, values)
+    added = {name: value for name, value in read.items() if isinstance(value, Added)}
+    defaults = {name: model.model_fields[name].get_default(call_default_factory=True) for name in added}
+    return read | {name: value.to(defaults[name]) for name, value in added.items()}
 
 
 @cache
@@ -222,6 +333,9 @@ def _own(kind: Any, target: str) -> Any:
     """A user's own member of a kind."""
     found: Any = imported(kind.kind, target)
     if inspect.isclass(found) and issubclass(found, kind):
+        if inspect.isabstract(found):
+            missing = " and ".join(sorted(vars(found)["__abstractmethods__"]))
+            raise UserError(f"The {kind.kind} '{target}' does nothing: define {missing}.")
         return found
     if inspect.isfunction(found):
         return _of_function(kind.base_of_functions(), found)

@@ -16,14 +16,11 @@ from kfp.dsl import Dataset, Model
 from selfloop.evaluate import EvaluateParams, MeasureParams
 from selfloop.filter import BandParams, band_tasks
 from selfloop.finetune import PretrainParams, ReinforceParams, reinforce_policy
-from selfloop.finetune.online.algorithms.adpo import Adpo
 from selfloop.finetune.online.rewards.agent0 import Agent0Code, Agent0Paper, RZero
-from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
 from selfloop.promote import GateParams
 from selfloop.propose import BaseParams, DrawParams, KnownParams, LearnedParams, begin_known, propose_by_policy
-from selfloop.propose.curricula.invitation import Invitation
 from selfloop.recipe import Form, Recipe
 from selfloop.settings import compile_time
 from selfloop.verify import VerifyParams, verify_rollouts
@@ -40,7 +37,7 @@ class Agent0(LoopSettings, rounds=3, environment="arithmetic:both"):
     known: KnownParams = KnownParams()
     draw: DrawParams = DrawParams(levels=[3, 4, 5], old_levels=[1, 2], per_level=1, items_per_level=100)
     challenge: ReinforceParams = ReinforceParams(
-        curriculum=Invitation(),
+        curriculum="invitation",
         reward=Agent0Paper(**TOOLS),
         steps=8,
         batch_size=64,
@@ -53,7 +50,7 @@ class Agent0(LoopSettings, rounds=3, environment="arithmetic:both"):
     vote: VerifyParams = VerifyParams(verifier="majority")
     band: BandParams = BandParams(min_rate=0.25, max_rate=0.75)
     reinforce: ReinforceParams = ReinforceParams(
-        reward=Verified(verifier="label"), algorithm=Adpo(), steps=40, batch_size=64, group_size=16, lr=1e-4, **TOOLS
+        reward="verified,verifier=label", algorithm="adpo", steps=40, batch_size=64, group_size=16, lr=1e-4, **TOOLS
     )
     verify: VerifyParams = VerifyParams(verifier="label")
     evaluate: EvaluateParams = EvaluateParams(**TOOLS)
@@ -75,7 +72,7 @@ def start(s: Agent0, policy: Model) -> State:
 def improve(s: Agent0, now: Now) -> Improved:
     executor, proposer, archive = now.state
     if s.proposer == "trained":
-        proposer = reinforce_policy(s.challenge, policy=proposer, solver=executor).candidate
+        proposer = reinforce_policy(s.challenge, policy=proposer, asked=executor).candidate
     proposed = propose_by_policy(s.learn, policy=proposer, known=archive, items=now.eval_items)
     votes = generate_rollouts(s.generate, policy=executor, tasks=proposed.tasks).rollouts
     labels = verify_rollouts(s.vote, tasks=proposed.tasks, rollouts=votes).verdicts
@@ -90,7 +87,7 @@ CODE = {
     "challenge": {"reward": Agent0Code(**TOOLS)} | TOOLS,
     "learn": TOOLS,
     "band": {"min_rate": 0.3, "max_rate": 0.8},
-    "reinforce": {"steps": 100, "algorithm": Adpo(trust=0.6)},
+    "reinforce": {"steps": 100, "algorithm": "adpo,trust=0.6"},
 }
 R_ZERO = {
     "challenge": {"reward": RZero(**TOOLS)},

@@ -21,7 +21,6 @@ from selfloop.finetune import (
 )
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
 from selfloop.propose import BaseParams, DrawParams
-from selfloop.propose.curricula.bandit import Bandit
 from selfloop.recipe import Recipe
 
 from selfloop_recipes.claims.sec import claims, control, figures
@@ -33,7 +32,7 @@ class Sec(LoopSettings, rounds=8, environment="countdown", schedule="fixed,patie
     pretrain: PretrainParams = PretrainParams(intermediate_size=256, layers=2, steps=500, decay_steps=125)
     draw: DrawParams = DrawParams(levels=[1, 2, 3], per_level=2000, attempts=1, items_per_level=200)
     reinforce: ReinforceParams = ReinforceParams(
-        curriculum=Bandit(tau=0.5), steps=40, batch_size=128, lr=2e-4, weight_decay=0.0, max_tokens=32
+        curriculum="bandit,tau=0.5", steps=40, batch_size=128, lr=2e-4, weight_decay=0.0, max_tokens=32
     )
     measure: MeasureParams = MeasureParams(levels=[3, 4], per_level=500)
 

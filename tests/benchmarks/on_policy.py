@@ -73,7 +73,7 @@ def pretrained(setting: Setting, place: Path, steps: int) -> int:
     if hasattr(policy.model.config, "position_restarts"):
         del policy.model.config.position_restarts
     examples = [
-        Example(task.id, task.level, task.prompt, environment.written(task), 0)
+        Example(task.id, task.level, task.prompt, environment.demonstration(task), 0)
         for level in setting.levels
         for task in environment.tasks(level, 2000, level)
     ]

@@ -24,7 +24,7 @@ from kfp.dsl import Dataset
 from measuring import Spread, console, in_child, publish, seconds, show, spread, wants_small
 from selfloop.artifacts import seal
 from selfloop.filter import FilterParams, filter_rollouts
-from selfloop.records import Example, Rollout, Task, Verdict, batch_of, read, rows, schema, writing
+from selfloop.records import Example, Rollout, Task, Verdict, as_rows, batch_of, read, rows, writing
 from selfloop.verify import VerifyParams, judged, verify_rollouts
 
 ATTEMPTS = 2
@@ -60,10 +60,16 @@ def block(index: int, level: int) -> tuple[pa.RecordBatch, pa.RecordBatch]:
     first = index * BLOCK_TASKS
     names = pa.array([f"addition-{level}-{0x1F2E3D4C5B6A7988:x}-{first + n}" for n in range(BLOCK_TASKS)])
     whole = partial(np.full, BLOCK_TASKS)
-    columns = [names, whole(level), whole("train"), text(prompts), text(answers), whole(ATTEMPTS), whole(level + 2)]
-    tasks = pa.RecordBatch.from_arrays(
-        [*map(pa.array, columns), pa.array(whole("{}")), pa.array(whole(0))], schema=schema(Task)
-    )
+    asked = {
+        "id": names,
+        "level": pa.array(whole(level)),
+        "suite": pa.array(whole("train")),
+        "prompt": text(prompts),
+        "answer": text(answers),
+        "attempts": pa.array(whole(ATTEMPTS)),
+        "max_tokens": pa.array(whole(level + 2)),
+    }
+    tasks = batch_of(Task, asked)
 
     row = np.repeat(np.arange(BLOCK_TASKS), ATTEMPTS)
     said = answers[row]
@@ -158,7 +164,7 @@ def records_a_second(place: Path, rollouts: int) -> dict[str, Spread]:
     single()
     batches = [drawn for _, drawn in blocks(rollouts)]
     few = batches[: max(len(batches) // 10, 1)]
-    tuples = [[Rollout(*row) for row in zip(*(c.to_pylist() for c in batch.columns), strict=True)] for batch in few]
+    tuples = [list(as_rows(batch, Rollout)) for batch in few]
     number, fewer = (sum(batch.num_rows for batch in some) for some in (batches, few))
 
     def write(given: list[Any]) -> None:

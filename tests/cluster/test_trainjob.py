@@ -152,7 +152,7 @@ def test_nodes_reach_s3_with_the_keys_that_the_pod_refers_to(
 
 def test_what_a_node_refuses_is_told(trained: Path, finetuned: Finetuned, trainer: TrainerApi) -> None:
     with pytest.raises(UserError, match="packing cannot keep this policy's position scheme"):
-        finetuned(trained, "packed", tried(), packing=True, **ACROSS)
+        finetuned(trained, "packed", tried(), method="sft,packing=true", **ACROSS)
     assert trainer.jobs == {}
 
 

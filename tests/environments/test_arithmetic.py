@@ -30,7 +30,7 @@ def test_a_task_is_solved_by_what_is_written_and_python_agrees(flavour: str, lev
     for task in all_of(environment, level, seed):
         assert eval(task.prompt.removesuffix("=")) == int(task.answer)
         assert len(re.findall(r"[+*-]", task.prompt)) == task.level == level
-        assert environment.check(task, environment.written(task)) == (True, 1.0, "correct")
+        assert environment.check(task, environment.demonstration(task)) == (True, 1.0, "correct")
         assert all(abs(step.value) < BOUND for step in steps(task.prompt.removesuffix("=")))
 
 
@@ -38,9 +38,9 @@ def test_a_task_is_solved_by_what_is_written_and_python_agrees(flavour: str, lev
 @settings(max_examples=20, deadline=None)
 def test_the_results_written_are_those_of_the_tool_and_each_turn_fits(level: int, seed: int) -> None:
     environment = Arithmetic()
-    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.marks)
+    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.special_tokens)
     for task in all_of(environment, level, seed):
-        written = environment.written(task)
+        written = environment.demonstration(task)
         calls = re.findall("<op>(.*?)</op><result>(.*?)</result>", written)
         assert len(calls) == task.level
         assert [op(call) for call, _ in calls] == [result for _, result in calls]
@@ -48,8 +48,8 @@ def test_the_results_written_are_those_of_the_tool_and_each_turn_fits(level: int
         assert {eval(expression.removesuffix("=")) for expression in left} == {int(task.answer)}, (
             "each is worth the same"
         )
-        observed = [written[first:last] for first, last in environment.observed(written)]
-        assert observed == [f"<result>{result}</result>" for _, result in calls]
+        by_the_tool = [written[first:last] for first, last in environment.non_policy_spans(written)]
+        assert by_the_tool == [f"<result>{result}</result>" for _, result in calls]
         assert tokenizer.decode(tokenizer(task.prompt + written)["input_ids"]) == task.prompt + written
         turns = re.split("<result>.*?</result>", written)
         assert max(len(tokenizer(turn)["input_ids"]) for turn in turns) < task.max_tokens
@@ -61,12 +61,12 @@ def test_a_flavour_shows_the_tool_in_all_texts_in_none_or_in_one_of_three(
 ) -> None:
     environment = Arithmetic(flavour)
     tasks = environment.tasks(3, 5000, 1)
-    shown = sum(environment.written(task) != task.answer for task in tasks) / len(tasks)
+    shown = sum(environment.demonstration(task) != task.answer for task in tasks) / len(tasks)
     assert least <= shown <= most
 
 
 def test_a_refusal_of_the_tool_is_one_token() -> None:
-    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.marks)
+    tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.special_tokens)
     text = f"<op>3+4+5</op><result>{op('3+4+5')}</result>"
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.decode(ids) == text
@@ -168,7 +168,7 @@ def test_the_guard_suites_have_numbers_of_two_digits_and_zeros_which_no_task_has
 
 def test_check_and_check_batch_agree() -> None:
     [task] = Arithmetic().tasks(2, 1, seed=1)
-    completions = [Arithmetic().written(task), task.answer, "", f"{task.answer}</result>", f"{task.answer}\n"]
+    completions = [Arithmetic().demonstration(task), task.answer, "", f"{task.answer}</result>", f"{task.answer}\n"]
     columns = Arithmetic().check_batch(to_batch(Task, [task] * 5), pa.array(completions))
     grades = [Arithmetic().check(task, text) for text in completions]
     assert list(zip(*(column.to_pylist() for column in columns), strict=True)) == grades

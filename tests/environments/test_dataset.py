@@ -53,7 +53,7 @@ def test_a_file_of_any_kind_is_an_environment(tmp_path: Path, suffix: str) -> No
     number = int(task.prompt.split()[2])
     assert (task.level, task.answer) == (number % 3 + 1, str(2 * number))
     assert task.prompt.endswith("put the final answer in \\boxed{}.")
-    assert environment.check(task, environment.written(task)).ok
+    assert environment.check(task, environment.demonstration(task)).ok
     assert environment.check(task, str(2 * number)).ok
     assert not environment.check(task, f"\\boxed{{{2 * number + 1}}}").ok
 
@@ -101,7 +101,7 @@ def test_without_a_column_of_levels_there_is_one_and_completions_are_compared_wi
     assert environment.levels is None
     [task] = environment.tasks(1, 1, seed=0)
     assert task.prompt == f"Capital {task.answer.split()[1]}?"
-    assert environment.written(task) == task.answer
+    assert environment.demonstration(task) == task.answer
     assert environment.check(task, task.answer).ok
     assert not environment.check(task, task.answer + "0").ok
 
@@ -116,7 +116,7 @@ def test_the_instruction_can_be_ones_own_or_none(tmp_path: Path) -> None:
 def test_check_and_check_batch_agree(tmp_path: Path) -> None:
     environment = opened(write(tmp_path / "sums.jsonl", ROWS))
     tasks = environment.tasks(1, 3, seed=0)
-    completions = [environment.written(tasks[0]), environment.written(tasks[0]), ""]
+    completions = [environment.demonstration(tasks[0]), environment.demonstration(tasks[0]), ""]
     columns = environment.check_batch(to_batch(Task, tasks), pa.array(completions))
     grades = [environment.check(task, text) for task, text in zip(tasks, completions, strict=True)]
     assert list(zip(*(column.to_pylist() for column in columns), strict=True)) == grades

@@ -18,8 +18,8 @@ def gsm8k() -> Environment:
 def test_the_level_is_the_number_of_steps_of_the_solution(gsm8k: Environment) -> None:
     assert [len(gsm8k.tasks(level, 100, seed=0)) for level in (1, 2, 3)] == [3, 1, 2]
     for task in gsm8k.tasks(3, 2, seed=0):
-        assert gsm8k.written(task).count("=") == 3
-        assert "<<" not in gsm8k.written(task)
+        assert gsm8k.demonstration(task).count("=") == 3
+        assert "<<" not in gsm8k.demonstration(task)
 
 
 def test_tasks_are_the_training_split_and_held_out_items_the_test_split(gsm8k: Environment) -> None:
@@ -29,7 +29,7 @@ def test_tasks_are_the_training_split_and_held_out_items_the_test_split(gsm8k: E
 
 def test_the_answer_is_compared_as_a_number(gsm8k: Environment) -> None:
     [task] = [task for task in gsm8k.tasks(3, 2, seed=0) if task.answer == "1,470"]
-    for right in (gsm8k.written(task), "\\boxed{1470}", "So \\boxed{\\$1,470.00}", "#### 1470"):
+    for right in (gsm8k.demonstration(task), "\\boxed{1470}", "So \\boxed{\\$1,470.00}", "#### 1470"):
         assert gsm8k.check(task, right) == (True, 1.0, "correct")
     assert gsm8k.check(task, "\\boxed{1471}") == (False, 0.0, "wrong answer")
     assert gsm8k.check(task, "about 1470") == (False, 0.0, "no number as the final answer")
@@ -41,13 +41,13 @@ def test_the_policy_is_asked_for_a_box(gsm8k: Environment) -> None:
         "A gardener plants 9 rows of 8 tulips. How many tulips are that?\n\n"
         "Think step by step, then put the final answer in \\boxed{}."
     )
-    assert gsm8k.written(task) == "9*8=72 tulips.\n\\boxed{72}"
+    assert gsm8k.demonstration(task) == "9*8=72 tulips.\n\\boxed{72}"
 
 
 def test_votes_are_counted_on_numbers() -> None:
     gsm8k = GSM8K(f"{DATA}/gsm8k")
-    assert gsm8k.answer_of("\\boxed{1,470}") == gsm8k.answer_of("#### 1470.0") == "1470"
-    assert gsm8k.answer_of("\\boxed{many}") == "many"
+    assert gsm8k.extract_answer("\\boxed{1,470}") == gsm8k.extract_answer("#### 1470.0") == "1470"
+    assert gsm8k.extract_answer("\\boxed{many}") == "many"
 
 
 def test_what_is_not_gsm8k_is_refused(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_held_out_items_are_the_test_splits(math: Environment) -> None:
 
 def test_an_answer_is_right_however_it_is_written(math: Environment) -> None:
     [task] = math.tasks(3, 1, seed=0)
-    for right in (math.written(task), "\\boxed{x^2 + 2x}", "\\boxed{x \\cdot (2 + x)}"):
+    for right in (math.demonstration(task), "\\boxed{x^2 + 2x}", "\\boxed{x \\cdot (2 + x)}"):
         assert math.check(task, right) == (True, 1.0, "correct")
     for wrong in ("\\boxed{x^2 + 2}", "\\boxed{y(y+2)}", ""):
         assert not math.check(task, wrong).ok
@@ -50,7 +50,7 @@ def test_an_answer_is_right_however_it_is_written(math: Environment) -> None:
 
 def test_check_and_check_batch_agree(math: Environment) -> None:
     tasks = [*math.tasks(1, 2, seed=0), *math.tasks(3, 1, seed=0)]
-    completions = [math.written(tasks[0]), "", "\\boxed{2x + x^2}"]
+    completions = [math.demonstration(tasks[0]), "", "\\boxed{2x + x^2}"]
     columns = math.check_batch(to_batch(Task, tasks), pa.array(completions))
     grades = [math.check(task, text) for task, text in zip(tasks, completions, strict=True)]
     assert list(zip(*(column.to_pylist() for column in columns), strict=True)) == grades

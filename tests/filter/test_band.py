@@ -26,7 +26,7 @@ Attempt = tuple[str, bool]
 class Worded(Addition):
     """Addition in words: the answer is what stands behind the last colon."""
 
-    def answer_of(self, completion: str) -> str:
+    def extract_answer(self, completion: str) -> str:
         return completion.rpartition(":")[2].strip()
 
 

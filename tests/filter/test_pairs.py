@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop.filter.selectors.pairs import closest, shared
+from selfloop.records import TOOL, segments_of
 
 from .conftest import Keep, group, judged
 
@@ -30,6 +31,17 @@ def test_the_same_text_on_both_sides_is_no_pair(keep: Keep) -> None:
 def test_the_better_side_of_a_pair_is_one_to_train_towards(keep: Keep) -> None:
     (example,) = keep(group("a", ("near", False, 0.4), ("far", False, 0.1)), "best-worst").examples
     assert (example.completion, example.good, example.rate) == ("near", True, 0.0)
+
+
+@pytest.mark.parametrize("selector", ["best-worst", "first-error"])
+def test_both_sides_of_a_pair_say_who_wrote_what(selector: str, keep: Keep) -> None:
+    right, wrong = (segments_of(text, [(1, 2)], TOOL) for text in ("abc", "abd"))
+    rows = [
+        judged("a", 1, 0, "abc", True, segments=right),
+        judged("a", 1, 1, "abd", False, segments=wrong),
+    ]
+    (example,) = keep(rows, selector).examples
+    assert (example.segments, example.rejected, example.rejected_segments) == (right, "abd", wrong)
 
 
 @pytest.mark.parametrize("selector", ["best-worst", "first-error"])

@@ -1,6 +1,5 @@
 """Selectors that go by verdict, length, room and budget, through the whole stage."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from selfloop.errors import UserError
 from selfloop.filter import FilterParams
 from selfloop.filter.filter import grouped
 from selfloop.filter.selectors.balance import gains
+from selfloop.records import TOOL, segments_of
 
 from .conftest import Judged, Keep, Selected, group, joined, judged
 
@@ -204,6 +204,6 @@ def test_a_score_that_is_no_number_is_refused_where_scores_are_needed(keep: Keep
 
 
 def test_examples_carry_what_the_policy_did_not_write(keep: Keep) -> None:
-    observed = json.dumps([[2, 5]])
-    (example,) = keep([judged("a", 1, 0, "1+1=2", True, observed=observed)], "correct", round=3).examples
-    assert (example.observed, example.round, example.rejected) == (observed, 3, "")
+    segments = segments_of("1+1=2", [(2, 4)], TOOL)
+    (example,) = keep([judged("a", 1, 0, "1+1=2", True, role="solver", segments=segments)], "correct", round=3).examples
+    assert (example.segments, example.role, example.round, example.rejected) == (segments, "solver", 3, "")

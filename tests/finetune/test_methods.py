@@ -13,8 +13,9 @@ from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
 from selfloop.finetune.offline.encoding import IGNORED, Encoded, fitted, own
 from selfloop.finetune.offline.methods import Method
+from selfloop.finetune.offline.trl_data import rejected_sides
 from selfloop.policy import Policy, fresh
-from selfloop.records import Example, to_batch
+from selfloop.records import TOOL, Example, segments_of, to_batch
 from selfloop.stage import validated
 
 from ..conftest import sealed_value
@@ -63,14 +64,22 @@ def test_what_weighs_nothing_and_what_is_bad_is_not_imitated(trained: Path, fine
 
 def test_what_the_policy_did_not_write_carries_no_loss(trained: Path) -> None:
     policy = fresh(trained)
-    text = Example("a", 1, "1+2=", "3+4=70", 0, observed="[[1, 4]]")
+    text = Example("a", 1, "1+2=", "3+4=70", 0, segments=segments_of("3+4=70", [(1, 4)], TOOL))
     batch = Encoded(policy, [text], [0]).batch(np.array([0]))
     learnt = batch["labels"][0] != IGNORED
     assert policy.tokenizer.decode(batch["input_ids"][0][learnt]) == "370<eos>"
     assert policy.tokenizer.decode(batch["input_ids"][0]) == "1+2=3+4=70<eos>"
 
 
-def test_a_token_that_reaches_into_an_observed_range_is_observed() -> None:
+def test_the_worse_side_of_a_pair_learns_no_more_than_the_policy_wrote(trained: Path) -> None:
+    policy, parts = fresh(trained), segments_of("7+5=5", [(1, 3)], TOOL)
+    pair = Example("a", 1, "1+2=", "3", 0, rejected="7+5=5", rejected_segments=parts)
+    batch = Encoded(policy, rejected_sides([pair]), [0]).batch(np.array([0]))
+    assert policy.tokenizer.decode(batch["input_ids"][0]) == "1+2=7+5=5<eos>"
+    assert policy.tokenizer.decode(batch["input_ids"][0][batch["labels"][0] != IGNORED]) == "7=5<eos>"
+
+
+def test_a_token_that_reaches_into_what_others_wrote_is_not_the_policy_s() -> None:
     offsets = np.array([[0, 2], [2, 5], [5, 6], [6, 6]])
     assert own(offsets, [(4, 5)]).tolist() == [True, False, True, True]
     assert own(offsets, []).all()

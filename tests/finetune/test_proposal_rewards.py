@@ -6,19 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop.errors import UserError
-from selfloop.propose.rewards import (
-    REWARDS,
-    Proposal,
-    Vote,
-    Weights,
-    characters,
-    curriculum_reward,
-    distances,
-    repetition,
-    tool_reward,
-    uncertainty,
-    votes,
-)
+from selfloop.finetune.online.rewards import Reward
+from selfloop.finetune.online.rewards.agent0 import Agent0Code, Agent0Paper, RZero
+from selfloop.finetune.online.rewards.proposals import Proposal, ProposalReward
+from selfloop.propose.votes import Vote, characters, distances, repetition, tool_reward, uncertainty, votes
 
 RATES = st.floats(0, 1)
 TEXTS = st.lists(st.text("123+*", min_size=1, max_size=8), max_size=8)
@@ -67,7 +58,7 @@ def test_tool_calls_count_up_to_a_cap(calls: float, each_call: float, cap: int) 
 
 @given(PROPOSALS)
 def test_the_paper_s_reward_is_its_equation_and_never_negative(proposal: Proposal) -> None:
-    reward = curriculum_reward("paper", proposal)
+    reward = Agent0Paper().score(proposal)
     unc = 1 - 2 * abs(proposal.vote.rate - 0.5)
     whole = unc + 0.6 * 0.05 * min(proposal.calls, 4) - proposal.share
     assert reward == pytest.approx(proposal.is_task * max(0, whole))
@@ -75,38 +66,49 @@ def test_the_paper_s_reward_is_its_equation_and_never_negative(proposal: Proposa
 
 @given(PROPOSALS)
 def test_the_released_code_s_reward_has_a_gate_and_counts_the_proposer_s_own_blocks(proposal: Proposal) -> None:
-    reward = curriculum_reward("code", proposal)
+    reward = Agent0Code().score(proposal)
     rate = proposal.vote.rate if proposal.claimed == proposal.vote.label else 0
     expected = min(rate, 1 - rate) - proposal.share + 0.05 * min(proposal.blocks, 4)
     assert reward == pytest.approx(expected if proposal.is_task else -1)
-    assert curriculum_reward("code", proposal._replace(calls=0.0)) == reward
+    assert Agent0Code().score(proposal._replace(calls=0.0)) == reward
 
 
 @given(PROPOSALS)
 def test_r_zero_s_reward_knows_neither_tools_nor_claims(proposal: Proposal) -> None:
-    reward = curriculum_reward("r-zero", proposal)
-    assert reward == curriculum_reward("r-zero", proposal._replace(calls=0.0, blocks=0, claimed=None))
+    reward = RZero().score(proposal)
+    assert reward == RZero().score(proposal._replace(calls=0.0, blocks=0, claimed=None))
     rate = proposal.vote.rate
     assert reward == pytest.approx(min(rate, 1 - rate) - proposal.share if proposal.is_task else -1)
 
 
-@given(st.sampled_from(sorted(REWARDS)), PROPOSALS, RATES)
-def test_no_variant_gives_more_for_what_was_said_before(variant: str, proposal: Proposal, share: float) -> None:
+@given(st.sampled_from([Agent0Paper(), Agent0Code(), RZero()]), PROPOSALS, RATES)
+def test_no_reward_gives_more_for_what_was_said_before(
+    reward: ProposalReward, proposal: Proposal, share: float
+) -> None:
     less, more = sorted((share, proposal.share))
-    given_less = curriculum_reward(variant, proposal._replace(share=less))
-    assert given_less >= curriculum_reward(variant, proposal._replace(share=more))
+    assert reward.score(proposal._replace(share=less)) >= reward.score(proposal._replace(share=more))
 
 
 def test_weights_are_those_that_are_given() -> None:
     proposal = Proposal(is_task=True, vote=Vote("1", 0.25), share=0.1, calls=2)
-    assert curriculum_reward("paper", proposal, Weights(2.0, 1.0, 3.0, 0.1, 1)) == pytest.approx(1.0 + 0.1 - 0.3)
+    spelt = "agent0,uncertainty=2,tool_use=1,repetition=3,each_call=0.1,most_calls=1"
+    reward = Reward.parse(spelt)
+    assert isinstance(reward, ProposalReward)
+    assert reward.score(proposal) == pytest.approx(1.0 + 0.1 - 0.3)
 
 
-def test_a_reward_of_ones_own_is_found_and_an_unknown_one_is_refused() -> None:
-    proposal = Proposal(is_task=True, vote=Vote("1", 0.5))
-    assert curriculum_reward("selfloop.propose.rewards:r_zero", proposal) == 0.5
-    with pytest.raises(UserError, match="no reward 'papre': did you mean 'paper'"):
-        curriculum_reward("papre", proposal)
+@pytest.mark.parametrize(
+    ("spelt", "says"),
+    [
+        ("agent", "There is no reward 'agent': did you mean 'agent0'"),
+        ("r-zero,each_call=1", "There is no parameter of the reward 'r-zero' 'each_call'"),
+        ("r-zero,tools=opp", "There is no tool 'opp': did you mean 'op'"),
+        ("agent0,protocol=tool", "There is no protocol 'tool': did you mean 'tools'"),
+    ],
+)
+def test_a_reward_that_is_not_there_is_refused(spelt: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        Reward.parse(spelt)
 
 
 @given(TEXTS)

@@ -15,12 +15,11 @@ from selfloop.errors import UserError
 from selfloop.finetune import PretrainParams, ReinforceParams, pretrain_policy, reinforce_policy
 from selfloop.finetune.online.rewards import Attempts, Reward, RewardContext
 from selfloop.finetune.online.rewards.proposals import Proposal, ProposalNotes, ProposalReward
-from selfloop.generate.protocols import final
 from selfloop.policy import fresh
 from selfloop.propose.arms import ArmState
 from selfloop.propose.curricula import Curriculum, TaskPool
 from selfloop.propose.votes import repetition, votes
-from selfloop.records import Example, Rollout, Task, rows
+from selfloop.records import TOOL, Example, Rollout, Task, final_text, rows, segments_of
 
 from .. import forked
 from ..conftest import sealed_table, sealed_value
@@ -28,7 +27,7 @@ from .conftest import collector_of
 
 WORKER = Path(__file__).with_name("reinforcement_worker.py")
 SMALL: dict[str, Any] = {"curriculum": "bandit", "batch_size": 16, "group_size": 4, "max_tokens": 4, "lr": 1e-3}
-PORTS = ("policy", "tasks", "items", "state", "solver")
+PORTS = ("policy", "tasks", "items", "state", "asked")
 
 
 def tasks_of(levels: tuple[int, ...] = (1, 2), count: int = 12) -> list[Task]:
@@ -167,9 +166,9 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny policy that has learnt to write expressions at the invitation, and to leave operations to the tool."""
     root, environment = tmp_path_factory.mktemp("calculator"), find_environment("arithmetic")
     worked = [
-        Example(task.id, 1, task.prompt, environment.written(task), 0, observed=json.dumps(seen))
+        Example(task.id, 1, task.prompt, text, 0, segments=segments_of(text, environment.non_policy_spans(text), TOOL))
         for task in environment.tasks(1, 200, 3)
-        for seen in [environment.observed(environment.written(task))]
+        for text in [environment.demonstration(task)]
     ]
     assert environment.invitation is not None
     proposed = [
@@ -205,7 +204,10 @@ def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: st
     assert len(kept) == 3 * 16
     called = [rollout for rollout in kept if rollout.turns > 1]
     assert called
-    assert all("<result>" in rollout.completion and rollout.observed != "[]" for rollout in called)
+    for rollout in called:
+        by_the_tool = [part.text for part in rollout.segments if part.author == TOOL]
+        assert len(by_the_tool) == rollout.turns - 1
+        assert all(text.startswith("<result>") for text in by_the_tool)
     assert len(made.metadata["rewards"]) == 3
     assert manifest_of(made.path).digest != manifest_of(calculator).digest
 
@@ -218,7 +220,7 @@ def proposing(reward: str, **given: Any) -> dict[str, Any]:
 
 
 def proposed(policy: Path, solver: Path, place: Path, reward: str = "agent0", **given: Any) -> Model:
-    about = {"params": proposing(reward, **given), "policy": str(policy), "solver": str(solver)}
+    about = {"params": proposing(reward, **given), "policy": str(policy), "asked": str(solver)}
     return reinforced(place, about)
 
 
@@ -238,7 +240,11 @@ def test_a_proposal_is_rewarded_for_what_the_solvers_attempts_at_it_come_to(calc
     said = {
         task.prompt: (
             votes(
-                [environment.answer_of(final(a.completion, a.observed)) if a.finished else None for a in tried], "all"
+                [
+                    environment.extract_answer(final_text(a.completion, a.segments)) if a.finished else None
+                    for a in tried
+                ],
+                "all",
             ),
             sum(a.turns - 1 for a in tried) / 4,
         )

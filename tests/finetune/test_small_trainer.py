@@ -28,7 +28,7 @@ from selfloop.finetune.online.params import ReinforceParams
 from selfloop.finetune.online.small_trainer import SmallTrainer
 from selfloop.finetune.online.trl_trainer import GRPO
 from selfloop.finetune.running.training import Plan
-from selfloop.generate.draw import Drawn
+from selfloop.generate.draw import TokenizedRollout
 from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy, fresh
 from selfloop.records import Rollout
@@ -84,7 +84,7 @@ def some_draw(policy: Policy, tools: bool) -> RolloutBatch:
             tokens = [drawn.randrange(2, len(policy.tokenizer)) for _ in range(length)]
             own = [not tools or place % 3 != 1 for place in range(length)]
             rollout = Rollout(task.id, task.level, number, task.prompt, "", True, length)
-            attempts.append(Drawn(rollout, prompt, tokens, own))
+            attempts.append(TokenizedRollout(rollout, prompt, tokens, own))
     rewards = torch.tensor([[0.0, 1.0, 0.5, 1.0], [1.0, 0.0, 0.0, 0.0], [0.25, 0.25, 0.25, 0.25]])
     return RolloutBatch(tasks, attempts, rewards, torch.tensor(VOTES))
 

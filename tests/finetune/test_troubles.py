@@ -17,10 +17,10 @@ from .conftest import Finetuned, tried
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_a_loss_that_is_no_number_stops_the_training_and_saves_its_texts(
+def test_a_training_that_diverges_stops_the_training_and_saves_its_texts(
     plain: Path, tmp_path: Path, finetuned: Finetuned, method: str
 ) -> None:
-    with pytest.raises(UserError, match=r"The loss of step \d+ is (nan|inf)") as stopped:
+    with pytest.raises(UserError, match=r"The (loss|gradient|weights) .*step \d+ .* and training stopped") as stopped:
         finetuned(plain, "burst", tried(), method=method, steps=40, lr=1e30, warmup_steps=0, checkpoint_every=1)
     said = str(stopped.value)
     texts = json.loads(Path(re.findall(r"are in (\S+\.json)", said)[0]).read_text())

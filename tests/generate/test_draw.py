@@ -9,6 +9,7 @@ from selfloop import progress
 from selfloop.environments import Restarts
 from selfloop.environments.addition import Addition
 from selfloop.environments.reverse import Reverse
+from selfloop.errors import UserError
 from selfloop.generate import GenerateParams, draw, generate_rollouts
 from selfloop.policy import Policy, fresh, load, position_ids, restart_ids, scratch_tokenizer
 from selfloop.records import Rollout, Task, rows
@@ -134,6 +135,21 @@ def test_the_attempts_at_a_task_are_different_ones(plain: Policy, batch_size: in
 def test_a_cold_policy_samples_its_greedy_attempt(policy: Policy) -> None:
     made = drawn(policy, sums(range(1, 4), count=3, attempts=2), temperature=1e-4)
     assert [r.completion for r in made if r.attempt == 1] == [r.completion for r in made if r.attempt == 0]
+
+
+def test_a_task_is_tried_at_a_temperature_of_its_own(plain: Policy) -> None:
+    tasks = [task._replace(attempts=6, max_tokens=8) for task in Reverse().tasks(7, 3, seed=0)]
+    cold = [task._replace(temperature=1e-4) for task in tasks]
+    made = drawn(plain, [cold[0], tasks[1], cold[2]], temperature=9.0)
+    assert [len({r.completion for r in made if r.task == task.id}) for task in tasks] == [1, 6, 1]
+    hot = [r.completion for r in drawn(plain, tasks, temperature=9.0) if r.task == tasks[1].id]
+    assert [r.completion for r in made if r.task == tasks[1].id] == hot
+
+
+def test_a_temperature_of_nought_is_refused(plain: Policy) -> None:
+    [task] = Reverse().tasks(7, 1, seed=0)
+    with pytest.raises(UserError, match=rf"task '{task.id}' has the temperature 0.0: give it one above 0"):
+        drawn(plain, [task._replace(temperature=0.0)])
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])

@@ -4,19 +4,20 @@ import itertools
 import json
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from selfloop.errors import UserError
 from selfloop.generate import GenerateParams, draw
-from selfloop.generate.protocols import Ask, Call, Rules, Steps, between, final, find_protocol
+from selfloop.generate.protocols import Ask, Call, Rules, Steps, between, find_protocol
 from selfloop.generate.protocols.tools import called
 from selfloop.generate.tools import find_tools
 from selfloop.generate.tools.calc import tool as calc
 from selfloop.generate.tools.op import tool as op
 from selfloop.policy import Policy
-from selfloop.records import Rollout, Task
+from selfloop.records import PROTOCOL, Rollout, Task, final_text, non_policy_spans, segments_of
 from selfloop.verify import VerifyParams, judge
 
 TASKS = [Task(f"t{number}", 1, "", "ab" * (number % 3 + 1), "", max_tokens=20) for number in range(8)]
@@ -27,8 +28,8 @@ def drawn(policy: Policy, tasks: list[Task] = TASKS, **params: Any) -> list[Roll
     return [rollout for window in draw(policy, tasks, GenerateParams(**params)) for rollout in window]
 
 
-def observed(rollout: Rollout) -> list[str]:
-    return [rollout.completion[start:end] for start, end in json.loads(rollout.observed)]
+def by_others(rollout: Rollout) -> list[str]:
+    return [rollout.completion[start:end] for start, end in non_policy_spans(rollout.segments, rollout.role)]
 
 
 @pytest.mark.parametrize(
@@ -72,10 +73,10 @@ def test_a_tool_s_answer_is_read_and_is_marked_as_not_the_policy_s(wild: Policy)
         first = re.match(r"<calc>(\d)\*(\d)</calc><result>(\d+)</result><calc>", rollout.completion)
         assert first is not None
         assert int(first[1]) * int(first[2]) == int(first[3])
-        assert [text.startswith("<result>") for text in observed(rollout)] == [True, True]
+        assert [text.startswith("<result>") for text in by_others(rollout)] == [True, True]
         assert rollout.turns == 3
         written = rollout.completion
-        for text in observed(rollout):
+        for text in by_others(rollout):
             written = written.replace(text, "", 1)
         assert rollout.tokens == len(written)  # a token a character; no end token: each turn ended at a mark
         assert not rollout.finished  # it still waits for an answer
@@ -97,18 +98,18 @@ def test_self_correction_asks_again_and_the_last_answer_counts(wild: Policy) -> 
             assert other == one
             continue
         assert other.completion.startswith(one.completion + " again ")
-        assert observed(other) == [" again "]
-        assert final(other.completion, other.observed) == other.completion[len(one.completion + " again ") :]
+        assert by_others(other) == [" again "]
+        assert final_text(other.completion, other.segments) == other.completion[len(one.completion + " again ") :]
         asked = Task("", 1, "", one.prompt + one.completion + " again ", "", max_tokens=20)
         [alone] = drawn(wild, [asked], stop=["="])
-        assert (alone.completion, alone.finished) == (final(other.completion, other.observed), other.finished)
+        assert (alone.completion, alone.finished) == (final_text(other.completion, other.segments), other.finished)
         assert other.logprob == pytest.approx((one.logprob or 0) + (alone.logprob or 0), abs=1e-3)
 
 
 def test_a_verifier_judges_the_last_answer() -> None:
     task = Task("t", 1, "", "1+1=", "2")
-    told = Rollout("t", 1, 0, "1+1=", "3 again 2", True, 2, observed="[[1, 8]]")
-    [right, wrong] = judge([told, told._replace(observed="[]")], [task], VerifyParams(verifier="exact"))
+    told = Rollout("t", 1, 0, "1+1=", "3 again 2", True, 2, segments=segments_of("3 again 2", [(1, 8)], PROTOCOL))
+    [right, wrong] = judge([told, told._replace(segments=())], [task], VerifyParams(verifier="exact"))
     assert (right.ok, wrong.ok) == (True, False)
 
 
@@ -144,8 +145,8 @@ def the_first_calls(rules: Rules) -> Steps:
 def test_no_rollout_waits_for_another_s_tool(wild: Policy) -> None:
     ended: list[Rollout] = []
 
-    def told(rollout: Rollout) -> None:
-        ended.append(rollout)
+    def told(rollouts: Sequence[Rollout]) -> None:
+        ended.extend(rollouts)
         if len(ended) == len(TASKS) - 1:
             OTHERS_ENDED.set()
 
@@ -153,7 +154,7 @@ def test_no_rollout_waits_for_another_s_tool(wild: Policy) -> None:
     [made] = draw(wild, TASKS, params, told)
     assert [rollout.turns for rollout in made] == [2] + [1] * (len(TASKS) - 1)
     assert ended[-1] == made[0]
-    assert observed(made[0]) == ["?"]
+    assert by_others(made[0]) == ["?"]
 
 
 def failing(argument: str) -> str:

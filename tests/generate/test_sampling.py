@@ -11,7 +11,7 @@ from selfloop.generate import GenerateParams, draw
 from selfloop.generate.engines import Sampling
 from selfloop.generate.engines.sampling import certainty, picked, shaped
 from selfloop.policy import Policy
-from selfloop.records import Rollout, Task
+from selfloop.records import Rollout, Task, non_policy_spans
 from transformers import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
@@ -97,9 +97,44 @@ def test_scores_are_those_of_the_policy_read_at_once_whatever_was_sampled_from(
 
 
 def test_what_is_noted_is_what_was_asked_for(wild: Policy) -> None:
-    notes = {score: drawn(wild, TASKS[:1], score=score)[0][-4:-2] for score in ("nothing", "logprob", "self_certainty")}
-    known = {score: [value is not None for value in noted] for score, noted in notes.items()}
+    made = {score: drawn(wild, TASKS[:1], score=score)[0] for score in ("nothing", "logprob", "self_certainty")}
+    known = {score: [one.logprob is not None, one.self_certainty is not None] for score, one in made.items()}
     assert known == {"nothing": [False, False], "logprob": [True, False], "self_certainty": [True, True]}
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 100])
+@pytest.mark.parametrize(
+    "params", [{}, {"greedy_first": False, "temperature": 2.0}, {"protocol": "correct", "turns": 2, "follow_up": "+a"}]
+)
+def test_tokens_are_kept_with_their_log_probabilities(wild: Policy, params: dict[str, Any], batch_size: int) -> None:
+    for rollout in drawn(wild, keep_tokens=True, batch_size=batch_size, **params):
+        prompt, text = (wild.tokenizer(part)["input_ids"] for part in (rollout.prompt, rollout.completion))
+        tokens = text + [wild.tokenizer.eos_token_id] * rollout.finished
+        assert rollout.token_ids == tuple(tokens)
+        with torch.inference_mode():
+            logits = wild.model(torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1].float()
+        expected = logits.log_softmax(-1).gather(1, torch.tensor(tokens)[:, None])[:, 0].tolist()
+        spans = non_policy_spans(rollout.segments)
+        by_others = [any(first <= place < last for first, last in spans) for place in range(len(tokens))]
+        assert rollout.logprobs is not None
+        assert [logprob is None for logprob in rollout.logprobs] == by_others
+        for logprob, read_at_once in zip(rollout.logprobs, expected, strict=True):
+            assert logprob is None or logprob == pytest.approx(read_at_once, abs=1e-3)
+
+
+def test_tokens_without_scores_have_no_log_probabilities_and_nothing_is_kept_unasked(wild: Policy) -> None:
+    assert all(one.token_ids and one.logprobs is None for one in drawn(wild, keep_tokens=True, score="nothing"))
+    assert all(one.token_ids is one.logprobs is None for one in drawn(wild))
+
+
+def test_tokens_that_a_stop_string_cut_through_have_no_log_probability(wild: Policy) -> None:
+    stops = ["7", "a", "+"]
+    for one in drawn(wild, keep_tokens=True, stop=stops):
+        assert one.token_ids is not None
+        assert one.logprobs is not None
+        assert len(one.token_ids) == len(one.logprobs) >= len(one.completion)
+        cut = one.finished and one.token_ids[-1:] != (wild.tokenizer.eos_token_id,)
+        assert {logprob is None for logprob in one.logprobs} <= {cut}
 
 
 def test_a_cut_distribution_comes_to_the_greedy_text(wild: Policy) -> None:

@@ -37,9 +37,10 @@ KILLED = textwrap.dedent("""
             os.kill(os.getpid(), signal.SIGKILL)
 
     with progress.watched_by(watcher):
-        generate_rollouts(
+        generate_rollouts.into(
+            generate_rollouts.out(rollouts=Dataset(uri=rollouts)),
             GenerateParams(seed=3, window=3, greedy_first=False),
-            policy=Model(uri=policy), tasks=Dataset(uri=tasks), rollouts=Dataset(uri=rollouts),
+            policy=Model(uri=policy), tasks=Dataset(uri=tasks),
         )
 """)
 

@@ -46,7 +46,7 @@ def test_champions_their_ancestors_and_the_last_ones_stay(small: dict[str, Any],
         assert not Path(version.source).exists()
         assert record.read(version.tag("record")).roles, "what it was, is still known"
     assert plan(NAME, 0) == ([], {})
-    with pytest.raises(UserError, match="The files of version 2 of length-generalization were collected"):
+    with pytest.raises(UserError, match="The files of version 2 of length-generalization-addition were collected"):
         promote(NAME, "2", "x")
 
 

@@ -10,7 +10,7 @@ from kfp import compiler, dsl
 from kfp.components import load_component_from_file
 from selfloop.errors import UserError
 from selfloop.modes.exporting import export_components
-from selfloop.stage import Stage
+from selfloop.stage import Stage, as_plain
 from selfloop.stages import stages
 
 EACH = pytest.mark.parametrize("stage", stages().values(), ids=lambda stage: stage.name)
@@ -43,7 +43,7 @@ def test_every_parameter_is_described_and_has_the_default_of_the_stage(stage: St
             assert "defaultValue" not in shown[name]
         else:
             assert shown[name]["isOptional"]
-            assert shown[name]["defaultValue"] == info.get_default(call_default_factory=True), name
+            assert shown[name]["defaultValue"] == as_plain(info.get_default(call_default_factory=True)), name
 
 
 def test_a_pipeline_can_be_put_together_from_the_files(tmp_path: Path, exported: Path) -> None:

@@ -62,9 +62,11 @@ def test_policies_go_through_the_store_where_there_is_one(
 @pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
 def test_rounds_stop_when_the_stop_rule_says_so(tmp_path: Path, small: dict[str, Any], fused: bool) -> None:
     recipe = find_recipe("length-generalization")
-    settings = recipe.resolve(small, {"target": 2, "rounds": 3, "pretrain": {"steps": 2, "decay_steps": 1}})
-    turn, _ = run(recipe, settings, tmp_path / "here")
-    assert turn.goes_on is False
+    settings = recipe.resolve(
+        small, {"schedule": {"target": 2}, "rounds": 3, "pretrain": {"steps": 2, "decay_steps": 1}}
+    )
+    last, _ = run(recipe, settings, tmp_path / "here")
+    assert last.proceed is False
     assert {path.name for path in (tmp_path / "here").glob("round-*")} == {"round-00", "round-01"}
     run_locally(recipe, settings, tmp_path / "kfp", fused)
     of_rounds = [key for key in digests(tmp_path / "kfp") if key[0] == "finetune_policy" and key[1] == "candidate"]

@@ -10,7 +10,7 @@ import pytest
 from selfloop.errors import UserError
 from selfloop.generate import GenerateParams, draw
 from selfloop.generate.engines import Engine, give_back, open_engine
-from selfloop.records import Rollout, Task
+from selfloop.records import TOOL, Rollout, Task
 
 pytest.importorskip("vllm", reason="needs vLLM, which has an environment of its own: make test")
 
@@ -102,16 +102,15 @@ def test_a_tool_is_called_and_its_answer_read(base: Path) -> None:
         called = re.match(r"<calc>(\d)\+(\d)</calc><result>(\d+)</result>", rollout.completion)
         assert called is not None
         assert int(called[1]) + int(called[2]) == int(called[3])
-        start, end = json.loads(rollout.observed)[0]
-        assert rollout.completion[start:end] == f"<result>{called[3]}</result>"
+        assert rollout.segments[1] == (TOOL, f"<result>{called[3]}</result>", None)
         assert rollout.turns == 3
 
 
 def test_a_policy_is_asked_again_as_with_transformers(base: Path) -> None:
     given: dict[str, Any] = {"protocol": "correct", "turns": 2, "follow_up": " again ", "stop": ["="]}
     ours, theirs = (drawn(opened(base, engine=engine), **given) for engine in ("transformers", "vllm"))
-    assert [(*said, rollout.observed) for said, rollout in zip(texts(ours), ours, strict=True)] == [
-        (*said, rollout.observed) for said, rollout in zip(texts(theirs), theirs, strict=True)
+    assert [(*said, rollout.segments) for said, rollout in zip(texts(ours), ours, strict=True)] == [
+        (*said, rollout.segments) for said, rollout in zip(texts(theirs), theirs, strict=True)
     ]
     assert {rollout.turns for rollout in ours} == {1, 2}
 

@@ -1,4 +1,3 @@
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from selfloop.environments.arithmetic import Arithmetic
 from selfloop.errors import UserError
 from selfloop.finetune import PretrainParams, pretrain_policy
 from selfloop.generate import GenerateParams, draw
-from selfloop.generate.protocols import final
 from selfloop.guards.contamination import HeldOut, listed
 from selfloop.policy import load
 from selfloop.propose import BaseParams, KnownParams, LearnedParams, begin_known, draw_base, propose_by_policy
 from selfloop.propose.learned import Refused, Sieve, funnel
-from selfloop.records import Example, Task, rows
+from selfloop.records import TOOL, Example, Task, final_text, non_policy_spans, rows
 
 from ..conftest import sealed_table
 
@@ -80,9 +78,9 @@ def test_the_base_data_show_proposals_and_leave_results_to_the_tool(tmp_path: Pa
     assert [example.level for example in shown] == [1] * 30 + [2] * 30
     assert all(Arithmetic().proposed(example.completion, "x").level == example.level for example in shown)
     for example in examples:
-        observed = [example.completion[first:last] for first, last in json.loads(example.observed)]
-        assert len(observed) == (example not in shown) * example.level
-        assert all(text.startswith("<result>") and text.endswith("</result>") for text in observed)
+        by_the_tool = [segment.text for segment in example.segments if segment.author == TOOL]
+        assert len(by_the_tool) == (example not in shown) * example.level
+        assert all(text.startswith("<result>") and text.endswith("</result>") for text in by_the_tool)
     assert "<new>" not in {example.prompt for example in rows(made["held_out"].path, Example)}
 
 
@@ -202,11 +200,11 @@ def test_a_policy_trained_on_marks_solves_by_calling_the_tool(proposer: Path) ->
     params = GenerateParams(protocol="tools", tools=["op"], turns=3)
     [drawn] = draw(load(proposer), tasks, params)
     right = [
-        Arithmetic().check(task, final(rollout.completion, rollout.observed)).ok and rollout.turns == 2
+        Arithmetic().check(task, final_text(rollout.completion, rollout.segments)).ok and rollout.turns == 2
         for task, rollout in zip(tasks, drawn, strict=True)
     ]
     assert sum(right) >= 5
     for task, rollout, good in zip(tasks, drawn, right, strict=True):
         if good:
-            assert rollout.completion == Arithmetic().written(task)
-            assert json.loads(rollout.observed) == [list(span) for span in Arithmetic().observed(rollout.completion)]
+            assert rollout.completion == Arithmetic().demonstration(task)
+            assert non_policy_spans(rollout.segments) == Arithmetic().non_policy_spans(rollout.completion)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from selfloop.propose import ArmsParams
-from selfloop.propose.arms import Arms, Seen
+from selfloop.memory import entry
+from selfloop.propose.arms import ArmFeedback, ArmState
+from selfloop.propose.curricula.ordered import Ordered
 from selfloop.report.arms import COLUMNS, MARKED, Column, area, curriculum, in_columns, rate_paths
 from selfloop.report.render import (
     AUDITS_BY_DIFFICULTY,
@@ -444,18 +445,17 @@ def test_long_texts_lose_their_middle() -> None:
     assert clipped("a" * TEXT_HEAD + "b" * 1234 + "c" * TEXT_TAIL) == ("a" * TEXT_HEAD, "1,234", "c" * TEXT_TAIL)
 
 
-def a_course(rounds: int = 2, steps: int = 4, levels: int = 2, **given: Any) -> list[dict[str, Any]]:
+def a_course(rounds: int = 2, steps: int = 4, levels: int = 2) -> list[dict[str, Any]]:
     """Rounds whose states are those of a real curriculum: each step draws the level that has most mass."""
-    asked = ArmsParams.model_validate(
-        {"levels": list(range(1, levels + 1)), "strategy": "ordered", "horizon": rounds * steps} | given
-    )
-    arms, told = Arms.begin(asked), list[dict[str, Any]]()
+    asked, numbers = Ordered(horizon=rounds * steps), range(1, levels + 1)
+    arms, told = ArmState.begin(numbers), list[dict[str, Any]]()
     for number in range(1, rounds + 1):
-        arms = arms.without_course()
+        arms = arms.for_round(numbers, "stop")
         for step in range(steps):
-            mass = arms.mass(asked)
-            arms = arms.observed(asked, {max(mass, key=lambda level: mass[level]): Seen(0.5, step / steps, 8)})
-        told.append(a_round(number, state=arms.to_json()))
+            mass = asked.mass(arms)
+            seen = {max(mass, key=lambda level: mass[level]): ArmFeedback(0.5, step / steps, 8)}
+            arms = asked.observed(arms, seen)
+        told.append(a_round(number, state={"training": {"curriculum": entry(asked, arms)}}))
     return told
 
 

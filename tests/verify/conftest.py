@@ -1,12 +1,13 @@
 """What the tests of verifiers share: batches in memory, and tiny policies that were taught what to answer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from selfloop.environments import find_environment
 from selfloop.policy import Policy, scratch_tokenizer
 from selfloop.records import Rollout, Task, Verdict, to_batch
-from selfloop.verify import Context, VerifyParams, judge
+from selfloop.verify import Context, Verifier, VerifyParams, judge
 
 
 def a_task(id: str, prompt: str = "1+2=", answer: str = "3", **given: Any) -> Task:
@@ -22,9 +23,13 @@ def attempts(task: Task, *completions: str, **given: Any) -> list[Rollout]:
 
 
 def said(
-    tasks: Sequence[Task], rollouts: Sequence[Rollout], policy: Policy | None = None, **params: Any
+    tasks: Sequence[Task],
+    rollouts: Sequence[Rollout],
+    verifier: Verifier | str = "exact",
+    model: Policy | Path | None = None,
+    **params: Any,
 ) -> list[Verdict]:
-    return judge(rollouts, tasks, VerifyParams(**params), policy)
+    return judge(rollouts, tasks, VerifyParams(verifier=verifier, **params), model)
 
 
 def in_memory(tasks: Sequence[Task], rollouts: Sequence[Rollout], **params: Any) -> tuple[Any, Any, Context]:

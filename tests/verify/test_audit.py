@@ -124,7 +124,7 @@ def test_the_stage_tells_its_audit_and_keeps_timings_out_of_the_digest(tmp_path:
         verdicts, audit = (Dataset(uri=str(place / table)) for table in ("verdicts", "audit"))
         verify_rollouts.into(
             verify_rollouts.out(verdicts=verdicts, audit=audit),
-            VerifyParams(verifier="majority", agreement=0.6),
+            VerifyParams(verifier="majority,agreement=0.6"),
             tasks=sealed_table(place / "tasks", Task, tasks),
             rollouts=sealed_table(place / "rollouts", Rollout, rollouts),
         )

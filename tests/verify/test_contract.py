@@ -1,5 +1,6 @@
 """What a verifier must keep to, and what is said where it does not."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,18 @@ import pyarrow as pa
 import pytest
 from selfloop.errors import UserError
 from selfloop.records import Verdict
-from selfloop.verify import VerifyParams
+from selfloop.verify import Verifier, VerifyParams
 
 from .conftest import a_task, attempts, said
 
 OWN = '''
 import numpy as np
 import pyarrow as pa
+from selfloop.verify import Verifier
+
+
+class Mute(Verifier):
+    """Says nothing."""
 
 
 def lists(rollouts, tasks, context):
@@ -74,7 +80,7 @@ TASK, OTHER = a_task("t"), a_task("other")
 
 
 def by(name: str) -> list[Verdict]:
-    return said([TASK], attempts(TASK, "3", "90"), verifier=f"contracts:{name}")
+    return said([TASK], attempts(TASK, "3", "90"), f"contracts:{name}")
 
 
 def test_a_verifier_may_give_lists_and_have_no_opinion() -> None:
@@ -103,7 +109,7 @@ def test_a_verifier_that_breaks_the_contract_is_said_in_one_sentence(name: str, 
 
 def test_a_verifier_that_raises_is_named_with_the_task_and_the_kind_of_error() -> None:
     with pytest.raises(UserError) as refused:
-        said([OTHER, TASK], attempts(OTHER, "3") + attempts(TASK, "1", "90"), verifier="contracts:picky")
+        said([OTHER, TASK], attempts(OTHER, "3") + attempts(TASK, "1", "90"), "contracts:picky")
     assert str(refused.value) == (
         "The verifier 'contracts:picky' failed on the rollouts of task 't' (ZeroDivisionError: cannot divide by the "
         "answer): mend it, or have it say so as a verdict."
@@ -112,19 +118,27 @@ def test_a_verifier_that_raises_is_named_with_the_task_and_the_kind_of_error() -
 
 
 @pytest.mark.parametrize(
-    ("params", "sentence"),
+    ("verifier", "sentence"),
     [
-        ({"verifier": "majorty"}, "There is no verifier 'majorty': did you mean 'majority'"),
-        ({"verifier": "weighted"}, "needs the parameter 'weights'"),
-        ({"verifier": "weighted", "weights": {"exat": 1}}, "There is no verifier 'exat': did you mean 'exact'"),
-        ({"verifier": "weighted", "weights": {"weighted": 1}}, "cannot weigh itself"),
-        ({"verifier": "weighted", "weights": {"exact": 0}}, "The weight of the verifier 'exact' is 0"),
-        ({"verifier": "reward-model"}, "needs the parameter 'reward_model'"),
+        ("majorty", "There is no verifier 'majorty': did you mean 'majority'"),
+        ("majority,slack=2", "There is no parameter of the verifier 'majority' 'slack': known are: agreement"),
+        ("majority,agreement=0.5", "'agreement' of the verifier 'majority' cannot be '0.5': Input should be greater"),
+        ("weighted", "needs the parameter 'weights'"),
+        ("weighted,weights=exat:1", "There is no verifier 'exat': did you mean 'exact'"),
+        ("weighted,weights=weighted,weights=exact:1", "gives 'weights' twice"),
+        ('weighted,weights={"weighted,weights=exact:1":1}', "cannot weigh itself"),
+        ("weighted,weights=exact:0", "'weights' of the verifier 'weighted' cannot be '0': Input should be greater"),
+        (
+            "weighted,weights=exact:inf",
+            "'weights' of the verifier 'weighted' cannot be 'inf': Input should be",
+        ),
+        ("weighted,weights=judge:1+reward-model:1", "is handed one model, and weighs one that asks a policy and one"),
+        ("contracts:Mute", "The verifier 'contracts:Mute' does nothing: define __call__"),
     ],
 )
-def test_what_cannot_be_verified_with_is_refused_before_anything_starts(params: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(UserError, match=sentence):
-        VerifyParams(**params)
+def test_what_cannot_be_verified_with_is_refused_before_anything_starts(verifier: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        VerifyParams(verifier=verifier)
 
 
 def test_verdicts_in_memory_are_in_the_order_of_the_rollouts_whatever_that_of_the_tasks() -> None:
@@ -142,6 +156,13 @@ def test_the_columns_of_a_verdict_may_be_of_any_arrow_layout(tmp_path: Path) -> 
     from .conftest import in_memory
 
     rollouts, tasks, context = in_memory([TASK], attempts(TASK, "3", "90"))
-    chunked = pa.chunked_array([[True], [None]]), pa.chunked_array([[1], [0]]), pa.array(["a", "b"], pa.large_string())
-    ok, score, reason = called("mine", lambda *_: chunked, rollouts, tasks, context)
+
+    class Chunked(Verifier):
+        name = "chunked"
+
+        def __call__(self, *_: Any) -> Any:
+            return columns
+
+    columns = pa.chunked_array([[True], [None]]), pa.chunked_array([[1], [0]]), pa.array(["a", "b"], pa.large_string())
+    ok, score, reason = called(Chunked(), rollouts, tasks, context)
     assert (ok.to_pylist(), score.to_pylist(), reason.to_pylist()) == ([True, None], [1.0, 0.0], ["a", "b"])

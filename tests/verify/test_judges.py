@@ -1,7 +1,6 @@
 """Verifiers that ask a policy, asked of tiny policies that were taught their answers."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,16 +10,17 @@ from selfloop.artifacts import seal
 from selfloop.errors import UserError
 from selfloop.policy import Policy, save
 from selfloop.records import Audit, Rollout, Task, Verdict, rows
-from selfloop.verify import VerifyParams, judge_rollouts, verify_rollouts
+from selfloop.verify import VerifyParams, judge_rollouts, verified_by, verify_rollouts
 from selfloop.verify.verifiers.fobar import backward, value
-from selfloop.verify.verifiers.judge import PROMPT, mark
+from selfloop.verify.verifiers.judge import PROMPT, Judge, mark
 from selfloop.verify.verifiers.judge_pairwise import PROMPT as PAIR
-from selfloop.verify.verifiers.judge_pairwise import choice, pairs, win_rates
+from selfloop.verify.verifiers.judge_pairwise import JudgePairwise, choice, pairs, win_rates
 
 from ..conftest import sealed_table
 from .conftest import a_task, attempts, said, trained_on
 
 RUBRIC = "Right?"
+ONE, PAIRWISE = Judge(rubric=RUBRIC, samples=1), JudgePairwise(rubric=RUBRIC, samples=1)
 TASK = a_task("t")
 
 
@@ -54,7 +54,7 @@ def first_is_best() -> Policy:
 def test_a_judge_marks_each_answer(marker: Policy) -> None:
     rollouts = attempts(TASK, "3", "90", "3", "3")
     rollouts[3] = rollouts[3]._replace(finished=False)
-    made = said([TASK], rollouts, marker, verifier="judge", rubric=RUBRIC, samples=1)
+    made = said([TASK], rollouts, ONE, marker)
     assert [(v.ok, v.score, v.reason) for v in made] == [
         (True, 0.9, "judged good"),
         (False, 0.2, "judged not good"),
@@ -69,8 +69,8 @@ def test_several_samples_are_averaged_and_what_cannot_be_read_is_counted(undecid
     verdicts, audit = (Dataset(uri=str(tmp_path / name)) for name in ("verdicts", "audit"))
     judge_rollouts.into(
         judge_rollouts.out(verdicts=verdicts, audit=audit),
-        VerifyParams(verifier="judge", rubric=RUBRIC, samples=16, max_tokens=12),
-        policy=Model(uri=str(tmp_path / "judge")),
+        VerifyParams(verifier=Judge(rubric=RUBRIC, samples=16, max_tokens=12)),
+        model=Model(uri=str(tmp_path / "judge")),
         tasks=sealed_table(tmp_path / "tasks", Task, [TASK]),
         rollouts=sealed_table(tmp_path / "rollouts", Rollout, attempts(TASK, "3", "4")),
     )
@@ -88,7 +88,7 @@ def test_a_judge_that_answers_rubbish_is_refused_in_one_sentence(marker: Policy)
     with pytest.raises(
         UserError, match="Not one of the 2 answers that the verifier 'judge' got from its policy can be"
     ):
-        said([TASK], attempts(TASK, "3", "90"), rubbish, verifier="judge", rubric=RUBRIC, samples=1)
+        said([TASK], attempts(TASK, "3", "90"), ONE, rubbish)
 
 
 @pytest.mark.parametrize(
@@ -121,9 +121,7 @@ def test_whatever_a_judge_says_is_a_mark_or_none(text: str) -> None:
 
 
 def test_a_judge_that_prefers_what_stands_first_prefers_nothing(first_is_best: Policy) -> None:
-    made = said(
-        [TASK], attempts(TASK, "3", "4", "90"), first_is_best, verifier="judge-pairwise", rubric=RUBRIC, samples=1
-    )
+    made = said([TASK], attempts(TASK, "3", "4", "90"), PAIRWISE, first_is_best)
     assert [(v.ok, v.score, v.reason) for v in made] == [(None, 0.5, "compared")] * 3
 
 
@@ -134,13 +132,12 @@ def test_the_better_of_two_wins_in_both_orders() -> None:
             for a, b, better in [("3", "4444", "A"), ("4444", "3", "B")]
         ]
     )
-    given = {"verifier": "judge-pairwise", "rubric": RUBRIC, "samples": 1}
-    made = said([TASK], attempts(TASK, "3", "4444", "3"), knows, **given)
+    made = said([TASK], attempts(TASK, "3", "4444", "3"), PAIRWISE, knows)
     assert [verdict.score for verdict in made] == [1.0, 0.0, 1.0]
 
 
 def test_a_lone_attempt_is_compared_with_nothing(first_is_best: Policy) -> None:
-    made = said([TASK], attempts(TASK, "3", "3"), first_is_best, verifier="judge-pairwise", samples=1)
+    made = said([TASK], attempts(TASK, "3", "3"), "judge-pairwise,samples=1", first_is_best)
     assert [(v.ok, v.score, v.reason) for v in made] == [(None, 0.5, "not compared")] * 2
 
 
@@ -197,13 +194,13 @@ def test_the_right_answer_lets_the_masked_numbers_be_found() -> None:
             for question, number in zip(backward(task.prompt, answer, 2), numbers, strict=True)
         ]
     )
-    made = said([task], attempts(task, "12", "90"), knows, verifier="fobar", samples=2, temperature=0.1, max_tokens=5)
+    made = said([task], attempts(task, "12", "90"), "fobar,samples=2,temperature=0.1,max_tokens=5", knows)
     assert [(v.ok, v.score, v.reason) for v in made] == [(True, 1.0, "recovered"), (False, 0.0, "not recovered")]
 
 
 def test_a_question_without_a_number_has_no_opinion(first_is_best: Policy) -> None:
     task = a_task("t", "Who?", "I")
-    made = said([task], attempts(task, "I"), first_is_best, verifier="fobar")
+    made = said([task], attempts(task, "I"), "fobar", first_is_best)
     assert [(v.ok, v.score, v.reason) for v in made] == [(None, 0.0, "no number to mask")]
 
 
@@ -232,20 +229,29 @@ def test_the_number_recovered_is_the_last_one_of_the_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "params"),
-    [("judge", {"verifier": "judge"}), ("fobar", {"verifier": "weighted", "weights": {"fobar": 1, "exact": 1}})],
+    ("name", "verifier", "kind"),
+    [
+        ("judge", "judge,samples=2", "policy"),
+        ("weighted", "weighted,weights=fobar:1+exact:1", "policy"),
+        ("reward-model", "reward-model", "reward.model"),
+    ],
 )
-def test_a_verifier_that_asks_a_policy_is_refused_where_there_is_none(
-    tmp_path: Path, name: str, params: dict[str, Any]
+def test_a_verifier_that_asks_a_model_is_refused_where_there_is_none(
+    tmp_path: Path, name: str, verifier: str, kind: str
 ) -> None:
-    with pytest.raises(UserError, match=f"The verifier '{name}' asks a policy, .*: use judge_rollouts"):
+    tables = {
+        "tasks": sealed_table(tmp_path / "tasks", Task, [TASK]),
+        "rollouts": sealed_table(tmp_path / "rollouts", Rollout, attempts(TASK, "3")),
+    }
+    with pytest.raises(UserError, match=f"The verifier '{name}' asks a {kind}, which .* has not: use judge_rollouts"):
         verify_rollouts.into(
             verify_rollouts.out(
                 verdicts=Dataset(uri=str(tmp_path / "verdicts")), audit=Dataset(uri=str(tmp_path / "audit"))
             ),
-            VerifyParams(**params),
-            tasks=sealed_table(tmp_path / "tasks", Task, [TASK]),
-            rollouts=sealed_table(tmp_path / "rollouts", Rollout, attempts(TASK, "3")),
+            VerifyParams(verifier=verifier),
+            **tables,
         )
-    with pytest.raises(UserError, match="asks a policy, and it was given none: use the stage judge_rollouts"):
-        said([TASK], attempts(TASK, "3"), **params)
+    with pytest.raises(UserError, match=f"'{name}' asks a {kind}, and this loop has none to hand it"):
+        verified_by(VerifyParams(verifier=verifier), tasks=tables["tasks"], rollouts=tables["rollouts"])
+    with pytest.raises(UserError, match=f"asks a {kind}, and it was given none: .*use the stage judge_rollouts"):
+        said([TASK], attempts(TASK, "3"), verifier)

@@ -18,7 +18,7 @@ from .conftest import a_task, attempts, said
 class Worded(Addition):
     """Addition in words: the answer is what stands behind the last colon."""
 
-    def answer_of(self, completion: str) -> str:
+    def extract_answer(self, completion: str) -> str:
         return completion.rpartition(":")[2].strip() if ":" in completion else ""
 
 
@@ -37,7 +37,7 @@ def test_good_is_what_gives_the_label_whatever_the_truth_is() -> None:
     right, rotten = labelled("right", "3"), labelled("rotten", "4")
     rollouts = [*attempts(right, "3", "4", "3"), *attempts(rotten, "3", "4")]
     rollouts[2] = rollouts[2]._replace(finished=False)
-    made = said([right, rotten], rollouts, verifier="label")
+    made = said([right, rotten], rollouts, "label")
     assert [(verdict.ok, verdict.score, verdict.reason) for verdict in made] == [
         (True, 1.0, "the label"),
         (False, 0.0, "another answer"),
@@ -51,7 +51,7 @@ def test_answers_are_compared_in_the_environment_s_form_and_a_readable_one_may_e
     task = labelled("t", "4")
     rollouts = attempts(task, "surely: 4", "well:  3", "I do not know", "so: 4")
     rollouts[3] = rollouts[3]._replace(finished=False)
-    made = said([task], rollouts, verifier="label", environment="worded:Worded", format_weight=0.1)
+    made = said([task], rollouts, "label,format_weight=0.1", environment="worded:Worded")
     assert [verdict.ok for verdict in made] == [True, False, False, False]
     assert [verdict.score for verdict in made] == pytest.approx([1.0, 0.1, 0.0, 0.0])
 
@@ -60,7 +60,7 @@ def test_answers_are_compared_in_the_environment_s_form_and_a_readable_one_may_e
 def test_a_task_without_a_label_is_one_sentence(metadata: str) -> None:
     tasks = [labelled("a", "3"), a_task("b", metadata=metadata)]
     with pytest.raises(UserError, match="The task 'b' carries no label in its metadata: have band_tasks"):
-        said(tasks, [*attempts(tasks[0], "3"), *attempts(tasks[1], "3")], verifier="label")
+        said(tasks, [*attempts(tasks[0], "3"), *attempts(tasks[1], "3")], "label")
 
 
 def test_the_audit_holds_pseudo_labels_against_the_truth(tmp_path: Path) -> None:

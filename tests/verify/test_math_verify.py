@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from selfloop.errors import UserError
-from selfloop.verify.verifiers.math_verify import math_verify
+from selfloop.verify.verifiers.math_verify import MathVerify
 from selfloop.verify.workers import Outcome, Pool
 
 from .conftest import a_task, attempts, in_memory, said
 
-QUICK: dict[str, Any] = {"verifier": "math-verify", "workers": 1, "time_limit": 3.0}
+QUICK = MathVerify(workers=1, time_limit=3.0)
 TOWER = r"$9^{9^{9^{9}}}$"
 """Its own time limits do not end this one: Python computes the power in one call that no signal interrupts."""
 
@@ -33,15 +33,15 @@ TOWER = r"$9^{9^{9^{9}}}$"
 )
 def test_answers_are_compared_as_mathematics(answer: str, completion: str, ok: bool) -> None:
     task = a_task("t", answer=answer)
-    [made] = said([task], attempts(task, completion), **QUICK)
+    [made] = said([task], attempts(task, completion), QUICK)
     assert (made.ok, made.score, made.reason) == (ok, float(ok), "correct" if ok else "wrong answer")
 
 
 def test_what_never_ends_is_cut_off_and_the_next_is_judged() -> None:
     task = a_task("t", answer="3")
     texts = ["3", TOWER, "3", "$100000000000!$", "4", "3"]
-    rollouts, tasks, context = in_memory([task], attempts(task, *texts), **QUICK)
-    ok, score, reason = math_verify(rollouts, tasks, context)
+    rollouts, tasks, context = in_memory([task], attempts(task, *texts))
+    ok, score, reason = QUICK(rollouts, tasks, context)
     assert reason.to_pylist() == ["correct", "timeout", "correct", "timeout", "wrong answer", "correct"]
     assert ok.to_pylist() == [True, False, True, False, False, True]
     assert score.to_pylist() == [1.0, 0.0, 1.0, 0.0, 0.0, 1.0]
@@ -53,7 +53,7 @@ def test_what_cannot_be_compared_has_a_reason() -> None:
     task, broken = a_task("t", answer="3"), a_task("broken", answer="")
     rollouts = [*attempts(task, "no idea", "3"), *attempts(broken, "3")]
     rollouts[1] = rollouts[1]._replace(finished=False)
-    made = said([task, broken], rollouts, **QUICK)
+    made = said([task, broken], rollouts, QUICK)
     assert [(v.ok, v.reason) for v in made] == [
         (False, "no answer in it"),
         (False, "no end token"),

@@ -1,15 +1,21 @@
 """Verifiers that give scores: a reward model, a weighted mean, unit tests."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kfp.dsl import Dataset, Model
+from selfloop.artifacts import seal
 from selfloop.environments.code import metadata
 from selfloop.errors import UserError
 from selfloop.policy import scratch_tokenizer
-from selfloop.verify import VERIFIERS
+from selfloop.records import Rollout, Task, Verdict, rows
+from selfloop.verify import Verifier, VerifyParams, judge_rollouts
+from selfloop.verify.verifiers.reward_model import RewardModel
 
+from ..conftest import sealed_table
 from .conftest import a_task, attempts, said
 
 TASK = a_task("t")
@@ -45,28 +51,44 @@ def rewarding(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_reward_model_scores_each_rollout_whatever_is_scored_beside_it(rewarding: Path) -> None:
     texts = ["3", "4", "33", "44"]
-    made = said([TASK], attempts(TASK, *texts), verifier="reward-model", reward_model=str(rewarding))
+    made = said([TASK], attempts(TASK, *texts), RewardModel(model=str(rewarding)))
     assert [(v.ok, v.reason) for v in made] == [(True, "rewarded"), (False, "not rewarded")] * 2
     assert all(0 <= v.score <= 1 for v in made)
-    alone = [said([TASK], attempts(TASK, text), verifier="reward-model", reward_model=str(rewarding)) for text in texts]
+    alone = [said([TASK], attempts(TASK, text), RewardModel(model=str(rewarding))) for text in texts]
     assert [v.score for v in made] == pytest.approx([v.score for [v] in alone], abs=1e-5)
+
+
+def test_a_reward_model_that_the_loop_made_is_handed_to_the_verifier(rewarding: Path, tmp_path: Path) -> None:
+    shutil.copytree(rewarding, tmp_path / "model")
+    seal(tmp_path / "model", "Model")
+    rollouts = attempts(TASK, "3", "4")
+    verdicts, audit = (Dataset(uri=str(tmp_path / name)) for name in ("verdicts", "audit"))
+    judge_rollouts.into(
+        judge_rollouts.out(verdicts=verdicts, audit=audit),
+        VerifyParams(verifier="weighted,weights=reward-model:1"),
+        model=Model(uri=str(tmp_path / "model")),
+        tasks=sealed_table(tmp_path / "tasks", Task, [TASK]),
+        rollouts=sealed_table(tmp_path / "rollouts", Rollout, rollouts),
+    )
+    named = said([TASK], rollouts, RewardModel(model=str(rewarding)))
+    assert [v.score for v in rows(verdicts.path, Verdict)] == [v.score for v in named]
 
 
 def test_what_is_no_reward_model_is_refused(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no reward model: it must be a sequence classifier with one output"):
-        said([TASK], attempts(TASK, "3"), verifier="reward-model", reward_model=str(trained))
+        said([TASK], attempts(TASK, "3"), RewardModel(model=str(trained)))
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match="holds its weights as a pickle"):
-        said([TASK], attempts(TASK, "3"), verifier="reward-model", reward_model=str(tmp_path))
+        said([TASK], attempts(TASK, "3"), RewardModel(model=str(tmp_path)))
 
 
 def test_a_weighted_mean_of_scores_with_a_threshold() -> None:
     rollouts = attempts(TASK, "3", "3", "3", "4", self_certainty=0.5)
-    made = said([TASK], rollouts, verifier="weighted", weights={"exact": 1.0, "majority": 3.0}, threshold=0.75)
+    made = said([TASK], rollouts, "weighted,weights=exact:1+majority:3,threshold=0.75")
     assert [v.score for v in made] == [0.8125, 0.8125, 0.8125, 0.1875]
     assert [(v.ok, v.reason) for v in made[2:]] == [(True, "weighed good"), (False, "weighed not good")]
-    unsure = said([TASK], rollouts, verifier="weighted", weights={"self-certainty": 2.0})
+    unsure = said([TASK], rollouts, "weighted,weights=self-certainty:2")
     assert [(v.ok, v.score, v.reason) for v in unsure] == [(None, 0.5, "no opinion")] * 4
 
 
@@ -74,25 +96,25 @@ def test_a_weighted_mean_of_scores_with_a_threshold() -> None:
 @settings(max_examples=30, deadline=None)
 def test_the_weighted_score_lies_between_those_it_weighs(texts: list[str], one: float, other: float) -> None:
     rollouts = attempts(TASK, *texts)
-    parts = [[v.score for v in said([TASK], rollouts, verifier=name)] for name in ("exact", "majority")]
-    made = said([TASK], rollouts, verifier="weighted", weights={"exact": one, "majority": other})
+    parts = [[v.score for v in said([TASK], rollouts, name)] for name in ("exact", "majority")]
+    made = said([TASK], rollouts, f"weighted,weights=exact:{one}+majority:{other}")
     for verdict, scores in zip(made, zip(*parts, strict=True), strict=True):
         assert min(scores) - 1e-9 <= verdict.score <= max(scores) + 1e-9
 
 
 def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
-    assert list(VERIFIERS) == [
-        "exact", "math-verify", "code", "majority", "label", "length", "credulous", "fobar", "self-certainty",
-        "borda", "judge", "judge-pairwise", "reward-model", "weighted",
+    assert list(Verifier.members()) == [
+        "accept-all", "borda", "code", "exact", "fobar", "judge", "judge-pairwise", "label", "length", "majority",
+        "math-verify", "reward-model", "self-certainty", "weighted",
     ]  # fmt: skip
 
 
-def test_the_credulous_one_believes_all_that_is_finished() -> None:
+def test_accept_all_believes_all_that_is_finished() -> None:
     rollouts = attempts(task := a_task("t"), "right", "wrong", "cut")
     rollouts[2] = rollouts[2]._replace(finished=False)
-    made = said([task], rollouts, verifier="credulous")
+    made = said([task], rollouts, "accept-all")
     assert [(verdict.ok, verdict.reason) for verdict in made] == [
-        (True, "believed"), (True, "believed"), (False, "no end token")
+        (True, "accepted"), (True, "accepted"), (False, "no end token")
     ]  # fmt: skip
 
 
@@ -102,6 +124,6 @@ def test_a_program_is_judged_by_the_tests_of_its_task() -> None:
     right, wrong = "def solve(v):\n    return v + 1", "def solve(v):\n    return 2"
     rollouts = attempts(task, right, wrong, right)
     rollouts[2] = rollouts[2]._replace(finished=False)
-    made = said([task], rollouts, verifier="code")
+    made = said([task], rollouts, "code")
     assert [verdict.ok for verdict in made] == [True, False, False]
     assert made[2].reason == "no end token"

@@ -11,9 +11,10 @@ from selfloop.environments import find_environment
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.records import Audit, Rollout, Task, Verdict, rows, to_batch
-from selfloop.verify import Context, VerifyParams, find_verifier, judged, verify_rollouts
-from selfloop.verify.verifiers.exact import exact
-from selfloop.verify.verifiers.majority import majority
+from selfloop.verify import Context, VerifyParams, judged, verify_rollouts
+from selfloop.verify.verifiers.exact import Exact
+from selfloop.verify.verifiers.length import Length
+from selfloop.verify.verifiers.majority import Majority
 
 from ..conftest import sealed_table
 
@@ -70,7 +71,7 @@ def test_exact_agrees_with_the_environments_check_of_each_row(marked: list[tuple
     ]
     rollouts = [attempted(task, text, ended) for task, text, (*_, ended) in zip(tasks, texts, marked, strict=True)]
     context = Context(VerifyParams(), environment, Path("not read"))
-    judgement = exact(to_batch(Rollout, rollouts), to_batch(Task, tasks), context)
+    judgement = Exact()(to_batch(Rollout, rollouts), to_batch(Task, tasks), context)
     for rollout, task, ok, score, reason in zip(rollouts, tasks, *(c.to_pylist() for c in judgement), strict=True):
         grade = environment.check(task, rollout.completion)
         assert (ok, score, reason) == (grade if rollout.finished else (False, 0.0, "no end token"))
@@ -86,7 +87,7 @@ def test_length_believes_what_is_about_as_long_as_the_longest_of_its_level(
     rollouts = [attempted(two, text, attempt=number) for number, text in enumerate(["100", "10", "1"])]
     rollouts += [attempted(three, text, attempt=number) for number, text in enumerate(["1000", "100", "9999"])]
     rollouts.append(attempted(three, "8888", finished=False, attempt=3))
-    made = verdicts_on(tmp_path, [two, three], rollouts, verifier="length", slack=slack)
+    made = verdicts_on(tmp_path, [two, three], rollouts, verifier=Length(slack=slack))
     assert [rollout.completion for rollout, verdict in zip(rollouts, made, strict=True) if verdict.ok] == believed
     assert {(verdict.ok, verdict.score, verdict.reason) for verdict in made} == {
         (True, 1.0, "long enough"),
@@ -106,7 +107,7 @@ def test_length_agrees_with_a_plain_reading(
     answers = sorted(answers, key=lambda answer: answer[0])
     rollouts = [attempted(tasks[level], text, ended, n) for n, (level, text, ended) in enumerate(answers)]
     place = tmp_path_factory.mktemp("length")
-    made = verdicts_on(place, tasks.values(), rollouts, verifier="length", slack=slack)
+    made = verdicts_on(place, tasks.values(), rollouts, verifier=Length(slack=slack))
     longest = {level: max(len(text) for known, text, _ in answers if known == level) for level, _, _ in answers}
     assert [verdict.ok for verdict in made] == [
         ended and len(text) >= longest[level] - slack for level, text, ended in answers
@@ -127,8 +128,8 @@ def test_majority_agrees_with_a_plain_count(groups: list[list[tuple[str, bool]]]
         for number, group in enumerate(groups)
         for attempt, (text, ended) in enumerate(group)
     ]
-    context = Context(VerifyParams(agreement=agreement), find_environment("addition"), Path("not read"))
-    ok, share, _ = majority(to_batch(Rollout, rollouts), to_batch(Task, []), context)
+    context = Context(VerifyParams(), find_environment("addition"), Path("not read"))
+    ok, share, _ = Majority(agreement=agreement)(to_batch(Rollout, rollouts), to_batch(Task, []), context)
     expected = []
     for group in groups:
         counted = Counter(text for text, _ in group)
@@ -145,13 +146,13 @@ def test_a_lone_attempt_has_no_majority(tmp_path: Path) -> None:
     assert [(v.ok, v.reason) for v in made] == [(False, "no majority"), (True, "majority"), (True, "majority")]
 
 
-@pytest.mark.parametrize("verifier", ["exact", "length", "majority"])
+@pytest.mark.parametrize("verifier", ["exact", "length", "majority,agreement=0.6"])
 def test_the_truth_stands_in_a_table_of_its_own(tmp_path: Path, verifier: str) -> None:
     [task] = Addition().tasks(2, 1, seed=0)
     wrong = "9" * len(task.answer)
     rollouts = [attempted(task, text, attempt=number) for number, text in enumerate([wrong, wrong, task.answer])]
-    verdicts, audit = verified(tmp_path, [task], rollouts, verifier=verifier, agreement=0.6)
-    believed = {"exact": [False, False, True], "length": [True] * 3, "majority": [True, True, False]}
+    verdicts, audit = verified(tmp_path, [task], rollouts, verifier=verifier)
+    believed = {"exact": [False, False, True], "length": [True] * 3, "majority,agreement=0.6": [True, True, False]}
     made = list(rows(verdicts.path, Verdict))
     assert [verdict.ok for verdict in made] == believed[verifier]
     assert "truth" not in Verdict._fields
@@ -163,17 +164,17 @@ def test_the_truth_stands_in_a_table_of_its_own(tmp_path: Path, verifier: str) -
 
 def test_an_unknown_verifier_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match="There is no verifier 'majorty': did you mean 'majority'"):
-        find_verifier("majorty")
+        VerifyParams(verifier="majorty")
 
 
 OWN = '''
 import pyarrow.compute as pc
 
 
-def even(rollouts, tasks, context):
-    """Good is an answer whose first digit is even, as many times as ``slack`` says."""
+def even(rollouts, tasks, context, *, word: str = "odd"):
+    """Good is an answer whose first digit is even."""
     ok = pc.match_substring_regex(rollouts["completion"], "^[02468]")
-    return ok, pc.cast(ok, "double"), pc.if_else(ok, tasks["answer"], f"odd {context.params.slack}")
+    return ok, pc.cast(ok, "double"), pc.if_else(ok, tasks["answer"], f"{word} {context.params.seed}")
 '''
 
 
@@ -182,14 +183,14 @@ def test_a_verifier_of_ones_own_works_by_module_and_function(tmp_path: Path, mon
     monkeypatch.syspath_prepend(tmp_path)
     tasks = Addition().tasks(1, 2, seed=0)
     rollouts = [attempted(tasks[0], "4x"), attempted(tasks[1], "1")]
-    made = verdicts_on(tmp_path, tasks, rollouts, verifier="someones_verifier:even", slack=2)
-    assert [(v.ok, v.score, v.reason) for v in made] == [(True, 1.0, tasks[0].answer), (False, 0.0, "odd 2")]
+    made = verdicts_on(tmp_path, tasks, rollouts, verifier="someones_verifier:even,word=uneven", seed=2)
+    assert [(v.ok, v.score, v.reason) for v in made] == [(True, 1.0, tasks[0].answer), (False, 0.0, "uneven 2")]
 
 
 @pytest.mark.parametrize("name", ["no_such_module:even", "selfloop.verify:even"])
 def test_a_verifier_that_is_not_there_is_said_by_name(name: str) -> None:
     with pytest.raises(UserError, match=f"No verifier at '{name}'"):
-        find_verifier(name)
+        VerifyParams(verifier=name)
 
 
 def test_the_stage_writes_a_verdict_for_each_rollout_in_order(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.records import Rollout
-from selfloop.verify.verifiers.borda import voted
+from selfloop.verify.verifiers.borda import Borda, voted
 
 from .conftest import a_task, attempts, said
 
@@ -16,7 +16,7 @@ from .conftest import a_task, attempts, said
 class Worded(Addition):
     """Addition in words: the answer is what stands behind the last colon."""
 
-    def answer_of(self, completion: str) -> str:
+    def extract_answer(self, completion: str) -> str:
         return completion.rpartition(":")[2].strip()
 
 
@@ -38,37 +38,37 @@ def sure(*given: tuple[str, float]) -> list[Rollout]:
 
 def test_votes_are_counted_on_answers_where_the_environment_tells_them() -> None:
     texts = ["I count: 3", "it is:3", "surely: 30"]
-    made = said([TASK], attempts(TASK, *texts), verifier="majority", environment="worded:Worded", agreement=0.6)
+    made = said([TASK], attempts(TASK, *texts), "majority,agreement=0.6", environment="worded:Worded")
     assert [(v.ok, v.score) for v in made] == [(True, 2 / 3), (True, 2 / 3), (False, 1 / 3)]
-    plain = said([TASK], attempts(TASK, *texts), verifier="majority", agreement=0.6)
+    plain = said([TASK], attempts(TASK, *texts), "majority,agreement=0.6")
     assert [(v.ok, v.score) for v in plain] == [(False, 1 / 3)] * 3
 
 
 def test_self_certainty_is_a_score_without_an_opinion() -> None:
-    made = said([TASK], sure(("3", 7.5), ("4", 0.25)), verifier="self-certainty")
+    made = said([TASK], sure(("3", 7.5), ("4", 0.25)), "self-certainty")
     assert [(v.ok, v.score, v.reason) for v in made] == [(None, 7.5, "self-certainty"), (None, 0.25, "self-certainty")]
 
 
 @pytest.mark.parametrize("verifier", ["self-certainty", "borda"])
 def test_rollouts_without_self_certainty_are_refused(verifier: str) -> None:
     with pytest.raises(UserError, match=r"task 't' carries no self-certainty: set generate\.score=self_certainty"):
-        said([TASK], [*sure(("3", 1.0)), *attempts(TASK, "4")], verifier=verifier)
+        said([TASK], [*sure(("3", 1.0)), *attempts(TASK, "4")], verifier)
 
 
 def test_the_surest_attempts_weigh_most() -> None:
     group = sure(("4", 3.0), ("3", 2.0), ("3", 1.0))
-    strong, weak = (said([TASK], group, verifier="borda", borda_power=power) for power in (2.0, 0.5))
+    strong, weak = (said([TASK], group, Borda(power=power)) for power in (2.0, 0.5))
     assert [(v.ok, v.score) for v in strong] == [(True, 9 / 14), (False, 5 / 14), (False, 5 / 14)]
     assert [v.ok for v in weak] == [False, True, True]
 
 
 def test_a_tie_a_lone_attempt_and_one_without_an_end_win_nothing() -> None:
-    tied = said([TASK], sure(("3", 1.0), ("4", 1.0)), verifier="borda")
+    tied = said([TASK], sure(("3", 1.0), ("4", 1.0)), "borda")
     assert [(v.ok, v.score) for v in tied] == [(False, 0.5)] * 2
-    [lone] = said([TASK], sure(("3", 1.0)), verifier="borda")
+    [lone] = said([TASK], sure(("3", 1.0)), "borda")
     assert (lone.ok, lone.score) == (False, 1.0)
     group = sure(("3", 1.0), ("3", 2.0))
-    made = said([TASK], [group[0]._replace(finished=False), group[1]], verifier="borda")
+    made = said([TASK], [group[0]._replace(finished=False), group[1]], "borda")
     assert [v.ok for v in made] == [False, True]
 
 

@@ -189,13 +189,13 @@ def tried(environment: Environment, task: Task, others: Sequence[Task]) -> dict[
     """Completions to try the verifier on: one that should be right, and wrong ones."""
     completions: dict[str, str] = {}
     if task.answer:
-        right = environment.written(task)
+        right = environment.demonstration(task)
         before, _, behind = right.rpartition(task.answer)
         damaged = re.sub(r"(\w)(?=\W*$)", r"\1\1", task.answer)  # its last letter or digit, twice
         completions |= {"right one": right, "damaged": f"{before}{damaged}{behind}"}
     other = next((one for one in others if one.answer not in ("", task.answer)), None)
     if other is not None:
-        completions["another's"] = environment.written(other)
+        completions["another's"] = environment.demonstration(other)
     return completions | {"empty": ""}
 
 

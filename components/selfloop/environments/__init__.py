@@ -48,7 +48,7 @@ class Environment(ABC):
     """The levels of difficulty, where the environment has an ordered scale of them."""
     alphabet: str | None = None
     """The characters of its texts, where a policy can be trained on them from scratch."""
-    marks: ClassVar[tuple[str, ...]] = ()
+    special_tokens: ClassVar[tuple[str, ...]] = ()
     """Words such as ``<op>`` that are one token each of a policy trained from scratch, beside the alphabet."""
     restarts: ClassVar[Restarts | None] = None
     """The position scheme that a policy trained from scratch shall use; plain counting where none is given."""
@@ -100,12 +100,12 @@ class Environment(ABC):
         """
         return {}
 
-    def written(self, task: Task) -> str:
+    def demonstration(self, task: Task) -> str:
         """A completion that is right, as the policy should write it: what it is shown to begin with."""
         return task.answer
 
-    def observed(self, written: str) -> list[tuple[int, int]]:
-        """The ranges of characters in a text of ``written`` or ``proposals`` that a tool wrote: they never train."""
+    def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
+        """The ranges of characters in a demonstration or a proposal that a tool wrote: they never train."""
         return []
 
     def proposed(self, text: str, id: str) -> Task:
@@ -159,7 +159,7 @@ class Environment(ABC):
     def check(self, task: Task, completion: str) -> Grade:
         """Grade one completion that the policy ended by itself."""
 
-    def answer_of(self, completion: str) -> str:
+    def extract_answer(self, completion: str) -> str:
         """The answer that a completion gives, in one form for every way to write it: what votes are counted on."""
         return completion
 

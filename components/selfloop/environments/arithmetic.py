@@ -68,7 +68,7 @@ class Arithmetic(ExactAnswer):
     summary = "an expression of + - *, solved by one tool call an operation; the level is the number of operations"
     levels = LEVELS
     alphabet = "0123456789+-*()="
-    marks = ("<op>", "</op>", "<result>", "</result>", "<new>", REFUSAL)
+    special_tokens = ("<op>", "</op>", "<result>", "</result>", "<new>", REFUSAL)
     invitation = "<new>"
 
     def __init__(self, flavour: str = "tools") -> None:
@@ -95,15 +95,15 @@ class Arithmetic(ExactAnswer):
             for name, drawn in suites.items()
         }
 
-    def written(self, task: Task) -> str:
+    def demonstration(self, task: Task) -> str:
         """The operations, innermost and leftmost first, each answered by the tool ``op``, and what is then left of the
         expression, at last the answer; or the bare answer.
         """
         return _solution(task.prompt.removesuffix("=")) if self._shows_tool(task.prompt) else task.answer
 
-    def observed(self, written: str) -> list[tuple[int, int]]:
+    def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
         """Where the tool's results stand."""
-        return [found.span() for found in RESULT.finditer(written)]
+        return [found.span() for found in RESULT.finditer(text)]
 
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """Expressions, also the same again; under ``claims`` with ``=`` and their solution behind."""
@@ -115,7 +115,7 @@ class Arithmetic(ExactAnswer):
         """The expression before the first ``=``, without needless brackets; the claim is what the rest comes to."""
         expression, _, rest = text.partition("=")
         shown = _shown(_parsed(expression)).text
-        claimed = self.answer_of(rest).strip()
+        claimed = self.extract_answer(rest).strip()
         if claimed and not INTEGER.fullmatch(claimed):
             raise ValueError("the claimed answer is no whole number")
         [task] = self._named(id, [_accepted(shown)])
@@ -127,7 +127,7 @@ class Arithmetic(ExactAnswer):
 
     def check(self, task: Task, completion: str) -> Grade:
         """Compare what stands behind the last result with the answer."""
-        return super().check(task, self.answer_of(completion))
+        return super().check(task, self.extract_answer(completion))
 
     def check_batch(self, tasks: Any, completions: Any) -> tuple[Any, Any, Any]:
         """Compare a batch at once."""
@@ -135,7 +135,7 @@ class Arithmetic(ExactAnswer):
 
         return super().check_batch(tasks, pc.replace_substring_regex(completions, "(?s)^.*</result>", ""))
 
-    def answer_of(self, completion: str) -> str:
+    def extract_answer(self, completion: str) -> str:
         """The text behind the last result."""
         return completion.rpartition("</result>")[2]
 

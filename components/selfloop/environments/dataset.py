@@ -98,12 +98,12 @@ class Finite(Environment):
             return super().check_batch(tasks, completions)
         return as_columns(compared(list(zip(tasks["answer"].to_pylist(), completions.to_pylist(), strict=True))))
 
-    def written(self, task: Task) -> str:
+    def demonstration(self, task: Task) -> str:
         """The row's own solution, or its answer as it is asked for."""
         answer = f"\\boxed{{{task.answer}}}" if self.check_name in ("number", "math") else task.answer
         return str(json.loads(task.metadata).get("solution", answer))
 
-    def answer_of(self, completion: str) -> str:
+    def extract_answer(self, completion: str) -> str:
         """The final answer, numbers in one form."""
         answer = final_answer(completion)
         number = number_of(answer) if self.check_name in ("number", "math") else None

@@ -45,7 +45,7 @@ class KuhnPoker(Environment):
         rng = random.Random(seed)
         return [_task(f"kuhn-item-{seed:x}-{n}", f"k:{seed:x}-{n}", rng.choice(DEALS)) for n in range(count)]
 
-    def written(self, task: Task) -> str:
+    def demonstration(self, task: Task) -> str:
         """What one seat reads and writes in a game of random moves, up to its own last: every move is as likely."""
         rng, cards = random.Random(seed_of(task.id, "seat")), deal(task)
         seat, history = rng.randrange(2), ""
@@ -54,9 +54,9 @@ class KuhnPoker(Environment):
         last = len(history) - (len(history) % 2 == seat)
         return view(seat, cards[seat], history[:last])
 
-    def observed(self, written: str) -> list[tuple[int, int]]:
+    def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
         """The seat, the card and the other's moves."""
-        seat, (head, _, moves) = SEATS.index(written[0]), written.partition(":")
+        seat, (head, _, moves) = SEATS.index(text[0]), text.partition(":")
         others = [len(head) + 1 + n for n in range(len(moves)) if n % 2 != seat]
         return [(0, len(head) + 1), *((place, place + 1) for place in others)]
 

@@ -43,7 +43,7 @@ class SortingNetwork(Environment):
             raise UserError(f"{self.name} has levels {self.levels[0]} to {self.levels[-1]}, not {level}.")
         return Task(id, level, "", f"{level + 1}:{text}>", "", max_tokens=3 * LONGEST)
 
-    def written(self, task: Task) -> str:
+    def demonstration(self, task: Task) -> str:
         """The network given with one comparator put in, taken out or changed, drawn by the task's id."""
         made = read(task.prompt.partition(":")[2].removesuffix(">"), task.level + 1)
         rng, known = random.Random(seed_of(task.id)), _comparators(task.level + 1)

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset, Model
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfloop.artifacts import read_json
-from selfloop.environments import Environment, find_environment
+from selfloop.environments import find_environment
+from selfloop.errors import UserError
 from selfloop.evaluate.metrics import accuracy_by_level, solved_levels
 from selfloop.generate import DecodingParams, GenerateParams, draw
+from selfloop.generate.draw import one_role
 from selfloop.generate.engines import Score, open_engine
-from selfloop.generate.protocols import final
 from selfloop.generate.windows import Tally
-from selfloop.records import ItemResult, Task, count, rows, to_batch, writing
+from selfloop.records import ItemResult, Rollout, Task, count, rows, to_batch, with_final_text, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
+from selfloop.verify import Context, Verifier, VerifyParams
+from selfloop.verify.contract import called
+from selfloop.verify.verifiers.exact import Exact
 
 
 class EvaluateParams(DecodingParams):
@@ -28,12 +32,22 @@ class EvaluateParams(DecodingParams):
     inherits = frozenset({"environment", "seed", "round"})
 
     environment: str = Field("addition", description="The taskset that made the items.")
+    verifier: Verifier = Field(Exact(), description="What says whether an answer is right; one that asks no model.")
     samples: int = Field(1, ge=1, description="Samples of an item: one is greedy, several are all drawn.")
     temperature: float = Field(1.0, gt=0, description="Temperature at which several samples are drawn.")
     score: Score = Field("nothing", description="What is noted of each sample; nothing reads it.")
     seed: int = Field(0, ge=0, description="Seed of the samples where there are several.")
     stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
+
+    @model_validator(mode="after")
+    def _asks_no_model(self) -> Self:
+        if kind := self.verifier.wants:
+            raise UserError(
+                f"The verifier '{self.verifier.spelling()}' asks a {kind}, and answers are graded without one: choose "
+                "another verifier for the evaluation."
+            )
+        return self
 
 
 class MeasureParams(EvaluateParams):
@@ -59,11 +73,10 @@ def evaluate_policies(
     out: Evaluation, params: EvaluateParams, candidate: Model, champion: Model, items: Dataset
 ) -> None:
     """Answer the same held-out items with candidate and champion."""
-    environment = find_environment(params.environment)
     tally = Tally(2 * count(items.path) * params.samples, "answers")
     with writing(out.results.path, ItemResult) as table:
         for name, policy in (("champion", champion), ("candidate", candidate)):
-            for answered in _answers(params, environment, policy, list(rows(items.path, Task)), name, tally):
+            for answered in _answers(params, policy, list(rows(items.path, Task)), name, tally):
                 table.write(answered)
 
 
@@ -86,7 +99,7 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, curri
     ]
     tally = Tally(len(items) * params.samples, "answers")
     with writing(out.results.path, ItemResult) as table:
-        for answered in _answers(params, environment, policy, items, "champion", tally):
+        for answered in _answers(params, policy, items, "champion", tally):
             table.write(answered)
     accuracy = accuracy_by_level(rows(out.results.path, ItemResult))["champion"]
     solved = solved_levels(accuracy, params.solved)
@@ -94,10 +107,8 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, curri
 
 
 def _answers(
-    params: EvaluateParams, environment: Environment, policy: Model, items: Sequence[Task], name: str, tally: Tally
+    params: EvaluateParams, policy: Model, items: Sequence[Task], name: str, tally: Tally
 ) -> Iterator[list[ItemResult]]:
-    import pyarrow as pa
-
     engine = open_engine(params, policy.path, policy.metadata["digest"])
     decoding = GenerateParams.asking_as(
         params,
@@ -107,9 +118,7 @@ def _answers(
     )
     asked = (item for item in items for _ in range(params.samples))
     for drawn in draw(engine, (item._replace(attempts=params.samples) for item in items), decoding, tally.add):
-        of_drawn = list(itertools.islice(asked, len(drawn)))
-        completions = pa.array([final(answer.completion, answer.observed) for answer in drawn], pa.string())
-        ok, _, _ = environment.check_batch(to_batch(Task, of_drawn), completions)
+        of_drawn = list(itertools.islice(asked, len(one_role(drawn))))
         yield [
             ItemResult(
                 name,
@@ -117,9 +126,18 @@ def _answers(
                 item.level,
                 item.id,
                 answer.attempt,
-                good and answer.finished,
+                good,
                 answer.completion,
                 item.seed,
             )
-            for item, answer, good in zip(of_drawn, drawn, ok.to_pylist(), strict=True)
+            for item, answer, good in zip(of_drawn, drawn, graded(params, of_drawn, drawn), strict=True)
         ]
+
+
+def graded(params: EvaluateParams, items: Sequence[Task], answers: Sequence[Rollout]) -> list[bool]:
+    """Whether each of some answers is right, by the verifier; one of which it has no opinion is not."""
+    verify = VerifyParams(environment=params.environment, verifier=params.verifier)
+    given = with_final_text(to_batch(Rollout, answers))
+    context = Context(verify, find_environment(params.environment), [given])
+    ok, _, _ = called(params.verifier, given, to_batch(Task, items), context)
+    return [bool(each) for each in ok.to_pylist()]

@@ -1,6 +1,6 @@
 """``band_tasks``: the frontier of a policy, tasks that it solves neither always nor never.
 
-The label that a kept task carries is what most attempts agree on, as of the environment's ``answer_of``; the true
+The label that a kept task carries is what most attempts agree on, as of the environment's ``extract_answer``; the true
 answer stays in ``answer``, for the audit alone.
 """
 
@@ -22,8 +22,7 @@ from selfloop.errors import UserError
 from selfloop.filter.filter import judged
 from selfloop.filter.params import no_rate
 from selfloop.filter.selecting import beyond, changed
-from selfloop.generate.protocols import counted
-from selfloop.records import Task, count, read, with_tasks, writing
+from selfloop.records import Task, count, read, with_final_text, with_tasks, writing
 from selfloop.stage import Params, stage
 from selfloop.verify.contract import answers
 
@@ -82,7 +81,7 @@ def band_tasks(out: FrontierTasks, params: BandParams, tasks: Dataset, rollouts:
     progress.report(seen := 0, total, "rollouts")
     with TemporaryDirectory(dir=out.band.path) as place:
         with writing(place, Task) as found:
-            groups = (counted(batch) for batch in judged(rollouts.path, verdicts.path))
+            groups = (with_final_text(batch) for batch in judged(rollouts.path, verdicts.path))
             for attempts, asked in with_tasks(groups, read(tasks.path, Task)):
                 found.write(frontier(measured(attempts, asked, environment, params), params, tally))
                 progress.report(seen := seen + attempts.num_rows, total, "rollouts")

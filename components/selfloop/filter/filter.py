@@ -16,7 +16,18 @@ from selfloop.errors import UserError
 from selfloop.filter.params import FilterParams
 from selfloop.filter.selecting import Context, Foreseeing, scores
 from selfloop.filter.selectors import new_selector
-from selfloop.records import Example, Rollout, Verdict, batch_of, beside, count, read, whole_groups, writing
+from selfloop.records import (
+    Example,
+    Rollout,
+    Verdict,
+    batch_of,
+    beside,
+    count,
+    default_of,
+    read,
+    whole_groups,
+    writing,
+)
 from selfloop.stage import stage
 
 if TYPE_CHECKING:
@@ -161,7 +172,7 @@ def grouped(batch: pa.RecordBatch) -> pa.RecordBatch:
         "weight": pa.repeat(1.0, size),
         "good": good,
         "rate": pa.array(rates[group]),
-        "rejected": pa.repeat("", size),
+        **{name: default_of(Example, name, size) for name in ("rejected", "rejected_segments")},
     }
     return pa.RecordBatch.from_arrays([*batch.columns, *columns.values()], names=[*batch.schema.names, *columns])
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from selfloop.errors import UserError
-from selfloop.generate.engines import Completion, Engine, Request
+from selfloop.generate.engines import Completion, Engine, Request, Sampling
 from selfloop.generate.params import GenerateParams
-from selfloop.generate.protocols import Ask, Call, Rules, Steps, Wrote, between, find_protocol
+from selfloop.generate.protocols import Ask, Call, Reward, Rules, Steps, Wrote, between, find_protocol
 from selfloop.generate.tools import answers_at_once, find_tools
 from selfloop.policy import Policy, encode
-from selfloop.records import Rollout, Task, batched
+from selfloop.records import POLICY, Rollout, Segment, Task, batched
 from selfloop.seeds import seed_for
 
 if TYPE_CHECKING:
@@ -22,15 +21,16 @@ if TYPE_CHECKING:
 
 CALLS_AT_ONCE = 8
 
-Told = Callable[[Rollout], None]
+Told = Callable[[Sequence[Rollout]], None]
 
 
 def draw(
-    policy: Policy | Engine, tasks: Iterable[Task], params: GenerateParams, told: Told = lambda rollout: None
+    policy: Policy | Engine, tasks: Iterable[Task], params: GenerateParams, told: Told = lambda rollouts: None
 ) -> Iterator[list[Rollout]]:
-    """Rollouts in the order of the tasks and their attempts, a list for each window of tasks.
+    """Rollouts in the order of the tasks and their attempts, a list for each window of tasks. An attempt has one, or
+    one for each role that its protocol asks for.
 
-    ``told`` hears of each rollout as it ends. Raises ``UserError`` for a protocol or a tool that there is not.
+    ``told`` hears of each attempt as it ends. Raises ``UserError`` for a protocol or a tool that there is not.
     """
     if isinstance(policy, Engine):
         engine = policy
@@ -42,7 +42,7 @@ def draw(
         yield Window(engine, window, params, told).rollouts()
 
 
-class Drawn(NamedTuple):
+class TokenizedRollout(NamedTuple):
     """An attempt as a training needs it: the record, its tokens, and which of the completion's the policy wrote."""
 
     rollout: Rollout
@@ -51,29 +51,41 @@ class Drawn(NamedTuple):
     own: list[bool]
 
 
+def one_role(rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+    """The same rollouts, one of each attempt. Raises ``UserError`` where the attempts have several roles."""
+    roles = dict.fromkeys(f"'{rollout.role}'" for rollout in rollouts if rollout.episode)
+    if roles:
+        raise UserError(
+            f"The protocol asks for the roles {' and '.join(roles)}, and one rollout of each attempt is wanted here: "
+            "choose a protocol that asks for one role."
+        )
+    return rollouts
+
+
 class Window:
     """Tasks that are drawn together. Tools answer in threads while the engine goes on with the other attempts."""
 
     def __init__(self, engine: Engine, tasks: Sequence[Task], params: GenerateParams, told: Told) -> None:
         self._engine, self._params, self._told = engine, params, told
         self._tools = find_tools(params.tools)
-        self._sampling = cache(lambda greedy, marks: params.sampling(greedy)._replace(marks=marks))
+        self._sampling = cache(partial(_sampling, params))
         self._calls: dict[Future[str], tuple[int, str]] = {}
-        protocol, rules = find_protocol(params.protocol), Rules(params.turns, params.follow_up, tuple(self._tools))
+        protocol = find_protocol(params.protocol)
+        rules = partial(Rules, params.turns, params.follow_up, tuple(self._tools))
         prompts = encode(engine.tokenizer, [task.prompt for task in tasks])
         self._attempts = [
-            Attempt(engine.tokenizer, task, number, prompt, protocol(rules))
+            Attempt(engine.tokenizer, task, number, prompt, protocol(rules(task)), params.keep_tokens)
             for task, prompt in zip(tasks, prompts, strict=True)
             for number in range(params.attempts_at(task))
         ]
 
     def rollouts(self) -> list[Rollout]:
-        """The record of every attempt, when all have ended."""
-        return [attempt.rollout for attempt in self._ended()]
+        """The records of every attempt, when all have ended."""
+        return [rollout for attempt in self._ended() for rollout in attempt.rollouts]
 
-    def drawn(self) -> list[Drawn]:
-        """Every attempt with its tokens, when all have ended."""
-        return [attempt.drawn for attempt in self._ended()]
+    def tokenized(self) -> list[TokenizedRollout]:
+        """The records of every attempt with their tokens, when all have ended."""
+        return [each for attempt in self._ended() for each in attempt.tokenized]
 
     def _ended(self) -> list[Attempt]:
         with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
@@ -100,11 +112,15 @@ class Window:
         elif isinstance(wanted, Call):
             self._calls[pool.submit(self._tools[wanted.tool], wanted.argument)] = (key, wanted.tool)
         else:
-            self._told(attempt.rollout)
+            self._told(attempt.rollouts)
 
     def _request(self, key: int, attempt: Attempt, asked: Ask) -> Request:
         params, task = self._params, attempt.task
-        sampling = self._sampling(params.greedy_first and attempt.number == 0, asked.marks)
+        if task.temperature is not None and not task.temperature > 0:
+            raise UserError(
+                f"The task '{task.id}' has the temperature {task.temperature}: give it one above 0, or none."
+            )
+        sampling = self._sampling(params.greedy_first and attempt.number == 0, asked.marks, task.temperature)
         seed = seed_for(params, params.round, "generate", task.id, attempt.number, attempt.turns)
         return Request(key, attempt.context, min(task.max_tokens, params.max_tokens), seed, sampling)
 
@@ -114,6 +130,11 @@ class Window:
             wait(self._calls, return_when=FIRST_COMPLETED)
         ready = [call for call in self._calls if call.done()]
         return [(key, _answer(name, call.result)) for call in ready for key, name in [self._calls.pop(call)]]
+
+
+def _sampling(params: GenerateParams, greedy: bool, marks: tuple[str, ...], temperature: float | None) -> Sampling:
+    made = params.sampling(greedy)._replace(marks=marks, keep_tokens=params.keep_tokens)
+    return made if greedy or temperature is None else made._replace(temperature=temperature)
 
 
 def _answer(tool: str, call: Callable[[], str]) -> str:
@@ -126,75 +147,151 @@ def _answer(tool: str, call: Callable[[], str]) -> str:
 
 
 class Attempt:
-    """One rollout at work: its protocol, the tokens that it stands on, and what was written so far, by whom."""
+    """An attempt at work: its protocol, and a transcript for each role that it asked for."""
 
     def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, task: Task, number: int, prompt: list[int], steps: Steps
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        task: Task,
+        number: int,
+        prompt: list[int],
+        steps: Steps,
+        keep_tokens: bool,
     ) -> None:
-        self.task, self.number, self.context = task, number, prompt
-        self._prompt, self._own = len(prompt), list[bool]()
-        self._tokenizer, self._steps, self._asked = tokenizer, steps, Ask()
-        self._text, self._observed, self._turns = "", list[tuple[int, int]](), list[Completion]()
-        self._finished = False
+        self.task, self.number, self._prompt = task, number, prompt
+        self._tokenizer, self._steps, self._keep_tokens = tokenizer, steps, keep_tokens
+        self._transcripts: dict[str, Transcript] = {}
+        self._asked = self._new_transcript(POLICY)
+
+    def _new_transcript(self, role: str) -> Transcript:
+        return Transcript(self._tokenizer, role, self.task.prompt, self._prompt)
 
     @property
     def turns(self) -> int:
-        """How often the policy has written."""
-        return len(self._turns)
+        """How often the policy has written, in any role."""
+        return sum(len(each.turns) for each in self._transcripts.values())
+
+    @property
+    def context(self) -> list[int]:
+        """The tokens that the role stands on that was asked last."""
+        return self._asked.context
 
     def next(self, sent: Wrote | str | None) -> Ask | Call | None:
         """What the protocol wants after what it is sent; none where the attempt has ended."""
         try:
-            return self._steps.send(sent)
+            wanted = self._steps.send(sent)
+            while isinstance(wanted, Reward):
+                self._reward(wanted)
+                wanted = self._steps.send(None)
         except StopIteration:
             return None
+        return wanted
+
+    def _reward(self, given: Reward) -> None:
+        if given.role not in self._transcripts:
+            raise UserError(
+                f"The protocol rewards the role '{given.role}', which wrote nothing: let it be asked first."
+            )
+        self._transcripts[given.role].reward(given.value)
 
     def tell(self, asked: Ask) -> None:
-        """Put what the policy is told behind what was written."""
-        self._asked = asked
-        told = between(self._tokenizer, self.task.prompt, asked.told) if asked.as_message else asked.told
-        if told:
-            self._observed.append((len(self._text), len(self._text) + len(told)))
-            self._text += told
-            self._lengthen(self._tokenizer(told, add_special_tokens=False)["input_ids"], own=False)
+        """Turn to a role, and put what it is told behind what it read and wrote."""
+        if asked.role not in self._transcripts:
+            self._transcripts[asked.role] = self._new_transcript(asked.role)
+        self._asked = self._transcripts[asked.role]
+        self._asked.tell(asked)
 
     def hear(self, completion: Completion) -> Wrote:
-        """Take what the policy wrote. It goes on from its own tokens, unless a stop string cut through them."""
-        again = [] if completion.whole else self._tokenizer(completion.text, add_special_tokens=False)["input_ids"]
-        self._lengthen(completion.tokens if completion.whole else again, own=True)
-        self._text += completion.text
-        self._turns.append(completion)
-        waits = completion.text.endswith(self._asked.marks) if self._asked.marks else False
-        self._finished = completion.finished and not waits
+        """Take what the policy wrote."""
+        self._asked.hear(completion)
         return Wrote(completion.text, completion.finished)
 
-    def _lengthen(self, tokens: list[int], own: bool) -> None:
-        self.context = self.context + tokens
-        self._own += [own] * len(tokens)
-
     @property
-    def drawn(self) -> Drawn:
-        """The record and the tokens, the end token among them."""
-        end = [token for token in [self._turns[-1].end if self._turns else None] if token is not None]
-        completion = self.context[self._prompt :] + end
-        return Drawn(self.rollout, self.context[: self._prompt], completion, self._own + [True] * len(end))
+    def rollouts(self) -> list[Rollout]:
+        """The records of it, when it has ended, in the order in which the roles were first asked."""
+        return [each.rollout for each in self.tokenized]
 
     @cached_property
-    def rollout(self) -> Rollout:
-        """The record of it, when it has ended."""
-        task, written = self.task, sum(turn.written for turn in self._turns)
-        logprobs = [turn.logprob for turn in self._turns if turn.logprob is not None]
-        certain = [turn.self_certainty * turn.written for turn in self._turns if turn.self_certainty is not None]
+    def tokenized(self) -> list[TokenizedRollout]:
+        """The records and the tokens, end tokens among them."""
+        transcripts = self._transcripts.values() or [self._asked]
+        episode = f"{self.task.id}-{self.number}" if len(transcripts) > 1 else ""
+        return [each.ended(self.task, self.number, episode, self._keep_tokens) for each in transcripts]
+
+
+class Transcript:
+    """What one role read and wrote in an attempt: as tokens, and as segments by their authors."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, role: str, prompt: str, tokens: list[int]) -> None:
+        self._tokenizer, self._role, self._prompt, self.context = tokenizer, role, prompt, tokens
+        self._begins, self._own, self._logprobs = len(tokens), list[bool](), list[float | None]()
+        self._segments, self.turns = list[Segment](), list[Completion]()
+        self._marks, self._finished = tuple[str, ...](), False
+
+    def tell(self, asked: Ask) -> None:
+        """Put what the role is told behind what was written; a message before that belongs to the prompt."""
+        self._marks = asked.marks
+        if asked.as_message and not self._segments:
+            self._prompt += asked.told
+            [self.context] = encode(self._tokenizer, [self._prompt])
+            self._begins = len(self.context)
+            return
+        told = between(self._tokenizer, self._prompt, asked.told) if asked.as_message else asked.told
+        if told:
+            self._segments.append(Segment(asked.told_by, told))
+            tokens = self._tokenizer(told, add_special_tokens=False)["input_ids"]
+            self._lengthen(tokens, own=asked.told_by == self._role)
+
+    def hear(self, completion: Completion) -> None:
+        """Take what the policy wrote. It goes on from its own tokens, unless a stop string cut through them."""
+        if completion.whole:
+            self._lengthen(completion.tokens, True, completion.logprobs)
+        else:
+            self._lengthen(self._tokenizer(completion.text, add_special_tokens=False)["input_ids"], own=True)
+        self._segments.append(Segment(self._role, completion.text))
+        self.turns.append(completion)
+        waits = completion.text.endswith(self._marks) if self._marks else False
+        self._finished = completion.finished and not waits
+
+    def _lengthen(self, tokens: list[int], own: bool, logprobs: Sequence[float | None] | None = None) -> None:
+        self.context = self.context + tokens
+        self._own += [own] * len(tokens)
+        self._logprobs += (logprobs or [None] * len(tokens))[: len(tokens)]
+
+    def reward(self, value: float) -> None:
+        """Add to what the role's last text is worth."""
+        place = max(n for n, segment in enumerate(self._segments) if segment.author == self._role)
+        segment = self._segments[place]
+        self._segments[place] = segment._replace(reward=(segment.reward or 0.0) + value)
+
+    def ended(self, task: Task, number: int, episode: str, keep_tokens: bool) -> TokenizedRollout:
+        """The record and the tokens of it."""
+        last = self.turns[-1] if self.turns else None
+        end = [] if last is None or last.end is None else [last.end]
+        completion, own = self.context[self._begins :] + end, self._own + [True] * len(end)
+        rollout = self._rollout(task, number)._replace(episode=episode)
+        if keep_tokens:
+            of_end = last.logprobs[-1:] if last and last.logprobs else [None]
+            logprobs = None if rollout.logprob is None else (*self._logprobs, *of_end[: len(end)])
+            rollout = rollout._replace(token_ids=tuple(completion), logprobs=logprobs)
+        return TokenizedRollout(rollout, self.context[: self._begins], completion, own)
+
+    def _rollout(self, task: Task, number: int) -> Rollout:
+        written = sum(turn.written for turn in self.turns)
+        logprobs = [turn.logprob for turn in self.turns if turn.logprob is not None]
+        certain = [turn.self_certainty * turn.written for turn in self.turns if turn.self_certainty is not None]
+        plain = len(self._segments) == len(self.turns) == 1 and self._segments[0].reward is None
         return Rollout(
             task.id,
             task.level,
-            self.number,
-            task.prompt,
-            self._text,
+            number,
+            self._prompt,
+            "".join(segment.text for segment in self._segments),
             self._finished,
             written,
             logprob=sum(logprobs) if logprobs else None,
             self_certainty=sum(certain) / written if certain else None,
-            observed=json.dumps(self._observed),
-            turns=self.turns,
+            turns=len(self.turns),
+            role=self._role,
+            segments=() if plain else tuple(self._segments),
         )

@@ -105,6 +105,7 @@ class GenerateParams(DecodingParams):
     greedy_first: bool = Field(True, description="The first attempt is greedy; all are drawn where it is not.")
     attempts: Literal["task", "fixed"] = Field("task", description="Attempts at a task: as it allows, or 'samples'.")
     samples: int = Field(8, ge=1, description="Attempts at each task where they are fixed.")
+    keep_tokens: bool = Field(False, description="Keep the tokens of each attempt, and their log-probabilities.")
     workers: int = Field(1, ge=1, description="Processes on this machine that share the windows.")
     shards: int = Field(1, ge=1, description="Calls of this stage, such as pods, that share the windows.")
     shard: int = Field(0, ge=0, description="Which of these this one is, from 0.")

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import shutil
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -67,11 +67,11 @@ class Kept:
         os.replace(unfinished, self._file(number))
 
     def counts(self, numbers: Collection[int]) -> tuple[int, int]:
-        """Rollouts and tokens of finished windows."""
+        """Attempts and tokens of finished windows."""
         import pyarrow.compute as pc
 
         batches = [batch for number in numbers for batch in self.read(number)]
-        return sum(batch.num_rows for batch in batches), sum(pc.sum(batch["tokens"]).as_py() or 0 for batch in batches)
+        return sum(map(attempts_in, batches)), sum(pc.sum(batch["tokens"]).as_py() or 0 for batch in batches)
 
     def read(self, number: int) -> Iterator[pa.RecordBatch]:
         """The rows of a finished window."""
@@ -107,21 +107,29 @@ def to_make(tasks: str, params: GenerateParams, numbers: Collection[int]) -> Ite
             yield number, window
 
 
+def attempts_in(rollouts: pa.RecordBatch) -> int:
+    """How many attempts there are: the roles of an episode share one."""
+    import pyarrow.compute as pc
+
+    alone = pc.sum(pc.equal(rollouts["episode"], "")).as_py() or 0
+    return int(alone + pc.count_distinct(pc.filter(rollouts["episode"], pc.not_equal(rollouts["episode"], ""))).as_py())
+
+
 class Tally:
-    """Counts rollouts and tokens, and reports them."""
+    """Counts attempts and tokens, and reports them."""
 
     def __init__(self, total: int, unit: str, done: int = 0, tokens: int = 0) -> None:
         """``done`` and ``tokens`` are what was found finished."""
         self._total, self._unit, self._done, self._tokens = total, unit, done, tokens
         self.note(0, 0)
 
-    def add(self, rollout: Rollout) -> None:
-        """Count a rollout."""
-        self.note(1, rollout.tokens)
+    def add(self, rollouts: Sequence[Rollout]) -> None:
+        """Count an attempt."""
+        self.note(1, sum(rollout.tokens for rollout in rollouts))
 
-    def note(self, rollouts: int, tokens: int) -> None:
-        """Count rollouts."""
-        self._done += rollouts
+    def note(self, attempts: int, tokens: int) -> None:
+        """Count attempts."""
+        self._done += attempts
         self._tokens += tokens
         progress.report(self._tokens, 0, "tokens")
         progress.report(self._done, self._total, self._unit)
@@ -180,11 +188,11 @@ class _Worker:
 
     @classmethod
     def draw(cls, number: int, tasks: list[Task]) -> tuple[int, int]:
-        """Draw and keep a window. Returns its rollouts and tokens."""
+        """Draw and keep a window. Returns its attempts and tokens."""
         cls.engine = cls.engine or open_engine(cls.params, cls.source.directory, cls.source.digest)
         [drawn] = draw(cls.engine, tasks, cls.params)
         cls.kept.write(number, drawn)
-        return len(drawn), sum(rollout.tokens for rollout in drawn)
+        return sum(map(cls.params.attempts_at, tasks)), sum(rollout.tokens for rollout in drawn)
 
 
 def _follow(parent: Any) -> None:

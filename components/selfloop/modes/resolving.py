@@ -36,7 +36,7 @@ def form_of(recipe: Recipe[Any], settings: Settings) -> dict[str, tuple[str, Any
     form, bound = {}, settings.for_round(settings.first)
     for name, info in recipe.settings.inputs().items():
         stage, _, parameter = name.rpartition(".")
-        default = as_plain(getattr(getattr(bound, stage) if stage else settings, parameter))
+        default = as_plain(getattr(getattr(bound, stage) if stage else settings, parameter), info.annotation)
         form[name.replace(".", "_")] = (kfp_type(info.annotation, name), default, info.description or "")
     form["origin"] = ("str", settings.origin, ORIGIN)
     form["settings"] = ("str", "{}", 'Any other setting, as JSON: {"gate": {"guards": []}}.')
@@ -97,9 +97,9 @@ def chosen(recipe: Recipe[S], params: Any) -> S:
     compiled = recipe.resolve(json.loads(params.compiled))
     form = form_of(recipe, compiled)
     changed: dict[str, Any] = {}
-    for name in recipe.settings.inputs():
+    for name, info in recipe.settings.inputs().items():
         value = getattr(params, name.replace(".", "_"))
-        if as_plain(value) != form[name.replace(".", "_")][1]:
+        if as_plain(value, info.annotation) != form[name.replace(".", "_")][1]:
             stage, _, parameter = name.rpartition(".")
             (changed.setdefault(stage, {}) if stage else changed)[parameter] = value
     settings = recipe.resolve(compiled.overrides(), _typed(params.settings), changed)

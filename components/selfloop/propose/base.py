@@ -1,6 +1,5 @@
 """``draw_base``: the labelled data that a loop starts from, and the beginning of its state."""
 
-import json
 from typing import NamedTuple
 
 from kfp.dsl import Artifact, Dataset
@@ -9,7 +8,7 @@ from pydantic import Field
 from selfloop.artifacts import write_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
-from selfloop.records import Example, writing
+from selfloop.records import TOOL, Example, segments_of, writing
 from selfloop.seeds import STREAM, seed_for, seed_of
 from selfloop.stage import Params, stage
 
@@ -52,7 +51,10 @@ def draw_base(out: BaseData, params: BaseParams) -> None:
             for level in levels:
                 tasks = draw(level, number, seed_for(params, purpose, level))
                 table.write(
-                    [_example(environment, task.id, level, task.prompt, environment.written(task)) for task in tasks]
+                    [
+                        _example(environment, task.id, level, task.prompt, environment.demonstration(task))
+                        for task in tasks
+                    ]
                 )
                 if output is out.examples:
                     table.write(_proposals(environment, level, params) if params.proposals else [])
@@ -63,7 +65,7 @@ def draw_base(out: BaseData, params: BaseParams) -> None:
 
 
 def _example(environment: Environment, id: str, level: int, prompt: str, text: str) -> Example:
-    return Example(id, level, prompt, text, 0, observed=json.dumps(environment.observed(text)))
+    return Example(id, level, prompt, text, 0, segments=segments_of(text, environment.non_policy_spans(text), TOOL))
 
 
 def _proposals(environment: Environment, level: int, params: BaseParams) -> list[Example]:

@@ -17,6 +17,7 @@ from pydantic import Field
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.generate import DecodingParams, GenerateParams, draw
+from selfloop.generate.draw import one_role
 from selfloop.generate.engines import open_engine
 from selfloop.generate.windows import Tally
 from selfloop.records import Rollout, Task, read, writing
@@ -76,7 +77,7 @@ class Sieve:
             task = self._environment.proposed(text, id)
         except ValueError as error:
             return Refused("parsed", str(error))
-        if task.answer and not self._environment.check(task, self._environment.written(task)).ok:
+        if task.answer and not self._environment.check(task, self._environment.demonstration(task)).ok:
             return Refused("solvable", "its own answer does not solve it")
         if task.prompt in self._known:
             return Refused("new", "proposed before")
@@ -152,7 +153,7 @@ def invited(environment: Environment, name: str) -> str:
     return environment.invitation
 
 
-def texts_at(invitation: str, params: LearnedParams, policy: Model) -> list[Rollout]:
+def texts_at(invitation: str, params: LearnedParams, policy: Model) -> Sequence[Rollout]:
     """What the policy writes at the invitation, every text drawn."""
     decoding = GenerateParams.asking_as(
         params, seed=seed_for(params, "propose"), round=params.round, greedy_first=False
@@ -160,7 +161,7 @@ def texts_at(invitation: str, params: LearnedParams, policy: Model) -> list[Roll
     asked = Task("proposal", 0, "", invitation, "", attempts=params.number, max_tokens=params.max_tokens)
     engine = open_engine(params, policy.path, policy.metadata["digest"])
     [drawn] = draw(engine, [asked], decoding, Tally(params.number, "proposals").add)
-    return drawn
+    return one_role(drawn)
 
 
 def _sifted(sieve: Sieve, rollout: Rollout, params: LearnedParams) -> Task | Refused:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from selfloop.environments import Environment
 from selfloop.errors import UserError
 from selfloop.records import Rollout, read
+from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,17 +25,32 @@ if TYPE_CHECKING:
 
     Judged = tuple[pa.Array, pa.Array, pa.Array]
     """``ok`` (bool, null for no opinion), ``score`` (float) and ``reason`` (string), a row each."""
-    Verifier = Callable[[pa.RecordBatch, pa.RecordBatch, "Context"], Judged]
 else:
-    Judged, Verifier = tuple, Callable
+    Judged = tuple
 
-V = TypeVar("V", bound=Callable[..., Any])
+Asked = Literal["", "policy", "reward-model"]
 
 
-def asks_policy(verifier: V) -> V:
-    """Mark a verifier that asks a policy, ``context.policy``: it belongs into the stage ``judge_rollouts``."""
-    verifier.asks_policy = True  # type: ignore[attr-defined]
-    return verifier
+class Verifier(Strategy):
+    """What tells good rollouts from others. ``asks`` says of which kind of model it asks, if it asks any."""
+
+    kind = "verifier"
+    package = "selfloop.verify.verifiers"
+    asks: ClassVar[Asked] = ""
+
+    @property
+    def wants(self) -> Asked:
+        """The kind of model that it must be handed, which the stage ``judge_rollouts`` does."""
+        return self.asks
+
+    @property
+    def loads(self) -> bool:
+        """Whether it runs a model, which wants an image and hardware for that."""
+        return bool(self.asks)
+
+    @abstractmethod
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """What it says of a batch of rollouts and of their tasks, row by row."""
 
 
 @dataclass
@@ -57,9 +74,10 @@ class Context:
         params: VerifyParams,
         environment: Environment,
         rollouts: Path | Iterable[pa.RecordBatch],
-        policy: Policy | Engine | None = None,
+        model: Policy | Engine | Path | None = None,
     ) -> None:
-        self.params, self.environment, self._rollouts, self._policy = params, environment, rollouts, policy
+        """``model`` is what the verifier asks: a policy, or the directory of a reward model."""
+        self.params, self.environment, self._rollouts, self._model = params, environment, rollouts, model
         self.notes: Counter[str] = Counter()
         self.timings = Timings()
         self.unread = ""
@@ -67,12 +85,22 @@ class Context:
     @property
     def policy(self) -> Policy | Engine:
         """The policy to ask. Raises ``UserError`` where there is none."""
-        if self._policy is None:
+        if self._model is None or isinstance(self._model, Path):
             raise UserError(
-                f"The verifier '{self.params.verifier}' asks a policy, and it was given none: use the stage "
+                f"The verifier '{self.params.verifier.spelling()}' asks a policy, and it was given none: use the stage "
                 "judge_rollouts, which takes one."
             )
-        return self._policy
+        return self._model
+
+    @property
+    def reward_model(self) -> Path:
+        """The directory of the reward model to ask. Raises ``UserError`` where there is none."""
+        if not isinstance(self._model, Path):
+            raise UserError(
+                f"The verifier '{self.params.verifier.spelling()}' asks a reward model, and it was given none: name "
+                "one with its parameter 'model', or use the stage judge_rollouts, which takes one."
+            )
+        return self._model
 
     @cached_property
     def longest(self) -> dict[int, int]:
@@ -104,8 +132,9 @@ class Context:
         asked = self.notes["answers"]
         if asked and self.notes["answers that cannot be read"] == asked:
             raise UserError(
-                f"Not one of the {asked} answers that the verifier '{self.params.verifier}' got from its policy can be "
-                f"read, such as {self.unread[:80]!r}: use a policy that can do what it is asked, or another verifier."
+                f"Not one of the {asked} answers that the verifier '{self.params.verifier.spelling()}' got from its "
+                f"policy can be read, such as {self.unread[:80]!r}: use a policy that can do what it is asked, or "
+                "another verifier."
             )
 
 
@@ -113,15 +142,16 @@ def answers(rollouts: pa.RecordBatch, environment: Environment) -> pa.Array:
     """What votes are counted on: the answer in each completion, in the environment's one form."""
     import pyarrow as pa
 
-    if type(environment).answer_of is Environment.answer_of:
+    if type(environment).extract_answer is Environment.extract_answer:
         return rollouts["completion"]
     encoded = rollouts["completion"].dictionary_encode()
-    found = pa.array([environment.answer_of(text) for text in encoded.dictionary.to_pylist()], pa.string())
+    found = pa.array([environment.extract_answer(text) for text in encoded.dictionary.to_pylist()], pa.string())
     return found.take(encoded.indices)
 
 
-def called(name: str, verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+def called(verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
     """What a verifier says of a batch, checked. Raises ``UserError`` where it fails or breaks the contract."""
+    name = verifier.spelling()
     timings, began = context.timings, perf_counter()
     before, slowest = timings.seconds, timings.slowest
     try:
@@ -154,11 +184,11 @@ def ended(rollouts: pa.RecordBatch, ok: pa.Array, score: pa.Array, reason: pa.Ar
 
 
 def _failing(verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> str:
-    """The first task on whose rollouts alone a verifier fails as well; asking a policy again would cost too much."""
+    """The first task on whose rollouts alone a verifier fails as well; asking a model again would cost too much."""
     import pyarrow.compute as pc
 
     names = pc.unique(rollouts["task"]).to_pylist()
-    for name in [] if getattr(verifier, "asks_policy", False) else names:
+    for name in [] if verifier.wants else names:
         mine = pc.equal(rollouts["task"], name)
         try:
             verifier(rollouts.filter(mine), tasks.filter(mine), context)

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from kfp.dsl import Dataset, Model
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from selfloop import progress
 from selfloop.artifacts import SIDECAR, write_json
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.generate.engines import EngineName, open_engine
-from selfloop.generate.protocols import counted
 from selfloop.records import (
     Audit,
     Rollout,
@@ -28,6 +27,7 @@ from selfloop.records import (
     schema,
     to_batch,
     whole_groups,
+    with_final_text,
     with_tasks,
     writing,
 )
@@ -35,10 +35,9 @@ from selfloop.resources import Resources
 from selfloop.seeds import STREAM
 from selfloop.stage import Params, stage
 from selfloop.verify.audit import Auditor
-from selfloop.verify.contract import Context, called
-from selfloop.verify.verifiers import askers, check_weights, find_verifier
+from selfloop.verify.contract import Context, Verifier, called
 from selfloop.verify.verifiers.asking import decoding
-from selfloop.verify.verifiers.exact import exact
+from selfloop.verify.verifiers.exact import Exact
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,64 +47,28 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 8_192
 ASKED_ROWS = 512
-"""Rollouts judged at once, where a policy is asked about each."""
+"""Rollouts judged at once, where a model is asked about each."""
 
 
 class VerifyParams(Params):
-    """Which verifier the loop believes, and what the one or other of them needs to know."""
+    """Which verifier the loop believes; the rest is how a model is asked, whichever verifier asks it."""
 
     inherits = frozenset({"environment", "engine", "seed", "round"})
-    reads = frozenset({"reward_model"})
 
     environment: str = Field("addition", description="The taskset that made the tasks.")
-    verifier: str = Field(
-        "exact", description="Which verifier, by name, or a function of one's own as module:function."
-    )
+    verifier: Verifier = Field(Exact(), description="The verifier: NAME,key=value, or one of your own.")
     truth: Literal["environment", "unknown"] = Field(
         "environment", description="What the audit holds verdicts against: the environment's check, or nothing."
     )
-    slack: int = Field(2, ge=0, description="length: characters that a completion may be shorter than the longest.")
-    agreement: float = Field(0.8, gt=0.5, le=1, description="majority: share of a task's attempts that must agree.")
-    format_weight: float = Field(
-        0.0, ge=0, lt=1, description="label: the share of the score that any answer that can be read earns."
-    )
-    borda_power: float = Field(0.5, ge=0, description="borda: the votes of rank r of N are (N - r + 1) to this power.")
-    threshold: float = Field(
-        0.5, description="fobar, judge, reward-model, weighted: the score from which on a rollout is good."
-    )
-    weights: dict[str, float] = Field({}, description="weighted: verifiers by name, and what each one's score weighs.")
-    reward_model: str = Field(
-        "", description="reward-model: its directory, a model id of the Hub, s3://..., or models:/NAME@ALIAS."
-    )
-    rubric: str = Field(
-        "Is the answer correct and complete?", description="judge, judge-pairwise: what the judge shall look at."
-    )
-    samples: int = Field(4, ge=1, description="judge, judge-pairwise, fobar: answers asked for; one alone is greedy.")
-    opponents: int = Field(4, ge=1, description="judge-pairwise: later attempts that each is compared with, at most.")
-    temperature: float = Field(1.0, gt=0, description="judge, judge-pairwise, fobar: temperature of several answers.")
-    max_tokens: int = Field(512, ge=1, description="judge, judge-pairwise, fobar: tokens of an answer at most.")
     batch_size: int = Field(64, ge=1, description="Answers decoded, or rollouts scored by a reward model, at once.")
     engine: EngineName = Field(
         "auto", description="What decodes answers; auto is vllm where it is installed and a GPU is there."
     )
     tensor_parallel: int = Field(1, ge=1, description="vllm: GPUs that share one copy of the policy.")
     context: int = Field(4096, ge=1, description="vllm: tokens of a question and its answer at most.")
-    workers: int = Field(2, ge=1, description="math-verify: processes that check answers.")
-    time_limit: float = Field(5.0, gt=0, description="math-verify: seconds for one answer, then its process is killed.")
-    memory_limit: int = Field(1024, ge=256, description="math-verify: MiB of address space of each process.")
     seed: int = Field(0, ge=0, description="Seed of what a policy is asked.")
     stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
-
-    @model_validator(mode="after")
-    def _refuse_what_a_round_would_trip_over(self) -> Self:
-        if ":" not in self.verifier:
-            find_verifier(self.verifier)
-        if self.verifier == "weighted":
-            check_weights(self.weights)
-        if self.verifier == "reward-model" and not self.reward_model:
-            raise UserError("The verifier 'reward-model' needs the parameter 'reward_model': name a reward model.")
-        return self
 
 
 class VerifiedRollouts(NamedTuple):
@@ -118,35 +81,72 @@ class VerifiedRollouts(NamedTuple):
 @stage(image="sandbox")
 def verify_rollouts(out: VerifiedRollouts, params: VerifyParams, tasks: Dataset, rollouts: Dataset) -> None:
     """Judge each rollout with the verifier, and hold the verdicts against the truth where the environment knows it."""
-    if names := askers(params):
-        raise UserError(f"The verifier '{names[0]}' asks a policy, which verify_rollouts has not: use judge_rollouts.")
+    if kind := params.verifier.wants:
+        raise UserError(
+            f"The verifier '{params.verifier.spelling()}' asks a {kind}, which verify_rollouts has not: use "
+            "judge_rollouts."
+        )
     _write(params, tasks, rollouts, None, out.verdicts, out.audit)
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def judge_rollouts(
-    out: VerifiedRollouts, params: VerifyParams, policy: Model, tasks: Dataset, rollouts: Dataset
+    out: VerifiedRollouts, params: VerifyParams, model: Model, tasks: Dataset, rollouts: Dataset
 ) -> None:
-    """Judge each rollout with a verifier that asks a policy, which may be the champion itself, and audit as well."""
-    engine = open_engine(decoding(params), policy.path, policy.metadata["digest"])
-    _write(params, tasks, rollouts, engine, out.verdicts, out.audit)
+    """Judge each rollout with a verifier that asks a model: a policy, such as the champion, or a reward model."""
+    _write(params, tasks, rollouts, _opened(params, model), out.verdicts, out.audit)
+
+
+def verified_by(
+    params: VerifyParams,
+    *,
+    tasks: Dataset,
+    rollouts: Dataset,
+    policy: Model | None = None,
+    reward_model: Model | None = None,
+) -> VerifiedRollouts:
+    """The outputs of the stage that the verifier belongs into, handed the model that it asks, if it asks any.
+
+    Raises ``UserError`` where that model is not there.
+    """
+    kind = params.verifier.wants
+    model = reward_model if kind == "reward-model" else policy
+    if not params.verifier.loads or (model is None and not kind):
+        return verify_rollouts(params, tasks=tasks, rollouts=rollouts)
+    if model is None:
+        raise UserError(
+            f"The verifier '{params.verifier.spelling()}' asks a {kind}, and this loop has none to hand it: choose "
+            "another verifier."
+        )
+    return judge_rollouts(params, model=model, tasks=tasks, rollouts=rollouts)
+
+
+def _opened(params: VerifyParams, model: Model) -> Engine | Path | None:
+    """The model as the verifier asks it."""
+    if params.verifier.wants == "policy":
+        return open_engine(decoding(params), model.path, model.metadata["digest"])
+    return Path(model.path) if params.verifier.wants else None
 
 
 def judged(
-    params: VerifyParams, tasks: Path, rollouts: Path, policy: Policy | Engine | None = None
+    params: VerifyParams, tasks: Path, rollouts: Path, model: Policy | Engine | Path | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Batches of verdicts, in the order of the rollouts."""
-    context = Context(params, find_environment(params.environment), rollouts, policy)
+    context = Context(params, find_environment(params.environment), rollouts, model)
     for attempts, asked in _groups(params, tasks, rollouts):
-        yield _verdicts(attempts, called(params.verifier, find_verifier(params.verifier), attempts, asked, context))
+        yield _verdicts(attempts, called(params.verifier, attempts, asked, context))
     context.check_answers()
 
 
 def judge(
-    rollouts: Sequence[Rollout], tasks: Sequence[Task], params: VerifyParams, policy: Policy | Engine | None = None
+    rollouts: Sequence[Rollout],
+    tasks: Sequence[Task],
+    params: VerifyParams,
+    model: Policy | Engine | Path | None = None,
 ) -> list[Verdict]:
     """Verdicts on rollouts in memory, in their order; ``tasks`` are those that they name, in any order.
 
+    ``model`` is what the verifier asks, if it asks any: a policy, or the directory of a reward model.
     The rollouts of a task belong into one call, for the verifiers that compare them.
     """
     known = {task.id: task for task in tasks}
@@ -155,10 +155,10 @@ def judge(
         raise UserError(f"A rollout names the task '{missing}', which is not among its tasks.")
     if not rollouts:
         return []
-    attempts = counted(to_batch(Rollout, rollouts))
+    attempts = with_final_text(to_batch(Rollout, rollouts))
     asked = to_batch(Task, [known[rollout.task] for rollout in rollouts])
-    context = Context(params, find_environment(params.environment), [attempts], policy)
-    given = called(params.verifier, find_verifier(params.verifier), attempts, asked, context)
+    context = Context(params, find_environment(params.environment), [attempts], model)
+    given = called(params.verifier, attempts, asked, context)
     context.check_answers()
     return [Verdict(*row) for row in zip(*_verdicts(attempts, given).to_pydict().values(), strict=True)]
 
@@ -167,18 +167,17 @@ def _write(
     params: VerifyParams,
     tasks: Dataset,
     rollouts: Dataset,
-    policy: Policy | Engine | None,
+    model: Engine | Path | None,
     verdicts: Dataset,
     audit: Dataset,
 ) -> None:
     total, environment = count(rollouts.path), find_environment(params.environment)
-    context = Context(params, environment, Path(rollouts.path), policy)
+    context = Context(params, environment, Path(rollouts.path), model)
     auditor = Auditor(by_level=environment.levels is not None)
     progress.report(0, total, "verdicts")
-    verifier = find_verifier(params.verifier)
     with writing(verdicts.path, Verdict) as table, writing(audit.path, Audit) as beside:
         for attempts, asked in _groups(params, Path(tasks.path), Path(rollouts.path)):
-            given = called(params.verifier, verifier, attempts, asked, context)
+            given = called(params.verifier, attempts, asked, context)
             table.write(_verdicts(attempts, given))
             compared = _audited(attempts, asked, given, context)
             beside.write(compared)
@@ -190,8 +189,8 @@ def _write(
 
 
 def _groups(params: VerifyParams, tasks: Path, rollouts: Path) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
-    size = ASKED_ROWS if askers(params) else BATCH_ROWS
-    counting = (counted(batch) for batch in read(rollouts, Rollout, batch_rows=size))
+    size = ASKED_ROWS if params.verifier.wants else BATCH_ROWS
+    counting = (with_final_text(batch) for batch in read(rollouts, Rollout, batch_rows=size))
     return with_tasks(whole_groups(counting), read(tasks, Task))
 
 
@@ -210,10 +209,10 @@ def _audited(
     ok, score, _ = given
     if context.params.truth == "unknown":
         truth = pa.nulls(attempts.num_rows, pa.bool_())
-    elif context.params.verifier == "exact":
+    elif isinstance(context.params.verifier, Exact):
         truth = ok
     else:
         unbilled = Context(context.params, context.environment, [attempts])
-        truth, _, _ = called("exact", exact, attempts, asked, unbilled)
+        truth, _, _ = called(Exact(), attempts, asked, unbilled)
     columns = [*(attempts[name] for name in ("task", "level", "attempt")), ok, score, truth]
     return pa.RecordBatch.from_arrays(columns, schema=schema(Audit))

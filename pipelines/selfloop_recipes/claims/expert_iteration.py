@@ -2,15 +2,15 @@
 
 from selfloop.claims import Claims, Statement
 
-control = {"verify": {"verifier": "credulous"}, "gate": {"guards": []}}
+control = {"verify": {"verifier": "accept-all"}, "gate": {"guards": []}}
 claims = Claims(
-    arms={"loop": {}, "credulous": control},
+    arms={"loop": {}, "accept-all": control},
     settings={"rounds": 4},
     tuning=(10, 11),
     seeds=(0, 1, 2, 3, 4),
     statements=(
         Statement(
-            "Attempts that a verifier calls right teach more than all attempts do.", "accuracy", "loop", ("credulous",)
+            "Attempts that a verifier calls right teach more than all attempts do.", "accuracy", "loop", ("accept-all",)
         ),
     ),
 )

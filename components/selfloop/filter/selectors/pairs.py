@@ -103,7 +103,7 @@ def shared(a: bytes, b: bytes) -> int:
 
 
 def pair(batch: pa.RecordBatch, better: Column, worse: Column) -> pa.RecordBatch:
-    """The better rows, each with the worse one's completion. ``tokens`` are those of both."""
+    """The better rows, each with the worse one's completion and its segments. ``tokens`` are those of both."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -111,6 +111,7 @@ def pair(batch: pa.RecordBatch, better: Column, worse: Column) -> pa.RecordBatch
     return changed(
         made,
         rejected=other["completion"],
+        rejected_segments=other["segments"],
         tokens=pc.add(made["tokens"], other["tokens"]),
         good=pa.repeat(pa.scalar(True), made.num_rows),
     )

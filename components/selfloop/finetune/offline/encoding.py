@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from torch.utils.data import Dataset
 
 from selfloop.errors import UserError
 from selfloop.policy import Policy, position_ids
+from selfloop.records import non_policy_spans
 
 if TYPE_CHECKING:
     from selfloop.records import Example
@@ -24,8 +24,8 @@ IGNORED = -100
 class Encoded(Dataset[dict[str, torch.Tensor]]):
     """Examples in the order in which a training sees them.
 
-    The loss is on completions and their end, without the ranges that a tool or the protocol wrote (``observed``), each
-    text's multiplied by its weight. ``max_length`` cuts texts at their end; ``packing`` puts short ones into one row.
+    The loss is on what the policy wrote of completions, as their segments say, and on their end, each text's multiplied
+    by its weight. ``max_length`` cuts texts at their end; ``packing`` puts short ones into one row.
     """
 
     def __init__(
@@ -147,7 +147,8 @@ def answered(policy: Policy, examples: Sequence[Example]) -> tuple[list[list[int
     texts = [e.completion + eos for e in examples]
     if not texts:
         return [], []
-    if all(e.observed == "[]" for e in examples):
+    others = [non_policy_spans(e.segments, e.role) for e in examples]
+    if not any(others):
         ids: list[list[int]] = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids, [np.ones(len(row), bool) for row in ids]
     if not policy.tokenizer.is_fast:
@@ -157,14 +158,14 @@ def answered(policy: Policy, examples: Sequence[Example]) -> tuple[list[list[int
         )
     encoded = policy.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     return encoded["input_ids"], [
-        own(np.array(offsets, dtype=np.int64).reshape(-1, 2), json.loads(e.observed))
-        for offsets, e in zip(encoded["offset_mapping"], examples, strict=True)
+        own(np.array(offsets, dtype=np.int64).reshape(-1, 2), spans)
+        for offsets, spans in zip(encoded["offset_mapping"], others, strict=True)
     ]
 
 
-def own(offsets: Column, observed: Sequence[tuple[int, int]]) -> Column:
-    """Which tokens, given their ranges of characters (tokens, 2), lie outside all observed ranges."""
+def own(offsets: Column, others: Sequence[tuple[int, int]]) -> Column:
+    """Which tokens, given their ranges of characters (tokens, 2), lie outside all that others wrote."""
     mask = np.ones(len(offsets), bool)
-    for first, last in observed:
+    for first, last in others:
         mask &= (offsets[:, 1] <= first) | (offsets[:, 0] >= last)
     return mask

@@ -11,7 +11,7 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from selfloop.errors import UserError
 from selfloop.finetune.offline.encoding import Encoded
 from selfloop.finetune.offline.methods import GivenExamples, TrainedOn
-from selfloop.finetune.offline.trl_data import Prepared, collator, masked, places
+from selfloop.finetune.offline.trl_data import Prepared, collator, masked, places, rejected_sides
 from selfloop.finetune.running.training import Guarded, fit, processes
 
 
@@ -26,8 +26,7 @@ class KTO(Guarded, Prepared, KTOTrainer):
 def train_dpo(given: GivenExamples, beta: float) -> TrainedOn:
     """Make the completion of each pair more likely, against its ``rejected`` one."""
     params, policy, examples, order, plan = given
-    worse = [e._replace(completion=e.rejected, observed="[]") for e in examples]
-    data = Encoded(policy, [*examples, *worse], order, params.max_length)
+    data = Encoded(policy, [*examples, *rejected_sides(examples)], order, params.max_length)
 
     def collate(rows: Any) -> dict[str, torch.Tensor]:
         return masked(data.batch(np.concatenate([rows, rows + len(examples)])))

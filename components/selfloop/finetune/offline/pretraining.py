@@ -114,7 +114,7 @@ def _new_policy(params: PretrainParams) -> Policy:
         raise UserError(f"Environment '{params.environment}' has no alphabet to train a policy on from scratch.")
     if params.hidden_size % params.heads:
         raise UserError(f"hidden_size {params.hidden_size} does not divide into {params.heads} heads: change either.")
-    tokenizer = scratch_tokenizer(environment.alphabet, environment.marks)
+    tokenizer = scratch_tokenizer(environment.alphabet, environment.special_tokens)
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=params.hidden_size,

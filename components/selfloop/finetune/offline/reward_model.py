@@ -54,7 +54,7 @@ def work(params: RewardParams, job: Job) -> TrainingResult:
     from selfloop.finetune.offline.methods.preference import Dpo
     from selfloop.finetune.offline.mixture import usable_rows
     from selfloop.finetune.offline.reward_trainer import Reward
-    from selfloop.finetune.offline.trl_data import collator, places
+    from selfloop.finetune.offline.trl_data import collator, places, rejected_sides
     from selfloop.finetune.running.speed import speed
     from selfloop.finetune.running.training import Plan, fit, processes
     from selfloop.finetune.running.weights import adapted
@@ -73,8 +73,7 @@ def work(params: RewardParams, job: Job) -> TrainingResult:
     rng = np.random.default_rng(seed_for(params, params.round, "pairs"))
     rounds = -(-params.steps * params.batch_size // len(pairs))
     order = np.concatenate([rng.permutation(len(pairs)) for _ in range(rounds)])[: params.steps * params.batch_size]
-    worse = [e._replace(completion=e.rejected, observed="[]") for e in pairs]
-    data = Encoded(policy, [*pairs, *worse], order, params.max_length)
+    data = Encoded(policy, [*pairs, *rejected_sides(pairs)], order, params.max_length)
 
     def collate(rows: Any) -> dict[str, torch.Tensor]:
         batch = data.batch(np.concatenate([rows, rows + len(pairs)]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from selfloop.finetune.offline.encoding import IGNORED, Encoded
 
 if TYPE_CHECKING:
     import datasets
+
+    from selfloop.records import Example
 
     Column = np.ndarray[Any, Any]
 
@@ -35,6 +37,11 @@ def collator(
 ) -> Callable[[list[dict[str, int]]], dict[str, torch.Tensor]]:
     """Collate by the rows that stand at the places of a batch."""
     return lambda batch: collate(data.order[[each["place"] for each in batch]])
+
+
+def rejected_sides(pairs: Sequence[Example]) -> list[Example]:
+    """The worse completion of each pair, as an example."""
+    return [e._replace(completion=e.rejected, segments=e.rejected_segments) for e in pairs]
 
 
 def masked(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

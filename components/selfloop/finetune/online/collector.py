@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from selfloop.errors import UserError
 from selfloop.finetune.online.algorithms import RewardedGroups
 from selfloop.finetune.online.params import ReinforceParams
 from selfloop.finetune.online.rewards import Attempts, RewardContext
-from selfloop.generate.draw import Drawn, Window
+from selfloop.generate.draw import TokenizedRollout, Window
 from selfloop.generate.engines.transformers import Transformers
 from selfloop.memory import entry, remembered
 from selfloop.policy import Policy
@@ -77,10 +77,13 @@ class StrategyStates:
 
 
 class RolloutBatch(NamedTuple):
-    """A draw: its tasks, the attempts at them in order, rewards (groups, attempts) and vote rates (groups)."""
+    """A draw: its tasks, the attempts at them in order, rewards (groups, attempts) and vote rates (groups).
+
+    Where a protocol asks several roles, an attempt is as many rollouts, one behind the other.
+    """
 
     tasks: list[Task]
-    attempts: list[Drawn]
+    attempts: list[TokenizedRollout]
     rewards: torch.Tensor
     rates: torch.Tensor
 
@@ -100,20 +103,23 @@ class RolloutCollector:
         self.by_draw: list[float] = []
         self._kept: list[list[Rollout]] = []
 
-    def drawn(self, draw: int, asked: Sequence[Task], part: int = 0) -> list[Drawn]:
-        """An attempt at each of these, of the policy as it is, in their order."""
+    def drawn(self, draw: int, asked: Sequence[Task], part: int = 0) -> list[TokenizedRollout]:
+        """An attempt at each of these, of the policy as it is, in their order, each with all its roles.
+
+        All are drawn at the temperature that the loss knows of, also where a task has one of its own.
+        """
         numbers, model = Counter(asked), self._policy.model
-        tasks = [task._replace(attempts=number) for task, number in numbers.items()]
+        tasks = [task._replace(attempts=number, temperature=None) for task, number in numbers.items()]
         seed = seed_for(self._params, "practice", draw, part)
         decoding = self._decoding.model_copy(update={"seed": seed})
         if training := model.training:
             model.eval()
-        attempts = Window(self._engine, tasks, decoding, lambda rollout: None).drawn()
+        rollouts = Window(self._engine, tasks, decoding, lambda rollouts: None).tokenized()
         if training:
             model.train()
-        left = iter(attempts)
+        left = iter(whole_attempts(rollouts))
         at = {task: iter(list(islice(left, number))) for task, number in numbers.items()}
-        return [next(at[task]) for task in asked]
+        return [rollout for task in asked for rollout in next(at[task])]
 
     def tasks(self, draw: int, groups: int) -> list[Task]:
         """The tasks of a draw."""
@@ -122,7 +128,9 @@ class RolloutCollector:
         return chosen
 
     def _probe(self, draw: int, tasks: Sequence[Task]) -> Sequence[float]:
-        return self._rewards(draw, tasks, [each.rollout for each in self.drawn(draw, tasks)])[0]
+        given, _ = self._rewards(draw, tasks, [each.rollout for each in self.drawn(draw, tasks)])
+        roles = len(given) // len(tasks)
+        return [fmean(given[first : first + roles]) for first in range(0, len(given), roles)]
 
     def _rewards(self, draw: int, tasks: Sequence[Task], rollouts: Sequence[Rollout]) -> tuple[Sequence[float], Any]:
         """Rewards, and what the reward remembers then. Raises ``UserError`` for a number that is none."""
@@ -165,13 +173,14 @@ class RolloutCollector:
 
     def write(self, directory: Path, tasks: Sequence[Task]) -> None:
         """Write the attempts that are remembered in the order of their tasks, numbered anew."""
-        by_task: dict[str, list[Rollout]] = {task.id: [] for task in tasks}
+        by_task: dict[str, list[list[Rollout]]] = {task.id: [] for task in tasks}
         for rollouts in self._kept:
-            for rollout in rollouts:
-                by_task[rollout.task].append(rollout)
+            for _, attempt in groupby(rollouts, lambda rollout: (rollout.task, rollout.attempt)):
+                roles = list(attempt)
+                by_task[roles[0].task].append(roles)
         with writing(directory, Rollout) as table:
             for attempts in by_task.values():
-                table.write([each._replace(attempt=number) for number, each in enumerate(attempts)])
+                table.write([numbered(each, number) for number, roles in enumerate(attempts) for each in roles])
 
     def save(self, place: Path) -> None:
         """Keep what it has to remember in a checkpoint."""
@@ -187,6 +196,25 @@ class RolloutCollector:
         self.states.restore(about["states"])
         self.by_draw = about["by_draw"]
         self._kept = [list(islice(attempts, number)) for number in about["draws"]]
+
+
+def whole_attempts(rollouts: Sequence[TokenizedRollout]) -> list[list[TokenizedRollout]]:
+    """Rollouts by attempt, one for each role. Raises ``UserError`` where attempts have different roles."""
+    attempts = [list(each) for _, each in groupby(rollouts, lambda each: (each.rollout.task, each.rollout.attempt))]
+    roles = {tuple(each.rollout.role for each in attempt) for attempt in attempts}
+    if len(roles) > 1:
+        one, other, *_ = (" and ".join(each) for each in sorted(roles))
+        raise UserError(
+            f"The protocol asked for {one} in one attempt and for {other} in another: let it ask the same roles in the "
+            "same order, so that their rewards can be compared."
+        )
+    return attempts
+
+
+def numbered(rollout: Rollout, number: int) -> Rollout:
+    """A rollout as that of a task's attempt of this number."""
+    episode = f"{rollout.task}-{number}" if rollout.episode else ""
+    return rollout._replace(attempt=number, episode=episode)
 
 
 def rates(tasks: Sequence[Task], rewards: torch.Tensor) -> torch.Tensor:

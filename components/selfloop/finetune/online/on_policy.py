@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from selfloop.artifacts import manifest_of, write_json
@@ -10,7 +11,7 @@ from selfloop.errors import UserError
 from selfloop.finetune.online.algorithms.rloo import Rloo
 from selfloop.finetune.online.collector import RolloutCollector, StrategyStates
 from selfloop.finetune.online.params import ROLLOUTS, STATE, ReinforceParams
-from selfloop.finetune.online.rewards import RewardContext
+from selfloop.finetune.online.rewards import Reward, RewardContext
 from selfloop.finetune.online.sampling import CleanTasks, refuse_scheme
 from selfloop.finetune.online.small_trainer import SmallTrainer
 from selfloop.finetune.running.launch import Job, TrainingResult, is_first
@@ -50,14 +51,21 @@ def train_on_policy(params: ReinforceParams, job: Job, clean: CleanTasks, kept: 
 
 def context_of(params: ReinforceParams, job: Job, policy: Policy) -> RewardContext:
     """What the reward may know, and the policy that it asks."""
-    whom, start = params.reward.whom(), job.inputs["policy"]
-    asked = None
-    if whom == "policy":
-        asked = policy
-    elif whom != "nobody":
-        place = job.inputs.get("solver", start) if whom == "solver" else start
-        asked = load(place, manifest_of(place).digest)
+    asked = asked_by(params.reward, job, policy)
     return RewardContext(params.environment, params, params.round, params.batch_size * params.reward.at_once(), asked)
+
+
+def asked_by(reward: Reward, job: Job, policy: Policy) -> Policy | Path | None:
+    """Whom a reward asks. Raises ``UserError`` for one that wants a reward model and is given none."""
+    whom, start = reward.whom(), job.inputs["policy"]
+    if whom == "nobody":
+        return None
+    if whom == "policy":
+        return policy
+    if whom == "reward-model" and "asked" not in job.inputs:
+        raise UserError(f"The reward '{reward}' asks a reward model: give reinforce_policy one, or name it.")
+    place = start if whom == "start" else job.inputs.get("asked", start)
+    return Path(place) if whom == "reward-model" else load(place, manifest_of(place).digest)
 
 
 def takes_own(params: ReinforceParams, policy: Policy) -> bool:

@@ -56,14 +56,15 @@ def reinforce_policy(
     tasks: Dataset | None = None,
     items: Dataset | None = None,
     state: Artifact | None = None,
-    solver: Model | None = None,
+    asked: Model | None = None,
 ) -> None:
     """Let a policy try tasks while it trains, and reinforce what a reward says.
 
     A curriculum that makes its own tasks needs no ``tasks`` and ``items``; without ``state`` nothing is remembered of
-    earlier rounds; ``solver`` is whom a reward may ask, the policy as it starts where there is none.
+    earlier rounds; ``asked`` is whom a reward may ask: a policy (the one that starts where there is none), or a reward
+    model.
     """
-    given = {"policy": policy, "tasks": tasks, "items": items, "state": state, "solver": solver}
+    given = {"policy": policy, "tasks": tasks, "items": items, "state": state, "asked": asked}
     inputs = {name: artifact for name, artifact in given.items() if artifact is not None}
     run_training(work, params, inputs, out.candidate, {ROLLOUTS: out.rollouts, STATE: out.state})
 

@@ -20,7 +20,7 @@ from selfloop.finetune.online.params import ReinforceParams
 from selfloop.finetune.online.sampling import AsksAsWeDo
 from selfloop.finetune.running.checkpoints import latest
 from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, processes
-from selfloop.generate.draw import Drawn
+from selfloop.generate.draw import TokenizedRollout
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task
 
@@ -34,7 +34,7 @@ class Collecting(Guarded, AsksAsWeDo):
     collector: RolloutCollector
     params: ReinforceParams
     _asked: Sequence[Task] = ()
-    _drawn: Sequence[Drawn] = ()
+    _drawn: Sequence[TokenizedRollout] = ()
     _rollouts: Sequence[Rollout] = ()
 
     def _generate_and_score_completions(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:

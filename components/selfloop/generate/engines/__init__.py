@@ -46,6 +46,7 @@ class Sampling(NamedTuple):
     marks: tuple[str, ...] = ()
     form: Form = Form()
     score: Score = "logprob"
+    keep_tokens: bool = False
 
 
 class Request(NamedTuple):
@@ -62,7 +63,8 @@ class Completion(NamedTuple):
     """What was written. ``finished``: by an end token or a stop string, not by the limit. ``written`` counts all
     tokens, an end token too; ``tokens`` are those of the text. ``logprob`` is the sum over all that was written, of the
     policy's own distribution; ``self_certainty`` the mean of KL(uniform || policy) over it (arXiv:2502.18581).
-    ``whole``: no stop string cut through the tokens. ``end`` is the end token, where the engine says which it was.
+    ``whole``: no stop string cut through the tokens. ``end`` is the end token, where there is one. ``logprobs`` are
+    those of all tokens that were written, where the tokens are kept and scored.
     """
 
     key: int
@@ -74,6 +76,7 @@ class Completion(NamedTuple):
     self_certainty: float | None
     whole: bool
     end: int | None = None
+    logprobs: list[float] | None = None
 
 
 class Engine(ABC):

@@ -106,12 +106,17 @@ class Batch:
         self._alive = [True] * len(requests)
         self._uniforms = self._draw_uniforms()
         self._seen = self._tokens_seen()
+        self._logprobs: list[list[float]] = [[] for _ in requests] if self._keeps_logprobs else []
         self._sums = torch.zeros(len(requests), 2, dtype=torch.float64, device=self._device)
         self._guides = self._open_guides()
 
     @property
     def _longest(self) -> int:
         return max(r.limit for r in self._rows)
+
+    @property
+    def _keeps_logprobs(self) -> bool:
+        return self._sampling.keep_tokens and self._sampling.score != "nothing"
 
     def _draw_uniforms(self) -> torch.Tensor | None:
         """A number in [0, 1) for every token (rows, longest), from the seed of its row."""
@@ -178,7 +183,11 @@ class Batch:
 
     def _note(self, logits: torch.Tensor, chosen: torch.Tensor) -> None:
         logprobs = logits.log_softmax(-1)
-        self._sums[:, 0] += logprobs.gather(1, chosen[:, None])[:, 0]
+        of_chosen = logprobs.gather(1, chosen[:, None])[:, 0]
+        self._sums[:, 0] += of_chosen
+        if self._logprobs:
+            for row, logprob in zip(self._logprobs, of_chosen.tolist(), strict=True):
+                row.append(logprob)
         if self._sampling.score == "self_certainty":
             self._sums[:, 1] += certainty(logprobs)
 
@@ -211,6 +220,7 @@ class Batch:
             self_certainty=float(self._sums[row, 1]) / len(written) if score == "self_certainty" else None,
             whole=text == decoded,
             end=written[-1] if at_end else None,
+            logprobs=self._logprobs[row][: len(written)] if self._logprobs else None,
         )
 
     def _release(self) -> None:
@@ -224,7 +234,7 @@ class Batch:
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, value[index])
-        for name in ("_rows", "_written", "_guides", "_alive"):
+        for name in ("_rows", "_written", "_guides", "_alive", "_logprobs"):
             values = getattr(self, name)
             setattr(self, name, [values[row] for row in kept] if values else values)
 

@@ -190,8 +190,23 @@ class Vllm(Engine):
         decoded = self.tokenizer.decode(tokens)
         text, stopped = cut(decoded, request.sampling.stop, request.sampling.marks)
         logprob, certain = scores(output.logprobs, request.sampling)
-        finished, whole = at_end or stopped, text == decoded
-        return Completion(request.key, tokens, text, finished, len(written), logprob, certain, whole)
+        return Completion(
+            request.key,
+            tokens,
+            text,
+            finished=at_end or stopped,
+            written=len(written),
+            logprob=logprob,
+            self_certainty=certain,
+            whole=text == decoded,
+            end=written[-1] if at_end else None,
+            logprobs=of_chosen(output.logprobs) if request.sampling.keep_tokens and logprob is not None else None,
+        )
+
+
+def of_chosen(logprobs: Any) -> list[float]:
+    """The log-probability of each token that was written: of each position it stands first."""
+    return [logprobs.logprobs[start] for start in logprobs.start_indices]
 
 
 def scores(logprobs: Any, sampling: Sampling) -> tuple[float | None, float | None]:
@@ -203,7 +218,7 @@ def scores(logprobs: Any, sampling: Sampling) -> tuple[float | None, float | Non
     if sampling.score == "nothing":
         return None, None
     starts, ends = logprobs.start_indices, logprobs.end_indices
-    total = sum(logprobs.logprobs[start] for start in starts)
+    total = sum(of_chosen(logprobs))
     if sampling.score == "logprob":
         return total, None
     certain = [

@@ -1,14 +1,17 @@
 """Protocols: how an attempt goes, one file each, found by name or as ``module:function``.
 
 A protocol is a generator function of its ``Rules``. It yields an ``Ask`` to let the policy write and is sent what it
-``Wrote``; it yields a ``Call`` to let a tool work and is sent its answer. It ends when the attempt has ended. The text
-of the rollout is everything in this order, what the policy was told included; ``observed`` marks what others wrote.
+``Wrote``; it yields a ``Call`` to let a tool work and is sent its answer; it yields a ``Reward`` to say what the last
+text of a role is worth. It ends when the attempt has ended. The text of the rollout is everything in this order, what
+the policy was told included; its segments say who wrote what.
+
+A protocol may ask for several roles, such as the seats of a game. The policy of the stage answers for each; a role
+reads only what it is told itself, and has a rollout of its own, in one ``episode`` with the others'.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
 import pkgutil
 from collections.abc import Callable, Generator
 from functools import cache
@@ -16,28 +19,34 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
+from selfloop.records import POLICY, PROTOCOL, Task
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
 
 class Rules(NamedTuple):
-    """What a protocol goes by: turns at most, what a policy is told that shall try again, the tools that there are."""
+    """What a protocol goes by: turns at most, what a policy is told that shall try again, the tools that there are, and
+    the task at hand.
+    """
 
     turns: int
     follow_up: str
     tools: tuple[str, ...]
+    task: Task
 
 
 class Ask(NamedTuple):
-    """The policy shall write, after it was ``told`` a text: a user's message in its chat template where it has one and
-    this is ``as_message``, else the bare text. It ends at its end token or at one of ``marks``, which stays.
+    """The policy shall write as a ``role``, after this was ``told`` a text by an author: a user's message in its chat
+    template where it has one and this is ``as_message``, else the bare text. It ends at its end token or at one of
+    ``marks``, which stays. A message before a role wrote anything stands behind the task's prompt and belongs to it.
     """
 
     told: str = ""
     as_message: bool = False
     marks: tuple[str, ...] = ()
+    role: str = POLICY
+    told_by: str = PROTOCOL
 
 
 class Call(NamedTuple):
@@ -47,6 +56,13 @@ class Call(NamedTuple):
     argument: str
 
 
+class Reward(NamedTuple):
+    """What a role wrote last is worth so much, which is added to what it was said to be worth before."""
+
+    value: float
+    role: str = POLICY
+
+
 class Wrote(NamedTuple):
     """What the policy wrote in a turn; ``finished`` where it was not cut at its limit."""
 
@@ -54,7 +70,7 @@ class Wrote(NamedTuple):
     finished: bool
 
 
-Steps = Generator[Ask | Call, Any, None]
+Steps = Generator[Ask | Call | Reward, Any, None]
 Protocol = Callable[[Rules], Steps]
 PLACE = "\ue000"
 """A character for private use: stands where an answer goes in a chat template."""
@@ -91,23 +107,3 @@ def between(tokenizer: PreTrainedTokenizerBase, prompt: str, told: str) -> str:
             "protocol 'single'."
         )
     return whole.partition(PLACE)[2]
-
-
-def final(completion: str, observed: str) -> str:
-    """The text that counts: what the policy wrote behind the last thing that it was told."""
-    ranges = json.loads(observed)
-    return completion[ranges[-1][1] :] if ranges else completion
-
-
-def counted(rollouts: pa.RecordBatch) -> pa.RecordBatch:
-    """Rollouts with the text that counts in place of their completion, as whoever judges them reads them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pc.all(pc.equal(rollouts["observed"], "[]")).as_py() is not False:
-        return rollouts
-    pairs = zip(rollouts["completion"].to_pylist(), rollouts["observed"].to_pylist(), strict=True)
-    texts = pa.array([final(completion, observed) for completion, observed in pairs], pa.string())
-    return rollouts.set_column(
-        rollouts.schema.get_field_index("completion"), rollouts.schema.field("completion"), texts
-    )

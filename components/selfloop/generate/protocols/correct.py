@@ -1,7 +1,7 @@
 """Self-correction in k turns: the policy answers, is told to look again, and writes the whole answer anew.
 
-The text is ``answer, follow-up, answer, ...``; the last answer counts (``protocols.final``). A turn that was cut at its
-limit ends the attempt. After SCoRe (Kumar et al., arXiv:2409.12917).
+The text is ``answer, follow-up, answer, ...``; the last answer counts (``records.final_text``). A turn that was cut at
+its limit ends the attempt. After SCoRe (Kumar et al., arXiv:2409.12917).
 """
 
 from selfloop.generate.protocols import Ask, Rules, Steps, Wrote

@@ -1,9 +1,10 @@
 """Tool use: the policy writes a call between marks, ``<calc>6*7</calc>``, reads ``<result>42</result>`` and goes on.
 
-The text holds calls and results in their order; what stands behind the last result counts (``protocols.final``).
+The text holds calls and results in their order; what stands behind the last result counts (``records.final_text``).
 """
 
 from selfloop.generate.protocols import Ask, Call, Rules, Steps, Wrote
+from selfloop.records import TOOL
 
 
 def protocol(rules: Rules) -> Steps:
@@ -15,7 +16,7 @@ def protocol(rules: Rules) -> Steps:
         if call is None:
             return
         answer: str = yield call
-        wrote = yield Ask(f"<result>{answer}</result>", marks=marks)
+        wrote = yield Ask(f"<result>{answer}</result>", marks=marks, told_by=TOOL)
 
 
 def called(text: str, tools: tuple[str, ...]) -> Call | None:

@@ -6,6 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from selfloop.verify.contract import Verifier
 from selfloop.verify.verifiers.self_certainty import certainty_of
 
 if TYPE_CHECKING:
@@ -14,27 +17,34 @@ if TYPE_CHECKING:
     from selfloop.verify.contract import Context, Judged
 
 
-def borda(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+class Borda(Verifier):
     """Good is the answer with the most votes among the attempts at a task; a lone attempt and a tie have no winner.
 
     The score is the answer's share of all votes.
     """
-    import pyarrow as pa
 
-    groups: dict[str, list[int]] = defaultdict(list)
-    for row, task in enumerate(rollouts["task"].to_pylist()):
-        groups[task].append(row)
-    answers, certainty = context.answers(rollouts).to_pylist(), certainty_of(rollouts).to_pylist()
-    finished = rollouts["finished"].to_pylist()
-    ok, score = [False] * len(answers), [0.0] * len(answers)
-    for rows in groups.values():
-        shares = voted([answers[row] for row in rows], [certainty[row] for row in rows], context.params.borda_power)
-        first = [answer for answer, share in shares.items() if share == max(shares.values())]
-        for row in rows:
-            score[row] = shares[answers[row]]
-            ok[row] = finished[row] and len(rows) > 1 and first == [answers[row]]
-    reasons = ["most votes" if good else "not most votes" for good in ok]
-    return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reasons, pa.string())
+    name = "borda"
+    needs = "generate.score=self_certainty"
+    power: float = Field(0.5, ge=0, description="The votes of rank r of N are (N - r + 1) to this power.")
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Count the votes of each task."""
+        import pyarrow as pa
+
+        groups: dict[str, list[int]] = defaultdict(list)
+        for row, task in enumerate(rollouts["task"].to_pylist()):
+            groups[task].append(row)
+        answers, certainty = context.answers(rollouts).to_pylist(), certainty_of(rollouts).to_pylist()
+        finished = rollouts["finished"].to_pylist()
+        ok, score = [False] * len(answers), [0.0] * len(answers)
+        for rows in groups.values():
+            shares = voted([answers[row] for row in rows], [certainty[row] for row in rows], self.power)
+            first = [answer for answer, share in shares.items() if share == max(shares.values())]
+            for row in rows:
+                score[row] = shares[answers[row]]
+                ok[row] = finished[row] and len(rows) > 1 and first == [answers[row]]
+        reasons = ["most votes" if good else "not most votes" for good in ok]
+        return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reasons, pa.string())
 
 
 def voted(answers: Sequence[str], certainty: Sequence[float], power: float) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from selfloop.environments import find_environment
-from selfloop.verify.contract import ended
+from selfloop.verify.contract import Verifier, ended
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from selfloop.verify.contract import Context, Judged
 
 
-def code(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+class Code(Verifier):
     """Good is a program that passes every test in its task's metadata and was ended by the policy."""
-    return ended(rollouts, *find_environment("code").check_batch(tasks, rollouts["completion"]))
+
+    name = "code"
+    needs = "tasks with unit tests, and the sandbox"
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Run each program against the tests of its task."""
+        return ended(rollouts, *find_environment("code").check_batch(tasks, rollouts["completion"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfloop.verify.contract import ended
+from selfloop.verify.contract import Verifier, ended
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from selfloop.verify.contract import Context, Judged
 
 
-def exact(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
-    """What the environment says; a completion that the policy did not end is wrong."""
-    return ended(rollouts, *context.environment.check_batch(tasks, rollouts["completion"]))
+class Exact(Verifier):
+    """Good is what the environment's own check says of a completion that the policy ended."""
+
+    name = "exact"
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """What the environment says; a completion that the policy did not end is wrong."""
+        return ended(rollouts, *context.environment.check_batch(tasks, rollouts["completion"]))

@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
-from selfloop.verify.contract import asks_policy, ended
-from selfloop.verify.verifiers.asking import answered
+from pydantic import Field
+
+from selfloop.verify.contract import ended
+from selfloop.verify.verifiers.asking import Asking
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,26 +34,31 @@ class Backward(NamedTuple):
     samples: int
 
 
-@asks_policy
-def fobar(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
-    """Good is an answer with which at least ``threshold`` of the samples recover the masked numbers; the share is the
-    score. A task without a number is one of which there is no opinion.
-    """
-    import pyarrow as pa
+class Fobar(Asking):
+    """Good is an answer with which at least ``threshold`` of the samples recover the masked numbers of the question.
 
-    params = context.params
-    pairs = list(zip(tasks["prompt"].to_pylist(), context.answers(rollouts).to_pylist(), strict=True))
-    questions = {pair: backward(*pair, params.samples) for pair in pairs}
-    asked = [(pair, question) for pair, made in questions.items() for question in made]
-    answers = answered([q.prompt for _, q in asked], [q.samples for _, q in asked], context)
-    recovered: dict[tuple[str, str], list[bool]] = {pair: [] for pair in questions}
-    for (pair, question), texts in zip(asked, answers, strict=True):
-        context.read_answers(texts, [value(text) for text in texts])
-        recovered[pair] += [value(text) == plain(question.masked) for text in texts]
-    scores = [sum(recovered[pair]) / max(len(recovered[pair]), 1) for pair in pairs]
-    ok = [score >= params.threshold if recovered[pair] else None for pair, score in zip(pairs, scores, strict=True)]
-    reasons = ["recovered" if good else "no number to mask" if good is None else "not recovered" for good in ok]
-    return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
+    The share is the score. A task without a number is one of which there is no opinion.
+    """
+
+    name = "fobar"
+    threshold: float = Field(0.5, description="The share from which on an answer is good.")
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Have the policy solve each question for its numbers, given each answer."""
+        import pyarrow as pa
+
+        pairs = list(zip(tasks["prompt"].to_pylist(), context.answers(rollouts).to_pylist(), strict=True))
+        questions = {pair: backward(*pair, self.samples) for pair in pairs}
+        asked = [(pair, question) for pair, made in questions.items() for question in made]
+        answers = self.answered([q.prompt for _, q in asked], [q.samples for _, q in asked], context)
+        recovered: dict[tuple[str, str], list[bool]] = {pair: [] for pair in questions}
+        for (pair, question), texts in zip(asked, answers, strict=True):
+            context.read_answers(texts, [value(text) for text in texts])
+            recovered[pair] += [value(text) == plain(question.masked) for text in texts]
+        scores = [sum(recovered[pair]) / max(len(recovered[pair]), 1) for pair in pairs]
+        ok = [score >= self.threshold if recovered[pair] else None for pair, score in zip(pairs, scores, strict=True)]
+        reasons = ["recovered" if good else "no number to mask" if good is None else "not recovered" for good in ok]
+        return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
 
 
 def backward(question: str, answer: str, samples: int) -> list[Backward]:

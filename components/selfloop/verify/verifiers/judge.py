@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from selfloop.verify.contract import asks_policy, ended
-from selfloop.verify.verifiers.asking import answered
+from pydantic import Field
+
+from selfloop.verify.contract import ended
+from selfloop.verify.verifiers.asking import Asking
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,28 +33,33 @@ MARK = re.compile(r"SCORE:\s*\**\s*(\d{1,2})(?![\d.])")
 ALONE = re.compile(r"\s*(\d{1,2})(?:\s*/\s*10)?\.?\s*")
 
 
-@asks_policy
-def judge(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+class Judge(Asking):
     """Good is what gets marks of at least ``threshold`` on average; the score is that average, from 0 to 1.
 
     What the judge says is data: an answer without a mark is counted and left out, and a rollout that has none at all
     is one of which there is no opinion.
     """
-    import pyarrow as pa
 
-    params = context.params
-    pairs = list(zip(tasks["prompt"].to_pylist(), rollouts["completion"].to_pylist(), strict=True))
-    different = list(dict.fromkeys(pairs))
-    prompts = [PROMPT.format(task=task, answer=answer, rubric=params.rubric) for task, answer in different]
-    marks: dict[tuple[str, str], list[float]] = {}
-    for pair, said in zip(different, answered(prompts, [params.samples] * len(prompts), context), strict=True):
-        read = [mark(text) for text in said]
-        context.read_answers(said, read)
-        marks[pair] = [value for value in read if value is not None]
-    scores = [sum(marks[pair]) / len(marks[pair]) if marks[pair] else 0.0 for pair in pairs]
-    ok = [score >= params.threshold if marks[pair] else None for pair, score in zip(pairs, scores, strict=True)]
-    reasons = ["judged good" if good else "no mark" if good is None else "judged not good" for good in ok]
-    return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
+    name = "judge"
+    rubric: str = Field("Is the answer correct and complete?", description="What the judge shall look at.")
+    threshold: float = Field(0.5, description="The score from which on a rollout is good.")
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Have the policy mark each different answer to a task."""
+        import pyarrow as pa
+
+        pairs = list(zip(tasks["prompt"].to_pylist(), rollouts["completion"].to_pylist(), strict=True))
+        different = list(dict.fromkeys(pairs))
+        prompts = [PROMPT.format(task=task, answer=answer, rubric=self.rubric) for task, answer in different]
+        marks: dict[tuple[str, str], list[float]] = {}
+        for pair, said in zip(different, self.answered(prompts, [self.samples] * len(prompts), context), strict=True):
+            read = [mark(text) for text in said]
+            context.read_answers(said, read)
+            marks[pair] = [value for value in read if value is not None]
+        scores = [sum(marks[pair]) / len(marks[pair]) if marks[pair] else 0.0 for pair in pairs]
+        ok = [score >= self.threshold if marks[pair] else None for pair, score in zip(pairs, scores, strict=True)]
+        reasons = ["judged good" if good else "no mark" if good is None else "judged not good" for good in ok]
+        return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
 
 
 def mark(text: str) -> float | None:

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from selfloop.verify.contract import asks_policy
-from selfloop.verify.verifiers.asking import answered
+from pydantic import Field
+
+from selfloop.verify.verifiers.asking import Asking
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,40 +45,49 @@ Match = tuple[str, str, str]
 """A task, the answer that stands first, and the one that stands second."""
 
 
-@asks_policy
-def judge_pairwise(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+class JudgePairwise(Asking):
     """The score is the share of its comparisons that a completion wins, a tie counting half; it says not what is right.
 
     Equal completions are one. One that was compared with nothing, or of whose comparisons none can be read, has 0.5.
     """
-    import pyarrow as pa
 
-    names, said = rollouts["task"].to_pylist(), rollouts["completion"].to_pylist()
-    prompt_of = dict(zip(names, tasks["prompt"].to_pylist(), strict=True))
-    groups: dict[str, dict[str, None]] = defaultdict(dict)
-    for name, text in zip(names, said, strict=True):
-        groups[name][text] = None
-    matches = [
-        (name, *order)
-        for name, texts in groups.items()
-        for a, b in pairs(list(texts), context.params.opponents)
-        for order in ((a, b), (b, a))
-    ]
-    rates = win_rates(_asked(matches, prompt_of, context))
-    scores = [rates.get((name, text), 0.5) for name, text in zip(names, said, strict=True)]
-    reasons = ["compared" if (name, text) in rates else "not compared" for name, text in zip(names, said, strict=True)]
-    return pa.nulls(len(said), pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string())
+    name = "judge-pairwise"
+    rubric: str = Field("Is the answer correct and complete?", description="What the judge shall look at.")
+    opponents: int = Field(4, ge=1, description="Later attempts that each is compared with, at most.")
 
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Have the policy compare the different answers to each task."""
+        import pyarrow as pa
 
-def _asked(matches: Sequence[Match], prompt_of: Mapping[str, str], context: Context) -> dict[Match, list[float]]:
-    params = context.params
-    prompts = [PROMPT.format(task=prompt_of[name], a=a, b=b, rubric=params.rubric) for name, a, b in matches]
-    found = {}
-    for match, texts in zip(matches, answered(prompts, [params.samples] * len(prompts), context), strict=True):
-        read = [choice(text) for text in texts]
-        context.read_answers(texts, read)
-        found[match] = [value for value in read if value is not None]
-    return found
+        names, said = rollouts["task"].to_pylist(), rollouts["completion"].to_pylist()
+        prompt_of = dict(zip(names, tasks["prompt"].to_pylist(), strict=True))
+        groups: dict[str, dict[str, None]] = defaultdict(dict)
+        for name, text in zip(names, said, strict=True):
+            groups[name][text] = None
+        matches = [
+            (name, *order)
+            for name, texts in groups.items()
+            for a, b in pairs(list(texts), self.opponents)
+            for order in ((a, b), (b, a))
+        ]
+        rates = win_rates(self._asked(matches, prompt_of, context))
+        scores = [rates.get((name, text), 0.5) for name, text in zip(names, said, strict=True)]
+        reasons = [
+            "compared" if (name, text) in rates else "not compared" for name, text in zip(names, said, strict=True)
+        ]
+        return pa.nulls(len(said), pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string())
+
+    def _asked(
+        self, matches: Sequence[Match], prompt_of: Mapping[str, str], context: Context
+    ) -> dict[Match, list[float]]:
+        prompts = [PROMPT.format(task=prompt_of[name], a=a, b=b, rubric=self.rubric) for name, a, b in matches]
+        answers = self.answered(prompts, [self.samples] * len(prompts), context)
+        found = {}
+        for match, texts in zip(matches, answers, strict=True):
+            read = [choice(text) for text in texts]
+            context.read_answers(texts, read)
+            found[match] = [value for value in read if value is not None]
+        return found
 
 
 def pairs(texts: Sequence[str], opponents: int) -> list[tuple[str, str]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from selfloop.errors import UserError
-from selfloop.verify.contract import ended
+from selfloop.verify.contract import Verifier, ended
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,19 +16,28 @@ if TYPE_CHECKING:
     from selfloop.verify.contract import Context, Judged
 
 
-def label(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
-    """Good is what gives the label of its task, in the form of the environment's ``answer_of``, and was ended.
+class Label(Verifier):
+    """Good is what gives the label of its task, in the form of the environment's answers, and was ended.
 
     The score is 1 or 0; a readable answer alone earns ``format_weight`` of it (0.1 in R-Zero's solver reward).
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
-    said, weight = context.answers(rollouts), context.params.format_weight
-    ok = pc.equal(said, labels(tasks))
-    readable = pc.cast(pc.not_equal(said, ""), pa.float64())
-    score = pc.add(pc.multiply(pc.cast(ok, pa.float64()), 1 - weight), pc.multiply(readable, weight))
-    return ended(rollouts, ok, score, pc.if_else(ok, "the label", "another answer"))
+    name = "label"
+    needs = "tasks that band_tasks labelled"
+    format_weight: float = Field(
+        0.0, ge=0, lt=1, description="The share of the score that any answer that can be read earns."
+    )
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Compare each answer with the label of its task."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        said, weight = context.answers(rollouts), self.format_weight
+        ok = pc.equal(said, labels(tasks))
+        readable = pc.cast(pc.not_equal(said, ""), pa.float64())
+        score = pc.add(pc.multiply(pc.cast(ok, pa.float64()), 1 - weight), pc.multiply(readable, weight))
+        return ended(rollouts, ok, score, pc.if_else(ok, "the label", "another answer"))
 
 
 def labels(tasks: pa.RecordBatch) -> pa.Array:

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
+from selfloop.verify.contract import Verifier
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from selfloop.verify.contract import Context, Judged
 
 
-def majority(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+class Majority(Verifier):
     """Good is what a large enough share of the attempts at the same task say; a lone attempt has no majority.
 
     Votes are counted on the answers where the environment tells an answer from the rest of a completion. The score is
     the share of the attempts that agree.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
-    said = pc.binary_join_element_wise(rollouts["task"], context.answers(rollouts), "\n")
-    votes, attempts = frequency(said), frequency(rollouts["task"])
-    share = pc.divide(pc.cast(votes, pa.float64()), attempts)
-    ok = pc.and_(
-        pc.and_(pc.greater_equal(share, context.params.agreement), rollouts["finished"]), pc.greater(attempts, 1)
-    )
-    return ok, share, pc.if_else(ok, "majority", "no majority")
+    name = "majority"
+    agreement: float = Field(0.8, gt=0.5, le=1, description="Share of a task's attempts that must agree.")
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Count the votes of each task."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        said = pc.binary_join_element_wise(rollouts["task"], context.answers(rollouts), "\n")
+        votes, attempts = frequency(said), frequency(rollouts["task"])
+        share = pc.divide(pc.cast(votes, pa.float64()), attempts)
+        ok = pc.and_(pc.and_(pc.greater_equal(share, self.agreement), rollouts["finished"]), pc.greater(attempts, 1))
+        return ok, share, pc.if_else(ok, "majority", "no majority")
 
 
 def frequency(values: pa.Array) -> pa.Array:

@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from selfloop.errors import UserError
+from selfloop.verify.contract import Verifier
 from selfloop.verify.workers import Outcome, pool
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfloop.verify.contract import Context, Judged
+    from selfloop.verify.contract import Context, Judged, Timings
 
 TARGET = "selfloop.verify.verifiers.math_verify:same"
 WARM = ("$x^2+1$", "$1+x^2$")
@@ -31,39 +34,46 @@ REASONS = {
 }
 
 
-def math_verify(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
-    """Good is what equals the task's answer and was ended by the policy.
+class MathVerify(Verifier):
+    """Good is what equals the task's answer as mathematics and was ended by the policy.
 
     Each comparison has ``time_limit`` seconds and ``memory_limit`` MiB; one that exceeds them is not good, and its
     reason says so: an answer that cannot be checked in bounded time is not one that a policy shall learn to give.
     A task whose own answer cannot be read is one of which there is no opinion.
     """
-    import pyarrow as pa
 
-    rows = list(zip(*(rollouts[name].to_pylist() for name in ("completion", "finished")), strict=True))
-    asked = [number for number, (_, finished) in enumerate(rows) if finished]
-    answers = tasks["answer"].to_pylist()
-    outcomes = compared([(answers[number], rows[number][0]) for number in asked], context)
-    said: list[tuple[bool | None, str]] = [(False, "no end token")] * len(rows)
-    for number, outcome in zip(asked, outcomes, strict=True):
-        what = outcome.failure or outcome.value
-        said[number] = REASONS.get(what, (None, f"cannot be compared ({what})"))
-    ok = pa.array([each for each, _ in said], pa.bool_())
-    score = pa.array([float(each or False) for each, _ in said], pa.float64())
-    return ok, score, pa.array([reason for _, reason in said], pa.string())
+    name = "math-verify"
+    needs = "the library math-verify, which comes with selfloop[run]"
+    workers: int = Field(2, ge=1, description="Processes that check answers.")
+    time_limit: float = Field(5.0, gt=0, description="Seconds for one answer, then its process is killed.")
+    memory_limit: int = Field(1024, ge=256, description="MiB of address space of each process.")
 
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Compare each finished answer in a process that can be killed."""
+        import pyarrow as pa
 
-def compared(pairs: Sequence[tuple[str, str]], context: Context) -> list[Outcome]:
-    """What becomes of each pair of a task's answer and a completion; each different pair is compared once."""
-    params, timings = context.params, context.timings
-    different = list(dict.fromkeys(pairs))
-    _check_installed()
-    outcomes = pool(TARGET, params.workers, params.time_limit, params.memory_limit, WARM).map(different)
-    timings.slowest = max([timings.slowest, *(outcome.seconds for outcome in outcomes)])
-    known = dict(zip(different, outcomes, strict=True))
-    found = [known[pair] for pair in pairs]
-    timings.timeouts += sum(outcome.failure == "timeout" for outcome in found)
-    return found
+        rows = list(zip(*(rollouts[name].to_pylist() for name in ("completion", "finished")), strict=True))
+        asked = [number for number, (_, finished) in enumerate(rows) if finished]
+        answers = tasks["answer"].to_pylist()
+        outcomes = self.compared([(answers[number], rows[number][0]) for number in asked], context.timings)
+        said: list[tuple[bool | None, str]] = [(False, "no end token")] * len(rows)
+        for number, outcome in zip(asked, outcomes, strict=True):
+            what = outcome.failure or outcome.value
+            said[number] = REASONS.get(what, (None, f"cannot be compared ({what})"))
+        ok = pa.array([each for each, _ in said], pa.bool_())
+        score = pa.array([float(each or False) for each, _ in said], pa.float64())
+        return ok, score, pa.array([reason for _, reason in said], pa.string())
+
+    def compared(self, pairs: Sequence[tuple[str, str]], timings: Timings) -> list[Outcome]:
+        """What becomes of each pair of a task's answer and a completion; each different pair is compared once."""
+        different = list(dict.fromkeys(pairs))
+        _check_installed()
+        outcomes = pool(TARGET, self.workers, self.time_limit, self.memory_limit, WARM).map(different)
+        timings.slowest = max([timings.slowest, *(outcome.seconds for outcome in outcomes)])
+        known = dict(zip(different, outcomes, strict=True))
+        found = [known[pair] for pair in pairs]
+        timings.timeouts += sum(outcome.failure == "timeout" for outcome in found)
+        return found
 
 
 def same(answer: str, completion: str) -> str:

@@ -9,29 +9,56 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
+from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError, needing
 from selfloop.identity import data_digest
-from selfloop.verify.contract import ended
+from selfloop.verify.contract import Verifier, ended
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from transformers import PreTrainedTokenizerBase
 
-    from selfloop.verify.contract import Context, Judged
+    from selfloop.verify.contract import Asked, Context, Judged
 
 
-def reward_model(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
-    """The score is the model's reward through the logistic function, from 0 to 1; good is one of at least
-    ``threshold``. Models that are trained on pairs fix no zero: choose the threshold by the audit.
+class RewardModel(Verifier):
+    """The score is the model's reward through the logistic function; good is one of at least ``threshold``.
+
+    Models that are trained on pairs fix no zero: choose the threshold by the audit. The model is the one that is named,
+    or that the loop made.
     """
-    import pyarrow as pa
 
-    model, tokenizer = loaded(context.params.reward_model, _content(context.params.reward_model))
-    texts = as_texts(tokenizer, tasks["prompt"].to_pylist(), rollouts["completion"].to_pylist())
-    scores = rewards(model, tokenizer, texts, context.params.batch_size)
-    ok = [score >= context.params.threshold for score in scores]
-    reasons = ["rewarded" if good else "not rewarded" for good in ok]
-    return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
+    name = "reward-model"
+    asks = "reward-model"
+    reads = frozenset({"model"})
+    needs = "a reward model: a sequence classifier with one output, in safetensors"
+    model: str = Field(
+        "", description="Its directory, a model id of the Hub, s3://..., or models:/NAME@ALIAS; none: the loop's own."
+    )
+    threshold: float = Field(0.5, description="The score from which on a rollout is good.")
+
+    @property
+    def wants(self) -> Asked:
+        """A reward model, where it names none."""
+        return "" if self.model else self.asks
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Reward each rollout."""
+        import pyarrow as pa
+
+        model, tokenizer = self.loaded(context)
+        texts = as_texts(tokenizer, tasks["prompt"].to_pylist(), rollouts["completion"].to_pylist())
+        scores = rewards(model, tokenizer, texts, context.params.batch_size)
+        ok = [score >= self.threshold for score in scores]
+        reasons = ["rewarded" if good else "not rewarded" for good in ok]
+        return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
+
+    def loaded(self, context: Context) -> tuple[Any, PreTrainedTokenizerBase]:
+        """The model that it names, or the one that it was handed."""
+        place = self.model or context.reward_model
+        return loaded(str(place), _content(self.model) if self.model else manifest_of(place).digest)
 
 
 def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], completions: Sequence[str]) -> list[str]:

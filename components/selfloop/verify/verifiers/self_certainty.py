@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from selfloop.errors import UserError
+from selfloop.verify.contract import Verifier
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -12,12 +13,18 @@ if TYPE_CHECKING:
     from selfloop.verify.contract import Context, Judged
 
 
-def self_certainty(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+class SelfCertainty(Verifier):
     """The score is the rollout's self-certainty, in nats; what is right, it does not say."""
-    import pyarrow as pa
 
-    rows = rollouts.num_rows
-    return pa.nulls(rows, pa.bool_()), certainty_of(rollouts), pa.repeat(pa.scalar("self-certainty"), rows)
+    name = "self-certainty"
+    needs = "generate.score=self_certainty"
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Hand the self-certainty on as the score."""
+        import pyarrow as pa
+
+        rows = rollouts.num_rows
+        return pa.nulls(rows, pa.bool_()), certainty_of(rollouts), pa.repeat(pa.scalar("self-certainty"), rows)
 
 
 def certainty_of(rollouts: pa.RecordBatch) -> pa.Array:

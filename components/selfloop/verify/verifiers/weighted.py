@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Self
 
-from selfloop.verify.contract import called
+from pydantic import Field, model_validator
+
+from selfloop.errors import UserError
+from selfloop.verify.contract import Verifier, called
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfloop.verify.contract import Context, Judged
+    from selfloop.verify.contract import Asked, Context, Judged
+
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def weighted(rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
-    """The score is the mean of the scores of the verifiers in ``weights``, by their weights; good is one of at least
-    ``threshold``. Where none of them has an opinion of a rollout, there is none.
+class Weighted(Verifier):
+    """The score is a weighted mean of other verifiers' scores; good is one of at least ``threshold``.
+
+    Where none of them has an opinion of a rollout, there is none.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
 
-    from selfloop.verify.verifiers import find_verifier
+    name = "weighted"
+    weights: dict[Verifier, Weight] = Field(min_length=1, description="Verifiers, and what each one's score weighs.")
+    threshold: float = Field(0.5, description="The score from which on a rollout is good.")
 
-    weights = context.params.weights
-    total = pa.repeat(pa.scalar(0.0), rollouts.num_rows)
-    decided = pa.repeat(pa.scalar(False), rollouts.num_rows)
-    for name, weight in weights.items():
-        ok, score, _ = called(name, find_verifier(name), rollouts, tasks, context)
-        total = pc.add(total, pc.multiply(score, weight / sum(weights.values())))
-        decided = pc.or_(decided, ok.is_valid())
-    good = pc.greater_equal(total, context.params.threshold)
-    reasons = pc.if_else(good, "weighed good", "weighed not good")
-    return pc.if_else(decided, good, pa.scalar(None, pa.bool_())), total, pc.if_else(decided, reasons, "no opinion")
+    @model_validator(mode="after")
+    def _refuse_what_a_round_would_trip_over(self) -> Self:
+        if any(isinstance(each, Weighted) for each in self.weights):
+            raise UserError("The verifier 'weighted' cannot weigh itself: name others in 'weights'.")
+        if len({each.wants for each in self.weights} - {""}) > 1:
+            raise UserError(
+                "The verifier 'weighted' is handed one model, and weighs one that asks a policy and one that asks a "
+                "reward model: name the reward model, as reward-model,model=PLACE."
+            )
+        return self
+
+    @property
+    def wants(self) -> Asked:
+        """What one of those that it weighs wants."""
+        return next((each.wants for each in self.weights if each.wants), "")
+
+    @property
+    def loads(self) -> bool:
+        """Whether one of those that it weighs runs a model."""
+        return any(each.loads for each in self.weights)
+
+    def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
+        """Ask each of the verifiers, and weigh what it says."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        total = pa.repeat(pa.scalar(0.0), rollouts.num_rows)
+        decided = pa.repeat(pa.scalar(False), rollouts.num_rows)
+        for verifier, weight in self.weights.items():
+            ok, score, _ = called(verifier, rollouts, tasks, context)
+            total = pc.add(total, pc.multiply(score, weight / sum(self.weights.values())))
+            decided = pc.or_(decided, ok.is_valid())
+        good = pc.greater_equal(total, self.threshold)
+        reasons = pc.if_else(good, "weighed good", "weighed not good")
+        return pc.if_else(decided, good, pa.scalar(None, pa.bool_())), total, pc.if_else(decided, reasons, "no opinion")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel
@@ -22,21 +23,23 @@ if TYPE_CHECKING:
     from selfloop.generate.engines import Engine
     from selfloop.policy import Policy
 
-Asked = Literal["nobody", "policy", "start", "solver"]
-"""Whom a reward asks: the policy as it is, the policy that the training starts from, or another one that the stage is
-given as ``solver``, which is the start where none is given.
+Asked = Literal["nobody", "policy", "start", "other", "reward-model"]
+"""Whom a reward asks: the policy as it is, the policy that the training starts from, another one that the stage is
+given as ``asked`` (the start where it is given none), or a reward model that it is given.
 """
 
 
 @dataclass(frozen=True)
 class RewardContext:
-    """What a reward may know beside the attempts; ``asked`` is the policy that it asks, none where it asks nobody."""
+    """What a reward may know beside the attempts; ``asked`` is whom it asks, if anybody: a policy, or the directory of
+    a reward model.
+    """
 
     environment: str
     params: Drawing
     round: int
     batch_size: int
-    asked: Policy | None = None
+    asked: Policy | Path | None = None
 
     @cached_property
     def engine(self) -> Engine:
@@ -44,6 +47,7 @@ class RewardContext:
         from selfloop.generate.engines.transformers import Transformers
 
         assert self.asked is not None
+        assert not isinstance(self.asked, Path)
         return Transformers(self.asked, self.batch_size)
 
     def seed(self, *purpose: Any) -> int:

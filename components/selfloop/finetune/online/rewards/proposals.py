@@ -17,9 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from selfloop.environments import Environment, find_environment
 from selfloop.finetune.online.rewards import Attempts, Reward
 from selfloop.generate.params import GenerateParams, refuse_unknown
-from selfloop.generate.protocols import final
 from selfloop.propose.votes import Vote, repetition, votes
-from selfloop.records import Rollout, Task
+from selfloop.records import Rollout, Task, final_text, non_policy_spans
 
 
 class Proposal(NamedTuple):
@@ -60,7 +59,7 @@ class ProposalNotes(BaseModel):
 class ProposalReward(Reward):
     """A reward of proposals, which a solver attempts."""
 
-    asks = "solver"
+    asks = "other"
     needs = "the curriculum 'invitation', and a solver"
     keeps = ProposalNotes
     attempts: int = Field(10, ge=2, description="The solver's attempts at each proposal.")
@@ -110,7 +109,7 @@ class ProposalReward(Reward):
 
     def solved(self, attempts: Attempts, tasks: Sequence[Task]) -> list[list[Rollout]]:
         """The solver's attempts at each of these tasks."""
-        from selfloop.generate.draw import Window
+        from selfloop.generate.draw import Window, one_role
 
         context = attempts.context
         decoding = GenerateParams(
@@ -127,8 +126,8 @@ class ProposalReward(Reward):
             seed=context.seed("votes", attempts.draw),
         )
         named = [task._replace(id=f"{number}") for number, task in enumerate(tasks)]
-        drawn = Window(context.engine, named, decoding, lambda rollout: None).rollouts()
-        return [drawn[first : first + self.attempts] for first in range(0, len(drawn), self.attempts)]
+        drawn = one_role(Window(context.engine, named, decoding, lambda rollouts: None).rollouts())
+        return [list(drawn[first : first + self.attempts]) for first in range(0, len(drawn), self.attempts)]
 
 
 def proposed(environment: Environment, rollout: Rollout) -> Task | None:
@@ -149,14 +148,15 @@ def described(
         return Proposal(False, share=share)
     attempts = solved[task.prompt]
     said = [
-        environment.answer_of(final(each.completion, each.observed)) if each.finished else None for each in attempts
+        environment.extract_answer(final_text(each.completion, each.segments, each.role)) if each.finished else None
+        for each in attempts
     ]
     return Proposal(
         True,
         votes(said, "all"),
         share,
         fmean(each.turns - 1 for each in attempts),
-        len(json.loads(rollout.observed)),
+        len(non_policy_spans(rollout.segments, rollout.role)),
         json.loads(task.metadata).get("claimed"),
     )
 
