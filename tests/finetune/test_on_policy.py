@@ -186,6 +186,24 @@ def test_a_reinforcement_that_broke_off_ends_with_equal_weights(
     assert resumed.metadata["digest"] == whole.metadata["digest"]
 
 
+@pytest.mark.parametrize("trainer", ["own", "trl"])
+@pytest.mark.parametrize("steps", [1, 9])
+def test_a_reinforcement_that_diverges_stops_and_leaves_no_candidate(
+    plain: Path,
+    tables: dict[str, Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trainer: str,
+    steps: int,
+) -> None:
+    (tmp_path / "own_reward.py").write_text(REWARD)
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"trainer": trainer, "reward": "verified,verifier=own_reward:threes", "lr": 1e39, "warmup_steps": 0}
+    with pytest.raises(UserError, match=r"The weights after step 1 are no longer finite .*training stopped.*lower lr"):
+        reinforced(plain, tables, tmp_path / "burst", steps=steps, **given)
+    assert not (tmp_path / "burst" / "manifest.json").exists()
+
+
 def test_held_out_items_are_no_tasks(plain: Path, tables: dict[str, Dataset], tmp_path: Path) -> None:
     some = tables | {"items": sealed_table(tmp_path / "some", Task, TASKS[:5])}
     made = reinforced(plain, some, tmp_path / "a", steps=1)

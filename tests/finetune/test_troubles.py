@@ -17,7 +17,7 @@ from .conftest import Finetuned, tried
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_a_training_that_diverges_stops_the_training_and_saves_its_texts(
+def test_a_training_that_diverges_stops_and_saves_its_texts(
     plain: Path, tmp_path: Path, finetuned: Finetuned, method: str
 ) -> None:
     with pytest.raises(UserError, match=r"The (loss|gradient|weights) .*step \d+ .* and training stopped") as stopped:
@@ -30,6 +30,16 @@ def test_a_training_that_diverges_stops_the_training_and_saves_its_texts(
     before = re.findall(r"the checkpoint before it is (\S+),", said)
     if before:
         assert Path(before[0], "model.safetensors").exists()
+    assert not (tmp_path / "burst" / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("method", ["sft", "nft", "dpo"])
+def test_a_policy_whose_weights_are_no_numbers_is_no_candidate(
+    plain: Path, tmp_path: Path, finetuned: Finetuned, method: str
+) -> None:
+    """One step only: its loss and its gradient are finite, what they do to the weights is not."""
+    with pytest.raises(UserError, match=r"The weights after step 1 are no longer finite .* lower lr"):
+        finetuned(plain, "burst", tried(), method=method, steps=1, lr=1e39, warmup_steps=0)
     assert not (tmp_path / "burst" / "manifest.json").exists()
 
 

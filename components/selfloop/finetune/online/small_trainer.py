@@ -99,6 +99,8 @@ class SmallTrainer:
     def _draw(self, draw: int) -> None:
         """Try tasks, and share the attempts out among the steps to come."""
         params = self._params
+        if draw:  # a policy of no numbers writes what is worth nothing, of which no loss tells
+            check_weights(self._plan, self._collector, draw * params.updates, self._weights)
         tried = self._collector.collect(draw, params.groups)
         rollouts = [each.rollout for each in tried.attempts]
         advantages = self._collector.advantages(tried.tasks, RewardedGroups(tried.rewards, tried.rates, rollouts))

@@ -19,7 +19,7 @@ from selfloop.finetune.online.collector import RolloutCollector, rates
 from selfloop.finetune.online.params import ReinforceParams
 from selfloop.finetune.online.sampling import AsksAsWeDo
 from selfloop.finetune.running.checkpoints import latest
-from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, processes
+from selfloop.finetune.running.training import Guarded, Plan, Trained, check_weights, fit, processes
 from selfloop.generate.draw import TokenizedRollout
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task
@@ -40,6 +40,7 @@ class Collecting(Guarded, AsksAsWeDo):
     def _generate_and_score_completions(self: Any, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         params, first = self.params, self.accelerator.process_index * len(inputs)
         self._draw, mine = self.state.global_step // params.updates, slice(first, first + len(inputs))
+        check_weights(self.plan, self.collector, self.state.global_step, self.model.parameters())
         tasks = self.collector.tasks(self._draw, params.groups)
         self._asked = [task for task in tasks for _ in range(params.group_size)][mine]
         prompts = [{"prompt": task.prompt} for task in self._asked]

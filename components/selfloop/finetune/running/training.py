@@ -178,7 +178,8 @@ def check_gradient(plan: Plan, batches: Batches, step: int, norm: float) -> None
 
 def check_weights(plan: Plan, batches: Batches, steps: int, weights: Iterable[torch.Tensor]) -> None:
     """Refuse weights that are no numbers after so many steps: no such policy is a candidate, nor a checkpoint."""
-    if not all(bool(torch.isfinite(each).all()) for each in weights):
+    largest = torch.nn.utils.get_total_norm(list(weights), float("inf"))  # of a NaN it is NaN
+    if not math.isfinite(largest):
         raise diverged(plan, batches, steps - 1, "The weights after step {} are no longer finite")
 
 
