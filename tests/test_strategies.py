@@ -1,18 +1,17 @@
 """Strategies: what a spelling means, what is refused, and strategies of a user's own."""
 
 import sys
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kfp.dsl import Artifact
+from kfp.dsl import Artifact, Model
 from pydantic import BaseModel, ConfigDict, Field
 from selfloop.errors import UserError
-from selfloop.recipe import Recipe, Settings
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
 from selfloop.stage import Params, stage
 from selfloop.strategies import Strategy, kinds, spelt_list, split, split_list
 
@@ -208,23 +207,39 @@ class HolderParams(Params):
 def test_parameters_take_a_list_as_text_which_may_change_the_default() -> None:
     assert HolderParams.model_validate({"more": "square,scale=3"}).more == [Square(scale=3)]
     assert HolderParams.model_validate({"more": ""}).more == []
-    changed = HolderParams.model_validate({"more": "+polygon,count=4"}).more
-    assert changed == [Square(), Polygon(count=4)]
+    changed = HolderParams.model_validate({"more": "+polygon,note=x"}).more
+    assert changed == [Square(), Polygon(count=3, note="x")]
 
 
 class HolderSettings(Settings):
-    hold: HolderParams = HolderParams(more=[Square(scale=2)])
+    hold: HolderParams = HolderParams(more="square,scale=2+polygon,count=3")
 
 
-def test_what_is_laid_over_settings_changes_the_list_that_is_there() -> None:
-    recipe: Any = SimpleNamespace(settings=HolderSettings, name="held")
-    resolve = partial(Recipe.resolve, recipe)
-    assert resolve({"hold": {"more": "+polygon,count=4"}}).hold.more == [Square(scale=2), Polygon(count=4)]
-    both = resolve({"hold": {"more": "+square,scale=5"}}, {"hold": {"more": "+polygon,count=4"}})
-    assert both.hold.more == [Square(scale=5), Polygon(count=4)]
-    assert resolve({"hold": {"more": "polygon,count=4"}}, {"hold": {"more": "+square"}}).hold.more == [
-        Polygon(count=4), Square()
-    ]  # fmt: skip
+class State(NamedTuple):
+    champion: Model
+
+
+def no_round(settings: Any, given: Any) -> Any:
+    raise AssertionError(settings, given)
+
+
+RECIPE = Recipe("holding", HolderSettings, State, no_round, no_round)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["+polygon,note=x"], "square,scale=2.0+polygon,note=x,count=3"),
+        (["+square,scale=5", "+polygon,count=4"], "square,scale=5.0+polygon,count=4"),
+        (["polygon,count=4", "+square"], "polygon,count=4+square"),
+        ([["polygon,count=4"], "+square+polygon,note=y"], "polygon,note=y,count=4+square"),
+        (["+square", ""], ""),
+    ],
+)
+def test_what_is_laid_over_settings_changes_the_list_that_is_there(overrides: list[Any], expected: str) -> None:
+    resolved = RECIPE.resolve(*({"hold": {"more": each}} for each in overrides))
+    assert spelt_list(resolved.hold.more) == expected
+    assert RECIPE.resolve(resolved.overrides()) == resolved
 
 
 class Held(NamedTuple):

@@ -25,10 +25,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
 def imported(kind: str, target: str) -> Any:
     """What ``module:name`` or ``file.py:name`` names. Raises ``UserError`` where there is no such thing."""
     module, _, name = target.rpartition(":")
-    found = _module(kind, module)
     try:
-        return operator.attrgetter(name)(found)
-    except AttributeError as error:
+        return operator.attrgetter(name)(_module(kind, module))
+    except (AttributeError, ModuleNotFoundError) as error:
         raise UserError(f"No {kind} at '{target}': {error}.") from None
 
 
@@ -50,10 +49,8 @@ def _module(kind: str, name: str) -> ModuleType:
 def _imported(kind: str, module: str, named: str) -> ModuleType:
     try:
         found = importlib.import_module(module)
-    except UserError:
+    except (UserError, ModuleNotFoundError):
         raise
-    except ModuleNotFoundError as error:
-        raise UserError(f"No {kind} at '{named}': {error}.") from None
     except Exception as error:  # whatever a user's module does when it is imported
         last = traceback.extract_tb(error.__traceback__)[-1]
         line = error.lineno if isinstance(error, SyntaxError) else last.lineno

@@ -26,7 +26,7 @@ from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
 from selfloop.settings import Settings, overlaid
 from selfloop.stage import Params, is_page, validated
-from selfloop.strategies import Added, Strategy, read_lists
+from selfloop.strategies import Added, Strategy, read_strategies
 
 S = typing.TypeVar("S", bound=Settings)
 FRAME = {"progress", "seed_data", "replay_pool", "history", "proceed"}
@@ -148,7 +148,7 @@ class Recipe(typing.Generic[S]):
         for name in self.settings.stages():
             values[name] = {each: getattr(values[name], each) for each in values[name].model_fields_set}
         for override in (self.forms[form].settings if form else {}, *overrides):
-            given = read_lists(self.settings, override)
+            given = read_strategies(self.settings, override)
             values = overlaid(_with_strategies(values, plain, given), given)
         resolved = validated(self.settings, values, self.name)
         resolved._recipe = self.name

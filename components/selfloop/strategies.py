@@ -19,7 +19,7 @@ one's own is spelt ``module:attribute`` or ``file.py:attribute`` and has paramet
 kind, or a plain function whose keyword-only arguments are its parameters.
 
 A list of strategies is spelt ``correct+unique+per-level,limit=4000``; what begins with ``+`` changes the list that was
-there: the parameters of what has the same name, and it adds the rest. Where no value is JSON, no character of all this
+there: the parameters of what has the same name, and the rest is added. Where no value is JSON, no character of all this
 is one that a shell reads.
 """
 
@@ -267,11 +267,12 @@ class Added:
         """The list that they make of another."""
         made = list(below)
         for text in self.spellings:
-            new = self.kind.parse(text)
-            places = [place for place, each in enumerate(made) if each.spelling() == new.spelling()]
+            name, values = split(text)
+            spelling = self.kind.find(name).spelling()
+            places = [place for place, each in enumerate(made) if each.spelling() == spelling]
             for place in places:
-                made[place] = made[place].changed(split(text)[1])
-            made += [] if places else [new]
+                made[place] = made[place].changed(values)
+            made += [] if places else [self.kind.parse(text)]
         return made
 
 
@@ -295,21 +296,23 @@ def as_list(kind: type[Strategy], given: Any) -> Any:
     return [kind.parse(each) for each in spellings] if isinstance(spellings, list) else spellings
 
 
-def read_lists(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of a model, in which the lists of strategies are read, those of its parts as well."""
+def read_strategies(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a model, in which spelt strategies and lists of them are read, those of its parts as well."""
     read = dict(values)
     for name, value in values.items():
         annotation = model.model_fields[name].annotation if name in model.model_fields else None
         if is_list(annotation):
             read[name] = as_list(typing.get_args(annotation)[0], value)
+        elif is_strategy(annotation) and isinstance(value, str):
+            read[name] = annotation.parse(value)  # type: ignore[union-attr]
         elif isinstance(value, Mapping) and inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-            read[name] = read_lists(annotation, value)
+            read[name] = read_strategies(annotation, value)
     return read
 
 
 def complete_lists(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """The same, where what changes a list has changed the default."""
-    read = read_lists(model, values)
+    read = read_strategies(model, values)
     added = {name: value for name, value in read.items() if isinstance(value, Added)}
     defaults = {name: model.model_fields[name].get_default(call_default_factory=True) for name in added}
     return read | {name: value.to(defaults[name]) for name, value in added.items()}

@@ -450,3 +450,82 @@ def test_a_reward_of_ones_own_is_a_function_with_parameters() -> None:
     reward = Reward.parse("own_training:threes,digit=7")
     rollout = Rollout("a", 1, 0, "", "773", True, 3)
     assert reward(Attempts(0, [], [rollout], RewardContext("addition", ReinforceParams(), 0, 1))) == [0.5]
+
+
+GAME = '''
+from selfloop.generate.protocols import Ask, Reward
+
+
+def duel(rules):
+    """Two seats name a digit; the higher one wins, and the second seat hears what the first said."""
+    first = yield Ask(role="first")
+    yield Ask(told=first.text[:1], role="second")
+    won = 1.0 if "5" in first.text else -1.0
+    yield Reward(won, role="first")
+    yield Reward(-won, role="second")
+
+
+def fickle(rules):
+    """Asks a second seat by the task's whim."""
+    yield Ask(role="first")
+    yield Reward(1.0, role="first")
+    if rules.task.level == 2:
+        yield Ask(role="second")
+
+
+def mute(rules):
+    """Rewards nobody."""
+    yield Ask(role="first")
+    yield Ask(role="second")
+'''
+PLAYED: dict[str, Any] = {
+    "curriculum": "in-turn",
+    "protocol": "own_games:duel",
+    "reward": "protocol",
+    "algorithm": "role-baseline,decay=0.5",
+    "group_size": 1,
+    "batch_size": 8,
+    "trainer": "own",
+    "steps": 2,
+}
+
+
+@pytest.fixture
+def games(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_games.py").write_text(GAME)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.usefixtures("games")
+def test_one_policy_learns_on_both_seats_of_a_game_with_a_baseline_for_each(plain: Path, tmp_path: Path) -> None:
+    about = job(tmp_path, plain, **PLAYED)
+    trained_here(tmp_path / "one", about)
+    trained_here(tmp_path / "two", about | {"state": str(tmp_path / "one" / "state")})
+    for place, before in (("one", 0.0), ("two", None)):
+        kept = list(rows(tmp_path / place / "rollouts", Rollout))
+        assert len(kept) == 2 * 8 * 2
+        assert [rollout.role for rollout in kept] == ["first", "second"] * 16
+        episodes = [rollout.episode for rollout in kept]
+        assert episodes[::2] == episodes[1::2]
+        assert len(set(episodes)) == 16
+        baselines = read_json(tmp_path / place / "state")["algorithm"]["baselines"]
+        assert baselines["first"] == -baselines["second"] != before
+    one, two = (read_json(tmp_path / place / "state")["algorithm"] for place in ("one", "two"))
+    assert one["strategy"] == two["strategy"] == "role-baseline,decay=0.5"
+    assert one["baselines"] != two["baselines"]
+
+
+@pytest.mark.usefixtures("games")
+@pytest.mark.parametrize(
+    ("params", "says"),
+    [
+        ({"protocol": "own_games:fickle"}, "The protocol asked for first in one attempt and for first and second in"),
+        ({"protocol": "own_games:mute"}, "The protocol rewarded nothing in a whole draw"),
+        ({"trainer": "trl", "group_size": 2}, "The protocol asks for the roles 'first' and 'second'"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_in_a_sentence(
+    plain: Path, tmp_path: Path, params: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        trained_here(tmp_path / "out", job(tmp_path, plain, **PLAYED | params))

@@ -142,7 +142,7 @@ def test_a_server_that_is_away_is_said_in_one_sentence(programs_of: Programs, re
     ("program", "sentence"),
     [
         (
-            "from selfloop.verify.verifiers.reward_model import loaded; loaded('somewhere', '')",
+            "from selfloop.verify.verifiers.reward_model import loaded; loaded('somewhere')",
             "The verifier 'reward-model' needs the package torch",
         ),
         (

@@ -95,7 +95,8 @@ def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
 
 def remembered(round: Round) -> list[Mapping[str, Any]]:
     """What the curricula of a round's trainings remember."""
-    return [kept["curriculum"] for kept in round["state"].values() if "curriculum" in kept]
+    states = [kept for kept in round["state"].values() if isinstance(kept, Mapping)]
+    return [kept["curriculum"] for kept in states if "curriculum" in kept]
 
 
 def in_columns(placed: Sequence[tuple[float, Mapping[str, Any]]], number: int) -> list[Column]:

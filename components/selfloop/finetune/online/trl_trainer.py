@@ -74,6 +74,7 @@ class Collecting(Guarded, AsksAsWeDo):
     def rolled_out(self: Any) -> dict[str, Any]:
         """Attempts that go by a protocol with turns, as TRL takes them."""
         self._drawn = self.collector.drawn(self._draw, self._asked, self.accelerator.process_index)
+        one_role([each.rollout for each in self._drawn])
         return {
             "prompt_ids": [each.prompt for each in self._drawn],
             "completion_ids": [each.completion for each in self._drawn],

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError, needing
 from selfloop.identity import data_digest
 from selfloop.verify.contract import Verifier, ended
@@ -48,17 +47,13 @@ class RewardModel(Verifier):
         """Reward each rollout."""
         import pyarrow as pa
 
-        model, tokenizer = self.loaded(context)
+        place = self.model or str(context.reward_model)
+        model, tokenizer = loaded(place, _content(place))
         texts = as_texts(tokenizer, tasks["prompt"].to_pylist(), rollouts["completion"].to_pylist())
         scores = rewards(model, tokenizer, texts, context.params.batch_size)
         ok = [score >= self.threshold for score in scores]
         reasons = ["rewarded" if good else "not rewarded" for good in ok]
         return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
-
-    def loaded(self, context: Context) -> tuple[Any, PreTrainedTokenizerBase]:
-        """The model that it names, or the one that it was handed."""
-        place = self.model or context.reward_model
-        return loaded(str(place), _content(self.model) if self.model else manifest_of(place).digest)
 
 
 def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], completions: Sequence[str]) -> list[str]:
