@@ -31,7 +31,7 @@ HEAVY = (
     "pyarrow.parquet",
     "scipy.stats",
     "selfloop.cli",
-    "selfloop.finetune.training",
+    "selfloop.finetune.running.training",
     "selfloop.modes.inprocess",
     "transformers.models.llama.modeling_llama",
 )

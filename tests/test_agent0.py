@@ -15,12 +15,14 @@ from selfloop.cli.run import as_toml
 from selfloop.environments import find_environment
 from selfloop.environments.arithmetic import Arithmetic
 from selfloop.errors import UserError
+from selfloop.finetune.online.rewards import Reward
+from selfloop.finetune.online.rewards.proposals import ProposalReward
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
 from selfloop.modes.compiling import run_locally
 from selfloop.recipe import find_recipe
 from selfloop.records import Rollout, Task, rows
-from selfloop_recipes.agent0 import VARIANTS
+from selfloop_recipes.claims.agent0 import no_tool
 
 from .conftest import digests, tracked_run, whole_run
 
@@ -28,22 +30,30 @@ NAME = "agent0"
 TINY: dict[str, Any] = {
     "rounds": 2,
     "seed": 5,
+    "model": NAME,
     "environment": "arithmetic",
-    "turns": 4,
     "base": {"levels": 1, "per_level": 200, "held_out_per_level": 8, "proposals": 200},
     "pretrain": {"steps": 120, "hidden_size": 32, "heads": 2, "intermediate_size": 64, "decay_steps": 40, "lr": 1e-2},
     "draw": {"levels": [2], "old_levels": [1], "items_per_level": 8},
-    "challenge": {"steps": 2, "batch_size": 8, "group_size": 4, "votes": 3, "max_tokens": 12},
+    "challenge": {
+        "steps": 2,
+        "batch_size": 8,
+        "group_size": 4,
+        "max_tokens": 12,
+        "turns": 4,
+        "reward": {"attempts": 3, "turns": 4},
+    },
     "learn": {"number": 48, "max_tokens": 12},
-    "generate": {"samples": 3},
+    "generate": {"samples": 3, "turns": 4},
     "band": {"min_rate": 0.1, "max_rate": 1.0},
-    "reinforce": {"steps": 2, "batch_size": 8, "group_size": 4},
-    "measure": {"levels": [2], "per_level": 8},
+    "reinforce": {"steps": 2, "batch_size": 8, "group_size": 4, "turns": 4},
+    "evaluate": {"turns": 4},
+    "measure": {"levels": [2], "per_level": 8, "turns": 4},
     "gate": {"guards": [], "require": "nothing"},
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 ONE = {"rounds": 1}
-GO_ON = {"when_empty": "go on"}
+GO_ON = {stage: {"when_empty": "go on"} for stage in ("learn", "band", "reinforce", "filter")}
 GUARDED = {"gate": {"guards": ["distinct", "entropy", "coverage", "precision", "gap", "length", "divergence"]}}
 ROLES = (NAME, f"{NAME}.executor", f"{NAME}.proposer")
 PODS_ONLY = {f"{part}_agent0" for part in ("resolve", "start", "round")}
@@ -51,6 +61,17 @@ PODS_ONLY = {f"{part}_agent0" for part in ("resolve", "start", "round")}
 
 ran = partial(whole_run, NAME, TINY)
 tracked = partial(tracked_run, NAME, TINY)
+
+
+def of_proposer(root: Path) -> Path:
+    """The proposer that the first round of a run trained: the policy that began without tasks."""
+    [found] = [place for place in root.glob("round-01/reinforce_policy*/candidate") if not of_tasks(place)]
+    return found
+
+
+def of_tasks(policy: Path) -> bool:
+    """Whether a policy was trained on tasks that were given."""
+    return "tasks" in manifest_of(policy).inputs
 
 
 @pytest.fixture(scope="module")
@@ -88,36 +109,37 @@ def test_every_table_and_policy_is_the_same_in_every_mode(
 @pytest.mark.parametrize(
     ("settings", "reward", "band"),
     [
-        ({"variant": "paper"}, "paper", (0.25, 0.75)),
-        ({"variant": "code", "environment": "arithmetic:claims"}, "code", (0.3, 0.8)),
-        ({"variant": "r-zero", "protocol": "single", "environment": "arithmetic:plain"}, "r-zero", (0.3, 0.8)),
+        ({}, "agent0", (0.25, 0.75)),
+        ({"form": "code", "environment": "arithmetic:claims"}, "agent0-code", (0.3, 0.8)),
+        ({"form": "r-zero", **no_tool}, "r-zero", (0.3, 0.8)),
     ],
 )
-def test_a_variant_says_the_reward_and_the_band_that_nobody_set(
+def test_a_form_says_the_reward_and_the_band(
     settings: dict[str, Any], reward: str, band: tuple[float, float], tmp_path: Path
 ) -> None:
-    resolved = find_recipe(NAME).resolve(settings).for_round(1)
-    kept = resolved.band.filled(VARIANTS[resolved.variant])
-    assert (kept.min_rate, kept.max_rate) == band
+    resolved = find_recipe(NAME).resolve(settings)
+    assert (resolved.band.min_rate, resolved.band.max_rate) == band
     wide = {"challenge": {"max_tokens": 40}, "learn": {"max_tokens": 40}}
     last, _, [told] = ran(tmp_path, settings, wide, ONE)
-    [trained] = tmp_path.glob("round-01/reinforce_proposer*/candidate")
-    assert manifest_of(trained).params["reward"] == reward
+    trained = of_proposer(tmp_path)
+    asked = Reward.parse(manifest_of(trained).params["reward"])
+    assert isinstance(asked, ProposalReward)
+    assert (asked.name, asked.attempts, asked.tools) == (reward, 3, ["op"])
+    assert asked.protocol == resolved.generate.protocol
     assert manifest_of(last.proposer.path).digest == manifest_of(trained).digest
     assert told["band"]["kept"] > 0
 
 
 def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_the_tool(tmp_path: Path) -> None:
-    claims = {"variant": "code", "environment": "arithmetic:claims", "learn": {"max_tokens": 24}}
+    claims = {"form": "code", "environment": "arithmetic:claims", "learn": {"max_tokens": 24}}
     ran(tmp_path, claims, {"challenge": {"max_tokens": 24}}, ONE)
     [proposed] = tmp_path.glob("round-01/propose_by_policy*/tasks")
     tasks = list(rows(proposed, Task))
     claimed = [json.loads(task.metadata)["claimed"] == task.answer for task in tasks]
     assert sum(claimed) > len(claimed) / 2 > 0
-    [trained] = tmp_path.glob("round-01/reinforce_proposer*/candidate")
-    [written] = tmp_path.glob("round-01/reinforce_proposer*/rollouts")
-    assert manifest_of(trained).params["writes"] == manifest_of(proposed).params["protocol"] == "tools"
-    assert any(rollout.segments for rollout in rows(written, Rollout))
+    trained = of_proposer(tmp_path)
+    assert manifest_of(trained).params["protocol"] == manifest_of(proposed).params["protocol"] == "tools"
+    assert any(rollout.segments for rollout in rows(trained.with_name("rollouts"), Rollout))
     assert max(told["valid"] for told in manifest_of(trained).metadata["proposals"]) > 0
 
 
@@ -245,10 +267,11 @@ def test_a_loop_that_stops_for_want_of_tasks_leaves_its_champion_in_force(client
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"tools": ["opp"]}, "There is no tool 'opp': did you mean 'op'"),
-        ({"protocol": "tool"}, "There is no protocol 'tool': did you mean 'tools'"),
+        ({"reinforce": {"tools": ["opp"]}}, "There is no tool 'opp': did you mean 'op'"),
+        ({"challenge": {"reward": {"tools": ["opp"]}}}, "There is no tool 'opp': did you mean 'op'"),
+        ({"generate": {"protocol": "tool"}}, "There is no protocol 'tool': did you mean 'tools'"),
         ({"environment": "countdown"}, "'countdown', which does not offer proposals"),
-        ({"variant": "code"}, "'arithmetic', which does not offer claims"),
+        ({"form": "code"}, "'arithmetic', which does not offer claims"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_starts(settings: dict[str, Any], says: str, tmp_path: Path) -> None:

@@ -13,7 +13,6 @@ from selfloop.errors import UserError
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
 from selfloop.modes.compiling import run_locally
-from selfloop.propose.arms import strategies
 from selfloop.recipe import find_recipe
 
 from .conftest import digests, tracked_run, whole_run
@@ -23,11 +22,11 @@ NAME = "sec"
 TINY: dict[str, Any] = {
     "rounds": 2,
     "seed": 5,
+    "model": NAME,
     "environment": "addition",
-    "levels": [1, 2],
     "base": {"levels": 1, "per_level": 100, "held_out_per_level": 8},
     "pretrain": {"steps": 150, "hidden_size": 16, "heads": 2, "intermediate_size": 32, "decay_steps": 50, "lr": 1e-2},
-    "draw": {"per_level": 30, "items_per_level": 8},
+    "draw": {"levels": [1, 2], "per_level": 30, "items_per_level": 8},
     "reinforce": {"steps": 3, "batch_size": 16, "group_size": 4, "max_tokens": 4},
     "measure": {"levels": [2, 3], "per_level": 8},
     "gate": {"guards": [], "require": "nothing"},
@@ -53,7 +52,7 @@ def test_the_arms_follow_the_training_and_are_carried_on(
     _, last, measured, rounds = finished
     assert measured.keys() == {"hardest", "beyond", "steps", "moved"}
     assert 0 <= measured["hardest"] <= 1
-    courses = [told["state"]["course"] for told in rounds]
+    courses = [told["state"]["training"]["curriculum"]["course"] for told in rounds]
     assert [[point["step"] for point in course] for course in courses] == [[1, 2, 3], [4, 5, 6]]
     first, second = courses
     assert first[0]["mass"] == {"1": 0.5, "2": 0.5} != first[1]["mass"], "a step's signal moves the next one's mass"
@@ -61,7 +60,7 @@ def test_the_arms_follow_the_training_and_are_carried_on(
     assert (second[0]["mass"]["1"] > 0.5) == (values["1"] > values["2"]), (
         "the second round begins where the first ended"
     )
-    assert read_json(last.arms.path) == rounds[-1]["state"]
+    assert read_json(last.training.path) == rounds[-1]["state"]["training"]
 
 
 @pytest.mark.usefixtures("tasks_forked")
@@ -82,23 +81,27 @@ def test_a_run_that_is_killed_in_its_second_round_comes_to_the_same_arms_and_cha
 ) -> None:
     every_step = {"reinforce": {**TINY["reinforce"], "checkpoint_every": 1}}
     settings = TINY | every_step
-    killed = driven(NAME, tmp_path / "run", settings, event, "reinforce_arms", "2")
+    killed = driven(NAME, tmp_path / "run", settings, event, "reinforce_policy", "2")
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = driven(NAME, tmp_path / "run", settings, "never", "", "0")
     assert resumed.returncode == 0, resumed.stderr
     made, whole = digests(tmp_path / "run"), digests(finished[0])
-    for output in (("reinforce_arms", "arms"), ("reinforce_arms", "candidate"), ("reinforce_arms", "new_champion")):
+    for output in (
+        ("reinforce_policy", "state"),
+        ("reinforce_policy", "candidate"),
+        ("reinforce_policy", "new_champion"),
+    ):
         assert len(whole[output]) == 2
         assert made[output] == whole[output]
     ran_again = json.loads(resumed.stdout)
-    assert ("2 reinforce_arms" in ran_again) == (event == "moves")
+    assert ("2 reinforce_policy" in ran_again) == (event == "moves")
 
 
-@pytest.mark.parametrize("strategy", [name for name in strategies() if name != "bandit"])
-def test_every_strategy_goes_through_a_round(strategy: str, tmp_path: Path) -> None:
-    last, _, [told] = ran(tmp_path, {"strategy": strategy, "rounds": 1})
-    state = read_json(last.arms.path)
-    assert state["strategy"] == told["state"]["strategy"] == strategy
+@pytest.mark.parametrize("curriculum", ["uniform", "ordered", "reverse", "reestimated"])
+def test_every_curriculum_over_levels_goes_through_a_round(curriculum: str, tmp_path: Path) -> None:
+    last, _, [told] = ran(tmp_path, {"reinforce": {"curriculum": curriculum}, "rounds": 1})
+    state = read_json(last.training.path)["curriculum"]
+    assert state["strategy"] == told["state"]["training"]["curriculum"]["strategy"] == curriculum
     assert sum(arm["drawn"] for arm in state["arms"]) == 3 * 16 / 4
 
 
@@ -110,18 +113,25 @@ def test_a_run_goes_on_with_the_arms_of_the_one_before(client: MlflowClient, tmp
     last = tracked(tmp_path / "two", later)
     told = read_json(last.history.path)["rounds"]
     assert [each["round"] for each in told] == [1, 2]
-    assert [point["step"] for each in told for point in each["state"]["course"]] == [1, 2, 3, 4, 5, 6]
-    before, after = (each["state"]["arms"] for each in told)
+    assert [point["step"] for each in told for point in each["state"]["training"]["curriculum"]["course"]] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
+    before, after = (each["state"]["training"]["curriculum"]["arms"] for each in told)
     assert all(later["drawn"] >= earlier["drawn"] for earlier, later in zip(before, after, strict=True))
     assert sum(arm["drawn"] for arm in after) == 2 * 3 * 16 / 4
 
     champion = Registry(NAME).aliases()["champion"]
-    others = {**later, "levels": [1, 3]}
-    with pytest.raises(UserError, match=r"has the arms 1, 2, the settings have 1, 3: set 'levels' to the same, or"):
+    others = {**later, "draw": {"levels": [1, 3]}}
+    with pytest.raises(UserError, match=r"has the arms 1, 2, the tasks have 1, 3: draw tasks of the same levels"):
         tracked(tmp_path / "three", others)
     assert Registry(NAME).aliases()["champion"] == champion
-    last = tracked(tmp_path / "four", others, {"reinforce": {"other_arms": "adapt"}})
-    arms = {arm["level"]: arm for arm in read_json(last.arms.path)["arms"]}
+    last = tracked(tmp_path / "four", others, {"reinforce": {"curriculum": "bandit,other_arms=adapt"}})
+    arms = {arm["level"]: arm for arm in read_json(last.training.path)["curriculum"]["arms"]}
     assert arms.keys() == {1, 3}
     assert arms[1]["drawn"] >= before[0]["drawn"] > 0
     assert arms[1]["drawn"] + arms[3]["drawn"] == before[0]["drawn"] + 3 * 16 / 4
@@ -131,9 +141,9 @@ def test_a_run_goes_on_with_the_arms_of_the_one_before(client: MlflowClient, tmp
     ("settings", "says"),
     [
         ({"environment": "reasoning-gym:knight_swap"}, "which does not offer alphabet and levels"),
-        ({"environment": "countdown", "levels": [1, 99]}, "take level 99 out of the arms' levels"),
-        ({"strategy": "bandet"}, "There is no strategy 'bandet': did you mean 'bandit'"),
-        ({"levels": [1, 1]}, "a level stands twice"),
+        ({"environment": "countdown", "draw": {"levels": [1, 99]}}, "take level 99 out of the levels that are drawn"),
+        ({"reinforce": {"curriculum": "bandet"}}, "There is no curriculum 'bandet': did you mean 'bandit'"),
+        ({"draw": {"levels": [1, 1]}}, "a level stands twice"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_trained(

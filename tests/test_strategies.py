@@ -49,6 +49,13 @@ class Polygon(Shape):
     count: int = Field(description="Sides.")
 
 
+class Nested(Shape):
+    """A shape in a shape."""
+
+    name = "nested"
+    inner: Shape = Field(Square(), description="What is inside.")
+
+
 class Colour(Strategy):
     kind = "colour"
     package = __name__
@@ -78,6 +85,16 @@ def test_a_field_takes_a_spelling_or_a_strategy_and_is_written_as_a_spelling() -
 
 def test_equal_strategies_are_spelt_alike() -> None:
     assert str(Shape.parse("square,scale=1")) == str(Square()) == "square"
+
+
+def test_a_strategy_may_be_a_parameter_of_another() -> None:
+    made = Nested(inner=Square(scale=2))
+    assert str(made) == 'nested,inner="square,scale=2.0"'
+    assert Shape.parse(str(made)) == made
+    assert str(Nested(inner=Polygon(count=3))) == 'nested,inner="polygon,count=3"'
+    assert Shape.parse("nested,inner=square") == Nested()
+    with pytest.raises(UserError, match="'scale' of the shape 'square' cannot be '0'"):
+        Shape.parse('nested,inner="square,scale=0"')
 
 
 @given(
@@ -111,8 +128,8 @@ def test_a_value_may_hold_commas_and_a_list_or_mapping_needs_no_quotes() -> None
         ("square,scale=1,scale=2", "'square,scale=1,scale=2' gives 'scale' twice: give it once."),
         ("polygon", "The shape 'polygon' needs the parameter 'count': write polygon,count=VALUE."),
         ("polygon,count=[1", "begins as JSON does and is none"),
-        ("red", "There is no shape 'red': known are: polygon, square."),
-        (Red(), "Red() is no shape: give one of polygon, square."),
+        ("red", "There is no shape 'red': known are: nested, polygon, square."),
+        (Red(), "Red() is no shape: give one of nested, polygon, square."),
         (3, "3 is no shape"),
         ("no_such_module:thing", "No shape at 'no_such_module'"),
         (f"{__name__}:Red", "is a colour, not a shape"),
@@ -148,7 +165,7 @@ def test_a_function_of_ones_own_has_its_keyword_only_arguments_as_parameters(
 
 
 def test_members_are_found_with_their_parameters() -> None:
-    assert list(Shape.members()) == ["polygon", "square"]
+    assert list(Shape.members()) == ["nested", "polygon", "square"]
     assert Square.parameters() == [("scale", "1.0", "What a side is multiplied by.")]
     assert Square.summary() == "A square."
     assert {"shape", "colour"} <= set(kinds())

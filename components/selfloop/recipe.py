@@ -179,7 +179,7 @@ class Recipe(typing.Generic[S]):
             )
         bound = settings.for_round(settings.first)
         for name, kind in settings.stages().items():
-            validated(kind, getattr(bound, name).model_dump(), f"{self.name}.{name}")
+            validated(kind, getattr(bound, name).model_dump(), f"{self.name}.{name}").check()
         if settings.policy != "scratch":
             from selfloop.policy import FetchParams, check_source
 

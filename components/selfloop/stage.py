@@ -88,6 +88,9 @@ class Params(BaseModel):
         taken = self.inherited() - self.model_fields_set
         return self.model_copy(update={name: shared[name] for name in taken & shared.keys()})
 
+    def check(self) -> None:
+        """Refuse what shows only when the run's settings are known, such as a level that its environment has not."""
+
 
 class Executor(Protocol):
     """What a stage call is handed to."""

@@ -138,6 +138,11 @@ class Strategy(BaseModel):
         return cls.name if ours else f"{cls.__module__}:{cls.__qualname__}"
 
     @classmethod
+    def base_of_functions(cls) -> type[Strategy]:
+        """The class that a function of one's own becomes a member of: this kind, or one below it."""
+        return cls
+
+    @classmethod
     def summary(cls) -> str:
         """The first sentence of its docstring."""
         return (inspect.getdoc(cls) or "").split("\n")[0]
@@ -201,6 +206,8 @@ def spelt_value(value: Any, listed: bool = False) -> str:
     """A parameter's value as ``split`` and the field's type read it; ``listed`` as ``split_list`` reads it, too."""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, Strategy):
+        return spelt_value(str(value), listed)
     if isinstance(value, list) and all(_is_plain(each, "+") for each in value) and not (listed and value[1:]):
         return "+".join(map(str, value)) if value else "[]"
     if isinstance(value, str) and not _is_plain(value, "+" if listed else ""):
@@ -334,7 +341,7 @@ def _own(kind: Any, target: str) -> Any:
             raise UserError(f"The {kind.kind} '{target}' does nothing: define {missing}.")
         return found
     if inspect.isfunction(found):
-        return _of_function(kind, found)
+        return _of_function(kind.base_of_functions(), found)
     if inspect.isclass(found) and issubclass(found, Strategy):
         raise UserError(f"'{target}' is a {found.kind}, not a {kind.kind}.")
     raise UserError(

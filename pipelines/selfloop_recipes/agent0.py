@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 from kfp.dsl import Dataset, Model
 from selfloop.evaluate import EvaluateParams, MeasureParams
 from selfloop.filter import BandParams, band_tasks
-from selfloop.finetune import ReinforceParams, ReinforceProposerParams, reinforce_policy, reinforce_proposer
-from selfloop.finetune.pretrain import PretrainParams
+from selfloop.finetune import PretrainParams, ReinforceParams, reinforce_policy
+from selfloop.finetune.online.rewards.agent0 import Agent0Code, Agent0Paper, RZero
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
 from selfloop.promote import GateParams
@@ -36,15 +36,21 @@ class Agent0(LoopSettings, rounds=3, environment="arithmetic:both"):
     pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=1000, decay_steps=250, lr=4e-3)
     known: KnownParams = KnownParams()
     draw: DrawParams = DrawParams(levels=[3, 4, 5], old_levels=[1, 2], per_level=1, items_per_level=100)
-    challenge: ReinforceProposerParams = ReinforceProposerParams(
-        steps=8, batch_size=64, group_size=4, lr=3e-4, max_tokens=32, **TOOLS
+    challenge: ReinforceParams = ReinforceParams(
+        curriculum="invitation",
+        reward=Agent0Paper(**TOOLS),
+        steps=8,
+        batch_size=64,
+        group_size=4,
+        lr=3e-4,
+        max_tokens=32,
     )
     learn: LearnedParams = LearnedParams(protocol="single", max_tokens=32)
     generate: GenerateParams = GenerateParams(attempts="fixed", samples=9, greedy_first=False, **TOOLS)
     vote: VerifyParams = VerifyParams(verifier="majority")
     band: BandParams = BandParams(min_rate=0.25, max_rate=0.75)
     reinforce: ReinforceParams = ReinforceParams(
-        algorithm="adpo", steps=40, batch_size=64, group_size=16, lr=1e-4, verifier="label", **TOOLS
+        reward="verified,verifier=label", algorithm="adpo", steps=40, batch_size=64, group_size=16, lr=1e-4, **TOOLS
     )
     verify: VerifyParams = VerifyParams(verifier="label")
     evaluate: EvaluateParams = EvaluateParams(**TOOLS)
@@ -66,7 +72,7 @@ def start(s: Agent0, policy: Model) -> State:
 def improve(s: Agent0, now: Now) -> Improved:
     executor, proposer, archive = now.state
     if s.proposer == "trained":
-        proposer = reinforce_proposer(s.challenge, policy=proposer, solver=executor).candidate
+        proposer = reinforce_policy(s.challenge, policy=proposer, asked=executor).candidate
     proposed = propose_by_policy(s.learn, policy=proposer, known=archive, items=now.eval_items)
     votes = generate_rollouts(s.generate, policy=executor, tasks=proposed.tasks).rollouts
     labels = verify_rollouts(s.vote, tasks=proposed.tasks, rollouts=votes).verdicts
@@ -78,13 +84,13 @@ def improve(s: Agent0, now: Now) -> Improved:
 
 CODE = {
     "environment": "arithmetic:claims",
-    "challenge": {"reward": "code", "writes": "tools"},
+    "challenge": {"reward": Agent0Code(**TOOLS)} | TOOLS,
     "learn": TOOLS,
     "band": {"min_rate": 0.3, "max_rate": 0.8},
-    "reinforce": {"steps": 100, "trust": 0.6},
+    "reinforce": {"steps": 100, "algorithm": "adpo,trust=0.6"},
 }
 R_ZERO = {
-    "challenge": {"reward": "r-zero"},
+    "challenge": {"reward": RZero(**TOOLS)},
     "band": {"min_rate": 0.3, "max_rate": 0.8},
     "reinforce": {"algorithm": "grpo", "steps": 20},
 }

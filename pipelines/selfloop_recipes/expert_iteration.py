@@ -3,8 +3,8 @@
 Each round draws tasks of the same levels, has the policy attempt each several times, keeps what is right and trains on
 it: a copy of the base (``restart = "base"``, as STaR and ReST-EM do) or of the champion (``"champion"``). What is
 learnt from, and how, is ``filter.select`` and ``finetune.method``: ``sft`` on ``correct`` attempts, each as often as it
-was drawn; ``nft`` or ``kto`` on ``all``; ``dpo`` on ``best-worst`` pairs. A verifier that asks a policy asks the
-champion. STaR (arXiv:2203.14465), RFT (arXiv:2308.01825), ReST-EM (arXiv:2312.06585), NFT (arXiv:2505.18116).
+was drawn; ``nft,normalizer=10`` or ``kto`` on ``all``; ``dpo`` on ``best-worst`` pairs. A verifier that asks a policy
+asks the champion. STaR (arXiv:2203.14465), RFT (arXiv:2308.01825), ReST-EM (arXiv:2312.06585), NFT (arXiv:2505.18116).
 """
 
 from typing import Literal, NamedTuple, Self
@@ -40,7 +40,6 @@ class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule=
         newest_share=0.8,
         kept_share=0.0,
         base_share=0.2,
-        nft_normalizer=10.0,
     )
     evaluate: EvaluateParams = EvaluateParams(samples=4)
     measure: MeasureParams = MeasureParams(levels=[2], per_level=1000, samples=8)
@@ -48,10 +47,10 @@ class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule=
     @model_validator(mode="after")
     def _what_is_kept_can_be_learnt_from(self) -> Self:
         select, method = self.filter.select, self.finetune.method
-        if method in ("nft", "kto") and "correct" in select:
+        if method.learns_from_wrong and "correct" in select:
             raise ValueError(f"{method} learns from wrong attempts too: put 'all' for 'correct' into filter.select.")
-        if method == "dpo" and not set(PAIRS) & set(select):
-            raise ValueError("dpo learns from pairs: put 'best-worst' or 'first-error' into filter.select.")
+        if method.needs_pairs and not set(PAIRS) & set(select):
+            raise ValueError(f"{method} learns from pairs: put 'best-worst' or 'first-error' into filter.select.")
         return self
 
 

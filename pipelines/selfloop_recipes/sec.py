@@ -1,10 +1,10 @@
 """A curriculum that evolves with the policy: a bandit over levels inside on-policy training (SEC).
 
 Levels are arms, drawn with p ~ exp(Q / tau); an arm's reward is the mean absolute advantage of its rollouts, which is
-greatest where the policy is right half of the time. ``strategy`` puts another curriculum in its place: ``uniform``,
-``ordered``, ``reverse``, ``reestimated``. The arms follow each draw (``reinforce.grain = "step"``, as in the paper) or
-each round, and are carried on with the champion. After Chen et al., "Self-Evolving Curriculum for LLM Reasoning"
-(arXiv:2505.14970), plus a gate.
+greatest where the policy is right half of the time. ``reinforce.curriculum`` puts another in its place: ``uniform``,
+``ordered,horizon=320``, ``reverse``, ``reestimated``. The arms follow each draw, as in the paper, or each round
+(``bandit,grain=round``), and are carried on with the champion. After Chen et al., "Self-Evolving Curriculum for LLM
+Reasoning" (arXiv:2505.14970), plus a gate.
 """
 
 from typing import NamedTuple
@@ -12,42 +12,44 @@ from typing import NamedTuple
 from kfp.dsl import Artifact, Model
 from pydantic import Field
 from selfloop.evaluate import MeasureParams
-from selfloop.finetune import PretrainParams, ReinforceArmsParams, reinforce_arms
+from selfloop.finetune import (
+    PretrainParams,
+    ReinforceParams,
+    TrainingStateParams,
+    init_training_state,
+    reinforce_policy,
+)
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
 from selfloop.propose import BaseParams, DrawParams
-from selfloop.propose.arms import ArmsParams, begin_arms
 from selfloop.recipe import Recipe
 
 from selfloop_recipes.claims.sec import claims, control, figures
-
-LEVELS = [1, 2, 3]
 
 
 class Sec(LoopSettings, rounds=8, environment="countdown", schedule="fixed,patience=6"):
     reached: float = Field(0.5, gt=0, le=1, description="Accuracy on the hardest arm that is waited for.")
     base: BaseParams = BaseParams(levels=3, per_level=3000)
     pretrain: PretrainParams = PretrainParams(intermediate_size=256, layers=2, steps=500, decay_steps=125)
-    arms: ArmsParams = ArmsParams(levels=LEVELS, tau=0.5, horizon=320)
-    draw: DrawParams = DrawParams(levels=LEVELS, per_level=2000, attempts=1, items_per_level=200)
-    reinforce: ReinforceArmsParams = ReinforceArmsParams(
-        levels=LEVELS, tau=0.5, horizon=320, steps=40, batch_size=128, lr=2e-4, weight_decay=0.0, max_tokens=32
+    draw: DrawParams = DrawParams(levels=[1, 2, 3], per_level=2000, attempts=1, items_per_level=200)
+    reinforce: ReinforceParams = ReinforceParams(
+        curriculum="bandit,tau=0.5", steps=40, batch_size=128, lr=2e-4, weight_decay=0.0, max_tokens=32
     )
     measure: MeasureParams = MeasureParams(levels=[3, 4], per_level=500)
 
 
 class State(NamedTuple):
     champion: Model
-    arms: Artifact
+    training: Artifact
 
 
 def start(s: Sec, policy: Model) -> State:
-    return State(policy, begin_arms(s.arms).arms)
+    return State(policy, init_training_state(TrainingStateParams()).state)
 
 
 def improve(s: Sec, now: Now) -> Improved:
-    champion, arms = now.state
-    trained = reinforce_arms(s.reinforce, policy=champion, tasks=now.tasks, items=now.eval_items, arms=arms)
-    return Improved(State(trained.candidate, trained.arms), verified(s, trained.rollouts, now.tasks, champion))
+    champion, training = now.state
+    trained = reinforce_policy(s.reinforce, champion, now.tasks, now.eval_items, training)
+    return Improved(State(trained.candidate, trained.state), verified(s, trained.rollouts, now.tasks, champion))
 
 
 recipe = Recipe(

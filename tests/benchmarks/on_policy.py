@@ -24,13 +24,13 @@ from typing import Any, NamedTuple
 from measuring import in_turns, publish, ratios, show, spread, wants_small
 from selfloop import progress
 from selfloop.environments import find_environment
-from selfloop.finetune.encoded import Encoded
-from selfloop.finetune.kernel import Kernel
-from selfloop.finetune.practice import InTurn, Practice, Verified
-from selfloop.finetune.pretrain import PretrainParams, _new_policy
-from selfloop.finetune.reinforce import ReinforceParams
-from selfloop.finetune.reinforcing import by_trl
-from selfloop.finetune.training import Plan, train
+from selfloop.finetune.offline.encoding import Encoded
+from selfloop.finetune.offline.pretraining import PretrainParams, _new_policy
+from selfloop.finetune.online.collector import InTurn, Practice, Verified
+from selfloop.finetune.online.reinforcement import ReinforceParams
+from selfloop.finetune.online.small_trainer import Kernel
+from selfloop.finetune.online.trl_trainer import by_trl
+from selfloop.finetune.running.training import Plan, train
 from selfloop.policy import Policy, fresh, save
 from selfloop.records import Example
 

@@ -23,9 +23,9 @@ import numpy as np
 import torch
 from measuring import in_turns, publish, ratios, show, spread, wants_small
 from selfloop.environments import find_environment
-from selfloop.finetune.encoded import Encoded
-from selfloop.finetune.pretrain import PretrainParams, _new_policy
-from selfloop.finetune.training import Plan, train
+from selfloop.finetune.offline.encoding import Encoded
+from selfloop.finetune.offline.pretraining import PretrainParams, _new_policy
+from selfloop.finetune.running.training import Plan, train
 from selfloop.policy import Policy
 from selfloop.records import Example
 from transformers import PrinterCallback, TrainerCallback

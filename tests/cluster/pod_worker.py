@@ -4,7 +4,7 @@ import json
 import sys
 from pathlib import Path
 
-from kfp.dsl import Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
 from kubernetes.config import incluster_config
 from selfloop import progress
 from selfloop.cluster import access, trainjob
@@ -18,7 +18,7 @@ job = json.loads((place / "job.json").read_text())
 
 with progress.watched_by(lambda done, total, unit: print(done, flush=True)):
     finetune_policy.into(
-        finetune_policy.out(candidate=Model(uri=str(place / "candidate"))),
+        finetune_policy.out(candidate=Model(uri=str(place / "candidate")), state=Artifact(uri=str(place / "state"))),
         FinetuneParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
         **{name: Dataset(uri=job[name]) for name in ("newest", "kept", "base", "items")},

@@ -19,7 +19,7 @@ from selfloop.artifacts import manifest_of, read_json, sidecar_of, write_json
 from selfloop.cluster import access, reasons, trainjob
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
-from selfloop.finetune.launch import leaves
+from selfloop.finetune.running.launch import spans_nodes
 from selfloop.policy import load, weight_bytes
 from selfloop.store import open_store
 
@@ -78,7 +78,7 @@ def test_one_node_makes_what_the_pod_would_have_made(
     plain: Path, finetuned: Finetuned, trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alone = finetuned(plain, "alone", tried(), steps=4)
-    monkeypatch.setattr("selfloop.finetune.launch.leaves", lambda *_: True)
+    monkeypatch.setattr("selfloop.finetune.running.launch.spans_nodes", lambda *_: True)
     seen: list[tuple[int, int]] = []
     with progress.watched_by(lambda done, total, unit: seen.append((done, total))):
         made = finetuned(plain, "made", tried(), steps=4)
@@ -114,7 +114,7 @@ def test_an_adapter_comes_back_with_its_base(
 ) -> None:
     lora = {"adapter": "lora", "lora_rank": 2, "steps": 2}
     alone = finetuned(plain, "alone", tried(), **lora)
-    monkeypatch.setattr("selfloop.finetune.launch.leaves", lambda *_: True)
+    monkeypatch.setattr("selfloop.finetune.running.launch.spans_nodes", lambda *_: True)
     made = finetuned(plain, "made", tried(), **lora)
     assert manifest_of(made.path).digest == manifest_of(alone.path).digest
     assert sidecar_of(made.path)["base"] == sidecar_of(alone.path)["base"]
@@ -152,7 +152,7 @@ def test_nodes_reach_s3_with_the_keys_that_the_pod_refers_to(
 
 def test_what_a_node_refuses_is_told(trained: Path, finetuned: Finetuned, trainer: TrainerApi) -> None:
     with pytest.raises(UserError, match="packing cannot keep this policy's position scheme"):
-        finetuned(trained, "packed", tried(), packing=True, **ACROSS)
+        finetuned(trained, "packed", tried(), method="sft,packing=true", **ACROSS)
     assert trainer.jobs == {}
 
 
@@ -204,7 +204,7 @@ def test_a_training_that_is_ended_takes_its_nodes_with_it(
     plain: Path, trainer: TrainerApi, tmp_path: Path, finetuned: Finetuned
 ) -> None:
     monkey = pytest.MonkeyPatch()
-    monkey.setattr("selfloop.finetune.finetune.done", lambda *_: None)  # its inputs are wanted, and nothing more
+    monkey.setattr("selfloop.finetune.offline.finetuning.run_training", lambda *_: None)  # its inputs are wanted
     finetuned(plain, "cut", tried(), steps=2)
     monkey.undo()
     inputs = {name: str(tmp_path / f"cut {name}") for name in ("newest", "kept", "base", "items")}
@@ -231,7 +231,7 @@ def test_a_small_policy_stays_in_the_pod(plain: Path, finetuned: Finetuned, trai
     size = weight_bytes(plain)
     for nodes, least, goes in ((1, 0, False), (2, size + 1, False), (2, size, True), (8, 0, True)):
         params = FinetuneParams(nodes=nodes, nodes_from_bytes=least)
-        assert leaves(params, str(plain)) == goes
+        assert spans_nodes(params, str(plain)) == goes
 
 
 def test_nodes_need_a_pod_and_a_store(

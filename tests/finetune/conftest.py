@@ -4,16 +4,22 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from kfp.dsl import Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
 from selfloop.artifacts import seal
 from selfloop.environments.addition import Addition
-from selfloop.finetune import FinetuneParams, finetune_policy
+from selfloop.finetune import FinetuneParams, ReinforceParams, finetune_policy
+from selfloop.finetune.online.rewards import RewardContext
+from selfloop.policy import Policy
+from selfloop.propose.curricula import TaskPool
 from selfloop.records import Example, Task
 
 from ..conftest import sealed_table
+
+if TYPE_CHECKING:
+    from selfloop.finetune.online.collector import RolloutCollector
 
 Finetuned = Callable[..., Model]
 
@@ -28,6 +34,17 @@ def plain(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "config.json").write_text(json.dumps(config))
     seal(place, "Model")
     return place
+
+
+def collector_of(
+    params: ReinforceParams, policy: Policy, tasks: list[Task], kind: "type[RolloutCollector] | None" = None
+) -> "RolloutCollector":
+    """What collects the draws of a training on these tasks."""
+    from selfloop.finetune.online.collector import RolloutCollector, StrategyStates
+
+    pool = TaskPool(tasks, [task.level for task in tasks], lambda purpose: 0)
+    context = RewardContext(params.environment, params, params.round, 64)
+    return (kind or RolloutCollector)(params, policy, pool, StrategyStates.of_round(params, pool, {}), context)
 
 
 def tried(levels: Sequence[int] = (1, 2), count: int = 8, **given: Any) -> list[Example]:
@@ -45,7 +62,9 @@ def tried(levels: Sequence[int] = (1, 2), count: int = 8, **given: Any) -> list[
 def finetuned(tmp_path: Path) -> Finetuned:
     """``finetuned(policy, "name", examples, **params)``: a candidate that was trained on the examples alone."""
 
-    def make(policy: Path | str, name: str, examples: list[Example], **params: Any) -> Model:
+    def make(
+        policy: Path | str, name: str, examples: list[Example], state: Artifact | None = None, **params: Any
+    ) -> Model:
         tables: dict[str, Dataset] = {
             "newest": sealed_table(tmp_path / f"{name} newest", Example, examples),
             "kept": sealed_table(tmp_path / f"{name} kept", Example, []),
@@ -54,9 +73,10 @@ def finetuned(tmp_path: Path) -> Finetuned:
         }
         candidate = Model(uri=str(tmp_path / name))
         finetune_policy.into(
-            finetune_policy.out(candidate=candidate),
+            finetune_policy.out(candidate=candidate, state=Artifact(uri=str(tmp_path / f"{name} state"))),
             FinetuneParams.model_validate({"steps": 3, "batch_size": 8} | params),
             policy=Model(uri=str(policy)),
+            state=state,
             **tables,
         )
         return candidate

@@ -53,7 +53,7 @@ def test_what_a_process_refuses_is_told(trained: Path, tmp_path: Path, finetuned
 def test_processes_that_would_train_alone_are_refused(
     plain: Path, finetuned: Finetuned, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("selfloop.finetune.training.processes", lambda: 2)
+    monkeypatch.setattr("selfloop.finetune.running.training.processes", lambda: 2)
     with pytest.raises(UserError, match="2 processes were started, but each would train alone: start them with"):
         finetuned(plain, "alone", tried())
     with pytest.raises(UserError, match="batch_size 9 cannot be shared by 2 processes in 1 parts: give a multiple of"):

@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from kfp.dsl import Artifact
+from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
-from selfloop.finetune.by_row import rejected_sides
-from selfloop.finetune.encoded import IGNORED, Encoded, fitted, own
+from selfloop.finetune.offline.encoding import IGNORED, Encoded, fitted, own
+from selfloop.finetune.offline.methods import Method
+from selfloop.finetune.offline.trl_data import rejected_sides
 from selfloop.policy import Policy, fresh
-from selfloop.records import TOOL, Example, segments_of
+from selfloop.records import TOOL, Example, segments_of, to_batch
 from selfloop.stage import validated
 
+from ..conftest import sealed_value
 from .conftest import Finetuned, tried
 
 
@@ -105,7 +109,10 @@ def test_packed_texts_have_the_same_loss_in_fewer_rows(plain: Path) -> None:
 
 def test_packing_trains_as_padding_does(plain: Path, finetuned: Finetuned) -> None:
     examples = [e._replace(weight=1 + 0.1 * n) for n, e in enumerate(tried([1, 2, 3]))]
-    losses = [finetuned(plain, f"p{on}", examples, packing=on, steps=4).metadata["loss"] for on in (True, False)]
+    losses = [
+        finetuned(plain, f"p{on}", examples, method=f"sft,packing={on}", steps=4).metadata["loss"]
+        for on in ("true", "false")
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
@@ -119,9 +126,9 @@ def test_texts_go_into_as_few_rows_as_first_fit_finds() -> None:
 
 def test_packing_is_refused_where_it_would_be_wrong(trained: Path, finetuned: Finetuned) -> None:
     with pytest.raises(UserError, match="packing cannot keep this policy's position scheme"):
-        finetuned(trained, "packed", tried(), packing=True)
-    with pytest.raises(UserError, match="packing works with method 'sft', not with 'dpo'"):
-        validated(FinetuneParams, {"packing": True, "method": "dpo"}, "finetune_policy")
+        finetuned(trained, "packed", tried(), method="sft,packing=true")
+    with pytest.raises(UserError, match="There is no parameter of the method 'dpo' 'packing'"):
+        validated(FinetuneParams, {"method": "dpo,packing=true"}, "finetune_policy")
 
 
 def test_a_batch_in_parts_is_the_same_step(trained: Path, finetuned: Finetuned) -> None:
@@ -134,7 +141,7 @@ def test_a_batch_in_parts_is_the_same_step(trained: Path, finetuned: Finetuned) 
 
 
 def test_an_epoch_sees_each_example_once(trained: Path, finetuned: Finetuned, monkeypatch: pytest.MonkeyPatch) -> None:
-    from selfloop.finetune import encoded
+    from selfloop.finetune.offline import encoding
 
     orders = []
 
@@ -143,7 +150,7 @@ def test_an_epoch_sees_each_example_once(trained: Path, finetuned: Finetuned, mo
             orders.append((len(examples), list(order)))
             super().__init__(policy, examples, order, *more)
 
-    monkeypatch.setattr(encoded, "Encoded", Watched)
+    monkeypatch.setattr(encoding, "Encoded", Watched)
     made = finetuned(trained, "epochs", tried(), duration="epochs", epochs=2)
     [(total, order)] = orders
     assert total == 16
@@ -152,12 +159,11 @@ def test_an_epoch_sees_each_example_once(trained: Path, finetuned: Finetuned, mo
     assert made.metadata["steps"] == 4
 
 
-@pytest.mark.parametrize(("method", "lr"), [("dpo", 5e-3), ("nft", 2e-2), ("kto", 2e-2)])
+@pytest.mark.parametrize(("method", "lr"), [("dpo", 5e-3), ("nft,normalizer=5.0", 2e-2), ("kto", 2e-2)])
 def test_each_method_prefers_the_good_completions_more_than_before(
     plain: Path, finetuned: Finetuned, method: str, lr: float
 ) -> None:
-    more = {"nft_normalizer": 5.0} if method == "nft" else {}
-    made = finetuned(plain, method, tried(), method=method, steps=12, lr=lr, batch_size=16, **more)
+    made = finetuned(plain, "made", tried(), method=method, steps=12, lr=lr, batch_size=16)
     assert gap(made.path, tried()) > gap(plain, tried()) + 0.1
     assert made.metadata["method"] == method
     assert np.isfinite(made.metadata["loss"])
@@ -209,3 +215,57 @@ def test_weights_are_refused_where_a_method_knows_none(plain: Path, finetuned: F
 def test_a_position_scheme_is_refused_by_kto(trained: Path, finetuned: Finetuned) -> None:
     with pytest.raises(UserError, match="'kto' cannot keep this policy's position scheme"):
         finetuned(trained, "kto", tried(), method="kto")
+
+
+OWN = '''
+from pydantic import BaseModel, Field
+
+from selfloop.finetune.offline.methods import Method
+from selfloop.finetune.offline.methods.sft import Sft
+
+
+class Rounds(BaseModel):
+    seen: int = 0
+
+
+class Cautious(Sft):
+    """SFT that takes no wrong completion, and none that is longer than the round's number allows."""
+
+    name = "cautious"
+    keeps = Rounds
+    first: int = Field(1, ge=1, description="Characters of a completion in the first round.")
+
+    def train(self, given, state):
+        allowed = self.first + state.seen
+        assert given.examples
+        short = [e for e in given.examples if len(e.completion) <= allowed] or given.examples
+        order = given.order % len(short)
+        return self(given._replace(examples=short, order=order)), Rounds(seen=state.seen + 1)
+'''
+
+
+def test_a_method_of_ones_own_has_parameters_and_remembers_rounds(
+    plain: Path, tmp_path: Path, finetuned: Finetuned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_method.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    method, state = "own_method:Cautious,first=2", sealed_value(tmp_path / "none", {})
+    for number in (1, 2):
+        finetuned(plain, f"round {number}", tried(), method=method, state=state)
+        state = Artifact(uri=str(tmp_path / f"round {number} state"))
+        assert read_json(state.path) == {"method": {"strategy": method, "seen": number}}
+    with pytest.raises(UserError, match="'first' of the method 'own_method:Cautious' cannot be '0'"):
+        Method.parse("own_method:Cautious,first=0")
+
+
+def test_what_a_method_can_use_follows_from_its_traits() -> None:
+    examples = to_batch(Example, [e._replace(weight=w) for w in (0.0, 1.0) for e in tried(count=1, levels=[1])])
+    usable = {name: kind().usable(examples).to_pylist() for name, kind in Method.members().items()}
+    assert usable == {
+        "sft": [False, False, True, False],
+        "nft": [True, True, True, True],
+        "dpo": [True, False, True, False],
+        "kto": [False, False, True, True],
+    }
+    assert {name for name, kind in Method.members().items() if kind.learns_from_wrong} == {"nft", "kto"}
+    assert {name for name, kind in Method.members().items() if kind.needs_pairs} == {"dpo"}

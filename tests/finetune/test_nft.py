@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop.finetune.encoded import IGNORED, Encoded
-from selfloop.finetune.nft import HIGHEST, LOWEST, WEIGHTS, lifted, nft_loss
+from selfloop.finetune.offline.encoding import IGNORED, Encoded
+from selfloop.finetune.offline.nft_trainer import HIGHEST, LOWEST, WEIGHTS, lifted, nft_loss
 from selfloop.policy import Policy, fresh
 from selfloop.records import Example
 
@@ -140,7 +140,7 @@ def test_many_steps_on_the_same_attempts_do_not_collapse(plain: Path, finetuned:
         for n in range(1, 5)
         for bad in (False, True)
     ]
-    made = finetuned(plain, "long", examples, method="nft", steps=60, lr=1e-2, nft_normalizer=2.0, weight_decay=0.0)
+    made = finetuned(plain, "long", examples, method="nft,normalizer=2.0", steps=60, lr=1e-2, weight_decay=0.0)
     told, good = likelihoods(fresh(made.path), examples), torch.tensor([e.good for e in examples])
     assert told[good].exp().mean() > 0.5
     assert told[~good].exp().mean() < 0.05

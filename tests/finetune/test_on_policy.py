@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from kfp.dsl import Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
 from selfloop import progress
 from selfloop.artifacts import manifest_of, sidecar_of
 from selfloop.environments.addition import Addition
@@ -56,7 +56,7 @@ def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: 
     given = SMALL | {"group_size": 4} | params
     rollouts = Dataset(uri=f"{place}-rollouts")
     reinforce_policy.into(
-        reinforce_policy.out(candidate=made, rollouts=rollouts),
+        reinforce_policy.out(candidate=made, rollouts=rollouts, state=Artifact(uri=f"{place}-state")),
         ReinforceParams.model_validate(given),
         policy=Model(uri=str(policy)),
         **inputs,
@@ -145,7 +145,7 @@ def test_what_a_verifier_rewards_is_reinforced(
         tmp_path / algorithm,
         algorithm=algorithm,
         trainer=trainer,
-        verifier="own_reward:threes",
+        reward="verified,verifier=own_reward:threes",
         steps=20,
         lr=1e-2,
         batch_size=16,
@@ -175,7 +175,7 @@ def test_a_reinforcement_that_broke_off_ends_with_equal_weights(
         if done == 4:
             raise BrokenOffError
 
-    given: dict[str, Any] = {"steps": 5, "checkpoint_every": 2, "verifier": "exact"}
+    given: dict[str, Any] = {"steps": 5, "checkpoint_every": 2}
     whole = reinforced(plain, tables, tmp_path / "whole", **given)
     with pytest.raises(BrokenOffError), progress.watched_by(break_off):
         reinforced(plain, tables, tmp_path / "again", **given)
@@ -184,6 +184,24 @@ def test_a_reinforcement_that_broke_off_ends_with_equal_weights(
         resumed = reinforced(plain, tables, tmp_path / "again", **given)
     assert seen == [3, 4, 5]
     assert resumed.metadata["digest"] == whole.metadata["digest"]
+
+
+@pytest.mark.parametrize("trainer", ["own", "trl"])
+@pytest.mark.parametrize("steps", [1, 9])
+def test_a_reinforcement_that_diverges_stops_and_leaves_no_candidate(
+    plain: Path,
+    tables: dict[str, Dataset],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trainer: str,
+    steps: int,
+) -> None:
+    (tmp_path / "own_reward.py").write_text(REWARD)
+    monkeypatch.syspath_prepend(tmp_path)
+    given = {"trainer": trainer, "reward": "verified,verifier=own_reward:threes", "lr": 1e39, "warmup_steps": 0}
+    with pytest.raises(UserError, match=r"The weights after step 1 are no longer finite .*training stopped.*lower lr"):
+        reinforced(plain, tables, tmp_path / "burst", steps=steps, **given)
+    assert not (tmp_path / "burst" / "manifest.json").exists()
 
 
 def test_held_out_items_are_no_tasks(plain: Path, tables: dict[str, Dataset], tmp_path: Path) -> None:
@@ -204,7 +222,7 @@ def test_what_cannot_be_reinforced_is_refused(
     with pytest.raises(UserError, match="batch_size 10 holds no whole groups of 4: give a multiple of it"):
         validated(ReinforceParams, {"batch_size": 10, "group_size": 4}, "reinforce_policy")
     with pytest.raises(UserError, match="There is no verifier 'exakt': did you mean 'exact'"):
-        reinforced(plain, tables, tmp_path / "typo", verifier="exakt")
+        reinforced(plain, tables, tmp_path / "typo", reward="verified,verifier=exakt")
 
 
 @pytest.mark.skipif(

@@ -9,7 +9,7 @@ import pytest
 from kfp.dsl import Dataset, Model
 from selfloop import progress
 from selfloop.finetune import FinetuneParams, finetune_policy
-from selfloop.finetune.checkpoints import MARK, latest, mark
+from selfloop.finetune.running.checkpoints import MARK, latest, mark
 from selfloop.records import Example, Task
 
 from .. import forked

@@ -9,15 +9,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from kfp.dsl import Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
 from selfloop import progress
 from selfloop.artifacts import check, manifest_of
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
-from selfloop.finetune.encoded import IGNORED, Encoded
-from selfloop.finetune.pretrain import Schedule
-from selfloop.finetune.training import solved_by_level
+from selfloop.finetune.offline.encoding import IGNORED, Encoded
+from selfloop.finetune.offline.pretraining import Schedule
+from selfloop.finetune.offline.supervised import solved_by_level
 from selfloop.generate import GenerateParams, draw
 from selfloop.policy import fresh, load
 from selfloop.records import Example, Task
@@ -59,7 +59,7 @@ def finetuned(policy: Path, place: Path, sources: dict[str, Dataset], **params: 
     """A candidate; without items among the sources, nothing is held out."""
     candidate = Model(uri=str(place))
     finetune_policy.into(
-        finetune_policy.out(candidate=candidate),
+        finetune_policy.out(candidate=candidate, state=Artifact(uri=f"{place}-state")),
         FinetuneParams.model_validate({"steps": 3, "batch_size": 8} | params),
         policy=Model(uri=str(policy)),
         **{"items": sealed_table(place.with_name(f"{place.name} items"), Task, [])} | sources,
@@ -252,7 +252,7 @@ def test_one_table_may_be_two_sources(trained: Path, tmp_path: Path, sources: di
 def test_the_shares_say_how_much_of_the_mixture_a_source_is(
     trained: Path, tmp_path: Path, sources: dict[str, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from selfloop.finetune import encoded
+    from selfloop.finetune.offline import encoding
 
     seen: list[Example] = []
 
@@ -261,7 +261,7 @@ def test_the_shares_say_how_much_of_the_mixture_a_source_is(
             seen.extend(examples[index] for index in order)
             super().__init__(policy, examples, order, *more)
 
-    monkeypatch.setattr(encoded, "Encoded", Watched)
+    monkeypatch.setattr(encoding, "Encoded", Watched)
     finetuned(trained, tmp_path / "candidate", sources, batch_size=500, newest_share=1, kept_share=0.6, base_share=0.4)
     ids = [{example.task for example in solutions([1, 2, 3], 5, seed=100 * number)} for number in range(3)]
     shares = [fmean(example.task in of_source for example in seen) for of_source in ids]

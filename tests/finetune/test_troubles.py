@@ -9,18 +9,18 @@ import pytest
 import torch
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
-from selfloop.finetune.speed import peak, speed
-from selfloop.finetune.training import memory_watched, out_of_memory
+from selfloop.finetune.running.speed import peak, speed
+from selfloop.finetune.running.training import memory_watched, out_of_memory
 
 from .. import forked
 from .conftest import Finetuned, tried
 
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_a_loss_that_is_no_number_stops_the_training_and_saves_its_texts(
+def test_a_training_that_diverges_stops_and_saves_its_texts(
     plain: Path, tmp_path: Path, finetuned: Finetuned, method: str
 ) -> None:
-    with pytest.raises(UserError, match=r"The loss of step \d+ is (nan|inf)") as stopped:
+    with pytest.raises(UserError, match=r"The (loss|gradient|weights) .*step \d+ .* and training stopped") as stopped:
         finetuned(plain, "burst", tried(), method=method, steps=40, lr=1e30, warmup_steps=0, checkpoint_every=1)
     said = str(stopped.value)
     texts = json.loads(Path(re.findall(r"are in (\S+\.json)", said)[0]).read_text())
@@ -33,13 +33,24 @@ def test_a_loss_that_is_no_number_stops_the_training_and_saves_its_texts(
     assert not (tmp_path / "burst" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize("method", ["sft", "nft", "dpo"])
+def test_a_policy_whose_weights_are_no_numbers_is_no_candidate(
+    plain: Path, tmp_path: Path, finetuned: Finetuned, method: str
+) -> None:
+    """One step only: its loss and its gradient are finite, what they do to the weights is not."""
+    with pytest.raises(UserError, match=r"The weights after step 1 are no longer finite .* lower lr"):
+        finetuned(plain, "burst", tried(), method=method, steps=1, lr=1e39, warmup_steps=0)
+    assert not (tmp_path / "burst" / "manifest.json").exists()
+
+
 WORK = """
 import resource, sys
 from pathlib import Path
 import torch, transformers
 from selfloop.errors import UserError
-from selfloop.finetune.encoded import Encoded
-from selfloop.finetune.training import Plan, train
+from selfloop.finetune.offline.encoding import Encoded
+from selfloop.finetune.offline.supervised import train
+from selfloop.finetune.running.training import Plan
 from selfloop.policy import fresh
 from selfloop.records import Example
 
@@ -68,7 +79,7 @@ def test_memory_that_runs_out_is_told_with_what_to_lower(plain: Path, tmp_path: 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_a_gpu_without_memory_is_told_in_the_same_words(error: Exception, tmp_path: Path) -> None:
-    from selfloop.finetune.training import Plan
+    from selfloop.finetune.running.training import Plan
 
     plan = Plan.of(FinetuneParams(), 0, tmp_path, 1)
 

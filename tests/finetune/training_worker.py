@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from kfp.dsl import Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
 from selfloop import progress
 from selfloop.finetune import FinetuneParams, finetune_policy
 
@@ -22,7 +22,10 @@ def watch(done: int, total: int, unit: str) -> None:
 
 with progress.watched_by(watch):
     finetune_policy.into(
-        finetune_policy.out(candidate=Model(uri=str(place / "candidate.partial" / "candidate"))),
+        finetune_policy.out(
+            candidate=Model(uri=str(place / "candidate.partial" / "candidate")),
+            state=Artifact(uri=str(place / "candidate.partial" / "state")),
+        ),
         FinetuneParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
         **{name: Dataset(uri=job[name]) for name in ("newest", "kept", "base", "items")},

@@ -15,7 +15,7 @@ from selfloop.modes import compiling
 from selfloop.modes.compiling import compile_pipeline
 from selfloop.modes.fused import calls_of, fused_stage
 from selfloop.profiles import find_profile, profiles
-from selfloop.propose.arms import strategies
+from selfloop.propose.curricula import Curriculum, LevelCurriculum
 from selfloop.recipe import Recipe, find_recipe, recipes
 
 
@@ -119,13 +119,14 @@ def test_every_call_of_a_round_is_a_task(name: str, tmp_path: Path) -> None:
         assert len([task for task in tasks if task.startswith(f"round {number} · ")]) == calls
 
 
+OVER_LEVELS = [name for name, kind in Curriculum.members().items() if issubclass(kind, LevelCurriculum)]
 FORMS = [(recipe.name, {"form": form}) for recipe in recipes().values() for form in recipe.forms]
 
 
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
-        *(("sec", {stage: {"strategy": strategy} for stage in ("arms", "reinforce")}) for strategy in strategies()),
+        *(("sec", {"reinforce": {"curriculum": name}}) for name in OVER_LEVELS),
         *FORMS,
         ("agent0", {"proposer": "frozen"}),
     ],

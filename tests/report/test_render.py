@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
-from selfloop.propose import ArmsParams
-from selfloop.propose.arms import Arms, Seen
+from selfloop.memory import entry
+from selfloop.propose.arms import ArmFeedback, ArmState
+from selfloop.propose.curricula import LevelCurriculum
+from selfloop.propose.curricula.ordered import Ordered
+from selfloop.propose.curricula.uniform import Uniform
 from selfloop.report.arms import COLUMNS, MARKED, Column, area, curriculum, in_columns, rate_paths
 from selfloop.report.render import (
     AUDITS_BY_DIFFICULTY,
@@ -444,18 +447,19 @@ def test_long_texts_lose_their_middle() -> None:
     assert clipped("a" * TEXT_HEAD + "b" * 1234 + "c" * TEXT_TAIL) == ("a" * TEXT_HEAD, "1,234", "c" * TEXT_TAIL)
 
 
-def a_course(rounds: int = 2, steps: int = 4, levels: int = 2, **given: Any) -> list[dict[str, Any]]:
+def a_course(
+    rounds: int = 2, steps: int = 4, levels: int = 2, asked: LevelCurriculum | None = None
+) -> list[dict[str, Any]]:
     """Rounds whose states are those of a real curriculum: each step draws the level that has most mass."""
-    asked = ArmsParams.model_validate(
-        {"levels": list(range(1, levels + 1)), "strategy": "ordered", "horizon": rounds * steps} | given
-    )
-    arms, told = Arms.begin(asked), list[dict[str, Any]]()
+    asked, numbers = asked or Ordered(horizon=rounds * steps), range(1, levels + 1)
+    arms, told = ArmState.begin(numbers), list[dict[str, Any]]()
     for number in range(1, rounds + 1):
-        arms = arms.without_course()
+        arms = arms.for_round(numbers, "stop")
         for step in range(steps):
-            mass = arms.mass(asked)
-            arms = arms.observed(asked, {max(mass, key=lambda level: mass[level]): Seen(0.5, step / steps, 8)})
-        told.append(a_round(number, state=arms.to_json()))
+            mass = asked.mass(arms)
+            seen = {max(mass, key=lambda level: mass[level]): ArmFeedback(0.5, step / steps, 8)}
+            arms = asked.observed(arms, seen)
+        told.append(a_round(number, state={"training": {"curriculum": entry(asked, arms)}}))
     return told
 
 
@@ -477,7 +481,7 @@ def test_the_arms_are_told_over_the_steps_of_all_rounds() -> None:
 
 def test_the_areas_of_the_arms_stand_on_one_another() -> None:
     assert area([0.0, 0.25], [0.5, 0.75]) == "M0 100.0V50.0H50.0V25.0H100.0V75.0H50.0V100.0H0.0Z"
-    told = curriculum(a_course(rounds=1, steps=1, levels=3, strategy="uniform"))
+    told = curriculum(a_course(rounds=1, steps=1, levels=3, asked=Uniform()))
     assert told is not None
     assert [curve.area for curve in told.curves] == [
         "M0 100.0V66.67H100.0V100.0H0.0Z", "M0 66.67V33.33H100.0V66.67H0.0Z", "M0 33.33V0.0H100.0V33.33H0.0Z"
@@ -516,12 +520,12 @@ def test_a_loop_without_arms_has_none_in_its_report() -> None:
 
 
 def test_arms_that_change_between_rounds_are_told_together() -> None:
-    (before,), (after,) = a_course(rounds=1, levels=2), a_course(rounds=1, levels=3, strategy="uniform")
+    (before,), (after,) = a_course(rounds=1, levels=2), a_course(rounds=1, levels=3, asked=Uniform())
     told = curriculum([before, after | {"round": 2}])
     assert told is not None
     assert [(curve.level, curve.first) for curve in told.curves] == [(1, 1), (2, 0), (3, 0)]
     text = render(a_history(before, after | {"round": 2}), [])
-    assert "as <b>ordered, uniform</b> drew them" in text
+    assert "as <b>ordered,horizon=4, uniform</b> drew them" in text
     assert Tags(text).open == []
 
 

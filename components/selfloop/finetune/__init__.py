@@ -1,26 +1,23 @@
-"""How weights change: from nothing, from examples, from pairs, from a verifier's rewards, from a teacher."""
+"""How weights change: from given data (``offline``), from a policy's own attempts (``online``), and how both run."""
 
-from selfloop.finetune.arms import ReinforceArmsParams, reinforce_arms
-from selfloop.finetune.distill import DistillParams, distill_policy
-from selfloop.finetune.finetune import FinetuneParams, finetune_policy
-from selfloop.finetune.pretrain import PretrainParams, pretrain_policy
-from selfloop.finetune.proposer import ReinforceProposerParams, reinforce_proposer
-from selfloop.finetune.reinforce import ReinforceParams, reinforce_policy
-from selfloop.finetune.reward import RewardParams, train_reward
+from selfloop.finetune.offline.distillation import DistillParams, distill_policy
+from selfloop.finetune.offline.finetuning import FinetuneParams, finetune_policy
+from selfloop.finetune.offline.pretraining import PretrainParams, pretrain_policy
+from selfloop.finetune.offline.reward_model import RewardParams, train_reward
+from selfloop.finetune.online.params import ReinforceParams
+from selfloop.finetune.online.reinforcement import TrainingStateParams, init_training_state, reinforce_policy
 
 __all__ = [
     "DistillParams",
     "FinetuneParams",
     "PretrainParams",
-    "ReinforceArmsParams",
     "ReinforceParams",
-    "ReinforceProposerParams",
     "RewardParams",
+    "TrainingStateParams",
     "distill_policy",
     "finetune_policy",
+    "init_training_state",
     "pretrain_policy",
-    "reinforce_arms",
     "reinforce_policy",
-    "reinforce_proposer",
     "train_reward",
 ]

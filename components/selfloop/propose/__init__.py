@@ -1,7 +1,6 @@
 """Who makes tasks: ``draw_base`` for the base policy, then a curriculum, a fixed set of levels, or a policy."""
 
 from selfloop.propose.archive import ArchiveParams, ParentsParams, choose_parents, init_archive
-from selfloop.propose.arms import ArmsParams, begin_arms
 from selfloop.propose.base import BaseData, BaseParams, draw_base
 from selfloop.propose.curriculum import Frontier, ProposeParams, propose_tasks
 from selfloop.propose.fixed import DrawParams, Fixed, draw_tasks
@@ -10,7 +9,6 @@ from selfloop.propose.schedule import Schedule
 
 __all__ = [
     "ArchiveParams",
-    "ArmsParams",
     "BaseData",
     "BaseParams",
     "DrawParams",
@@ -21,7 +19,6 @@ __all__ = [
     "ParentsParams",
     "ProposeParams",
     "Schedule",
-    "begin_arms",
     "begin_known",
     "choose_parents",
     "draw_base",

@@ -10,6 +10,7 @@ from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
 from selfloop.environments import find_environment
+from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
 from selfloop.propose.items import ItemParams, held_out
 from selfloop.propose.schedule import Drawn, Progress, Schedule
@@ -37,7 +38,19 @@ class DrawParams(ItemParams):
         twice = sorted(set(self.levels) & set(self.old_levels))
         if twice:
             raise ValueError(f"level {twice[0]} is among the levels and the old levels: name it in one of them")
+        if len(set(self.levels)) < len(self.levels):
+            raise ValueError("a level stands twice among the levels: name each once")
         return self
+
+    def check(self) -> None:
+        """Refuse levels that the environment has not."""
+        there = find_environment(self.environment).levels
+        absent = [level for level in [*self.levels, *self.old_levels] if there is not None and level not in there]
+        if there is not None and absent:
+            raise UserError(
+                f"Environment '{self.environment}' has the levels {there[0]} to {there[-1]}: take level {absent[0]} "
+                "out of the levels that are drawn."
+            )
 
 
 class DrawnTasks(NamedTuple):
@@ -50,6 +63,7 @@ class DrawnTasks(NamedTuple):
 @stage()
 def draw_tasks(out: DrawnTasks, params: DrawParams) -> None:
     """Draw tasks of the same levels each round, and the held-out items to judge the candidate on."""
+    params.check()
     environment = find_environment(params.environment)
     number = params.round if params.draw == "fresh" else 0
     with writing(out.tasks.path, Task) as table:

@@ -1,7 +1,7 @@
 """A curriculum over arms as two charts: pure functions from the courses of a run's rounds to paths and rows.
 
-A course is what ``selfloop.propose.arms`` tells of a round: of every step, or of evenly many in a long round, the mass
-that each level was drawn with and the pass rate that was seen.
+A course is what ``selfloop.propose.arms`` remembers of a round: of every step, or of evenly many in a long round, the
+mass that each level was drawn with and the pass rate that was seen.
 """
 
 from __future__ import annotations
@@ -69,8 +69,7 @@ class Curriculum(NamedTuple):
 
 def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
     """The arms over the run, none where no round's state has any. Steps are counted on from round to round."""
-    states = [(round, state) for round in rounds for state in round["state"].values()]
-    told = [(round, arms) for round, arms in states if isinstance(arms, Mapping) and arms.get("course")]
+    told = [(round, arms) for round in rounds for arms in remembered(round) if arms.get("course")]
     if not told:
         return None
     courses = [arms["course"] for _, arms in told]
@@ -92,6 +91,12 @@ def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
         ],
         [Row(round["round"], arms["strategy"], mean(arms["course"])) for round, arms in told],
     )
+
+
+def remembered(round: Round) -> list[Mapping[str, Any]]:
+    """What the curricula of a round's trainings remember."""
+    states = [kept for kept in round["state"].values() if isinstance(kept, Mapping)]
+    return [kept["curriculum"] for kept in states if "curriculum" in kept]
 
 
 def in_columns(placed: Sequence[tuple[float, Mapping[str, Any]]], number: int) -> list[Column]:

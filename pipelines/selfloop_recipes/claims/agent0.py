@@ -15,9 +15,10 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 
 control = {"proposer": "frozen"}
-ATTEMPTS = ("challenge", "generate", "reinforce", "evaluate", "measure")
-"""The stages in which the executor attempts tasks."""
-no_tool = {"environment": "arithmetic:plain"} | {stage: {"protocol": "single"} for stage in ATTEMPTS}
+ATTEMPTS = ("generate", "reinforce", "evaluate", "measure")
+"""The stages in which the executor attempts tasks, beside the reward of proposals."""
+SINGLE = {"protocol": "single"}
+no_tool = {"environment": "arithmetic:plain", "challenge": {"reward": SINGLE}} | dict.fromkeys(ATTEMPTS, SINGLE)
 claims = Claims(
     arms={
         "agent0": {"gate": {"guards": []}},

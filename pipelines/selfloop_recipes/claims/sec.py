@@ -15,27 +15,24 @@ ROUNDS, STEPS = 6, 40
 OTHERS = ("uniform", "ordered", "reverse")
 
 
-def curriculum(name: str) -> dict[str, Any]:
-    """The settings of an arm that has this curriculum."""
-    return {"arms": {"strategy": name}, "reinforce": {"strategy": name}}
-
-
-control = curriculum("uniform")
+CURRICULA = {
+    "bandit": "bandit,tau=0.5",
+    "uniform": "uniform",
+    "ordered": f"ordered,horizon={ROUNDS * STEPS}",
+    "reverse": f"reverse,horizon={ROUNDS * STEPS}",
+}
+control = {"reinforce": {"curriculum": "uniform"}}
 claims = Claims(
-    arms={name: curriculum(name) for name in ("bandit", *OTHERS)},
+    arms={name: {"reinforce": {"curriculum": spelt}} for name, spelt in CURRICULA.items()},
     settings={
         "rounds": ROUNDS,
-        "arms": {"horizon": ROUNDS * STEPS},
-        "reinforce": {"horizon": ROUNDS * STEPS},
         "gate": {"require": "nothing", "guards": []},  # the paper has no gate
         "schedule": {"patience": 100},
     },
     setups={
         "addition": {
             "environment": "addition",
-            **{
-                stage: {"levels": [2, 3, 4]} for stage in ("arms", "draw", "reinforce")
-            },  # of the hundred sums of level 1 most are held-out items of a round
+            "draw": {"levels": [2, 3, 4]},  # of the hundred sums of level 1 most are held-out items of a round
             "reached": 0.8,
             "pretrain": {"steps": 300, "decay_steps": 75},
             "measure": {"levels": [4, 5]},
@@ -62,7 +59,7 @@ claims = Claims(
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to, from its history and its accuracy at the end, by level."""
     accuracy, levels, target, steps = measured["accuracy"], s.draw.levels, s.reached, s.reinforce.steps
-    masses = [point["mass"] for told in rounds for point in told["state"]["arms"]["course"]]
+    masses = [point["mass"] for told in rounds for point in told["state"]["training"]["curriculum"]["course"]]
     drawn = [sum(int(level) * share for level, share in mass.items()) for mass in masses]
     quarter, hardest = max(1, len(drawn) // 4), str(max(levels))
     reached = [told["round"] * steps for told in rounds if told["accuracy"]["candidate"].get(hardest, 0) >= target]

@@ -1,0 +1,1 @@
+"""What learns from given data: examples, pairs, a teacher; and small policies from nothing."""

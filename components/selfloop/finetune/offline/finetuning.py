@@ -1,0 +1,135 @@
+"""``finetune_policy``: a copy of a policy, trained on a mixture of examples by a method.
+
+Held-out items are removed from the examples before anything is drawn from them, and counted. What a method cannot use
+is left: text to train away from by ``sft``, examples without a worse completion by ``dpo``, groups that are all good or
+all bad by ``nft``. The training starts from ``policy``, whatever that is: restarting from the base policy or going on
+from the champion is the recipe's choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from kfp.dsl import Artifact, Dataset, Model
+from pydantic import Field
+
+from selfloop.artifacts import read_json, write_json
+from selfloop.errors import UserError
+from selfloop.finetune.offline.methods import GivenExamples, Method
+from selfloop.finetune.offline.methods.sft import Sft
+from selfloop.finetune.offline.mixture import SOURCES, MixtureParams, mixture, usable_rows
+from selfloop.finetune.running.launch import Job, TrainingResult, is_first, run_training
+from selfloop.guards.contamination import clean, held_out
+from selfloop.memory import entry, remembered
+from selfloop.records import count
+from selfloop.resources import Resources
+from selfloop.seeds import seed_for
+from selfloop.stage import stage
+
+STATE = "state"
+
+
+class FinetuneParams(MixtureParams):
+    """The method, the mixture that it learns from, and what is done where there is none."""
+
+    method: Method = Field(Sft(), description="How the weights change.")
+    when_nothing: Literal["stop", "keep policy"] = Field(
+        "stop", description="Where there is nothing to train on: stop, or hand the policy on as it is."
+    )
+    ngram: int = Field(13, ge=2, description="Words in a row that no example may share with a held-out item.")
+
+
+class FinetunedPolicy(NamedTuple):
+    """The policy trained, and what the method remembers."""
+
+    candidate: Model
+    state: Artifact
+
+
+@stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
+def finetune_policy(
+    out: FinetunedPolicy,
+    params: FinetuneParams,
+    policy: Model,
+    newest: Dataset,
+    kept: Dataset,
+    base: Dataset,
+    items: Dataset,
+    state: Artifact | None = None,
+) -> None:
+    """Train a copy of the policy on this round's examples, mixed with all kept ones and the base data.
+
+    Without ``state`` the method remembers nothing of earlier rounds.
+    """
+    inputs: dict[str, Artifact] = {"policy": policy, "newest": newest, "kept": kept, "base": base, "items": items}
+    inputs |= {STATE: state} if state is not None else {}
+    run_training(work, params, inputs, out.candidate, {STATE: out.state})
+
+
+def work(params: FinetuneParams, job: Job) -> TrainingResult:
+    """Draw the mixture, train on it, save the candidate."""
+    sources = {name: job.inputs[name] for name in SOURCES}
+    judged_by = held_out(job.inputs["items"], params.ngram)
+    uncontaminated = {name: clean(path, judged_by) for name, path in sources.items()}
+    totals = {name: count(path) for name, path in sources.items()}
+    removed = {name: totals[name] - len(rows) for name, rows in uncontaminated.items()}
+    about = {"examples": totals, "contaminated": removed, "method": str(params.method)}
+    usable = {name: rows[usable_rows(params.method, sources[name])[rows]] for name, rows in uncontaminated.items()}
+    shares = {name: share * (len(usable[name]) > 0) for name, share in params.shares.items()}
+    if any(shares.values()):
+        made = trained_on(params, job, *mixture(params, sources, usable, shares))
+        return made._replace(metadata=about | made.metadata)
+    if params.when_nothing == "stop":
+        raise nothing(params, removed, totals)
+    return TrainingResult(about | handed_on(job), {})
+
+
+def trained_on(params: FinetuneParams, job: Job, examples: list[Any], order: Any) -> TrainingResult:
+    """Train on examples in an order; save the candidate, and what the method remembers."""
+    from selfloop.finetune.running.speed import speed
+    from selfloop.finetune.running.training import Plan, processes
+    from selfloop.finetune.running.weights import keep, to_train
+
+    method = params.method
+    method.refuse(examples)
+    policy = to_train(params, job.inputs["policy"])
+    steps = math.ceil(len(order) / params.batch_size)
+    plan = Plan.of(params, seed_for(params, params.round, "finetune"), job.place, steps)
+    before = method.for_round(remembered("method", method, method.keeps, stored(job)))
+    (trained, data), state = method.train(GivenExamples(params, policy, examples, order, plan), before)
+    if is_first():
+        keep(params, policy, job.inputs["policy"], trained, job.output)
+        write_json(job.output / STATE, {"method": entry(method, state)})
+    tokens = data.count(trained.first * params.batch_size, trained.steps * params.batch_size)
+    rate = speed(tokens, trained.seconds, policy.model.num_parameters(), processes())
+    return TrainingResult({"steps": trained.steps, "loss": trained.loss}, rate | {"cut": data.cut})
+
+
+def handed_on(job: Job) -> dict[str, Any]:
+    """Hand the policy on as it is. Returns what the training came to."""
+    from selfloop.policy import hand_on
+
+    if is_first():
+        hand_on(job.inputs["policy"], job.output)
+        write_json(job.output / STATE, stored(job))
+    return {"steps": 0, "loss": 0.0}
+
+
+def stored(job: Job) -> dict[str, Any]:
+    """What the method remembers of earlier rounds."""
+    return dict(read_json(job.inputs[STATE])) if STATE in job.inputs else {}
+
+
+def nothing(params: FinetuneParams, removed: Mapping[str, int], totals: Mapping[str, int]) -> UserError:
+    """Why there is nothing to train on, and what to do."""
+    held = [name for name, share in params.shares.items() if share and totals[name]]
+    if held and all(removed[name] == totals[name] for name in held):
+        return UserError("Every example is a held-out item: propose tasks that the policies are not judged on.")
+    if held:
+        return UserError(
+            f"None of the examples can be trained on with method '{params.method}', which needs {params.method.needs}: "
+            "choose a filter that keeps such, or another method."
+        )
+    return UserError("There is nothing to train on: give a share above 0 to a source that holds examples.")

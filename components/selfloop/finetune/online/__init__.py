@@ -1,0 +1,1 @@
+"""What learns from its own attempts while it trains."""

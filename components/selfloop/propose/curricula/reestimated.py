@@ -1,0 +1,52 @@
+"""From easy to hard as the current policy finds them (adaptive difficulty curriculum, ADCL, arXiv:2505.08364)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+from pydantic import Field
+
+from selfloop.errors import UserError
+from selfloop.propose.arms import Arm, ArmState, phase
+from selfloop.propose.curricula import LevelCurriculum, Probe, TaskPool
+
+
+class Reestimated(LevelCurriculum):
+    """From easy to hard as the policy finds levels: before each phase those not trained on yet are measured (ADCL)."""
+
+    name = "reestimated"
+    probes = True
+    horizon: int = Field(240, ge=1, description="Steps in which it goes through all arms.")
+    probe_tasks: int = Field(16, ge=1, description="Tasks of each arm that its pass rate is measured on.")
+
+    def __call__(self, arms: Sequence[Arm], step: int) -> Sequence[float]:
+        """The arm in training, or, where a phase begins, the easiest of those not drawn yet; the lower of two alike.
+
+        Raises ``UserError`` where an arm to choose from has no pass rate.
+        """
+        untrained = [arm for arm in arms if not arm.drawn]
+        if untrained and len(arms) - len(untrained) <= phase(step, self.horizon, len(arms)):
+            turn = max(untrained, key=lambda arm: (_rate(arm), -arm.level))
+        else:
+            turn = max(arms, key=lambda arm: (arm.last, -arm.level))
+        return [float(arm.level == turn.level) for arm in arms]
+
+    def wants_rates(self, state: ArmState) -> bool:
+        """Whether a phase begins, or an arm was never measured."""
+        before, now = (phase(step, self.horizon, len(state.arms)) for step in (state.step - 1, state.step))
+        return before != now or any(arm.rate is None for arm in state.arms)
+
+    def probed(self, state: ArmState, pool: TaskPool, probe: Probe) -> ArmState:
+        """The arms with the pass rates of their first tasks, where a phase begins."""
+        if not self.wants_rates(state):
+            return state
+        measured = {level: of_level[: self.probe_tasks] for level, of_level in pool.by_level.items()}
+        given = iter(probe([task for of_level in measured.values() for task in of_level]))
+        return state.probed({level: fmean(next(given) for _ in of_level) for level, of_level in measured.items()})
+
+
+def _rate(arm: Arm) -> float:
+    if arm.rate is None:
+        raise UserError(f"Level {arm.level} has no pass rate: probe the arms before each phase of 'reestimated'.")
+    return arm.rate
