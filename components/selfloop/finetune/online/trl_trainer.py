@@ -20,7 +20,7 @@ from selfloop.finetune.online.params import ReinforceParams
 from selfloop.finetune.online.sampling import AsksAsWeDo
 from selfloop.finetune.running.checkpoints import latest
 from selfloop.finetune.running.training import Guarded, Plan, Trained, check_weights, fit, processes
-from selfloop.generate.draw import TokenizedRollout
+from selfloop.generate.draw import TokenizedRollout, one_role
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task
 
