@@ -20,7 +20,7 @@ DEALS = [f"{a}{b}" for a, b in permutations(CARDS, 2)]
 OPEN = {"": 0, "p": 1, "b": 1, "pb": 0}
 """The histories that do not end the game, and whose turn it is."""
 PENALTY = 2.0
-"""What an illegal move costs: as much as a called bet that is lost."""
+"""What a text that is no move costs: as much as a called bet that is lost."""
 VALUE = -1 / 18
 """What the game is worth to the first seat where both seats play as well as can be."""
 Strategy = Mapping[str, float]

@@ -87,6 +87,7 @@ def add_round(
             "funnel": examples.get("funnel", []),
             "empty": examples.get("empty", ""),
             "band": about.get("tasks", {}).get("band", {}),
+            "games": about.get("results", {}).get("games", {}),
             "contaminated": roles[0].candidate.metadata.get("contaminated", {}),
             "audit": decision["audit"],
             "decision": decision,

@@ -9,20 +9,19 @@ DEALER = "dealer"
 
 
 def protocol(rules: Rules) -> Steps:
-    """Let the seats move in turn, each with one letter, and reward them with what they won; what is no move loses."""
-    cards, history = deal(rules.task), ""
+    """Let the seats move in turn, each with one letter, and reward them with what they won.
+
+    What is no move counts as a pass, and costs its seat ``PENALTY``: so both seats write in every game.
+    """
+    cards, history, fines = deal(rules.task), "", [0.0, 0.0]
     heard = [view(seat, cards[seat], "") for seat in range(2)]
     while history in OPEN:
         seat = OPEN[history]
         wrote = yield Ask(heard[seat], marks=tuple(MOVES), role=SEATS[seat], told_by=DEALER)
-        heard[seat] = ""
-        if wrote.text not in MOVES or not wrote.text:
-            yield Reward(-PENALTY, SEATS[seat])
-            if history:  # a seat that wrote nothing has no rollout
-                yield Reward(PENALTY, SEATS[1 - seat])
-            return
-        history += wrote.text
-        heard[1 - seat] += wrote.text
+        move = wrote.text if wrote.text in tuple(MOVES) else "p"
+        fines[seat] += PENALTY * (move != wrote.text)
+        history, heard[seat] = history + move, ""
+        heard[1 - seat] += move
     won = payoff(cards, history)
-    yield Reward(won, SEATS[0])
-    yield Reward(-won, SEATS[1])
+    yield Reward(won - fines[0], SEATS[0])
+    yield Reward(-won - fines[1], SEATS[1])
