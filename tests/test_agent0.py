@@ -54,7 +54,8 @@ TINY: dict[str, Any] = {
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 ONE = {"rounds": 1}
 GO_ON = {stage: {"when_empty": "go on"} for stage in ("learn", "band", "reinforce", "filter")}
-GUARDED = {"gate": {"guards": ["distinct", "entropy", "coverage", "precision", "gap", "length", "divergence"]}}
+WATCHED = "distinct+entropy+coverage+precision,warn=0.5,halt=0.4+gap+length,warn=2,halt=3+divergence"
+GUARDED = {"gate": {"guards": WATCHED}}
 ROLES = (NAME, f"{NAME}.executor", f"{NAME}.proposer")
 PODS_ONLY = {f"{part}_agent0" for part in ("resolve", "start", "round")}
 
@@ -178,7 +179,7 @@ class Inflated(Arithmetic):
 ROTTEN = {
     "policy": "wrong",
     "reinforce": {"steps": 4, "batch_size": 16},
-    "gate": {"guards": ["precision"], "require": "better"},
+    "gate": {"guards": "precision,warn=0.5,halt=0.4", "require": "better"},
 }
 
 

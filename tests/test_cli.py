@@ -51,7 +51,7 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
         (["report", "."], "is no run of selfloop"),
         (["run", "length-generalization", "--set", "model=team/adder"], "cannot be 'team/adder'"),
         (["compile", "length-generalization", "-o", "p.yaml", "--set", "origin=x@champion"], "NAME/VERSION"),
-        (["run", "length-generalization", "--set", 'gate.guards=["lenght"]'], "did you mean 'length'?"),
+        (["run", "length-generalization", "--set", "gate.guards=lenght"], "did you mean 'length'?"),
         (
             ["run", "length-generalization", "--tracking-uri", "http://127.0.0.1:1", "--store", "s"],
             "takes no version whose files lie in a folder (s)",
@@ -145,7 +145,7 @@ def test_a_run_that_another_version_of_the_code_began_is_not_resumed(
 def test_a_run_that_goes_on_from_an_alias_is_resumed_and_then_followed_by_the_same_command(
     selfloop: Command, tmp_path: Path, small_toml: Path
 ) -> None:
-    always = ["--set", "gate.require=nothing", "--set", "gate.guards=[]", "--rounds", "1", "-c", str(small_toml)]
+    always = ["--set", "gate.require=nothing", "--set", "gate.guards=", "--rounds", "1", "-c", str(small_toml)]
     begun = ["run", "length-generalization", *always]
     words = [*begun, "--from", "length-generalization@champion"]
 
@@ -185,7 +185,7 @@ def test_each_role_of_a_run_is_named_at_its_end(selfloop: Command, tmp_path: Pat
     assert "Proposer: x[/i]y/round-01/" in done.stdout
 
 
-HALTS = ["--set", 'gate.guards=["length"]', "--set", "gate.warn={length=0.0}", "--set", "gate.halt={length=0.0}"]
+HALTS = ["--set", "gate.guards=length,warn=0,halt=0"]
 """A line that every round is beyond."""
 
 

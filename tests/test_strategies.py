@@ -131,7 +131,7 @@ def test_a_value_may_hold_commas_and_a_list_or_mapping_needs_no_quotes() -> None
         ("red", "There is no shape 'red': known are: nested, polygon, square."),
         (Red(), "Red() is no shape: give one of nested, polygon, square."),
         (3, "3 is no shape"),
-        ("no_such_module:thing", "No shape at 'no_such_module'"),
+        ("no_such_module:thing", "No shape at 'no_such_module:thing'"),
         (f"{__name__}:Red", "is a colour, not a shape"),
         (f"{__name__}:Holder", "is no shape: make it a subclass of"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import re
 import typing
@@ -13,9 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from selfloop.lookup import unknown
 from selfloop.stage import INHERITED, Params
-from selfloop.strategies import Added, Strategy
+from selfloop.strategies import Added, Strategy, change_defaults
 
 START = "start"
 """A loop that goes on from nowhere."""
@@ -89,14 +87,7 @@ class Settings(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **defaults: Any) -> None:
         """Take other defaults for fields that a parent has. Raises ``UserError`` for one that none has."""
-        for name, default in defaults.items():
-            if name not in cls.model_fields:
-                raise unknown(f"setting of {cls.__name__}", name, cls.model_fields)
-            changed = copy.copy(cls.model_fields[name])
-            changed.default = default
-            cls.model_fields[name] = changed
-        if defaults:
-            cls.model_rebuild(force=True)
+        change_defaults(cls, defaults)
 
     @field_validator("model")
     @classmethod

@@ -44,7 +44,7 @@ from selfloop.errors import UserError, disk_is_full
 from selfloop.identity import brought
 from selfloop.lookup import imported, unknown
 from selfloop.resources import Resources
-from selfloop.strategies import Strategy, complete_lists, is_list, is_strategy, spelt_list
+from selfloop.strategies import Strategy, as_list, complete_lists, is_list, is_strategy, spelt_list
 
 KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -443,7 +443,7 @@ def kfp_type(annotation: Any, what: str) -> str:
 def as_plain(value: Any, annotation: Any) -> Any:
     """The value of a parameter as KFP has it: strategies, and lists of them, as their spellings."""
     if is_list(annotation) and isinstance(value, list):
-        return spelt_list(value)
+        return spelt_list(as_list(typing.get_args(annotation)[0], value))
     return str(value) if isinstance(value, Strategy) else value
 
 

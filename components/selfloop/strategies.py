@@ -32,6 +32,7 @@ import pkgutil
 import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Self
@@ -53,6 +54,14 @@ class Strategy(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    def __init_subclass__(cls, **defaults: Any) -> None:
+        super().__init_subclass__()
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **defaults: Any) -> None:
+        """Take other defaults for fields that a parent has: ``class Distinct(Guard, warn=0.25)``."""
+        change_defaults(cls, defaults)
 
     kind: ClassVar[str]
     package: ClassVar[str]
@@ -141,6 +150,11 @@ class Strategy(BaseModel):
     def base_of_functions(cls) -> type[Strategy]:
         """The class that a function of one's own becomes a member of: this kind, or one below it."""
         return cls
+
+    @classmethod
+    def label(cls) -> str:
+        """Its name; of a user's own that has none, that of the class or the function."""
+        return cls.name or cls.__name__
 
     @classmethod
     def summary(cls) -> str:
@@ -276,6 +290,18 @@ class Added:
         return made
 
 
+def change_defaults(model: type[BaseModel], defaults: Mapping[str, Any]) -> None:
+    """Give fields that a model has from a parent other defaults. Raises ``UserError`` for one that it has not."""
+    for name, default in defaults.items():
+        if name not in model.model_fields:
+            raise unknown(f"field of {model.__name__}", name, model.model_fields)
+        changed = copy(model.model_fields[name])
+        changed.default = default
+        model.model_fields[name] = changed
+    if defaults:
+        model.model_rebuild(force=True)
+
+
 def is_strategy(annotation: Any) -> bool:
     """Whether a field takes a strategy."""
     return inspect.isclass(annotation) and issubclass(annotation, Strategy)
@@ -314,7 +340,8 @@ def complete_lists(model: type[BaseModel], values: Mapping[str, Any]) -> dict[st
     """The same, where what changes a list has changed the default."""
     read = read_strategies(model, values)
     added = {name: value for name, value in read.items() if isinstance(value, Added)}
-    defaults = {name: model.model_fields[name].get_default(call_default_factory=True) for name in added}
+    fields = model.model_fields
+    defaults = {name: as_list(added[name].kind, fields[name].get_default(call_default_factory=True)) for name in added}
     return read | {name: value.to(defaults[name]) for name, value in added.items()}
 
 

@@ -54,7 +54,7 @@ class Agent0(LoopSettings, rounds=3, environment="arithmetic:both"):
     )
     verify: VerifyParams = VerifyParams(verifier="label")
     evaluate: EvaluateParams = EvaluateParams(**TOOLS)
-    gate: GateParams = GateParams(warn={"precision": 0.5, "length": 2.0}, halt={"precision": 0.4, "length": 3.0})
+    gate: GateParams = GateParams(guards="+precision,warn=0.5,halt=0.4+length,warn=2,halt=3")
     """R-Zero's labels were right in 79, 69 and 63 % of cases. Calls make answers longer than the default allows."""
     measure: MeasureParams = MeasureParams(levels=[2, 3, 4, 5, 6], per_level=250, **TOOLS)
 

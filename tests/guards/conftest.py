@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
-from selfloop.guards import Alarm, Evidence, Reading, find_guard, watch
+from selfloop.guards import Alarm, Evidence, Guard, Reading, watch
 from selfloop.records import Audit, Example, ItemResult, Rollout, Verdict
 
 from ..conftest import sealed_table
@@ -41,11 +41,13 @@ def evidence(tmp_path: Path) -> Round:
             audits.append(Audit(task, 1, attempt, ok, given, truth))
         made.append(
             Evidence(
-                rollouts=sealed_table(place / "rollouts", Rollout, rollouts).path,
-                verdicts=sealed_table(place / "verdicts", Verdict, verdicts).path,
-                audit=sealed_table(place / "audit", Audit, audits).path,
-                examples=sealed_table(place / "examples", Example, []).path,
-                results=sealed_table(place / "results", ItemResult, answers).path,
+                {
+                    "rollouts": sealed_table(place / "rollouts", Rollout, rollouts).path,
+                    "verdicts": sealed_table(place / "verdicts", Verdict, verdicts).path,
+                    "audit": sealed_table(place / "audit", Audit, audits).path,
+                    "examples": sealed_table(place / "examples", Example, []).path,
+                    "results": sealed_table(place / "results", ItemResult, answers).path,
+                },
                 candidate=candidate or {},
                 past=past,
                 audited=audited,
@@ -58,11 +60,11 @@ def evidence(tmp_path: Path) -> Round:
 
 
 def reading(name: str, evidence: Evidence) -> Reading:
-    return find_guard(name).measure(evidence)
+    return Guard.parse(name)(evidence)
 
 
 def alarm(name: str, evidence: Evidence) -> Alarm:
-    return watch(evidence, [name])[name]
+    return watch(evidence, [Guard.parse(name)])[name]
 
 
 def told(number: int, promoted: bool, **alarms: Alarm) -> dict[str, Any]:

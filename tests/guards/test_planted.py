@@ -9,7 +9,7 @@ from kfp.dsl import Artifact, Dataset, Model
 from selfloop.artifacts import read_json
 from selfloop.errors import HaltedError
 from selfloop.finetune import PretrainParams, pretrain_policy
-from selfloop.guards import find_guard, guards
+from selfloop.guards import Guard
 from selfloop.modes.inprocess import run
 from selfloop.propose import BaseParams, draw_base
 from selfloop.recipe import find_recipe
@@ -37,13 +37,13 @@ def ran(policy: Path, root: Path, rounds: int, seed: int, *more: dict[str, Any])
 
 def unheeded() -> dict[str, Any]:
     """Whatever the guards measure, the loop goes on, and promotes every candidate."""
-    beyond = {name: 1e9 if guard.bad == "high" else -1e9 for name, guard in guards().items()}
-    return {"gate": {"require": "nothing", "warn": beyond, "halt": beyond}}
+    beyond = {kind: 1e9 if kind.bad == "high" else -1e9 for kind in Guard.members().values()}
+    return {"gate": {"require": "nothing", "guards": [kind(warn=line, halt=line) for kind, line in beyond.items()]}}
 
 
 def levels(rounds: Rounds, name: str) -> list[str]:
     """What the guard would have said, round by round."""
-    return [find_guard(name).level(round["decision"]["guards"][name]["value"]) for round in rounds]
+    return [Guard.parse(name).level(round["decision"]["guards"][name]["value"]) for round in rounds]
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +104,7 @@ def test_a_guard_halts_such_a_loop_and_the_champion_stays(
             6,
             10,
             loop,
-            {"gate": {"require": "nothing", "guards": [guard], "warn": {guard: find_guard(guard).halt}}},
+            {"gate": {"require": "nothing", "guards": f"{guard},warn={Guard.parse(guard).halt}"}},
         )
     last = max(tmp_path.glob("round-*"))
     assert not list(last.glob("promote_*/new_champion/manifest.json"))

@@ -8,18 +8,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from selfloop.errors import UserError
-from selfloop.guards import Alarm, Guard, Reading, armed, find_guard, guards, watch
+from selfloop.guards import Alarm, Guard, watch
+from selfloop.guards.divergence import Divergence
+from selfloop.guards.length import Length
+from selfloop.guards.precision import Precision
+from selfloop.promote.gate import GUARDS, GateParams
 
 from .conftest import Round
 
 OWN = """
 from selfloop.guards import Guard, Reading
 
-guard = Guard("politeness", "whether it says please", lambda evidence: Reading(evidence.audited / 100, "said"),
-              warn=0.5, halt=0.2, bad="low", look="the samples")
-other = Guard("distinct", "another of this name", lambda evidence: Reading(0.0, "said"), 0.5, 0.2, "low", "the samples")
-broken = Guard("broken", "nothing", lambda evidence: Reading(float("nan"), "said"), 0.5, 0.2, "low", "the samples")
-silent = Guard("silent", "nothing", lambda evidence: Reading(None, "there was nothing"), 0.5, 0.2, "low", "the samples")
+
+def politeness(evidence, *, warn: float = 0.2, halt: float = 0.5):
+    \"\"\"Whether it says please.\"\"\"
+    return Reading(evidence.audited / 100, "said")
+
+
+class Other(Guard, warn=0.5, halt=0.2):
+    name = "distinct"
+    bad = "low"
+
+    def __call__(self, evidence):
+        return Reading(0.0, "said")
+
+
+class Broken(Other):
+    name = "broken"
+
+    def __call__(self, evidence):
+        return Reading(float("nan"), "said")
+
+
+class Silent(Other):
+    name = "silent"
+
+    def __call__(self, evidence):
+        return Reading(None, "there was nothing")
 """
 
 NAMES = {"contamination", "coverage", "distinct", "divergence", "entropy", "forgetting", "gap", "length", "precision"}
@@ -33,15 +58,15 @@ def _own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_guards_are_found_by_their_names() -> None:
-    assert guards().keys() == NAMES
-    for name, guard in guards().items():
-        assert find_guard(name) is guard
-        assert (guard.name, bool(guard.watches), bool(guard.look)) == (name, True, True)
+    assert Guard.members().keys() == NAMES
+    for name, kind in Guard.members().items():
+        assert str(Guard.parse(name)) == name
+        assert all(kind.__dict__.get(trait) for trait in ("__doc__", "bad", "look"))
 
 
 def test_finding_guards_imports_nothing_heavy() -> None:
     heavy = {"numpy", "pyarrow", "torch"}
-    code = f"import sys; from selfloop.guards import guards; guards(); print({heavy} & sys.modules.keys())"
+    code = f"import sys; from selfloop.guards import Guard; Guard.members(); print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout.strip() == "set()"
 
@@ -51,61 +76,61 @@ def test_finding_guards_imports_nothing_heavy() -> None:
     [
         ("entropi", "There is no guard 'entropi': did you mean 'entropy'?"),
         ("our_guards:nothing", "No guard at 'our_guards:nothing'"),
-        ("our_guards:Guard", "'our_guards:Guard' is not a guard: make it a selfloop.guards.Guard."),
+        ("our_guards:Guard", "The guard 'our_guards:Guard' does nothing: define __call__."),
+        (
+            "our_guards:Reading",
+            "'our_guards:Reading' is no guard: make it a subclass of selfloop.guards.Guard",
+        ),
     ],
 )
-def test_what_is_not_a_guard_is_refused(name: str, says: str, evidence: Round) -> None:
+def test_what_is_not_a_guard_is_refused(name: str, says: str) -> None:
     with pytest.raises(UserError, match=re.escape(says)):
-        watch(evidence(), [name])
+        GateParams(guards=[name])
 
 
 def test_a_guard_of_ones_own_is_watched_under_its_own_name(evidence: Round) -> None:
-    alarms = watch(evidence(audited=40), ["our_guards:guard"])
-    assert alarms == {"politeness": Alarm(0.4, "yellow", "said", 0.5, 0.2, "the samples", None)}
+    alarms = watch(evidence(audited=40), [Guard.parse("our_guards:politeness")])
+    look = "the samples of this round"
+    assert alarms == {"politeness": Alarm(0.4, "yellow", "said", 0.2, 0.5, look, None)}
 
 
-@pytest.mark.parametrize("names", [["distinct", "distinct"], ["distinct", "our_guards:other"]])
-def test_two_guards_of_one_name_are_refused(names: list[str]) -> None:
+@pytest.mark.parametrize("names", ["distinct+distinct", "distinct+our_guards:Other"])
+def test_two_guards_of_one_name_are_refused(names: str) -> None:
     with pytest.raises(UserError, match="Two guards are named 'distinct': name each once"):
-        armed(names)
-
-
-def test_lines_can_be_set_by_a_guards_name(evidence: Round) -> None:
-    round = evidence(audited=40)
-    own = ["our_guards:guard"]
-    levels = [
-        watch(round, own, warn, halt)["politeness"].level
-        for warn, halt in (({}, {}), ({"politeness": 0.3}, {}), ({}, {"politeness": 0.4}), ({"politeness": 1}, {}))
-    ]
-    assert levels == ["yellow", "green", "red", "yellow"]
+        GateParams(guards=names)
 
 
 @pytest.mark.parametrize(
-    ("warn", "halt", "says"),
+    ("lines", "level"), [("", "yellow"), (",warn=0.45", "green"), (",halt=0.4", "red"), (",warn=0,halt=1", "yellow")]
+)
+def test_a_guard_has_its_lines_as_parameters(lines: str, level: str, evidence: Round) -> None:
+    assert watch(evidence(audited=40), [Guard.parse(f"our_guards:politeness{lines}")])["politeness"].level == level
+
+
+def test_the_lines_of_some_guards_are_changed_and_others_stay() -> None:
+    changed = GateParams(guards="+length,halt=3+our_guards:politeness").guards
+    assert [each.label() for each in changed] == [*GUARDS, "politeness"]
+    assert {each.label(): each for each in changed}["length"] == Length(warn=0.58, halt=3)
+
+
+@pytest.mark.parametrize(
+    ("spelt", "says"),
     [
-        (
-            {"entropy": 0.0},
-            {},
-            "'entropy' would halt at 0.2 before it warns at 0: lower its halt line, or move its warn",
-        ),
-        (
-            {},
-            {"length": 0.5},
-            "'length' would halt at 0.5 before it warns at 0.58: raise its halt line, or move its warn",
-        ),
-        ({"lenght": 1}, {}, "There is no guard 'lenght': did you mean 'length'?"),
-        ({"length": float("nan")}, {}, "A line of guard 'length' cannot be nan: give a number"),
+        ("entropy,warn=0", "'entropy' would halt at 0.2 before it warns at 0: lower its halt line, or move its warn"),
+        ("length,halt=.5", "'length' would halt at 0.5 before it warns at 0.58: raise its halt line, or move its warn"),
+        ("length,wran=1", "There is no parameter of the guard 'length' 'wran': did you mean 'warn'?"),
+        ("length,warn=nan", "'warn' of the guard 'length' cannot be 'nan': Input should be a finite number"),
     ],
 )
-def test_lines_that_make_no_sense_are_refused(warn: dict[str, float], halt: dict[str, float], says: str) -> None:
+def test_lines_that_make_no_sense_are_refused(spelt: str, says: str) -> None:
     with pytest.raises(UserError, match=re.escape(says)):
-        armed(["entropy", "length"], warn, halt)
+        GateParams(guards=f"+{spelt}")
 
 
 def test_what_is_not_a_number_is_refused_and_what_was_not_measured_is_green(evidence: Round) -> None:
     with pytest.raises(UserError, match="Guard 'broken' measured nan: let it give a number, or None and say why"):
-        watch(evidence(), ["our_guards:broken"])
-    silent = watch(evidence(), ["our_guards:silent"])["silent"]
+        watch(evidence(), [Guard.parse("our_guards:Broken")])
+    silent = watch(evidence(), [Guard.parse("our_guards:Silent")])["silent"]
     assert (silent.value, silent.level, silent.says) == (None, "green", "there was nothing")
 
 
@@ -115,7 +140,7 @@ numbers = st.floats(-10, 10)
 @given(numbers, numbers, numbers, st.sampled_from(["high", "low"]))
 def test_a_worse_value_never_has_a_better_level(a: float, b: float, value: float, bad: Literal["high", "low"]) -> None:
     warn, halt = sorted((a, b), reverse=bad == "low")
-    guard = Guard("some", "some", lambda evidence: Reading(value, "said"), warn, halt, bad, "there")
+    guard = {"high": Divergence, "low": Precision}[bad](warn=warn, halt=halt)
     order = ["green", "yellow", "red"]
     assert guard.level(warn) != "green"
     assert guard.level(halt) == "red"
@@ -125,6 +150,6 @@ def test_a_worse_value_never_has_a_better_level(a: float, b: float, value: float
 
 
 def test_a_round_without_anything_is_green(evidence: Round) -> None:
-    alarms = watch(evidence(), sorted(NAMES))
+    alarms = watch(evidence(), GateParams().guards)
     assert {(alarm.value, alarm.level) for alarm in alarms.values()} == {(None, "green")}
     assert all(alarm.says for alarm in alarms.values())

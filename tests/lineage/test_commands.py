@@ -13,7 +13,7 @@ from .. import forked
 Command = Callable[..., subprocess.CompletedProcess[str]]
 NAME = "length-generalization-addition"
 LOOP = ["run", "length-generalization", "-c", "small.toml"]
-ALWAYS = ["--set", "gate.require=nothing", "--set", "gate.guards=[]"]
+ALWAYS = ["--set", "gate.require=nothing", "--set", "gate.guards="]
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_reproduce_says_that_the_digests_match(selfloop: Command, here: Path) ->
 
 
 def test_gc_lists_before_it_deletes(selfloop: Command, here: Path) -> None:
-    done = selfloop(*LOOP, "--set", "gate.margin=1.0", "--set", "gate.guards=[]", "--seed", "5", "--rounds", "1")
+    done = selfloop(*LOOP, "--set", "gate.margin=1.0", "--set", "gate.guards=", "--seed", "5", "--rounds", "1")
     assert done.returncode == 0, done.stderr
     store = here / "runs" / "store"
     before = set(store.iterdir())
@@ -122,7 +122,7 @@ def test_gc_lists_before_it_deletes(selfloop: Command, here: Path) -> None:
         ([*LOOP, "--policy", "models:/nobody@champion"], "There is no loop in the registry 'nobody'"),
         ([*LOOP, "--set", "gate.confidence=1.5"], "Parameter 'gate.confidence' of length-generalization cannot be 1.5"),
         ([*LOOP, "--set", "gate.margin=3"], "Parameter 'gate.margin' of length-generalization cannot be 3"),
-        ([*LOOP, "--set", 'gate.guards=["lenght"]'], "did you mean 'length'"),
+        ([*LOOP, "--set", "gate.guards=lenght"], "did you mean 'length'"),
         ([*LOOP, "--tracking-uri", "http://127.0.0.1:9"], "There is no place for policies"),
         (
             [*LOOP, "--tracking-uri", "http://127.0.0.1:9", "--store", "x"],
@@ -156,7 +156,7 @@ def test_a_version_whose_files_were_altered_is_refused_by_name(selfloop: Command
 def test_a_guard_halts_the_loop_and_says_where_to_look(selfloop: Command, here: Path) -> None:
     """Attempts are as often right as a coin falls: what a majority of them believes is not true."""
     words = [*LOOP, "--seed", "4", "--set", "verify.verifier=majority,agreement=0.51"]
-    words += ["--set", "propose.attempts=3", "--set", "generate.temperature=0.1", "--set", 'gate.guards=["precision"]']
+    words += ["--set", "propose.attempts=3", "--set", "generate.temperature=0.1", "--set", "gate.guards=precision"]
     done = selfloop(*words)
     assert done.returncode == 3, done.stdout + done.stderr
     assert "guard 'precision' halted the loop" in done.stderr
@@ -174,7 +174,7 @@ def test_a_guard_halts_the_loop_and_says_where_to_look(selfloop: Command, here: 
 
 def test_a_warning_waits_for_approval(selfloop: Command, here: Path) -> None:
     words = [*LOOP, "--set", "gate.require=nothing", "--rounds", "1", "--from", f"{NAME}@champion"]
-    words += ["--set", 'gate.guards=["length"]', "--set", "gate.warn={length=0.0}"]
+    words += ["--set", "gate.guards=length,warn=0"]
     done = selfloop(*words)
     assert done.returncode == 0, done.stderr
     assert "pending" in done.stdout

@@ -15,7 +15,7 @@ from selfloop.recipe import find_recipe
 from ..webhook import Webhook, listening
 from .test_rounds import ALWAYS, NAME, RECIPE, ran
 
-HALT = {"gate": {"warn": {"distinct": 2.0}, "halt": {"distinct": 1.5}, "guards": ["distinct"]}}
+HALT = {"gate": {"guards": "distinct,warn=2,halt=1.5"}}
 
 
 @pytest.fixture

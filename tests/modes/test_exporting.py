@@ -43,7 +43,9 @@ def test_every_parameter_is_described_and_has_the_default_of_the_stage(stage: St
             assert "defaultValue" not in shown[name]
         else:
             assert shown[name]["isOptional"]
-            assert shown[name]["defaultValue"] == as_plain(info.get_default(call_default_factory=True)), name
+            assert shown[name]["defaultValue"] == as_plain(
+                info.get_default(call_default_factory=True), info.annotation
+            ), name
 
 
 def test_a_pipeline_can_be_put_together_from_the_files(tmp_path: Path, exported: Path) -> None:

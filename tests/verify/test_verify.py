@@ -187,11 +187,9 @@ def test_a_verifier_of_ones_own_works_by_module_and_function(tmp_path: Path, mon
     assert [(v.ok, v.score, v.reason) for v in made] == [(True, 1.0, tasks[0].answer), (False, 0.0, "uneven 2")]
 
 
-@pytest.mark.parametrize(
-    ("name", "said"), [("no_such_module:even", "no_such_module"), ("selfloop.verify:even", "selfloop.verify:even")]
-)
-def test_a_verifier_that_is_not_there_is_said_by_name(name: str, said: str) -> None:
-    with pytest.raises(UserError, match=f"No verifier at '{said}'"):
+@pytest.mark.parametrize("name", ["no_such_module:even", "selfloop.verify:even"])
+def test_a_verifier_that_is_not_there_is_said_by_name(name: str) -> None:
+    with pytest.raises(UserError, match=f"No verifier at '{name}'"):
         VerifyParams(verifier=name)
 
 

@@ -131,12 +131,13 @@ def shown(value: Any) -> str:
 @app.command("guards")
 def guards_() -> None:
     """List what is watched each round, with the lines beyond which a person must approve and the loop halts."""
-    from selfloop.guards import guards
+    from selfloop.guards import Guard
 
     table = Table("guard", "what it watches", "warns", "halts", box=None)
-    for guard in guards().values():
+    for name in Guard.members():
+        guard = Guard.parse(name)
         side = "from" if guard.bad == "high" else "down to"
-        table.add_row(guard.name, guard.watches, f"{side} {guard.warn:g}", f"{side} {guard.halt:g}")
+        table.add_row(name, guard.summary(), f"{side} {guard.warn:g}", f"{side} {guard.halt:g}")
     console.print(table)
 
 

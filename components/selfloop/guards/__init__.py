@@ -1,28 +1,26 @@
 """Guards: what may go wrong in a loop that trains on its own work, one file each, found by name.
 
 A guard measures one number of a round. Two lines divide it: beyond ``warn`` a round is yellow and asks for a person's
-approval, beyond ``halt`` it is red and refused. A guard is a module of this package that ends with ``guard =
-Guard(...)``, or the user's own as ``module:attribute``. The default lines were laid on length generalization with seeds
-10 to 12, between what healthy loops read and what those of ``tests/guards/planted.py`` do.
+approval, beyond ``halt`` it is red and refused. The default lines were laid on length generalization with seeds 10 to
+12, between what healthy loops read and what those of ``tests/guards/planted.py`` do.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
-import pkgutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
 
 from selfloop.errors import UserError
-from selfloop.lookup import imported, unknown
 from selfloop.records import Audit, ItemResult, Rollout, beside, read, rows, whole_groups
+from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
     import pyarrow as pa
 
@@ -175,27 +173,28 @@ class Reading(NamedTuple):
     memory: Any = None
 
 
-@dataclass(frozen=True)
-class Guard:
-    """One thing to watch. ``bad`` says on which side of its lines trouble is, ``look`` where a person sees more.
+class Guard(Strategy):
+    """One thing to watch. ``bad`` says on which side of its lines trouble is, ``look`` where a person sees more."""
 
-    Raises ``UserError`` where the warn line lies beyond the halt line.
-    """
+    kind = "guard"
+    package = __name__
+    bad: ClassVar[Literal["high", "low"]] = "high"
+    look: ClassVar[str] = "the samples of this round"
+    warn: float = Field(allow_inf_nan=False, description="The yellow line: from it on a person must approve.")
+    halt: float = Field(allow_inf_nan=False, description="The red line: from it on the loop halts.")
 
-    name: str
-    watches: str
-    measure: Callable[[Evidence], Reading]
-    warn: float
-    halt: float
-    bad: Literal["high", "low"]
-    look: str
-
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def _warns_before_it_halts(self) -> Self:
         if not self.reaches(self.halt, self.warn):
             raise UserError(
-                f"Guard '{self.name}' would halt at {self.halt:g} before it warns at {self.warn:g}: "
+                f"Guard '{self.label()}' would halt at {self.halt:g} before it warns at {self.warn:g}: "
                 f"{'raise' if self.bad == 'high' else 'lower'} its halt line, or move its warn line."
             )
+        return self
+
+    @abstractmethod
+    def __call__(self, evidence: Evidence) -> Reading:
+        """What it measures of a round."""
 
     def reaches(self, value: float, line: float) -> bool:
         """Whether a value lies on a line, or beyond it on the bad side."""
@@ -220,71 +219,27 @@ class Alarm(NamedTuple):
     memory: Any
 
 
-def guards() -> dict[str, Guard]:
-    """Every guard that comes with selfloop, by name."""
-    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    return {module.guard.name: module.guard for module in modules}
+def refuse_twice(guards: Iterable[Guard]) -> None:
+    """Raise ``UserError`` where two guards have one name, under which their readings are kept."""
+    names = Counter(guard.label() for guard in guards)
+    for name in (name for name, number in names.items() if number > 1):
+        raise UserError(f"Two guards are named '{name}': name each once.")
 
 
-def find_guard(name: str) -> Guard:
-    """The guard of this name. Raises ``UserError`` with the nearest name where there is none."""
-    if ":" not in name:
-        known = guards()
-        if name not in known:
-            raise unknown("guard", name, known)
-        return known[name]
-    found = imported("guard", name)
-    if not isinstance(found, Guard):
-        raise UserError(f"'{name}' is not a guard: make it a selfloop.guards.Guard.")
-    return found
-
-
-def armed(
-    names: Sequence[str], warn: Mapping[str, float] | None = None, halt: Mapping[str, float] | None = None
-) -> list[Guard]:
-    """The guards of these names, with the lines that were set by a guard's name.
-
-    Raises ``UserError`` for a name that is unknown or given twice, and for lines in the wrong order.
-    """
-    chosen: dict[str, Guard] = {}
-    for guard in map(find_guard, names):
-        if guard.name in chosen:
-            raise UserError(f"Two guards are named '{guard.name}': name each once.")
-        chosen[guard.name] = guard
-    warn, halt = warn or {}, halt or {}
-    for name, line in [*warn.items(), *halt.items()]:
-        if name not in chosen and name not in guards():  # a recipe's line for a guard that was left out is no mistake
-            raise unknown("guard", name, [*chosen, *guards()])
-        if not math.isfinite(line):
-            raise UserError(f"A line of guard '{name}' cannot be {line}: give a number.")
-    return [
-        replace(guard, warn=float(warn.get(name, guard.warn)), halt=float(halt.get(name, guard.halt)))
-        for name, guard in chosen.items()
-    ]
-
-
-def watch(
-    evidence: Evidence,
-    names: Sequence[str],
-    warn: Mapping[str, float] | None = None,
-    halt: Mapping[str, float] | None = None,
-) -> dict[str, Alarm]:
-    """What each of these guards says of a round, by its own name; ``warn`` and ``halt`` are lines set by name.
-
-    Raises ``UserError`` as ``armed`` does, and for a guard that measured what is not a number.
-    """
+def watch(evidence: Evidence, guards: Sequence[Guard]) -> dict[str, Alarm]:
+    """What each of these guards says of a round, by its name. Raises ``UserError`` for what is not a number."""
     alarms = {}
-    for guard in armed(names, warn, halt):
+    for guard in guards:
         value, says, memory = _reading(guard, evidence)
         if value is not None and not math.isfinite(value):
-            raise UserError(f"Guard '{guard.name}' measured {value}: let it give a number, or None and say why.")
-        alarms[guard.name] = Alarm(value, guard.level(value), says, guard.warn, guard.halt, guard.look, memory)
+            raise UserError(f"Guard '{guard.label()}' measured {value}: let it give a number, or None and say why.")
+        alarms[guard.label()] = Alarm(value, guard.level(value), says, guard.warn, guard.halt, guard.look, memory)
     return alarms
 
 
 def _reading(guard: Guard, evidence: Evidence) -> Reading:
     """What a guard measures; where a loop has not what it looks at, it says so and is green."""
     try:
-        return guard.measure(evidence)
+        return guard(evidence)
     except AbsentError as absent:
         return Reading(None, f"this loop has no {absent}")

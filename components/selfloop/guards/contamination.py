@@ -152,22 +152,18 @@ def _shared_by_none(text: Column, grams: Column, size: int) -> Column:
     return (first == last)[which]  # type: ignore[no-any-return]
 
 
-def measure(evidence: Evidence) -> Reading:
-    """The share of this round's new examples that were held-out items; all of them were removed before training."""
-    found, examples = (evidence.candidate.get(about, {}) for about in ("contaminated", "examples"))
-    if not examples.get("newest"):
-        return Reading(None, "there are no new examples")
-    value = found["newest"] / examples["newest"]
-    counts = ", ".join(f"{found[source]} of {total} {source}" for source, total in examples.items())
-    return Reading(value, f"held-out items were removed from the examples before training: {counts}")
+class Contamination(Guard, warn=0.02, halt=0.2):
+    """Held-out items among the new examples."""
 
+    name = "contamination"
+    bad = "high"
+    look = "the proposer: its tasks are drawn where the held-out items are drawn"
 
-guard = Guard(
-    name="contamination",
-    watches="held-out items among the new examples",
-    measure=measure,
-    warn=0.02,
-    halt=0.2,
-    bad="high",
-    look="the proposer: its tasks are drawn where the held-out items are drawn",
-)
+    def __call__(self, evidence: Evidence) -> Reading:
+        """The share of this round's new examples that were held-out items; all of them were removed before training."""
+        found, examples = (evidence.candidate.get(about, {}) for about in ("contaminated", "examples"))
+        if not examples.get("newest"):
+            return Reading(None, "there are no new examples")
+        value = found["newest"] / examples["newest"]
+        counts = ", ".join(f"{found[source]} of {total} {source}" for source, total in examples.items())
+        return Reading(value, f"held-out items were removed from the examples before training: {counts}")

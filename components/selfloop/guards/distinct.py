@@ -9,26 +9,22 @@ where no truth is known it looks like one, so loosen the lines there.
 
 from selfloop.guards import ENOUGH, Evidence, Guard, Reading
 
-NAME = "distinct"
 
+class Distinct(Guard, warn=0.25, halt=0.15):
+    """Distinct completions among the attempts at a task, of those at first."""
 
-def measure(evidence: Evidence) -> Reading:
-    """The mean share of new answers over that of the first round."""
-    attempts, distinct, _ = evidence.groups
-    if len(attempts) < ENOUGH:
-        return Reading(None, f"{len(attempts)} tasks have several attempts that are not all right, fewer than {ENOUGH}")
-    now = float(((distinct - 1) / (attempts - 1)).mean())
-    first = evidence.remembered(NAME) or now
-    says = f"{now:.1%} of the further attempts at {len(attempts)} tasks say something new, {first:.1%} did at first"
-    return Reading(now / first if first else 0.0, says, first)
+    name = "distinct"
+    bad = "low"
+    look = "the samples of this round: do the attempts at a task all say the same?"
 
-
-guard = Guard(
-    name=NAME,
-    watches="distinct completions among the attempts at a task, of those at first",
-    measure=measure,
-    warn=0.25,
-    halt=0.15,
-    bad="low",
-    look="the samples of this round: do the attempts at a task all say the same?",
-)
+    def __call__(self, evidence: Evidence) -> Reading:
+        """The mean share of new answers over that of the first round."""
+        attempts, distinct, _ = evidence.groups
+        if len(attempts) < ENOUGH:
+            return Reading(
+                None, f"{len(attempts)} tasks have several attempts that are not all right, fewer than {ENOUGH}"
+            )
+        now = float(((distinct - 1) / (attempts - 1)).mean())
+        first = evidence.remembered(self.label()) or now
+        says = f"{now:.1%} of the further attempts at {len(attempts)} tasks say something new, {first:.1%} did at first"
+        return Reading(now / first if first else 0.0, says, first)

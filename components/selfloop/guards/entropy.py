@@ -8,28 +8,24 @@ count as one, and without truth mastery looks like collapse, as in ``distinct``.
 
 from selfloop.guards import ENOUGH, Evidence, Guard, Reading
 
-NAME = "entropy"
 
+class Entropy(Guard, warn=0.35, halt=0.2):
+    """Entropy of the attempts at a task, of that at first."""
 
-def measure(evidence: Evidence) -> Reading:
-    """The mean entropy of the attempts at a task over that of the first round."""
-    import numpy as np
+    name = "entropy"
+    bad = "low"
+    look = "the samples of this round: does one answer crowd out the others?"
 
-    attempts, _, entropy = evidence.groups
-    if len(attempts) < ENOUGH:
-        return Reading(None, f"{len(attempts)} tasks have several attempts that are not all right, fewer than {ENOUGH}")
-    now = float((entropy / np.log(attempts)).mean())
-    first = evidence.remembered(NAME) or now
-    says = f"attempts at {len(attempts)} tasks have {now:.1%} of the entropy that they could have, {first:.1%} at first"
-    return Reading(now / first if first else 0.0, says, first)
+    def __call__(self, evidence: Evidence) -> Reading:
+        """The mean entropy of the attempts at a task over that of the first round."""
+        import numpy as np
 
-
-guard = Guard(
-    name=NAME,
-    watches="entropy of the attempts at a task, of that at first",
-    measure=measure,
-    warn=0.35,
-    halt=0.2,
-    bad="low",
-    look="the samples of this round: does one answer crowd out the others?",
-)
+        attempts, _, entropy = evidence.groups
+        if len(attempts) < ENOUGH:
+            return Reading(
+                None, f"{len(attempts)} tasks have several attempts that are not all right, fewer than {ENOUGH}"
+            )
+        now = float((entropy / np.log(attempts)).mean())
+        first = evidence.remembered(self.label()) or now
+        says = f"attempts at {len(attempts)} tasks have {now:.1%} of the highest entropy, {first:.1%} at first"
+        return Reading(now / first if first else 0.0, says, first)

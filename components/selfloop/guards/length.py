@@ -11,33 +11,25 @@ from statistics import fmean
 
 from selfloop.guards import Evidence, Guard, Reading
 
-NAME = "length"
 
+class Length(Guard, warn=0.58, halt=1.0):
+    """Drift of the length of answers."""
 
-def measure(evidence: Evidence) -> Reading:
-    """The drift of the candidate since the first round, in doublings."""
-    champion, candidate = (
-        [len(each.completion) for each in evidence.answers if each.suite != "target" and each.policy == policy]
-        for policy in ("champion", "candidate")
-    )
-    if not champion or not candidate:
-        return Reading(None, "there are no items but those of the target suite")
-    before = next(
-        (memory["candidate" if promoted else "champion"] for promoted, memory in evidence.memories(NAME)), 0.0
-    )
-    drift = before + log2(
-        max(fmean(candidate), 1.0) / max(fmean(champion), 1.0)
-    )  # an empty answer counts as one letter
-    says = f"answers to old items are {2**drift:.2f} times as long as before the first round"
-    return Reading(abs(drift), says, {"champion": before, "candidate": drift})
+    name = "length"
+    bad = "high"
+    look = "the samples of this round and of the first one: what grew or went missing?"
 
-
-guard = Guard(
-    name=NAME,
-    watches="drift of the length of answers",
-    measure=measure,
-    warn=0.58,
-    halt=1.0,
-    bad="high",
-    look="the samples of this round and of the first one: what grew or went missing?",
-)
+    def __call__(self, evidence: Evidence) -> Reading:
+        """The drift of the candidate since the first round, in doublings."""
+        champion, candidate = (
+            [len(each.completion) for each in evidence.answers if each.suite != "target" and each.policy == policy]
+            for policy in ("champion", "candidate")
+        )
+        if not champion or not candidate:
+            return Reading(None, "there are no items but those of the target suite")
+        memories = evidence.memories(self.label())
+        before = next((memory["candidate" if promoted else "champion"] for promoted, memory in memories), 0.0)
+        ratio = max(fmean(candidate), 1.0) / max(fmean(champion), 1.0)  # an empty answer counts as one letter
+        drift = before + log2(ratio)
+        says = f"answers to old items are {2**drift:.2f} times as long as before the first round"
+        return Reading(abs(drift), says, {"champion": before, "candidate": drift})

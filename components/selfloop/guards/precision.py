@@ -9,23 +9,19 @@ line in fewer than 1 of a million.
 from selfloop.guards import ENOUGH, Evidence, Guard, Reading
 
 
-def measure(evidence: Evidence) -> Reading:
-    """The precision of the verifier in the audit sample."""
-    ok, _, truth = evidence.sample
-    if not len(ok):
-        return Reading(None, "no truth is known")
-    believed, true = int(ok.sum()), int((ok & truth).sum())
-    if believed < ENOUGH:
-        return Reading(None, f"{believed} of the {len(ok)} audited rollouts are believed, fewer than {ENOUGH}")
-    return Reading(true / believed, f"{true} of {believed} audited rollouts that the loop believes are true")
+class Precision(Guard, warn=0.9, halt=0.7):
+    """Truth of what the verifier believes."""
 
+    name = "precision"
+    bad = "low"
+    look = "the samples of this round: what is believed and not true?"
 
-guard = Guard(
-    name="precision",
-    watches="truth of what the verifier believes",
-    measure=measure,
-    warn=0.9,
-    halt=0.7,
-    bad="low",
-    look="the samples of this round: what is believed and not true?",
-)
+    def __call__(self, evidence: Evidence) -> Reading:
+        """The precision of the verifier in the audit sample."""
+        ok, _, truth = evidence.sample
+        if not len(ok):
+            return Reading(None, "no truth is known")
+        believed, true = int(ok.sum()), int((ok & truth).sum())
+        if believed < ENOUGH:
+            return Reading(None, f"{believed} of the {len(ok)} audited rollouts are believed, fewer than {ENOUGH}")
+        return Reading(true / believed, f"{true} of {believed} audited rollouts that the loop believes are true")

@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
-from selfloop.guards import Alarm, Evidence, armed, watch
+from selfloop.guards import Alarm, Evidence, Guard, refuse_twice, watch
 from selfloop.lookup import unknown
 from selfloop.records import ItemResult, rows
 from selfloop.seeds import seed_of
@@ -277,9 +277,10 @@ class GateParams(Params):
     confidence: float = Field(0.95, ge=0.5, lt=1, description="How sure that must be, for each suite by itself.")
     tolerance: float = Field(0.03, ge=0, le=1, description="How much worse it may be on every other suite.")
     tolerances: dict[str, float] = Field({}, description="The same for suites by name.")
-    guards: list[str] = Field(GUARDS, description="What is watched; module:attribute for one of your own.")
-    warn: dict[str, float] = Field({}, description="Other yellow lines, by guard: beyond one a person must approve.")
-    halt: dict[str, float] = Field({}, description="Other red lines, by guard: beyond one the loop halts.")
+    guards: list[Guard] = Field(
+        default_factory=lambda: [Guard.parse(name) for name in GUARDS],
+        description="What is watched, such as +length,warn=2,halt=3+own.py:guard.",
+    )
     audited: int = Field(2000, ge=1, description="Verdicts in the sealed sample that is held against the truth.")
     seed: int = Field(0, ge=0, description="Seed of the sealed sample.")
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
@@ -288,7 +289,7 @@ class GateParams(Params):
     def _refuse_what_a_round_would_trip_over(self) -> Self:
         tolerances = {"tolerance": self.tolerance} | self.tolerances
         _check_numbers(self.margin, self.confidence, tolerances, self.require, RESAMPLES)
-        armed(self.guards, self.warn, self.halt)
+        refuse_twice(self.guards)
         return self
 
 
@@ -310,7 +311,7 @@ def judge(
         audited=params.audited,
         seed=seed_of(params.seed, params.round, "audit"),
     )
-    alarms = watch(watched, params.guards, params.warn, params.halt)
+    alarms = watch(watched, params.guards)
     verdict, reason = heeded(decided, alarms)
     return {
         "promoted": verdict == "promoted",

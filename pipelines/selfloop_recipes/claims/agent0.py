@@ -24,7 +24,7 @@ claims = Claims(
         "agent0": {"gate": {"guards": []}},
         "frozen proposer": control | {"gate": {"guards": []}},
         "no tool": no_tool | {"gate": {"guards": []}},
-        "no tool, watched": no_tool | {"gate": {"guards": ["precision"]}},
+        "no tool, watched": no_tool | {"gate": {"guards": "precision,warn=0.5,halt=0.4"}},
     },
     settings={"gate": {"require": "nothing"}, "learn": {"number": 256}, "reinforce": {"steps": 30}},
     tuning=(1, 2),
