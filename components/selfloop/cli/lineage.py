@@ -175,7 +175,7 @@ def reproduce(
 ) -> None:
     """Make a version again from what the registry holds, and say whether it is the same."""
     from selfloop.display import Terminal
-    from selfloop.lineage.reproduce import reproduce as again
+    from selfloop.modes.reproducing import reproduce as again
 
     use_registry(tracking_uri, store, RUNS)
     if output is not None and output.is_dir() and any(output.iterdir()):
