@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfloop.cli.app import app, console
-from selfloop.cli.run import RUNS, StoreUri, TrackingUri, use_registry
+from selfloop.cli.options import RUNS, StoreUri, TrackingUri, use_registry
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
