@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from selfloop.decision import Comparison
 from selfloop.errors import UserError
-from selfloop.promote.gate import Comparison, GateParams, bounds, decide, mcnemar
+from selfloop.promote.gate import GateParams, bounds, decide, mcnemar
 from selfloop.records import ItemResult
 
 Samples = Sequence[bool]

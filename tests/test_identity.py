@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from pydantic import Field
 from selfloop import strategies
+from selfloop.fetch import FetchParams
 from selfloop.finetune import PretrainParams
 from selfloop.finetune.params import TrainingParams
 from selfloop.identity import brought, data_digest
-from selfloop.policy import FetchParams
-from selfloop.recipe import RunParams
+from selfloop.settings import RunParams
 from selfloop.stage import Params
 from selfloop.strategies import Strategy
 

@@ -13,13 +13,11 @@ from kfp.dsl import Model
 from selfloop.artifacts import check, manifest_of, seal
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
+from selfloop.fetch import FetchParams, check_source, fetch_policy
 from selfloop.policy import (
     KEPT_LOADED,
-    FetchParams,
     Policy,
     check_policy,
-    check_source,
-    fetch_policy,
     fresh,
     load,
     next_positions,

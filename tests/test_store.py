@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from selfloop.artifacts import MANIFEST, SIDECAR, manifest_of, seal
 from selfloop.errors import UserError
 from selfloop.records import TABLE
-from selfloop.store import INDEXED_BYTES, Store, key_of, open_store
+from selfloop.store import Store, key_of, open_store
 from selfloop.store import folders as store_folders
 from selfloop.store.cache import Cache
+from selfloop.store.contract import INDEXED_BYTES
 from selfloop.store.directory import DirectoryStore
 from selfloop.store.s3 import S3Store
 

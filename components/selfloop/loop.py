@@ -19,9 +19,9 @@ from pydantic import Field
 
 from selfloop.artifacts import read_json
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
+from selfloop.fetch import FetchParams, fetch_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import PretrainParams, pretrain_policy
-from selfloop.policy import FetchParams, fetch_policy
 from selfloop.promote import GateParams, RestoreParams, close_stage, restore_stage
 from selfloop.propose import BaseData, BaseParams, DrawParams, Fixed, Schedule, draw_base
 from selfloop.recipe import Recipe

@@ -29,11 +29,11 @@ from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
 from selfloop import __version__, lineage
+from selfloop.decision import TARGET, Outcome
 from selfloop.errors import UserError
 from selfloop.lineage import tracking
 from selfloop.lineage.registry import Registry, Version
 from selfloop.lookup import unknown
-from selfloop.promote.gate import TARGET, Outcome
 
 WEBHOOK, VERDICTS = "SELFLOOP_WEBHOOK_URL", "SELFLOOP_WEBHOOK_ON"
 DEFAULT = "promoted,pending,halted"

@@ -19,25 +19,17 @@ from functools import cached_property
 from typing import Any
 
 from kfp.dsl import Artifact, Model
-from pydantic import Field
 
 from selfloop.claims.declared import Claims
 from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
-from selfloop.settings import Settings, overlaid
-from selfloop.stage import Params, is_page, validated
+from selfloop.settings import RunParams, Settings, overlaid
+from selfloop.stage import is_page, validated
 from selfloop.strategies import Added, Strategy, read_strategies
 
 S = typing.TypeVar("S", bound=Settings)
 FRAME = {"progress", "seed_data", "replay_pool", "history", "proceed"}
 """What the frame carries from round to round beside a recipe's own state."""
-
-
-class RunParams(Params):
-    """The parameters of a stage that needs all settings of a loop."""
-
-    settings: str = Field("{}", description="The recipe's settings, as JSON.")
-    round: int = Field(0, ge=0, description="The number of the round; 0 is the start.")
 
 
 @dataclass(frozen=True)
@@ -181,7 +173,7 @@ class Recipe(typing.Generic[S]):
         for name, kind in settings.stages().items():
             validated(kind, getattr(bound, name).model_dump(), f"{self.name}.{name}").check()
         if settings.policy != "scratch":
-            from selfloop.policy import FetchParams, check_source
+            from selfloop.fetch import FetchParams, check_source
 
             fetch = getattr(settings, "fetch", FetchParams())
             check_source(settings.policy, fetch.trust_remote_code)

@@ -160,6 +160,13 @@ class Settings(BaseModel):
         return {name: set_.get(name, whole.get(name)) for name in type(self).model_fields}
 
 
+class RunParams(Params):
+    """The parameters of a stage that needs all settings of a loop."""
+
+    settings: str = Field("{}", description="The recipe's settings, as JSON.")
+    round: int = Field(0, ge=0, description="The number of the round; 0 is the start.")
+
+
 def as_name(environment: str) -> str:
     """An environment as part of a loop's name: ``dataset:/data/d.jsonl`` is ``dataset-d.jsonl``."""
     family, _, member = environment.partition(":")

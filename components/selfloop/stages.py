@@ -5,7 +5,7 @@ import importlib
 from selfloop.lookup import unknown
 from selfloop.stage import Stage, load
 
-MODULES = ("policy", "propose", "finetune", "generate", "verify", "filter", "evaluate", "report")
+MODULES = ("fetch", "propose", "finetune", "generate", "verify", "filter", "evaluate", "report")
 
 
 def stages() -> dict[str, Stage]:

@@ -26,12 +26,15 @@ from selfloop import progress
 from selfloop.environments import find_environment
 from selfloop.finetune.offline.encoding import Encoded
 from selfloop.finetune.offline.pretraining import PretrainParams, _new_policy
-from selfloop.finetune.online.collector import InTurn, Practice, Verified
-from selfloop.finetune.online.reinforcement import ReinforceParams
-from selfloop.finetune.online.small_trainer import Kernel
-from selfloop.finetune.online.trl_trainer import by_trl
-from selfloop.finetune.running.training import Plan, train
+from selfloop.finetune.offline.supervised import train
+from selfloop.finetune.online.collector import RolloutCollector, StrategyStates
+from selfloop.finetune.online.params import ReinforceParams
+from selfloop.finetune.online.rewards import RewardContext
+from selfloop.finetune.online.small_trainer import SmallTrainer
+from selfloop.finetune.online.trl_trainer import train_by_trl
+from selfloop.finetune.running.training import Plan
 from selfloop.policy import Policy, fresh, save
+from selfloop.propose.curricula import TaskPool
 from selfloop.records import Example
 
 REPEATS = 3
@@ -85,13 +88,12 @@ def pretrained(setting: Setting, place: Path, steps: int) -> int:
     return int(policy.model.num_parameters())
 
 
-def practised(setting: Setting, place: Path, steps: int, trainer: str) -> Took:
+def trained(setting: Setting, place: Path, steps: int, trainer: str) -> Took:
     """Train by one arm."""
     environment = find_environment(setting.pretrain.environment)
     tasks = [task for level in setting.levels for task in environment.tasks(level, 200, 77 + level)]
     params = ReinforceParams(
         environment=environment.name,
-        verifier="exact",
         batch_size=BATCH,
         group_size=GROUP,
         max_tokens=setting.max_tokens,
@@ -101,30 +103,32 @@ def practised(setting: Setting, place: Path, steps: int, trainer: str) -> Took:
         gradient_checkpointing=trainer == "trl as it comes",
     )
     policy, ends = fresh(place), list[tuple[float, float]]()
-    practice = Practice(params, policy, InTurn(tasks, 0), Verified(params))
+    pool = TaskPool(tasks, setting.levels, lambda purpose: 0)
+    states, context = StrategyStates.of_round(params, pool, {}), RewardContext(params.environment, params, 0, BATCH)
+    collector = RolloutCollector(params, policy, pool, states, context)
 
     def ended(done: int, total: int, unit: str) -> None:
         ends.append((time.perf_counter(), time.process_time()))
 
     with tempfile.TemporaryDirectory() as scratch, progress.watched_by(ended):
-        ARMS[trainer](params, policy, Plan.of(params, 0, Path(scratch), steps), practice)
+        ARMS[trainer](params, policy, Plan.of(params, 0, Path(scratch), steps), collector)
     assert len(ends) == steps
     first = steps // 10
     wall, cpu = (
         (after - before) * 1000 / (steps - 1 - first) for before, after in zip(ends[first], ends[-1], strict=True)
     )
-    return Took(wall, cpu, fmean(practice.by_draw))
+    return Took(wall, cpu, fmean(collector.by_draw))
 
 
-def own(params: ReinforceParams, policy: Policy, plan: Plan, practice: Practice) -> None:
+def own(params: ReinforceParams, policy: Policy, plan: Plan, collector: RolloutCollector) -> None:
     """Our loop."""
-    Kernel(params, policy, plan, practice).train()
+    SmallTrainer(params, policy, plan, collector).train()
 
 
-ARMS: dict[str, Callable[[ReinforceParams, Policy, Plan, Practice], Any]] = {
+ARMS: dict[str, Callable[[ReinforceParams, Policy, Plan, RolloutCollector], Any]] = {
     "own": own,
-    "trl": by_trl,
-    "trl as it comes": by_trl,
+    "trl": train_by_trl,
+    "trl as it comes": train_by_trl,
 }
 
 
@@ -133,7 +137,7 @@ def measured(name: str, setting: Setting, small: bool) -> dict[str, Any]:
     steps, repeats = (10, 1) if small else (40, REPEATS)
     with tempfile.TemporaryDirectory() as scratch:
         parameters = pretrained(setting, Path(scratch), 50 if small else PRETRAINED)
-        took = in_turns({arm: partial(practised, setting, Path(scratch), steps, arm) for arm in ARMS}, repeats)
+        took = in_turns({arm: partial(trained, setting, Path(scratch), steps, arm) for arm in ARMS}, repeats)
     rows = {
         arm: {
             "ms_per_step": spread(each.wall for each in of_arm),

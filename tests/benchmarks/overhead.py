@@ -27,7 +27,8 @@ from unittest.mock import patch
 from measuring import SMALL, console, in_turns, publish, ratios, seconds, show, spread, wants_small
 from selfloop import evaluate, lineage
 from selfloop.artifacts import read_json, sidecar_of
-from selfloop.finetune import encoded, training
+from selfloop.finetune.offline import encoding, supervised
+from selfloop.finetune.running.training import Trained
 from selfloop.generate import draw, windows
 from selfloop.modes import inprocess
 from selfloop.recipe import Recipe, find_recipe
@@ -76,12 +77,12 @@ class Kept:
         self.calls: list[Call] = []
         self._clock = clock
 
-    def encode(self, *given: Any) -> encoded.Encoded:
+    def encode(self, *given: Any) -> encoding.Encoded:
         made = Encoded(*given)
         self._keep(partial(Encoded, *given), None)
         return made
 
-    def train(self, policy: Any, data: Any, plan: Any, *given: Any) -> training.Trained:
+    def train(self, policy: Any, data: Any, plan: Any, *given: Any) -> Trained:
         weights, schedule = copy.deepcopy(policy.model.state_dict()), plan.schedule
         state = dict(getattr(schedule, "__dict__", {}))
 
@@ -103,13 +104,13 @@ class Kept:
         self.calls.append(Call(self._clock.stage, again, reset, gave))
 
 
-Encoded, train = encoded.Encoded, training.train
+Encoded, train = encoding.Encoded, supervised.train
 
 
 @contextmanager
 def keeping(kept: Kept) -> Iterator[None]:
     """Put the keeping of calls before the arithmetic."""
-    places = [(encoded, "Encoded", kept.encode), (training, "train", kept.train)]
+    places = [(encoding, "Encoded", kept.encode), (supervised, "train", kept.train)]
     places += [(module, "draw", kept.draw) for module in (windows, evaluate)]
     with ExitStack() as stack:
         for module, name, instead in places:

@@ -25,7 +25,8 @@ from measuring import in_turns, publish, ratios, show, spread, wants_small
 from selfloop.environments import find_environment
 from selfloop.finetune.offline.encoding import Encoded
 from selfloop.finetune.offline.pretraining import PretrainParams, _new_policy
-from selfloop.finetune.running.training import Plan, train
+from selfloop.finetune.offline.supervised import train
+from selfloop.finetune.running.training import Plan
 from selfloop.policy import Policy
 from selfloop.records import Example
 from transformers import PrinterCallback, TrainerCallback

@@ -11,7 +11,8 @@ from kfp.dsl import Model
 from selfloop.adapters import BASE, Parts
 from selfloop.artifacts import manifest_of, seal, sidecar_of
 from selfloop.errors import UserError
-from selfloop.policy import FetchParams, check_source, fetch_policy, fresh, load, parts, save
+from selfloop.fetch import FetchParams, check_source, fetch_policy
+from selfloop.policy import fresh, load, parts, save
 from selfloop.store import open_store
 
 from .conftest import Finetuned, tried

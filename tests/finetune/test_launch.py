@@ -47,7 +47,7 @@ def test_what_a_process_refuses_is_told(trained: Path, tmp_path: Path, finetuned
     one = tmp_path / "one.yaml"
     one.write_text(CONFIG.replace("MULTI_GPU", "'NO'").replace("num_processes: 2", "num_processes: 1"))
     with pytest.raises(UserError, match="packing cannot keep this policy's position scheme"):
-        finetuned(trained, "packed", tried(), packing=True, accelerate_config=str(one))
+        finetuned(trained, "packed", tried(), method="sft,packing=true", accelerate_config=str(one))
 
 
 def test_processes_that_would_train_alone_are_refused(

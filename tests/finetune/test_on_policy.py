@@ -52,7 +52,7 @@ def rewarded(policy: Path, tables: dict[str, Dataset], place: Path, **params: An
 
 def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
     made = Model(uri=str(place))
-    inputs = {"tasks": tables["tasks"], "items": tables["items"]}
+    inputs: dict[str, Any] = {"tasks": tables["tasks"], "items": tables["items"]}
     given = SMALL | {"group_size": 4} | params
     rollouts = Dataset(uri=f"{place}-rollouts")
     reinforce_policy.into(

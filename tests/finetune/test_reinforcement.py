@@ -289,7 +289,7 @@ def test_what_proposals_came_to_survives_a_break(calculator: Path, tmp_path: Pat
         if done == 2:
             raise BrokenOffError
 
-    given = {"steps": 3, "checkpoint_every": 1}
+    given: dict[str, Any] = {"steps": 3, "checkpoint_every": 1}
     with pytest.raises(BrokenOffError), progress.watched_by(break_off):
         proposed(calculator, calculator, tmp_path / "again", **given)
     resumed = proposed(calculator, calculator, tmp_path / "again", **given)
@@ -427,7 +427,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize("trainer", ["own", "trl"])
 def test_what_users_own_strategies_remember_goes_from_round_to_round(plain: Path, tmp_path: Path, trainer: str) -> None:
-    given = {"algorithm": "own_training:RunningMean", "reward": "own_training:Novel", "trainer": trainer, "steps": 2}
+    given: dict[str, Any] = {
+        "algorithm": "own_training:RunningMean",
+        "reward": "own_training:Novel",
+        "trainer": trainer,
+        "steps": 2,
+    }
     about = job(tmp_path, plain, **given, curriculum="in-turn")
     trained_here(tmp_path / "one", about)
     trained_here(tmp_path / "two", about | {"state": str(tmp_path / "one" / "state")})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
 from selfloop import progress
 from selfloop.finetune import FinetuneParams, finetune_policy
 from selfloop.finetune.running.checkpoints import MARK, latest, mark
@@ -43,7 +43,7 @@ def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]
 
 def trained(output: Path, about: dict[str, Any]) -> Model:
     return finetune_policy.into(
-        finetune_policy.out(candidate=Model(uri=str(output))),
+        finetune_policy.out(candidate=Model(uri=str(output)), state=Artifact(uri=f"{output}-state")),
         FinetuneParams.model_validate(about["params"]),
         policy=Model(uri=about["policy"]),
         **{name: Dataset(uri=about[name]) for name in ("newest", "kept", "base", "items")},

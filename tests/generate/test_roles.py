@@ -9,7 +9,7 @@ from kfp.dsl import Dataset, Model
 from selfloop import progress
 from selfloop.environments.reverse import Reverse
 from selfloop.errors import UserError
-from selfloop.finetune.encoded import IGNORED, Encoded
+from selfloop.finetune.offline.encoding import IGNORED, Encoded
 from selfloop.generate import GenerateParams, draw, generate_rollouts
 from selfloop.generate.draw import Window, one_role
 from selfloop.generate.engines.transformers import Transformers

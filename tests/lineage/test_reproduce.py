@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from selfloop.errors import UserError
 from selfloop.lineage import record
 from selfloop.lineage.registry import Registry
-from selfloop.lineage.reproduce import Reproduction, reproduce
+from selfloop.modes.reproducing import Reproduction, reproduce
 
 from .test_rounds import ALWAYS, NAME, ran
 

@@ -13,9 +13,9 @@ from selfloop.errors import UserError
 from selfloop.lineage import record
 from selfloop.lineage.decisions import rollback
 from selfloop.lineage.registry import Registry
-from selfloop.lineage.reproduce import reproduce
 from selfloop.lineage.retention import collect, plan
 from selfloop.lineage.rounds import find_origin
+from selfloop.modes.reproducing import reproduce
 
 from .. import s3
 from ..conftest import tracked_run

@@ -12,9 +12,9 @@ from kfp.dsl import Dataset
 from selfloop.artifacts import manifest_of
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
+from selfloop.fetch import FetchParams, fetch_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.modes.inprocess import InProcess, Silent, content_key
-from selfloop.policy import FetchParams, fetch_policy
 from selfloop.propose import DrawParams, draw_tasks
 from selfloop.records import Example
 from selfloop.stage import Stage, executed_by

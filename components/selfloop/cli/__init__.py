@@ -1,5 +1,6 @@
 """The command ``selfloop``."""
 
+import selfloop.cli.run  # noqa: F401 (first: the help lists commands in the order of their definition)
 from selfloop.cli import claims, cluster, doctor, lineage, lists, run
 from selfloop.cli.app import app, main
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 from rich.console import Console
@@ -46,6 +50,25 @@ def main() -> None:
             raise
         _complain("The disk is full: free some space and run the same command again, finished stages are kept.")
         sys.exit(1)
+
+
+def say(line: str) -> None:
+    """Print a line as it is, whole."""
+    console.print(line, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def resumable(root: Path) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a clean stop."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"Stopped; what is finished is kept in {root}. The same command goes on from there."
+        ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _complain(sentence: str) -> None:

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from selfloop.claims.measuring import HALTED, Outcome
-from selfloop.cli.app import app, console
-from selfloop.cli.run import RUNS, RecipeName, resumable, say
+from selfloop.cli.app import app, console, resumable, say
+from selfloop.cli.options import RUNS, RecipeName
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.recipe import Recipe, find_recipe

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from selfloop.cli.app import StoppedError, app, console
-from selfloop.cli.run import (
+from selfloop.cli.options import (
     ConfigFile,
     Control,
     EngineChoice,

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfloop.cli.app import app, console
-from selfloop.cli.run import RUNS, StoreUri, TrackingUri, use_registry
+from selfloop.cli.options import RUNS, StoreUri, TrackingUri, use_registry
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def reproduce(
 ) -> None:
     """Make a version again from what the registry holds, and say whether it is the same."""
     from selfloop.display import Terminal
-    from selfloop.lineage.reproduce import reproduce as again
+    from selfloop.modes.reproducing import reproduce as again
 
     use_registry(tracking_uri, store, RUNS)
     if output is not None and output.is_dir() and any(output.iterdir()):

@@ -8,10 +8,8 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import sys
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -21,9 +19,29 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from selfloop.cli.app import StoppedError, app, console
+from selfloop.cli.app import app, console, resumable, say
+from selfloop.cli.options import (
+    RUNS,
+    ConfigFile,
+    Control,
+    EngineChoice,
+    EnvironmentName,
+    FormName,
+    ImagePrefix,
+    PolicyName,
+    ProfileName,
+    RecipeName,
+    Rounds,
+    Seed,
+    Sets,
+    StoreUri,
+    TrackingUri,
+    Unsafe,
+    chosen_profile,
+    resolved,
+    use_registry,
+)
 from selfloop.errors import HaltedError, UserError
-from selfloop.profiles import Profile, read_toml
 from selfloop.recipe import Recipe, find_recipe
 from selfloop.settings import Settings
 
@@ -36,51 +54,10 @@ class Mode(StrEnum):
     fused = "fused"
 
 
-RUNS = Path("runs")
 COMPONENTS = Path("kfp-components")
 """Where the stages lie as KFP components."""
 FINISHED = "finished"
 """A file in the folder of a run that came to its end."""
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
-Sets = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
-]
-ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file with settings.")]
-FormName = Annotated[
-    str | None, typer.Option("--form", help="One of the recipe's forms, a paper's settings; see 'selfloop recipes'.")
-]
-Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
-Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds at most.")]
-EnvironmentName = Annotated[str | None, typer.Option("--environment", help="The taskset; see 'selfloop environments'.")]
-PolicyName = Annotated[
-    str | None,
-    typer.Option("--policy", help="'scratch', a directory, a model id of the Hub, models:/NAME@ALIAS, s3://..."),
-]
-EngineChoice = Annotated[
-    str | None,
-    typer.Option("--engine", help="What decodes, in every stage that asks a policy: auto, transformers, vllm."),
-]
-TrackingUri = Annotated[
-    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: the file runs/mlflow.db.")
-]
-StoreUri = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        envvar="SELFLOOP_STORE",
-        help="Where policies are kept: a folder or s3://...; default: beside MLflow.",
-    ),
-]
-Unsafe = Annotated[
-    bool, typer.Option("--unsafe-no-sandbox", help="Run generated code unprotected; it is noted in the lineage.")
-]
-ProfileName = Annotated[
-    str, typer.Option("--profile", help="The cluster's hardware: a name of 'selfloop profiles', or a .toml file.")
-]
-ImagePrefix = Annotated[
-    str | None, typer.Option("--image-prefix", help="Registry and folder of the images; default: the profile's.")
-]
-Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
 
 
 @app.command()
@@ -171,15 +148,6 @@ def _kept_origin(root: Path, reference: str) -> tuple[str, int] | None:
     if begun.get("reference") != reference:
         return None
     return begun["settings"]["origin"], begun["settings"]["first"]
-
-
-def use_registry(tracking_uri: str | None, store: str | None, runs: Path) -> None:
-    """Let this process, and those that it starts, use these; where none is given, a file and a folder in ``runs``."""
-    given = tracking_uri or f"sqlite:///{runs.resolve()}/mlflow.db"
-    # SQLAlchemy takes psycopg 3 where no driver is named
-    os.environ["MLFLOW_TRACKING_URI"] = re.sub("^postgresql://", "postgresql+psycopg2://", given)
-    if store:
-        os.environ["SELFLOOP_STORE"] = store
 
 
 @app.command("compile")
@@ -293,47 +261,6 @@ def bench(
     say(f"{output / 'results.json'}")
 
 
-def chosen_profile(name: str, image_prefix: str | None) -> Profile:
-    """The profile of this name, or of this file; its images under another prefix where one is given."""
-    from selfloop.profiles import find_profile
-
-    profile = find_profile(name)
-    return profile.with_prefix(image_prefix) if image_prefix else profile
-
-
-def resolved(
-    recipe: Recipe[Any],
-    config: Path | None,
-    sets: list[str],
-    given: Mapping[str, Any],
-    control: bool,
-    profile: Profile | None = None,
-) -> Settings:
-    """The settings after the profile, the file, ``--set``, and the options of their own, in this order."""
-    named = {name: value for name, value in given.items() if value is not None}
-    settings: Settings = recipe.resolve(
-        profile.settings_for(recipe) if profile else {},
-        recipe.control if control else {},
-        read_toml(config, "configuration", str(config)) if config else {},
-        *map(_from_set, sets),
-        named,
-    )
-    return settings
-
-
-def _from_set(text: str) -> dict[str, Any]:
-    key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
-    try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        parsed = value
-    for part in reversed(key.split(".")):
-        parsed = {part: parsed}
-    return dict(parsed)
-
-
 def as_toml(settings: Settings) -> str:
     """Settings as TOML that ``--config`` reads."""
     stages = settings.stages()
@@ -356,11 +283,6 @@ def fingerprint(settings: Settings, reference: str | None = None) -> str:
     """Eight hex digits that name a configuration, and what a person typed for its origin."""
     whole = json.dumps(settings.overrides(), sort_keys=True) + (reference or "")
     return hashlib.sha256(whole.encode()).hexdigest()[:8]
-
-
-def say(line: str) -> None:
-    """Print a line as it is, whole."""
-    console.print(line, markup=False, soft_wrap=True)
 
 
 def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str | None = None) -> None:
@@ -472,17 +394,3 @@ def _why_it_failed(root: Path, stage: str) -> UserError:
     if last.get("verdict") == "halted":
         return HaltedError.because(last["reason"])
     return UserError(f"Stage {stage} failed, its log is above: mend the cause and run again in another --output.")
-
-
-@contextmanager
-def resumable(root: Path) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a clean stop."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise StoppedError(
-            f"Stopped; what is finished is kept in {root}. The same command goes on from there."
-        ) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -1,4 +1,4 @@
-"""Mode 2: a recipe as a KFP pipeline, a pod a stage (or, fused, a pod a round), and its run by ``kfp.local``.
+"""Modes: a recipe in this process (``inprocess``), as a KFP pipeline of a pod a stage, or fused, of a pod a round.
 
 A pipeline begins with ``resolve`` (``resolving``), which decides all settings of the run; every other task names a
 stage call of the recipe, whose parameters its pod takes from there (``calls``). On the laptop ``tracing`` makes the

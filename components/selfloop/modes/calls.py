@@ -17,8 +17,8 @@ from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.modes.fused import calls_of, fused_stage
 from selfloop.modes.pods import entered, followed, handed, own_place
-from selfloop.recipe import Recipe, RunParams, load_recipe
-from selfloop.settings import Settings
+from selfloop.recipe import Recipe, load_recipe
+from selfloop.settings import RunParams, Settings
 from selfloop.stage import Params, Stage, component
 
 RESOLVED, CALL, SHARD = "resolved", "call", "shard"

@@ -22,8 +22,9 @@ from selfloop.loop import Loop, LoopSettings, loop_of
 from selfloop.modes.inprocess import InProcess
 from selfloop.modes.pods import lighten
 from selfloop.promote import changing
-from selfloop.recipe import Recipe, RunParams
+from selfloop.recipe import Recipe
 from selfloop.resources import Resources
+from selfloop.settings import RunParams
 from selfloop.stage import Params, Stage, executed_by, is_page, outputs_named
 
 S = typing.TypeVar("S", bound=LoopSettings)

@@ -17,10 +17,10 @@ from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics
 from selfloop.artifacts import VALUE, hand_on, manifest_of, read_json, seal, write_json
 from selfloop.errors import HaltedError
 from selfloop.promote.gate import judge
-from selfloop.recipe import RunParams
 from selfloop.records import ItemResult, rows
 from selfloop.report import Role, add_round, publish, samples_page
 from selfloop.resources import Resources
+from selfloop.settings import RunParams
 from selfloop.stage import Stage, outputs_named
 
 if TYPE_CHECKING:

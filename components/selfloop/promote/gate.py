@@ -9,11 +9,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, Self
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
+from selfloop.decision import TARGET, Comparison, Decision, Outcome
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
 from selfloop.guards import Alarm, Evidence, Guard, refuse_twice, watch
@@ -22,7 +23,6 @@ from selfloop.records import ItemResult, rows
 from selfloop.seeds import seed_of
 from selfloop.stage import Params
 
-TARGET = "target"
 POLICIES = ("champion", "candidate")
 ROUNDING = 1e-9
 """What floats may be off by: 1 - 0.97 is more than 0.03 in them."""
@@ -32,38 +32,6 @@ GUARDS = ["distinct", "entropy", "coverage", "precision", "gap", "length", "forg
 """What is watched unless it is said otherwise: every guard that comes with selfloop."""
 
 Requirement = Literal["better", "no-worse", "nothing"]
-Outcome = Literal["promoted", "rejected", "pending", "halted"]
-
-
-class Comparison(NamedTuple):
-    """Champion and candidate on one suite. All accuracies, gains and bounds are shares of the items, in [-1, 1]."""
-
-    items: int
-    samples: int
-    champion: dict[str, float]
-    """``pass@k`` for the powers of two up to the samples, and ``maj@k`` of all of them where there are several."""
-    candidate: dict[str, float]
-    gain: float
-    """The candidate's pass@1 less the champion's."""
-    lower: float
-    """The gain is at least this, at the confidence asked for; ``upper``: at most that. Each bound is one-sided."""
-    upper: float
-    p_value: float | None
-    """McNemar's, where it was the test."""
-    test: Literal["mcnemar", "bootstrap"]
-    bar: float
-    """What the lower bound must come to: the margin, or what may be lost, as a negative number."""
-    passed: bool
-    by_seed: dict[str, float]
-    """The gain on the items of each evaluation seed."""
-
-
-class Decision(NamedTuple):
-    """What the gate decided, why in words, and its numbers by suite."""
-
-    promoted: bool
-    reason: str
-    suites: dict[str, Comparison]
 
 
 def decide(

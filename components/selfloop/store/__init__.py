@@ -16,34 +16,20 @@ the environment, ``~/.aws/credentials`` or the machine's role, the server's addr
 ``AWS_ENDPOINT_URL`` or ``MLFLOW_S3_ENDPOINT_URL``. What is fetched lies in a cache that all processes of a machine
 share: ``SELFLOOP_CACHE`` (``~/.cache/selfloop``), at most ``SELFLOOP_CACHE_BYTES`` (50 GB) and what is in use.
 
-Reading order: ``directory`` and ``folders``; then ``s3``, which stands on ``transfers`` (files in parallel parts),
-``objects`` (single requests), ``connection``, ``refusals`` (what a server says) and ``cache``.
+Reading order: ``contract``; ``directory`` and ``folders``; then ``s3``, which stands on ``transfers`` (files in
+parallel parts), ``objects`` (single requests), ``connection``, ``refusals`` (what a server says) and ``cache``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
-from typing import Self
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from selfloop.artifacts import Manifest
 from selfloop.errors import UserError
+from selfloop.store.contract import AGAIN, Store, key_of
+from selfloop.store.directory import DirectoryStore
 
-INDEX = "files"
-NOTES = "notes"
-INDEXED_BYTES = 1024**2
-KEY = re.compile(r"[0-9a-f]{64}")
-AGAIN = "run the same command again, what was sent is kept"
-
-
-def key_of(manifest: Manifest) -> str:
-    """The key of an artifact: SHA-256 over the names and digests of its files. A policy's digest is the same."""
-    names = sorted(manifest.files, key=lambda name: PurePosixPath(name).parts)
-    return hashlib.sha256("".join(f"{name}\0{manifest.files[name]}\n" for name in names).encode()).hexdigest()
+__all__ = ["AGAIN", "Store", "key_of", "open_store"]
 
 
 def open_store(uri: str) -> Store:
@@ -51,8 +37,6 @@ def open_store(uri: str) -> Store:
 
     Raises ``UserError`` for other places. Nothing is contacted before the store is used.
     """
-    from selfloop.store.directory import DirectoryStore
-
     scheme, _, rest = uri.partition("://")
     if not rest:
         return DirectoryStore(Path(uri).expanduser())
@@ -63,75 +47,3 @@ def open_store(uri: str) -> Store:
 
         return S3Store(uri)
     raise UserError(f"{uri} is no place for artifacts: give a directory or s3://bucket/prefix.")
-
-
-class Store(ABC):
-    """Artifacts by key. Every method raises ``UserError``, one sentence, for what a person can mend."""
-
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-
-    @abstractmethod
-    def put(self, directory: str | Path) -> str:
-        """Store a sealed artifact, where it is not stored already. Returns its URI, ``<store's URI>/<key>``.
-
-        Raises ``UserError`` where a file is missing or is not what was sealed. After any error or kill the artifact
-        is absent, and the next ``put`` goes on with what has arrived.
-        """
-
-    @abstractmethod
-    def get(self, uri_or_key: str) -> Path:
-        """The artifact's directory on this machine, whole and verified; it is only to be read.
-
-        Raises ``UserError`` where the artifact is not in the store, or a file of it is not what was put.
-        """
-
-    @abstractmethod
-    def has(self, key: str) -> bool:
-        """Whether the artifact is in the store."""
-
-    @abstractmethod
-    def keys(self) -> Iterator[str]:
-        """The keys of all artifacts in the store, in order."""
-
-    @abstractmethod
-    def size(self, key: str) -> int:
-        """The bytes of all files of an artifact. Raises ``UserError`` where it is not in the store."""
-
-    @abstractmethod
-    def delete(self, key: str) -> None:
-        """Remove an artifact, or what is left of one. From the first moment on it is not there any more."""
-
-    @abstractmethod
-    def note(self, name: str, text: str) -> None:
-        """Write a small text under a name, in place of what is there."""
-
-    @abstractmethod
-    def noted(self, name: str) -> str | None:
-        """The text under a name; none where there is none."""
-
-    def close(self) -> None:  # noqa: B027 (a directory holds nothing)
-        """Let go of what is in use: the directories that ``get`` returned may go from now on."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def key(self, uri_or_key: str) -> str:
-        """The key in a URI of this store. Raises ``UserError`` for anything else."""
-        given = uri_or_key.removeprefix("file://").removesuffix("/")
-        key = given.removeprefix(f"{self.uri}/")
-        if not KEY.fullmatch(key):
-            raise UserError(f"{uri_or_key} is not an artifact of {self.uri}: give a key, or {self.uri}/<key>.")
-        return key
-
-    def _absent(self, key: str) -> UserError:
-        return UserError(f"There is no artifact {self.uri}/{key}: it was not put there, or it was deleted.")
-
-    def _altered(self, key: str, name: str) -> UserError:
-        return UserError(
-            f"{self.uri}/{key}/{name} is not what was put there (its digest differs): "
-            f"delete {self.uri}/{key} and put the artifact again."
-        )

@@ -11,7 +11,8 @@ from typing import Self
 
 from selfloop.artifacts import check
 from selfloop.errors import UserError
-from selfloop.store import KEY, folders
+from selfloop.store import folders
+from selfloop.store.contract import KEY
 
 CACHE_BYTES = 50 * 10**9
 

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, file_digest
 from selfloop.errors import UserError, disk_is_full
-from selfloop.store import AGAIN, INDEX, INDEXED_BYTES, KEY, NOTES, Store, folders, key_of
+from selfloop.store import folders
+from selfloop.store.contract import AGAIN, INDEX, INDEXED_BYTES, KEY, NOTES, Store, key_of
 
 
 class DirectoryStore(Store):

@@ -10,7 +10,7 @@ from typing import TypeVar
 from minio.error import MinioException, S3Error
 from urllib3.exceptions import HTTPError
 
-from selfloop.store import AGAIN
+from selfloop.store.contract import AGAIN
 
 PAUSES_S = (0.5, 4.0)
 ABSENT = ("NoSuchKey", "NoSuchObject")

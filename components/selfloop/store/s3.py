@@ -16,9 +16,9 @@ from urllib3.exceptions import HTTPError
 
 from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, manifest_of
 from selfloop.errors import UserError, disk_is_full
-from selfloop.store import KEY, NOTES, Store, key_of
 from selfloop.store.cache import Cache
 from selfloop.store.connection import endpoint_of_environment
+from selfloop.store.contract import KEY, NOTES, Store, key_of
 from selfloop.store.objects import Objects
 from selfloop.store.refusals import sentence
 from selfloop.store.transfers import Sender, Threads, Transfer, fetch

@@ -17,8 +17,8 @@ from urllib3.exceptions import HTTPError, ProtocolError
 
 from selfloop.artifacts import file_digest
 from selfloop.errors import UserError
-from selfloop.store import INDEX, INDEXED_BYTES
 from selfloop.store.connection import PARALLEL
+from selfloop.store.contract import INDEX, INDEXED_BYTES
 from selfloop.store.objects import Objects
 from selfloop.store.refusals import again
 

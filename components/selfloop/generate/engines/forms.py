@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from selfloop.errors import UserError
-from selfloop.generate.engines import Form
+from selfloop.generate.engines.contract import Form
 
 if TYPE_CHECKING:
     import torch

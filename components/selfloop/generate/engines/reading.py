@@ -14,8 +14,10 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from selfloop.generate.engines.llama import Cache, Llama, added, is_plain
-from selfloop.generate.engines.transformers import KEPT
 from selfloop.policy import Policy, next_positions, position_ids, restarts_of
+
+KEPT = 0.75
+"""The share of live rows, or lanes, below which those that have ended are taken out, which costs a copy."""
 
 
 class Lanes:

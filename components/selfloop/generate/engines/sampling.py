@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from selfloop.generate.engines import Sampling
+    from selfloop.generate.engines.contract import Sampling
 
 
 def shaped(logits: torch.Tensor, sampling: Sampling, seen: torch.Tensor | None) -> torch.Tensor:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from selfloop.errors import UserError
-from selfloop.generate.engines import Completion, Engine, Request, cut
+from selfloop.generate.engines.contract import Completion, Engine, Request, cut
+from selfloop.generate.engines.reading import KEPT, Lanes
 from selfloop.generate.engines.sampling import certainty, picked, shaped
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from selfloop.generate.engines.forms import Guide
     from selfloop.policy import Policy
 
-KEPT = 0.75
-"""The share of live rows, or lanes, below which those that have ended are taken out, which costs a copy."""
 UNSEEN = 8
 """Tokens that may show no character of their own, such as bytes of a longer one, before a stop string shows."""
 
@@ -95,8 +94,6 @@ class Batch:
 
     def __init__(self, policy: Policy, requests: list[Request], ends: Sequence[int]) -> None:
         import torch
-
-        from selfloop.generate.engines.reading import Lanes
 
         self._policy, self._rows, self._ends = policy, requests, frozenset(ends)
         self._sampling, self._device = requests[0].sampling, policy.model.device

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.adapters import Parts
 from selfloop.errors import UserError
-from selfloop.generate.engines import Completion, Engine, Form, Request, Sampling, cut, has_gpu
-from selfloop.policy import TRUST, check_policy
+from selfloop.generate.engines.contract import Completion, Engine, Form, Request, Sampling, cut
+from selfloop.policy import TRUST, check_policy, device
 
 if TYPE_CHECKING:
     from selfloop.generate.params import DecodingParams
@@ -47,7 +47,7 @@ class Core:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         if shape.parallel == 1:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        if not has_gpu():
+        if device() == "cpu":
             os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", CPU_GIB)
         from vllm import EngineArgs, LLMEngine
 
@@ -266,7 +266,7 @@ def _length(shape: Shape) -> int:
 
 
 def _on_this_device(shape: Shape) -> dict[str, Any]:
-    if has_gpu():
+    if device() != "cpu":
         return {"dtype": "bfloat16"}
     # a prompt in pieces makes vLLM turn a request's generator back, which those of a CPU cannot
     whole = {"enable_chunked_prefill": False, "max_num_batched_tokens": max(_length(shape), TOKENS_A_STEP)}

@@ -121,7 +121,7 @@ def _directory(source: str) -> Iterator[Path]:
     """Where a source's files lie: its own directory, or one that they are fetched into for as long as it takes."""
     from kfp.dsl import Model
 
-    from selfloop.policy import FetchParams, fetch_policy
+    from selfloop.fetch import FetchParams, fetch_policy
 
     if Path(source).is_dir():
         yield Path(source)

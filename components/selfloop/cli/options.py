@@ -1,0 +1,107 @@
+"""The options that several commands have, and what they come to: settings, a profile, a registry."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from selfloop.errors import UserError
+from selfloop.profiles import Profile, find_profile, read_toml
+from selfloop.recipe import Recipe
+from selfloop.settings import Settings
+
+RUNS = Path("runs")
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
+Sets = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
+]
+ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file with settings.")]
+FormName = Annotated[
+    str | None, typer.Option("--form", help="One of the recipe's forms, a paper's settings; see 'selfloop recipes'.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
+Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds at most.")]
+EnvironmentName = Annotated[str | None, typer.Option("--environment", help="The taskset; see 'selfloop environments'.")]
+PolicyName = Annotated[
+    str | None,
+    typer.Option("--policy", help="'scratch', a directory, a model id of the Hub, models:/NAME@ALIAS, s3://..."),
+]
+EngineChoice = Annotated[
+    str | None,
+    typer.Option("--engine", help="What decodes, in every stage that asks a policy: auto, transformers, vllm."),
+]
+TrackingUri = Annotated[
+    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: the file runs/mlflow.db.")
+]
+StoreUri = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="SELFLOOP_STORE",
+        help="Where policies are kept: a folder or s3://...; default: beside MLflow.",
+    ),
+]
+Unsafe = Annotated[
+    bool, typer.Option("--unsafe-no-sandbox", help="Run generated code unprotected; it is noted in the lineage.")
+]
+ProfileName = Annotated[
+    str, typer.Option("--profile", help="The cluster's hardware: a name of 'selfloop profiles', or a .toml file.")
+]
+ImagePrefix = Annotated[
+    str | None, typer.Option("--image-prefix", help="Registry and folder of the images; default: the profile's.")
+]
+Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
+
+
+def chosen_profile(name: str, image_prefix: str | None) -> Profile:
+    """The profile of this name, or of this file; its images under another prefix where one is given."""
+    profile = find_profile(name)
+    return profile.with_prefix(image_prefix) if image_prefix else profile
+
+
+def resolved(
+    recipe: Recipe[Any],
+    config: Path | None,
+    sets: list[str],
+    given: Mapping[str, Any],
+    control: bool,
+    profile: Profile | None = None,
+) -> Settings:
+    """The settings after the profile, the file, ``--set``, and the options of their own, in this order."""
+    named = {name: value for name, value in given.items() if value is not None}
+    settings: Settings = recipe.resolve(
+        profile.settings_for(recipe) if profile else {},
+        recipe.control if control else {},
+        read_toml(config, "configuration", str(config)) if config else {},
+        *map(_from_set, sets),
+        named,
+    )
+    return settings
+
+
+def _from_set(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
+    try:
+        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value
+    for part in reversed(key.split(".")):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def use_registry(tracking_uri: str | None, store: str | None, runs: Path) -> None:
+    """Let this process, and those that it starts, use these; where none is given, a file and a folder in ``runs``."""
+    given = tracking_uri or f"sqlite:///{runs.resolve()}/mlflow.db"
+    # SQLAlchemy takes psycopg 3 where no driver is named
+    os.environ["MLFLOW_TRACKING_URI"] = re.sub("^postgresql://", "postgresql+psycopg2://", given)
+    if store:
+        os.environ["SELFLOOP_STORE"] = store
