@@ -15,12 +15,14 @@ import pytest
 from selfloop.artifacts import write_json
 from selfloop.cli.run import as_toml, run_by_kfp
 from selfloop.errors import HaltedError, UserError
-from selfloop.recipe import find_recipe
+from selfloop.recipe import find_recipe, recipes
 
 from .conftest import digests
 from .forked import CLI, Forked
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+LOOP = "length-generalization-addition"
+"""What the registry calls the loop that the tests run."""
 
 
 def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 1) -> None:
@@ -40,6 +42,24 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
         (["run", "length-generalization", "--set", "fintune.lr=1"], "did you mean 'finetune'?"),
         (["run", "length-generalization", "--set", "finetune.lr=fast"], "cannot be 'fast'"),
         (["run", "length-generalization", "--set", "finetune.lr"], "--set takes KEY=VALUE"),
+        (["run", "agent0", "--form", "r-zro"], "There is no form of recipe 'agent0' 'r-zro': did you mean 'r-zero'?"),
+        (["run", "length-generalization", "--form", "code"], "has no forms: leave out 'code'"),
+        (["compile", "agent0", "-o", "p.yaml", "--form", "cod"], "did you mean 'code'?"),
+        (["run", "length-generalization", "--set", "schedule.targt=3"], "did you mean 'target'?"),
+        (
+            ["run", "length-generalization", "--set", "schedule=frontier,target=0"],
+            "'target' of the schedule 'frontier'",
+        ),
+        (["run", "length-generalization", "--set", "verify.verifier.agreement=1"], "has no parameters: leave out"),
+        (["run", "length-generalization", "--set", "schedule=majority"], "known are: fixed, frontier, none."),
+        (
+            ["run", "length-generalization", "--set", "schedule=selfloop.verify.verifiers.exact:Exact"],
+            "'selfloop.verify.verifiers.exact:Exact' is a verifier, not a schedule.",
+        ),
+        (
+            ["compile", "sec", "-o", "p.yaml", "--set", "verify.verifier=selfloop.propose:Fixed"],
+            "'selfloop.propose:Fixed' is a schedule, not a verifier.",
+        ),
         (["run", "length-generalization", "--rounds", "0"], "Parameter 'rounds' of length-generalization cannot be 0"),
         (["run", "length-generalization", "-c", "none.toml"], "Cannot read the configuration none.toml"),
         (["run", "length-generalization", "--policy", "no/such/place"], "There is no policy at no/such/place"),
@@ -65,6 +85,40 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(
 ) -> None:
     _refused(selfloop(*words), sentence)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [["run", "mine.py"], ["compile", "mine.py", "-o", "p.yaml"], ["bench", "mine.py"]])
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("def (", "mine.py, which should define the recipe, cannot be imported (line 1, SyntaxError"),
+        ("\nx = y", "mine.py, which should define the recipe, cannot be imported (line 2, NameError: name 'y' is not"),
+        ("import no_such_library", "No recipe at 'mine.py:recipe': No module named 'no_such_library'."),
+    ],
+)
+def test_a_recipe_s_file_that_cannot_be_imported_gets_one_sentence_and_leaves_nothing(
+    selfloop: Command, tmp_path: Path, words: list[str], text: str, sentence: str
+) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    _refused(selfloop(*words), sentence)
+    assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}
+
+
+def test_a_form_and_one_parameter_of_a_strategy_are_in_the_configuration(selfloop: Command, tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('schedule = "fixed,enough=0.75,patience=2"\n')
+    words = ["-c", "mine.toml", "--form", "r-zero", "--set", "schedule.patience=5", "--dry-run"]
+    resolved = tomllib.loads(selfloop("run", "agent0", *words).stdout)
+    assert (resolved["form"], resolved["schedule"]) == ("r-zero", "fixed,enough=0.75,patience=5")
+    assert (resolved["reinforce"]["algorithm"], resolved["reinforce"]["steps"]) == ("grpo", 20)
+
+
+def test_the_forms_of_a_recipe_are_listed_beneath_it(selfloop: Command) -> None:
+    listed = [line.split() for line in selfloop("recipes", env={"COLUMNS": "200"}).stdout.splitlines()]
+    names = [" ".join(words[: 1 + (words[0] == "--form")]) for words in listed if words]
+    for recipe in recipes().values():
+        place = names.index(recipe.name)
+        assert names[place + 1 : place + 1 + len(recipe.forms)] == [f"--form {form}" for form in recipe.forms]
+    assert "arXiv:2508.05004" in next(words for words in listed if words[:2] == ["--form", "r-zero"])
 
 
 def test_a_configuration_that_is_not_toml_is_refused(selfloop: Command, tmp_path: Path) -> None:
@@ -117,7 +171,7 @@ def test_a_run_ends_with_its_table_champion_report_and_mlflow(
     # a table altered behind the manifest's back, and the stages that read it lost
     results = next((tmp_path / "run" / "round-02").glob("evaluate_policies-*/results/shard-00000.parquet"))
     results.write_bytes(results.read_bytes()[:-1])
-    for lost in (tmp_path / "run" / "round-02").glob("gate_candidate-*"):
+    for lost in (tmp_path / "run" / "round-02").glob("close_round-*"):
         shutil.rmtree(lost)
     _refused(selfloop(*tiny), f"{results} was altered after it was sealed: remove")
     shutil.rmtree(results.parents[1])
@@ -135,7 +189,7 @@ def test_a_run_that_another_version_of_the_code_began_is_not_resumed(
     _refused(
         selfloop(*tiny),
         "run holds a run that was begun by another version of selfloop's code: finish it with that version, or go on "
-        "from its champion with --from length-generalization@champion and another --output.",
+        "from its champion with --from length-generalization-addition@champion and another --output.",
     )
     for mode in ("kfp", "fused"):
         _refused(selfloop(*tiny, "--mode", mode), "run holds a run, and a run by KFP does not resume")
@@ -147,7 +201,7 @@ def test_a_run_that_goes_on_from_an_alias_is_resumed_and_then_followed_by_the_sa
 ) -> None:
     always = ["--set", "gate.require=nothing", "--set", "gate.guards=", "--rounds", "1", "-c", str(small_toml)]
     begun = ["run", "length-generalization", *always]
-    words = [*begun, "--from", "length-generalization@champion"]
+    words = [*begun, "--from", f"{LOOP}@champion"]
 
     def ran(*more: str, words: list[str] = words) -> dict[str, tuple[str, int]]:
         done = selfloop(*words, *more)
@@ -158,19 +212,19 @@ def test_a_run_that_goes_on_from_an_alias_is_resumed_and_then_followed_by_the_sa
 
     ran(words=begun)
     *_, (name, pinned) = ran().items()
-    assert pinned == ("length-generalization/2", 2)
+    assert pinned == (f"{LOOP}/2", 2)
     (tmp_path / "runs" / name / "finished").unlink()  # stopped after its promotion: the alias names its own candidate
     shutil.rmtree(next((tmp_path / "runs" / name).glob("round-02/measure_policy-*")))
     assert len(ran()) == 2, "the same run"
     *_, last = ran().items()
-    assert last == (f"{name}-2", ("length-generalization/3", 3))
-    fixed = [*begun, "--from", "length-generalization/2"]
+    assert last == (f"{name}-2", (f"{LOOP}/3", 3))
+    fixed = [*begun, "--from", f"{LOOP}/2"]
     assert len(ran(words=fixed)) == len(ran(words=fixed)) == 4, "a version is the same today and tomorrow"
 
     (tmp_path / "runs" / name).rename(tmp_path / "runs" / "mine")
     _refused(
         selfloop(*words, "-o", "runs/mine"),
-        "runs/mine holds a finished run, which went on from length-generalization/2: choose another --output",
+        f"runs/mine holds a finished run, which went on from {LOOP}/2: choose another --output",
     )
 
 
@@ -202,7 +256,7 @@ def test_a_guard_halts_a_run_by_kfp_with_one_sentence_and_its_own_exit_code(
 @pytest.mark.parametrize(
     ("verdict", "kind", "said"),
     [
-        ("promoted", UserError, "Stage promote-2 failed, its log is above"),
+        ("promoted", UserError, "Stage close-round-2 failed, its log is above"),
         ("halted", HaltedError, r"^because of this\. The champion stays in force\.$"),
     ],
 )
@@ -216,7 +270,7 @@ def test_a_stage_that_failed_by_kfp_is_named(
 ) -> None:
     def fails(recipe: object, settings: object, place: Path, fused: bool) -> None:
         write_json(place / "decision", {"verdict": verdict, "reason": "because of this"})
-        raise RuntimeError("Pipeline 'x' failed. Inner task failed: \033[96m'promote-2'\033[0m.")
+        raise RuntimeError("Pipeline 'x' failed. Inner task failed: \033[96m'close-round-2'\033[0m.")
 
     monkeypatch.setattr("selfloop.modes.compiling.run_locally", fails)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")

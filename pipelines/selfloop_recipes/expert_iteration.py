@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Self
 from kfp.dsl import Model
 from pydantic import model_validator
 from selfloop.evaluate import EvaluateParams, MeasureParams
-from selfloop.filter import PAIRS, FilterParams
+from selfloop.filter import Correct, FilterParams
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verify_and_filter
@@ -31,7 +31,7 @@ class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule=
     )
     draw: DrawParams = DrawParams(levels=[2], per_level=2000, items_per_level=600)
     generate: GenerateParams = GenerateParams(greedy_first=False)
-    filter: FilterParams = FilterParams(select=["correct", "per-level"], per_level=1_000_000)
+    filter: FilterParams = FilterParams(select="correct+per-level,limit=1000000")
     finetune: FinetuneParams = FinetuneParams(
         steps=150,
         batch_size=128,
@@ -47,9 +47,9 @@ class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule=
     @model_validator(mode="after")
     def _what_is_kept_can_be_learnt_from(self) -> Self:
         select, method = self.filter.select, self.finetune.method
-        if method.learns_from_wrong and "correct" in select:
+        if method.learns_from_wrong and any(isinstance(each, Correct) for each in select):
             raise ValueError(f"{method} learns from wrong attempts too: put 'all' for 'correct' into filter.select.")
-        if method.needs_pairs and not set(PAIRS) & set(select):
+        if method.needs_pairs and not any(each.pairs for each in select):
             raise ValueError(f"{method} learns from pairs: put 'best-worst' or 'first-error' into filter.select.")
         return self
 

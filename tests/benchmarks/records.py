@@ -134,7 +134,7 @@ def keep(place: Path) -> None:
     """The whole stage of the filter, with room for all."""
     made = filter_rollouts.out(examples=artifact(place, "examples"), kept=artifact(place, "next_kept"))
     given = {name: artifact(place, name) for name in ("rollouts", "verdicts", "kept")}
-    filter_rollouts.into(made, FilterParams(per_level=10**9), **given)
+    filter_rollouts.into(made, FilterParams(select=f"correct+unique+per-level,limit={10**9}"), **given)
 
 
 def fresh(place: Path, *names: str) -> Path:

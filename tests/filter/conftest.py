@@ -75,8 +75,8 @@ class Selected:
         self, place: Path, params: FilterParams, batches: list["pa.RecordBatch"], before: Counter[int] | None = None
     ) -> None:
         place.mkdir(parents=True, exist_ok=True)
-        steps = [Step(name) for name in params.select]
-        kept = list(selected(iter(batches), steps, Context(params, before or Counter()), place))
+        steps = [Step(selector) for selector in params.select]
+        kept = list(selected(iter(batches), steps, Context(before or Counter()), place))
         self.rows = [row for batch in kept for row in batch.drop_columns(["group"]).to_pylist()]
         self.texts = [row["completion"] for row in self.rows]
         self.funnel = [step.told() for step in steps]
@@ -109,7 +109,7 @@ Keep = Callable[..., Filtered]
 
 @pytest.fixture
 def keep(tmp_path: Path) -> Keep:
-    """``keep(rollouts, "correct", "rate", min_rate=0.5)`` runs the stage with these selectors."""
+    """``keep(rollouts, "correct", "rate,min_rate=0.5")`` runs the stage with these selectors."""
 
     def run(given: Sequence[Judged], *select: str, kept: Sequence[Example] = (), **params: Any) -> Filtered:
         place = tmp_path / str(len(list(tmp_path.iterdir())))

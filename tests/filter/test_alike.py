@@ -27,44 +27,44 @@ def test_minhash_finds_near_duplicates_over_all_tasks_of_the_round(keep: Keep) -
         *group("a", (LONG, True), ("something else entirely, and not short either, to tell apart", True)),
         *group("b", (near, True), (LONG, True)),
     ]
-    made = keep(given, "minhash", ngram=2, similarity=0.7)
+    made = keep(given, "minhash,ngram=2,similarity=0.7")
     assert made.texts == [given[0].rollout.completion, given[1].rollout.completion]
     assert made.rejected == {"near duplicate": 2}
-    assert keep(given, "minhash", ngram=2, similarity=0.95).texts == [*made.texts, near]
+    assert keep(given, "minhash,ngram=2,similarity=0.95").texts == [*made.texts, near]
 
 
 def test_minhash_takes_the_prompt_into_account_where_that_is_asked_for(keep: Keep) -> None:
     given = [row for task in ("apples", "bananas") for row in group(task, ("the sum is 12", True))]
-    assert len(keep(given, "minhash", ngram=2).texts) == 1
-    assert len(keep(given, "minhash", ngram=2, compared="prompt and completion").texts) == 2
+    assert len(keep(given, "minhash,ngram=2").texts) == 1
+    assert len(keep(given, "minhash,ngram=2,compared=prompt-and-completion").texts) == 2
 
 
 @pytest.mark.parametrize(("similarity", "permutations"), [(0.05, 64), (0.95, 64), (0.05, 1024), (0.95, 1024)])
 def test_minhash_works_at_every_bound_of_its_parameters(keep: Keep, similarity: float, permutations: int) -> None:
     given = group("a", (LONG, True), (LONG, True), ("3 4 5", True))
-    made = keep(given, "minhash", ngram=2, similarity=similarity, permutations=permutations)
+    made = keep(given, f"minhash,ngram=2,similarity={similarity},permutations={permutations}")
     assert made.texts == [LONG, "3 4 5"]
 
 
 @pytest.mark.parametrize("text", ["", "a", "a b"])
 def test_texts_shorter_than_an_n_gram_are_compared_as_a_whole(keep: Keep, text: str) -> None:
-    made = keep(group("a", (text, True), ("z", True), (text, True)), "minhash", ngram=4)
+    made = keep(group("a", (text, True), ("z", True), (text, True)), "minhash,ngram=4")
     assert made.texts == [text, "z"]
-    assert keep(group("a", (text, True), ("z", True), (text, True)), "diverse", ngram=4, overlap=0).texts == [text, "z"]
+    assert keep(group("a", (text, True), ("z", True), (text, True)), "diverse,ngram=4,overlap=0").texts == [text, "z"]
 
 
 def test_diverse_keeps_what_shares_few_n_grams_with_what_is_kept_of_its_task(keep: Keep) -> None:
     given = [*group("a", ("a b c d", True), ("a b c e", True), ("a x y z", True)), *group("b", ("a b c d", True))]
-    made = keep(given, "diverse", ngram=2, overlap=0.5)
+    made = keep(given, "diverse,ngram=2,overlap=0.5")
     assert [(e.task, e.completion) for e in made.examples] == [("a", "a b c d"), ("a", "a x y z"), ("b", "a b c d")]
     assert made.rejected == {"too like another of its task": 1}
-    assert keep(given, "diverse", ngram=2, overlap=0.7).rejected == {}
+    assert keep(given, "diverse,ngram=2,overlap=0.7").rejected == {}
 
 
 def test_n_grams_are_of_words_or_of_characters(keep: Keep) -> None:
     given = group("a", ("12345", True), ("12346", True), ("98765", True))
-    assert keep(given, "diverse", ngram=2, overlap=0.5).texts == ["12345", "12346", "98765"]
-    assert keep(given, "diverse", ngram=2, overlap=0.5, ngram_of="characters").texts == ["12345", "98765"]
+    assert keep(given, "diverse,ngram=2,overlap=0.5").texts == ["12345", "12346", "98765"]
+    assert keep(given, "diverse,ngram=2,overlap=0.5,ngram_of=characters").texts == ["12345", "98765"]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_diverse_by_embedding_keeps_what_is_far_from_what_is_kept_of_its_task(ke
     embed = Embedder(embedder)
     near, far = embed(["a b", "a b "]), embed(["a b", "h i j"])
     assert near[0] @ near[1] > 0.999 > 0.9 > far[0] @ far[1]
-    made = keep(attempts(), "diverse-by-embedding", embedder=str(embedder), cosine=0.95)
+    made = keep(attempts(), f"diverse-by-embedding,embedder={embedder},cosine=0.95")
     assert [(e.task, e.completion) for e in made.examples] == [("a", "a b"), ("a", "h i j"), ("b", "a b")]
     assert made.rejected == {"too like another of its task": 1}
 
@@ -115,11 +115,11 @@ def test_a_folder_without_safetensors_is_no_embedder(keep: Keep, tmp_path_factor
     place = tmp_path_factory.mktemp("pickled")
     torch.save({}, place / "pytorch_model.bin")
     with pytest.raises(UserError, match="holds no safetensors: give the folder of a sentence-embedding model"):
-        keep(attempts(), "diverse-by-embedding", embedder=str(place))
+        keep(attempts(), f"diverse-by-embedding,embedder={place}")
 
 
 def test_a_folder_that_is_no_model_is_no_embedder(keep: Keep, tmp_path_factory: pytest.TempPathFactory) -> None:
     place = tmp_path_factory.mktemp("odd")
     (place / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="is no embedding model: "):
-        keep(attempts(), "diverse-by-embedding", embedder=str(place))
+        keep(attempts(), f"diverse-by-embedding,embedder={place}")

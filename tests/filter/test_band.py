@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kfp.dsl import Dataset
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
-from selfloop.filter import BandParams, FilterParams, band_tasks
+from selfloop.filter import BandParams, band_tasks
+from selfloop.filter.selectors.verdicts import Rate
 from selfloop.records import BATCH_ROWS, Rollout, Task, Verdict, rows
 from selfloop.stages import stages
 
@@ -124,7 +125,7 @@ def test_both_ends_belong_to_the_band_as_to_the_selector_s(tmp_path: Path, keep:
     assert [rate for _, rate in made.labels] == [0.3, 0.8]
     given = [each for n in sizes for each in group(f"{n}", *[(f"{k}", k < n) for k in range(10)])]
     assert {example.task for example in keep(given, "rate").examples} == {"3", "8"}
-    assert (BandParams().min_rate, BandParams().max_rate) == (FilterParams().min_rate, FilterParams().max_rate)
+    assert (BandParams().min_rate, BandParams().max_rate) == (Rate().min_rate, Rate().max_rate)
 
 
 def test_the_rate_of_what_is_correct_goes_by_verdicts_and_the_label_by_votes(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop.filter import FilterParams
 from selfloop.filter.filter import Step, grouped, selected
-from selfloop.filter.selecting import Context
-from selfloop.filter.selectors import SELECTORS
+from selfloop.filter.selecting import Context, Selector
 from selfloop.records import whole_groups
 
 from .conftest import Filtered, Judged, Keep, Selected, group, joined, judged
@@ -20,20 +19,25 @@ from .conftest import Filtered, Judged, Keep, Selected, group, joined, judged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SINGLE = sorted(set(SELECTORS) - {"nothing", "diverse-by-embedding", "best-worst", "first-error"})
+SINGLE = sorted(set(Selector.members()) - {"nothing", "diverse-by-embedding", "best-worst", "first-error"})
 """Those that stand anywhere."""
 BOUNDS = {
-    "ngram": 2,
-    "ngram_of": "characters",
-    "similarity": 0.6,
-    "permutations": 64,
-    "shortest": 1,
-    "longest": 6,
-    "budget_tokens": 40,
-    "enough": 2,
-    "per_level": 6,
-    "min_rate": 0.2,
+    "minhash": "ngram=2,ngram_of=characters,similarity=0.6,permutations=64",
+    "diverse": "ngram=2,ngram_of=characters",
+    "length": "shortest=1,longest=6",
+    "budget": "tokens=40",
+    "budget-by-score": "tokens=40",
+    "budget-by-task": "tokens=40",
+    "balance": "enough=2",
+    "per-level": "limit=6",
+    "rate": "min_rate=0.2",
 }
+
+
+def bounded(*names: str) -> FilterParams:
+    """Selectors with bounds that small groups reach."""
+    return FilterParams(select=[",".join([name, *([BOUNDS[name]] if name in BOUNDS else [])]) for name in names])
+
 
 attempts = st.tuples(
     st.text("abc", max_size=8), st.sampled_from([True, False, None]), st.sampled_from([0.0, 0.5, 0.75, 1.0])
@@ -69,7 +73,7 @@ def test_the_counts_add_up_at_every_selector(
     select: list[str],
 ) -> None:
     given = rollouts(tasks)
-    made = Selected(tmp_path_factory.mktemp("made"), FilterParams(select=select, **BOUNDS), at_once(given))
+    made = Selected(tmp_path_factory.mktemp("made"), bounded(*select), at_once(given))
     reaching = len(given)
     assert [step["selector"] for step in made.funnel] == select
     for step in made.funnel:
@@ -88,10 +92,10 @@ def test_selectors_in_a_row_keep_what_they_keep_one_after_the_other(
     select: list[str],
 ) -> None:
     batches = at_once(rollouts(tasks))
-    made = Selected(tmp_path_factory.mktemp("made"), FilterParams(select=select, **BOUNDS), batches)
+    made = Selected(tmp_path_factory.mktemp("made"), bounded(*select), batches)
     for name in select:
-        params = FilterParams(select=[name], **BOUNDS)
-        batches = list(selected(iter(batches), [Step(name)], Context(params), tmp_path_factory.mktemp("single")))
+        [selector] = bounded(name).select
+        batches = list(selected(iter(batches), [Step(selector)], Context(), tmp_path_factory.mktemp("single")))
     rows = [row for batch in batches for row in batch.drop_columns(["group"]).to_pylist()]
     assert rows == made.rows
 
@@ -104,7 +108,7 @@ def test_however_the_stream_is_cut_the_same_rows_are_kept(
     select: list[str],
     size: int,
 ) -> None:
-    given, params = rollouts(tasks), FilterParams(select=select, **BOUNDS)
+    given, params = rollouts(tasks), bounded(*select)
     whole = Selected(tmp_path_factory.mktemp("whole"), params, at_once(given))
     slices = iter([joined(given).slice(at, size) for at in range(0, len(given), size)])
     cut = Selected(tmp_path_factory.mktemp("cut"), params, [grouped(batch) for batch in whole_groups(slices)])
@@ -119,10 +123,8 @@ def test_what_a_selector_keeps_it_keeps_again(
     tasks: list[tuple[int, list[tuple[str, bool | None, float]]]],
     name: str,
 ) -> None:
-    once = Selected(tmp_path_factory.mktemp("1"), FilterParams(select=[name], **BOUNDS), at_once(rollouts(tasks)))
-    twice = Selected(
-        tmp_path_factory.mktemp("2"), FilterParams(select=[name, name], **BOUNDS), at_once(rollouts(tasks))
-    )
+    once = Selected(tmp_path_factory.mktemp("1"), bounded(name), at_once(rollouts(tasks)))
+    twice = Selected(tmp_path_factory.mktemp("2"), bounded(name, name), at_once(rollouts(tasks)))
     assert twice.rows == once.rows
     assert twice.funnel[1]["rejected"] == {}
 
@@ -136,7 +138,7 @@ def test_the_order_of_selectors_matters(keep: Keep) -> None:
 
 def test_two_selectors_that_foresee_each_see_what_reaches_them(keep: Keep) -> None:
     given = [row for task in "abc" for row in group(task, *((f"{task}{n}", n < 2, n / 4) for n in range(4)))]
-    made = keep(given, "budget-by-task", "balance", "budget-by-score", budget_tokens=12, enough=2)
+    made = keep(given, "budget-by-task,tokens=12", "balance,enough=2", "budget-by-score,tokens=12")
     assert [step["in"] for step in made.funnel] == [12, 6, 6]
     assert made.files == ["manifest.json", "shard-00000.parquet", "sidecar.json", "table.json"]
 
@@ -151,7 +153,7 @@ def test_a_stream_passes_batch_by_batch_where_nothing_must_be_foreseen(tmp_path:
             yield grouped(joined(group(f"t{number}", *((f"{number} {n}", n < 2) for n in range(4)))))
 
     params = FilterParams(select=[name, "unique"])
-    passing = selected(endless(), [Step(name) for name in params.select], Context(params), tmp_path)
+    passing = selected(endless(), [Step(each) for each in params.select], Context(), tmp_path)
     for taken in range(1, 4):
         assert next(passing).num_rows
         assert len(drawn) == taken
@@ -164,8 +166,8 @@ def test_a_table_of_many_batches_is_selected_as_one_of_few(tmp_path: Path) -> No
         for task in range(40)
         for n in range(2500)
     ]
-    select = ["rate", "balance", "unique", "correct", "budget-by-score", "per-level"]
-    params = FilterParams(select=select, budget_tokens=300, min_rate=0.1, enough=3)
+    select = "rate,min_rate=0.1+balance,enough=3+unique+correct+budget-by-score,tokens=300+per-level"
+    params = FilterParams(select=select)
     made = Filtered(tmp_path / "stage", params, given)
     whole = Selected(tmp_path / "whole", params, at_once(given))
     assert made.texts == whole.texts
@@ -173,6 +175,6 @@ def test_a_table_of_many_batches_is_selected_as_one_of_few(tmp_path: Path) -> No
 
 
 def test_room_of_earlier_rounds_is_a_selector_s_to_see(tmp_path: Path) -> None:
-    params = FilterParams(select=["per-level"], per_level=3)
+    params = FilterParams(select="per-level,limit=3")
     given = [judged(f"{n}", 1, 0, "x", True) for n in range(4)]
     assert len(Selected(tmp_path, params, at_once(given), Counter({1: 2})).rows) == 1

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kfp.dsl import Dataset
 from selfloop.errors import UserError
-from selfloop.filter import FilterParams, filter_rollouts
+from selfloop.filter import Correct, FilterParams, filter_rollouts
+from selfloop.filter.selectors.duplicates import Unique
+from selfloop.filter.selectors.room import PerLevel
 from selfloop.records import BATCH_ROWS, Example, Rollout, Verdict, read
 
 from ..conftest import sealed_table
@@ -48,7 +50,9 @@ def test_a_level_is_filled_over_rounds_and_no_further(tmp_path: Path) -> None:
     for round in (1, 2, 3):
         given = [judged(f"1-{round}-{n}", 1, 0, "x", True) for n in range(4)]
         given += [judged(f"2-{round}-{n}", 2, 0, "x", True) for n in range(2)]
-        made = Filtered(tmp_path / str(round), FilterParams(per_level=5, round=round), given, kept)
+        made = Filtered(
+            tmp_path / str(round), FilterParams(select="correct+unique+per-level,limit=5", round=round), given, kept
+        )
         kept = made.pool
         told.append((made.kept, made.rejected))
     assert Counter(example.level for example in kept) == {1: 5, 2: 5}
@@ -62,7 +66,7 @@ def test_a_level_is_filled_over_rounds_and_no_further(tmp_path: Path) -> None:
 def test_a_level_is_filled_over_batches_and_no_further(tmp_path: Path) -> None:
     many = BATCH_ROWS + 5_000
     given = [judged(f"{n}", n % 2, 0, "x", True) for n in range(many)]
-    made = Filtered(tmp_path, FilterParams(per_level=many // 2 - 10), given, [])
+    made = Filtered(tmp_path, FilterParams(select=[Correct(), Unique(), PerLevel(limit=many // 2 - 10)]), given, [])
     assert len(list(read(tmp_path / "rollouts", Rollout))) == 2
     assert made.kept == {"0": many // 2 - 10, "1": many // 2 - 10}
     assert made.rejected == {"level is full": 20}
@@ -79,7 +83,7 @@ groups = st.lists(
     groups,
     st.integers(1, 6),
     st.lists(st.integers(1, 3), max_size=6),
-    st.sampled_from([["correct", "unique", "per-level"], ["nothing"]]),
+    st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
@@ -87,7 +91,7 @@ def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
     groups: list[tuple[int, list[tuple[str, bool]]]],
     per_level: int,
     kept: list[int],
-    select: list[str],
+    nothing: bool,
 ) -> None:
     given = [
         judged(f"t{number}", level, attempt, completion, ok)
@@ -95,12 +99,13 @@ def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
         for attempt, (completion, ok) in enumerate(attempts)
     ]
     before = [Example(f"old {number}", level, "p", "c", 0) for number, level in enumerate(kept)]
-    params = FilterParams(select=select, per_level=per_level, round=1)
+    select = "nothing" if nothing else f"correct+unique+per-level,limit={per_level}"
+    params = FilterParams(select=select, round=1)
     made = Filtered(tmp_path_factory.mktemp("filter"), params, given, before)
 
     full, seen, expected = Counter(kept), set(), []
     for rollout, ok, *_ in given:
-        if select != ["nothing"] and ok and (rollout.task, rollout.completion) not in seen:
+        if not nothing and ok and (rollout.task, rollout.completion) not in seen:
             seen.add((rollout.task, rollout.completion))
             if full[rollout.level] < per_level:
                 full[rollout.level] += 1

@@ -24,12 +24,12 @@ from .conftest import Filtered, Keep, group
         ),
         ({"select": ["best-worst", "best-worst"]}, "select one."),
         ({"select": ["correct", "first-error"]}, "'correct' before it leaves no wrong ones: leave 'correct' out."),
-        ({"min_rate": 0.9, "max_rate": 0.1}, "No rate is at least 0.9 and at most 0.1:"),
-        ({"shortest": 9, "longest": 5}, "No length is at least 9 and at most 5:"),
+        ({"select": "rate,min_rate=0.9,max_rate=0.1"}, "No rate is at least 0.9 and at most 0.1:"),
+        ({"select": "length,shortest=9,longest=5"}, "No length is at least 9 and at most 5:"),
+        ({"select": "length,bounds=most"}, "'bounds' of the selector 'length' cannot be 'most': Input should be 'at-l"),
         (
-            {"select": ["diverse-by-embedding"]},
-            "'diverse-by-embedding' needs a model: give the folder of a sentence-embedding model as 'embedder', or "
-            "select 'diverse', which compares n-grams.",
+            {"select": "diverse-by-embedding"},
+            "needs the parameter 'embedder': write diverse-by-embedding,embedder=VALUE.",
         ),
     ],
 )
@@ -44,8 +44,8 @@ def test_what_only_looks_odd_is_let_through() -> None:
     FilterParams(select=["correct", "best-worst"])
     FilterParams(select=["first-error", "correct"])
     FilterParams(select=["nothing"])
-    FilterParams(shortest=9, longest=5, bounds="at least")
-    FilterParams(select=["diverse-by-embedding"], embedder="somewhere")
+    FilterParams(select="length,shortest=9,longest=5,bounds=at-least")
+    FilterParams(select="diverse-by-embedding,embedder=somewhere")
 
 
 @pytest.fixture
@@ -55,10 +55,12 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     place.mkdir()
     (place / "my_selectors.py").write_text(
         "from collections import Counter\n"
-        "from selfloop.filter.selecting import where\n"
-        "def short(batch, context):\n"
-        "    return where(batch, batch['tokens'].to_numpy() <= context.params.longest, 'too many tokens')\n"
-        "class EveryOther:\n"
+        "from selfloop.filter.selecting import Selector, where\n"
+        "def short(batch, context, *, longest: int = 9):\n"
+        "    return where(batch, batch['tokens'].to_numpy() <= longest, 'too many tokens')\n"
+        "class EveryOther(Selector):\n"
+        "    def begin(self): return Counting()\n"
+        "class Counting:\n"
         "    def __init__(self): self.seen = 0\n"
         "    def __call__(self, batch, context):\n"
         "        import numpy as np\n"
@@ -76,7 +78,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_selectors_of_one_s_own_are_functions_or_classes(keep: Keep, mine: str) -> None:
     given = group("a", *(("x" * n, True) for n in range(1, 7)))
-    made = keep(given, f"{mine}:short", f"{mine}:EveryOther", "unique", longest=4)
+    made = keep(given, f"{mine}:short,longest=4", f"{mine}:EveryOther", "unique")
     assert made.texts == ["x", "xxx"]
     assert [(step["selector"], step["rejected"]) for step in made.funnel] == [
         ("my_selectors:short", {"too many tokens": 2}),
@@ -90,7 +92,7 @@ def test_selectors_of_one_s_own_are_functions_or_classes(keep: Keep, mine: str) 
     [
         ("forgetful", "took 3 rows, kept 1 and rejected 0: let it return a batch with the columns that it took"),
         ("narrow", "took 3 rows, kept 3 and rejected 0: let it return a batch with the columns"),
-        ("number", "cannot be called: name a function, or a class with '__call__'"),
+        ("number", "'my_selectors:number' is no selector: make it a subclass of selfloop.filter.selecting.Selector"),
         ("absent", "No selector at 'my_selectors:absent'"),
     ],
 )
@@ -105,7 +107,7 @@ def test_a_selector_of_one_s_own_that_breaks_the_contract_is_refused(
 def test_a_round_in_which_nothing_is_kept_says_why_and_goes_on(keep: Keep) -> None:
     before = keep(group("old", ("x", True)), "all").examples
     given = group("a", ("x", False), ("y", False), ("z", True, 0.0))
-    made = keep(given, "correct", "length", kept=before, shortest=2)
+    made = keep(given, "correct", "length,shortest=2", kept=before)
     why = "Nothing kept: of 3 rollouts 2 were rejected by 'correct' (wrong answer)"
     assert (made.examples, made.pool, made.kept) == ([], before, {})
     assert made.metadata["empty"] == why

@@ -61,14 +61,14 @@ def test_all_keeps_wrong_ones_and_says_which_they_are_and_how_often_their_task_i
 
 def test_rate_keeps_the_tasks_of_the_frontier_whole(keep: Keep) -> None:
     given = [row for right in range(6) for row in rated("abcdef"[right], right, 5)]
-    made = keep(given, "rate", min_rate=0.2, max_rate=0.6)
+    made = keep(given, "rate,min_rate=0.2,max_rate=0.6")
     assert [example.task for example in made.examples] == ["b"] * 5 + ["c"] * 5 + ["d"] * 5
     assert made.rejected == {"solved too often": 10, "solved too rarely": 5}
 
 
 def test_rate_is_that_of_the_whole_group_whatever_was_rejected_before(keep: Keep) -> None:
     given = [*rated("a", 1, 4), *rated("b", 4, 4), *group("c", ("same", True), ("same", True), ("no", False))]
-    made = keep(given, "correct", "unique", "rate", min_rate=0.2, max_rate=0.9)
+    made = keep(given, "correct", "unique", "rate,min_rate=0.2,max_rate=0.9")
     assert [(example.task, example.rate) for example in made.examples] == [("a", 0.25), ("c", 2 / 3)]
 
 
@@ -76,28 +76,28 @@ def test_rate_is_that_of_the_whole_group_whatever_was_rejected_before(keep: Keep
     ("bounds", "kept", "rejected"),
     [
         ("between", ["xx", "xxxx"], {"too short": 1, "too long": 1}),
-        ("at least", ["xx", "xxxx", "xxxxx"], {"too short": 1}),
-        ("at most", ["x", "xx", "xxxx"], {"too long": 1}),
+        ("at-least", ["xx", "xxxx", "xxxxx"], {"too short": 1}),
+        ("at-most", ["x", "xx", "xxxx"], {"too long": 1}),
     ],
 )
 def test_length_holds_to_the_bounds_that_are_named(
     keep: Keep, bounds: str, kept: list[str], rejected: dict[str, int]
 ) -> None:
     given = group("a", *(("x" * n, True) for n in (1, 2, 4, 5)))
-    made = keep(given, "length", bounds=bounds, shortest=2, longest=4)
+    made = keep(given, f"length,bounds={bounds},shortest=2,longest=4")
     assert (made.texts, made.rejected) == (kept, rejected)
 
 
 def test_length_is_counted_in_characters_or_in_tokens(keep: Keep) -> None:
     given = [judged("a", 1, 0, "äöü", True, tokens=9), judged("a", 1, 1, "long enough", True, tokens=3)]
-    assert keep(given, "length", shortest=1, longest=3).texts == ["äöü"]
-    assert keep(given, "length", shortest=1, longest=3, measure="tokens").texts == ["long enough"]
+    assert keep(given, "length,shortest=1,longest=3").texts == ["äöü"]
+    assert keep(given, "length,shortest=1,longest=3,measure=tokens").texts == ["long enough"]
 
 
 def test_per_level_counts_what_earlier_rounds_kept(keep: Keep) -> None:
     kept = keep([judged("old", 1, n, f"{n}", True) for n in range(3)], "all").examples
     given = [judged("a", 1, 0, "x", True), judged("b", 1, 0, "y", True), judged("c", 2, 0, "z", True)]
-    made = keep(given, "per-level", kept=kept, per_level=4)
+    made = keep(given, "per-level,limit=4", kept=kept)
     assert (made.texts, made.rejected) == (["x", "z"], {"level is full": 1})
     assert (made.kept, len(made.pool)) == ({"1": 1, "2": 1}, 5)
 
@@ -125,7 +125,7 @@ def spenders() -> list[Judged]:
 def test_a_budget_is_spent_in_the_order_that_its_name_says(
     keep: Keep, selector: str, tokens: int, kept: list[str]
 ) -> None:
-    made = keep(spenders(), selector, budget_tokens=tokens)
+    made = keep(spenders(), f"{selector},tokens={tokens}")
     assert made.texts == kept
     assert made.funnel[0]["says"] == f"{len(kept) * 10} of {tokens:,} tokens"
     assert made.rejected == ({"beyond the token budget": 6 - len(kept)} if len(kept) < 6 else {})
@@ -133,18 +133,18 @@ def test_a_budget_is_spent_in_the_order_that_its_name_says(
 
 def test_a_budget_ends_at_the_first_rollout_that_does_not_fit(keep: Keep) -> None:
     given = [judged("a", 1, n, f"{n}", True, tokens=tokens) for n, tokens in enumerate([5, 50, 1])]
-    assert keep(given, "budget", budget_tokens=20).texts == ["0"]
+    assert keep(given, "budget,tokens=20").texts == ["0"]
 
 
 def test_of_a_pair_both_sides_cost_tokens(keep: Keep) -> None:
     given = [row for task in "abc" for row in group(task, ("right", True), ("wrong", False))]
-    assert keep(given, "best-worst", "budget", budget_tokens=20).texts == ["right", "right"]
+    assert keep(given, "best-worst", "budget,tokens=20").texts == ["right", "right"]
 
 
 def test_balance_takes_the_threshold_with_the_highest_balance_score(keep: Keep) -> None:
     """One correct of one kept: 1/2 · 1; from 0.5 on two of two: 1 · 1; from 0.1 on two of four: 1 · 1/2."""
     given = group("a", ("w", True, 0.9), ("x", True, 0.5), ("y", False, 0.1), ("z", False, 0.1))
-    made = keep(given, "balance", enough=2)
+    made = keep(given, "balance,enough=2")
     assert made.texts == ["w", "x"]
     assert made.funnel[0]["says"] == "scores from 0.5 on, balance score 1.000"
     assert made.rejected == {"score below the threshold": 2}
@@ -153,7 +153,7 @@ def test_balance_takes_the_threshold_with_the_highest_balance_score(keep: Keep) 
 def test_balance_counts_a_completion_that_occurs_twice_once(keep: Keep) -> None:
     """Were the wrong one counted nine times, the lower threshold would not be worth its third correct one."""
     given = group("a", ("v", True, 0.9), ("w", True, 0.9), ("x", True, 0.5), *[("y", False, 0.5)] * 9)
-    assert keep(given, "balance", enough=3).funnel[0]["says"] == "scores from 0.5 on, balance score 0.750"
+    assert keep(given, "balance,enough=3").funnel[0]["says"] == "scores from 0.5 on, balance score 0.750"
 
 
 def plain_balance(given: list[Judged], threshold: float, enough: int) -> float:

@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import Artifact, Dataset, Model
-from selfloop.artifacts import read_json, seal
+from kfp.dsl import Dataset, Model
+from selfloop.artifacts import seal
 from selfloop.filter import BandParams, band_tasks
-from selfloop.promote.gate import GateParams, gate_candidate
+from selfloop.promote.gate import GateParams, judge
 from selfloop.records import Example, ItemResult, Rollout, Task, rows
 from selfloop.verify import VerifyParams, verify_rollouts
 
-from ..conftest import sealed_table, sealed_value
+from ..conftest import sealed_table
 
 TASKS, ATTEMPTS = 60, 5
 ANSWERS = [ItemResult(who, "target", 1, f"i{n}", 0, who == "candidate", "x")
@@ -51,17 +51,11 @@ def decided(place: Path, wrong: int) -> dict[str, Any]:
     solved = judged(place / "solved", labelled, lambda number, attempt: attempt % 2 == 0, "label")
     (place / "candidate").mkdir()
     seal(place / "candidate", "Model")
-    decision = Artifact(uri=str(place / "decision"))
-    gate_candidate.into(
-        gate_candidate.out(decision=decision),
-        GateParams(guards=["precision"]),
-        **{name: solved[name] for name in ("rollouts", "verdicts", "audit")},
-        examples=sealed_table(place / "examples", Example, []),
-        candidate=Model(uri=str(place / "candidate")),
-        results=sealed_table(place / "results", ItemResult, ANSWERS),
-        history=sealed_value(place / "history", {"rounds": []}),
-    )
-    return dict(read_json(decision.path))
+    evidence = {name: solved[name] for name in ("rollouts", "verdicts", "audit")} | {
+        "examples": sealed_table(place / "examples", Example, []),
+        "results": sealed_table(place / "results", ItemResult, ANSWERS),
+    }
+    return judge(GateParams(guards="precision"), evidence, Model(uri=str(place / "candidate")), [])
 
 
 @pytest.mark.parametrize(("wrong", "verdict"), [(0, "promoted"), (3, "promoted"), (12, "pending"), (40, "halted")])

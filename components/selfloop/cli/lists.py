@@ -26,7 +26,7 @@ from selfloop.records import Task
 def recipes_(
     markdown: Annotated[bool, typer.Option("--markdown", help="As the README has them.")] = False,
 ) -> None:
-    """List the loops, and what was measured of their papers' claims."""
+    """List the loops with their forms, and what was measured of their papers' claims."""
     from selfloop.claims.table import as_markdown, state
 
     if markdown:
@@ -37,6 +37,8 @@ def recipes_(
     states = {name: state(recipe) for name, recipe in found.items()}
     for name, recipe in found.items():
         table.add_row(name, recipe.summary, recipe.paper, states[name])
+        for form, about in recipe.forms.items():
+            table.add_row(f"  --form {form}", about.summary, about.paper, "")
     console.print(table)
     for name in (name for name, known in states.items() if known == "stale"):
         console.print(

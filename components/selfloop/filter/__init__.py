@@ -4,6 +4,16 @@ from selfloop.filter.archiving import ExtendParams, extend_archive
 from selfloop.filter.band import BandParams, band_tasks
 from selfloop.filter.filter import filter_rollouts
 from selfloop.filter.params import FilterParams
-from selfloop.filter.selectors import PAIRS
+from selfloop.filter.selecting import Selector
+from selfloop.filter.selectors.verdicts import Correct
 
-__all__ = ["PAIRS", "BandParams", "ExtendParams", "FilterParams", "band_tasks", "extend_archive", "filter_rollouts"]
+__all__ = [
+    "BandParams",
+    "Correct",
+    "ExtendParams",
+    "FilterParams",
+    "Selector",
+    "band_tasks",
+    "extend_archive",
+    "filter_rollouts",
+]

@@ -20,8 +20,7 @@ from selfloop.artifacts import manifest_of
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.filter.filter import judged
-from selfloop.filter.params import no_rate
-from selfloop.filter.selecting import beyond, changed
+from selfloop.filter.selecting import beyond, changed, refuse_no_rate
 from selfloop.records import Task, count, read, with_final_text, with_tasks, writing
 from selfloop.stage import Params, stage
 from selfloop.verify.contract import answers
@@ -61,8 +60,7 @@ class BandParams(Params):
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be(self) -> Self:
-        if self.min_rate > self.max_rate:
-            raise UserError(no_rate(self.min_rate, self.max_rate))
+        refuse_no_rate(self.min_rate, self.max_rate)
         return self
 
 

@@ -14,8 +14,7 @@ from selfloop import progress
 from selfloop.artifacts import manifest_of
 from selfloop.errors import UserError
 from selfloop.filter.params import FilterParams
-from selfloop.filter.selecting import Context, Foreseeing, scores
-from selfloop.filter.selectors import new_selector
+from selfloop.filter.selecting import Context, Foreseeing, Selector, scores
 from selfloop.records import (
     Example,
     Rollout,
@@ -48,7 +47,7 @@ def filter_rollouts(
     """Keep the good rollouts as examples, count the others by reason, and add what is kept to all kept before."""
     if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
         raise UserError(f"The verdicts in {verdicts.path} are of other rollouts: verify these rollouts again.")
-    context, funnel = Context(params), [Step(name) for name in params.select]
+    context, funnel = Context(), [Step(selector) for selector in params.select]
     progress.report(0, total := count(rollouts.path), "rollouts")
     new: Counter[int] = Counter()
     with writing(out.examples.path, Example) as table, writing(out.kept.path, Example) as pool:
@@ -78,19 +77,19 @@ def filter_rollouts(
 class Step:
     """A selector at its place in the funnel, and what it counted."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self._selector = name, new_selector(name)
+    def __init__(self, selector: Selector) -> None:
+        self.name, self._selecting = selector.spelling(), selector.begin()
         self.rows = self.kept = 0
         self.rejected = Counter[str]()
 
     def through(self, batches: Iterator[pa.RecordBatch], context: Context, file: Path) -> Iterator[pa.RecordBatch]:
         """What of a stream is kept. A selector that foresees is shown all of it first, which waits in the file."""
-        if isinstance(self._selector, Foreseeing):
-            batches = self._seen(batches, context, self._selector, file)
+        if isinstance(self._selecting, Foreseeing):
+            batches = self._seen(batches, context, self._selecting, file)
         return (self._select(batch, context) for batch in batches if batch.num_rows)
 
     def _select(self, batch: pa.RecordBatch, context: Context) -> pa.RecordBatch:
-        made, rejected = self._selector(batch, context)
+        made, rejected = self._selecting(batch, context)
         if made.schema != batch.schema or made.num_rows + sum(rejected.values()) != batch.num_rows:
             raise UserError(
                 f"The selector '{self.name}' took {batch.num_rows} rows, kept {made.num_rows} and rejected "
@@ -102,7 +101,7 @@ class Step:
         return made
 
     def _seen(
-        self, batches: Iterator[pa.RecordBatch], context: Context, selector: Foreseeing, file: Path
+        self, batches: Iterator[pa.RecordBatch], context: Context, selecting: Foreseeing, file: Path
     ) -> Iterator[pa.RecordBatch]:
         import pyarrow as pa
 
@@ -112,7 +111,7 @@ class Step:
                 writer = writer or pa.ipc.new_stream(
                     file, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")
                 )
-                selector.see(batch, context)
+                selecting.see(batch, context)
                 writer.write_batch(batch)
         if writer is not None:
             writer.close()
@@ -127,7 +126,7 @@ class Step:
             "in": self.rows,
             "kept": self.kept,
             "rejected": dict(sorted(self.rejected.items())),
-            "says": getattr(self._selector, "says", ""),
+            "says": getattr(self._selecting, "says", ""),
         }
 
 

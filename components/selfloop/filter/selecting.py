@@ -1,4 +1,8 @@
-"""What a selector is given, what it gives back, and how it is told apart from one that must see everything first.
+"""What a selector is, what it is given and what it gives back.
+
+A selector is frozen: it holds parameters, and nothing of what it sees. ``begin`` makes what goes through the rollouts
+of one run. For a ``Stateless`` one that is the selector itself, for another an object that remembers; an object that
+has ``see`` is shown every batch that reaches it before it is asked for the first.
 
 The rows of a batch are rollouts, those of a task together and never in two batches. Its columns are those of
 ``Rollout``, the verdict's ``ok`` (null where the verifier has no opinion), ``score`` and ``reason``, the number
@@ -9,18 +13,18 @@ anything was selected.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from selfloop.errors import UserError
+from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
-
-    from selfloop.filter.params import FilterParams
 
     Column = np.ndarray[Any, Any]
     Kept = tuple[pa.RecordBatch, Counter[str]]
@@ -31,15 +35,11 @@ if TYPE_CHECKING:
 class Context:
     """What a selector may look at beyond its batch. ``before`` counts the examples of earlier rounds by level."""
 
-    params: FilterParams
     before: Counter[int] = field(default_factory=Counter)
 
 
-class Selector(Protocol):
-    """A function, or an instance of a class where it must remember what it saw; each use has its own.
-
-    Where it has an attribute ``says``, that is told beside its counts.
-    """
+class Selecting(Protocol):
+    """What goes through the rollouts of one run. An attribute ``says``, where it has one, is told beside its counts."""
 
     def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
         """What of a batch is kept, and why the rest is not."""
@@ -47,16 +47,41 @@ class Selector(Protocol):
 
 
 @runtime_checkable
-class Foreseeing(Protocol):
-    """A selector that is shown every batch that reaches it before it is asked for the first."""
+class Foreseeing(Selecting, Protocol):
+    """One that is shown every batch that reaches it before it is asked for the first."""
 
     def see(self, batch: pa.RecordBatch, context: Context) -> None:
         """Take note of a batch."""
         ...
 
+
+class Selector(Strategy):
+    """What of the judged rollouts is kept. One that ``pairs`` makes an example of two of a task's rollouts."""
+
+    kind = "selector"
+    package = "selfloop.filter.selectors"
+    pairs: ClassVar[bool] = False
+
+    @classmethod
+    def base_of_functions(cls) -> type[Strategy]:
+        """A function remembers nothing."""
+        return Stateless
+
+    @abstractmethod
+    def begin(self) -> Selecting:
+        """What goes through the rollouts of one run."""
+
+
+class Stateless(Selector):
+    """A selector that remembers nothing of earlier batches."""
+
+    def begin(self) -> Selecting:
+        """Itself."""
+        return self
+
+    @abstractmethod
     def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
         """What of a batch is kept, and why the rest is not."""
-        ...
 
 
 def where(batch: pa.RecordBatch, keep: Column, reason: str) -> Kept:
@@ -72,6 +97,14 @@ def beyond(rates: pa.Array, lowest: float, greatest: float) -> tuple[pa.Array, p
     import pyarrow.compute as pc
 
     return pc.less(rates, lowest), pc.greater(rates, greatest)
+
+
+def refuse_no_rate(lowest: float, greatest: float) -> None:
+    """Raise ``UserError`` for a band that holds no rate."""
+    if lowest > greatest:
+        raise UserError(
+            f"No rate is at least {lowest:g} and at most {greatest:g}: let 'min_rate' be no greater than 'max_rate'."
+        )
 
 
 def groups(batch: pa.RecordBatch) -> Iterator[slice]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from selfloop.filter.selecting import scores, where
+from pydantic import Field
+
+from selfloop.filter.selecting import Selecting, Selector, scores, where
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from selfloop.filter.selecting import Column, Context, Kept
 
 
-class Balance:
+class Balance(Selector):
     """Keep the rollouts from the score on at which the mean balance score of the tasks is highest.
 
     The balance score of a task is min(n'/n*, 1) · n'/n, with n different completions kept and n' correct ones among
@@ -21,16 +23,29 @@ class Balance:
     rollouts, and the temperature stays.
     """
 
-    def __init__(self) -> None:
+    name = "balance"
+    needs = "to see everything first, which waits on the disk"
+    enough: int = Field(8, ge=1, description="Different correct completions of a task that are enough (n*).")
+
+    def begin(self) -> Selecting:
+        """The scores that are seen."""
+        return Threshold(self.enough)
+
+
+class Threshold:
+    """The score from which on rollouts are kept, by what was seen."""
+
+    def __init__(self, enough: int) -> None:
+        self._enough = enough
         self._scores: list[Column] = []
         self._gains: list[Column] = []
         self._tasks = 0
-        self._threshold = 0.0
+        self._least = 0.0
         self.says = ""
 
     def see(self, batch: pa.RecordBatch, context: Context) -> None:
         """Note at which scores a task's balance score changes, and by how much."""
-        score, gain = gains(batch, context.params.enough)
+        score, gain = gains(batch, self._enough)
         self._scores.append(score)
         self._gains.append(gain)
         self._tasks += len(batch["group"].unique())
@@ -39,7 +54,7 @@ class Balance:
         """The rows of a batch that reach the threshold."""
         if not self.says:
             self._choose()
-        return where(batch, scores(batch) >= self._threshold, "score below the threshold")
+        return where(batch, scores(batch) >= self._least, "score below the threshold")
 
     def _choose(self) -> None:
         import numpy as np
@@ -49,8 +64,8 @@ class Balance:
         last = np.flatnonzero(np.diff(score[order], append=-np.inf))
         means = np.cumsum(gain[order])[last] / self._tasks
         best = last[np.flatnonzero(np.isclose(means, means.max()))[-1]]
-        self._threshold = float(score[order][best])
-        self.says = f"scores from {self._threshold:.3g} on, balance score {means.max():.3f}"
+        self._least = float(score[order][best])
+        self.says = f"scores from {self._least:.3g} on, balance score {means.max():.3f}"
 
 
 def gains(batch: pa.RecordBatch, enough: int) -> tuple[Column, Column]:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import Field
+
 from selfloop.errors import UserError, needing
-from selfloop.filter.grams import grams
-from selfloop.filter.selecting import groups, where
+from selfloop.filter.grams import OfGrams
+from selfloop.filter.selecting import Selecting, Selector, groups, where
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,37 +22,64 @@ BATCH_TEXTS = 64
 """Texts that are embedded at once."""
 
 
-def diverse(batch: pa.RecordBatch, context: Context) -> Kept:
+class Diverse(OfGrams):
     """Keep a rollout where at most ``overlap`` of its n-grams are in those kept before it, task by task."""
-    import numpy as np
 
-    texts = batch["completion"].to_pylist()
-    keep = np.zeros(len(texts), bool)
-    for rows in groups(batch):
-        seen: set[str] = set()
-        for row in range(rows.start, rows.stop):
-            own = grams(texts[row], context.params)
-            if not seen or len(own & seen) <= context.params.overlap * len(own):
-                keep[row] = True
-                seen |= own
-    return where(batch, keep, ALIKE)
+    name = "diverse"
+    overlap: float = Field(
+        0.5, ge=0, le=1, description="Greatest share of n-grams that are in kept rollouts of the task."
+    )
+
+    def begin(self) -> Selecting:
+        """Itself: what a task's rollouts say is in one batch."""
+        return self
+
+    def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
+        """Go through each task's rows in their order."""
+        import numpy as np
+
+        texts = batch["completion"].to_pylist()
+        keep = np.zeros(len(texts), bool)
+        for rows in groups(batch):
+            seen: set[str] = set()
+            for row in range(rows.start, rows.stop):
+                own = self.grams(texts[row])
+                if not seen or len(own & seen) <= self.overlap * len(own):
+                    keep[row] = True
+                    seen |= own
+        return where(batch, keep, ALIKE)
 
 
-class DiverseByEmbedding:
+class DiverseByEmbedding(Selector):
     """Keep a rollout where no kept one of its task is closer than ``cosine`` in the space of an embedding model."""
 
-    def __init__(self) -> None:
+    name = "diverse-by-embedding"
+    needs = "a sentence-embedding model, in safetensors"
+    reads = frozenset({"embedder"})
+    embedder: str = Field(description="Folder of a sentence-embedding model in transformers' format.")
+    cosine: float = Field(0.9, ge=-1, le=1, description="Greatest similarity to a kept rollout of the task.")
+
+    def begin(self) -> Selecting:
+        """The model, which is loaded when it is asked."""
+        return Embedding(self)
+
+
+class Embedding:
+    """A model that embeds each task's completions."""
+
+    def __init__(self, selector: DiverseByEmbedding) -> None:
+        self._by = selector
         self._embedder: Embedder | None = None
 
     def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
         """Embed each task's completions, and go through them in their order."""
         import numpy as np
 
-        self._embedder = self._embedder or Embedder(Path(context.params.embedder))
+        self._embedder = self._embedder or Embedder(Path(self._by.embedder))
         texts = batch["completion"].to_pylist()
         keep = np.zeros(len(texts), bool)
         for rows in groups(batch):
-            keep[rows] = apart(self._embedder(texts[rows]), context.params.cosine)
+            keep[rows] = apart(self._embedder(texts[rows]), self._by.cosine)
         return where(batch, keep, ALIKE)
 
 

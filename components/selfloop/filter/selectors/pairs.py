@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from selfloop.filter.selecting import changed, groups, scores
+from selfloop.filter.selecting import Stateless, changed, groups, scores
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,34 +17,40 @@ if TYPE_CHECKING:
 WORSE = "the worse of its pair"
 
 
-def best_worst(batch: pa.RecordBatch, context: Context) -> Kept:
+class BestWorst(Stateless):
     """Pair the rollout with the highest score and the one with the lowest, the first of those that are level."""
-    import numpy as np
-    import pyarrow.compute as pc
 
-    score, group = scores(batch), batch["group"].to_numpy()
-    begins = np.flatnonzero(np.diff(group, prepend=-1))
-    sizes = np.diff(begins, append=len(group))
-    best, worst = (np.lexsort((by, group))[begins] for by in (-score, score))
-    level = score[best] == score[worst]
-    said = batch["completion"]
-    same = ~level & pc.equal(said.take(best), said.take(worst)).to_numpy(zero_copy_only=False)
-    mute = ~level & ~same & pc.equal(said.take(worst), "").to_numpy(zero_copy_only=False)
-    paired = ~level & ~same & ~mute
-    rejected = Counter(
-        {
-            "all scores are level": int(sizes[level].sum()),
-            "best and worst say the same": int(sizes[same].sum()),
-            "the worst says nothing": int(sizes[mute].sum()),
-            WORSE: int(paired.sum()),
-            "neither best nor worst": int((sizes[paired] - 2).sum()),
-        }
-    )
-    return pair(batch, best[paired], worst[paired]), rejected
+    name = "best-worst"
+    pairs = True
+
+    def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
+        """A pair of each task that has one."""
+        import numpy as np
+        import pyarrow.compute as pc
+
+        score, group = scores(batch), batch["group"].to_numpy()
+        begins = np.flatnonzero(np.diff(group, prepend=-1))
+        sizes = np.diff(begins, append=len(group))
+        best, worst = (np.lexsort((by, group))[begins] for by in (-score, score))
+        level = score[best] == score[worst]
+        said = batch["completion"]
+        same = ~level & pc.equal(said.take(best), said.take(worst)).to_numpy(zero_copy_only=False)
+        mute = ~level & ~same & pc.equal(said.take(worst), "").to_numpy(zero_copy_only=False)
+        paired = ~level & ~same & ~mute
+        rejected = Counter(
+            {
+                "all scores are level": int(sizes[level].sum()),
+                "best and worst say the same": int(sizes[same].sum()),
+                "the worst says nothing": int(sizes[mute].sum()),
+                WORSE: int(paired.sum()),
+                "neither best nor worst": int((sizes[paired] - 2).sum()),
+            }
+        )
+        return pair(batch, best[paired], worst[paired]), rejected
 
 
-def first_error(batch: pa.RecordBatch, context: Context) -> Kept:
-    """Pair the correct and the wrong rollout that agree for longest: they part where the wrong one first errs, or soon.
+class FirstError(Stateless):
+    """Pair the correct and the wrong rollout that agree for longest: they part where the wrong one errs, or soon.
 
     What a wrong completion shares with a correct one of its task can still be completed rightly, so its first error
     lies at the place where they part or after it. Of all pairs of a correct and a wrong completion of a task, the one
@@ -56,25 +62,31 @@ def first_error(batch: pa.RecordBatch, context: Context) -> Kept:
     which no sample is right, alone. Here the group's own rollouts take the place of new samples, and both completions
     are whole: in a loss on the difference of log-probabilities (DPO) the shared beginning cancels.
     """
-    import numpy as np
 
-    texts = batch["completion"].to_pylist()
-    right = batch["good"].to_numpy(zero_copy_only=False)
-    judged = batch["ok"].is_valid().to_numpy(zero_copy_only=False)
-    says = np.array([text != "" for text in texts], bool)
-    wrong = judged & ~right & says & batch["finished"].to_numpy(zero_copy_only=False)
-    better, worse, rejected = list[int](), list[int](), Counter[str]()
-    for rows in groups(batch):
-        size = rows.stop - rows.start
-        found = closest(texts[rows], right[rows], wrong[rows])
-        if found is None:
-            none = "no wrong one to pair with" if right[rows].any() else "no correct one to pair with"
-            rejected[none] += size
-            continue
-        better.append(rows.start + found[0])
-        worse.append(rows.start + found[1])
-        rejected.update({WORSE: 1, "another pair agrees for longer": size - 2})
-    return pair(batch, np.array(better, np.int64), np.array(worse, np.int64)), rejected
+    name = "first-error"
+    pairs = True
+
+    def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
+        """A pair of each task that has one."""
+        import numpy as np
+
+        texts = batch["completion"].to_pylist()
+        right = batch["good"].to_numpy(zero_copy_only=False)
+        judged = batch["ok"].is_valid().to_numpy(zero_copy_only=False)
+        says = np.array([text != "" for text in texts], bool)
+        wrong = judged & ~right & says & batch["finished"].to_numpy(zero_copy_only=False)
+        better, worse, rejected = list[int](), list[int](), Counter[str]()
+        for rows in groups(batch):
+            size = rows.stop - rows.start
+            found = closest(texts[rows], right[rows], wrong[rows])
+            if found is None:
+                none = "no wrong one to pair with" if right[rows].any() else "no correct one to pair with"
+                rejected[none] += size
+                continue
+            better.append(rows.start + found[0])
+            worse.append(rows.start + found[1])
+            rejected.update({WORSE: 1, "another pair agrees for longer": size - 2})
+        return pair(batch, np.array(better, np.int64), np.array(worse, np.int64)), rejected
 
 
 def closest(texts: Sequence[str], right: Column, wrong: Column) -> tuple[int, int] | None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from selfloop.filter.selecting import where
+from pydantic import Field
+
+from selfloop.filter.selecting import Selecting, Selector, where
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -13,11 +15,22 @@ if TYPE_CHECKING:
     from selfloop.filter.selecting import Context, Kept
 
 
-class PerLevel:
-    """Keep the first ``per_level`` of each level, those of earlier rounds counted."""
+class PerLevel(Selector):
+    """Keep the first of each level, up to a limit over all rounds."""
 
-    def __init__(self) -> None:
-        self._new = Counter[int]()
+    name = "per-level"
+    limit: int = Field(4000, ge=1, description="Examples of a level that are kept over all rounds.")
+
+    def begin(self) -> Selecting:
+        """The room that the levels have."""
+        return Room(self.limit)
+
+
+class Room:
+    """The room that the levels have left."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._new = limit, Counter[int]()
 
     def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
         """Fill the room that a level has left."""
@@ -26,7 +39,7 @@ class PerLevel:
         levels = batch["level"].to_numpy()
         keep = np.zeros(len(levels), bool)
         for level in map(int, np.unique(levels)):
-            room = context.params.per_level - context.before[level] - self._new[level]
+            room = self._limit - context.before[level] - self._new[level]
             fits = np.flatnonzero(levels == level)[: max(room, 0)]
             keep[fits] = True
             self._new[level] += len(fits)

@@ -1,0 +1,82 @@
+"""Every recipe and every form that is offered, by the package or by an installed entry point, runs: two tiny rounds in
+process; and each graph among them gives equal digests in every mode.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selfloop.artifacts import read_json
+from selfloop.modes.calls import shape_of
+from selfloop.modes.compiling import run_locally
+from selfloop.modes.inprocess import run
+from selfloop.recipe import Recipe, recipes
+
+from .conftest import digests
+from .tiny import tiny
+
+RECIPES = recipes()
+OFFERED = [(name, form) for name, recipe in RECIPES.items() for form in ("", *recipe.forms)]
+IN_PROCESS_ONLY = {"measure_policy"}
+
+
+def graphs() -> dict[str, tuple[str, str]]:
+    """The first recipe and form of each graph, by its digest."""
+    found: dict[str, tuple[str, str]] = {}
+    for name, form in OFFERED:
+        recipe = RECIPES[name]
+        found.setdefault(f"{name} {shape_of(recipe, recipe.resolve(tiny(recipe, form)))}", (name, form))
+    return found
+
+
+GRAPHS = graphs()
+
+
+class Runs:
+    """Runs of two tiny rounds in process, each made once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._made = root, dict[tuple[str, str], Any]()
+
+    def __call__(self, name: str, form: str) -> tuple[Recipe[Any], Any, Path, Any]:
+        """The recipe, its settings, the folder of the run, and what its last round left."""
+        recipe = RECIPES[name]
+        settings, place = recipe.resolve(tiny(recipe, form)), self._root / f"{name}-{form}"
+        if (name, form) not in self._made:
+            self._made[name, form] = run(recipe, settings, place)[0]
+        return recipe, settings, place, self._made[name, form]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.mark.parametrize(("name", "form"), OFFERED, ids=lambda word: word or "default")
+def test_it_runs_two_rounds_in_process(runs: Callable[..., Any], name: str, form: str) -> None:
+    recipe, _, place, last = runs(name, form)
+    rounds = read_json(last.history.path)["rounds"]
+    assert [told["round"] for told in rounds] == [1, 2]
+    assert [role["role"] for role in rounds[-1]["roles"]] == list(recipe.roles)
+    assert (place / "round-02").is_dir()
+
+
+@pytest.mark.usefixtures("tasks_forked")
+@pytest.mark.parametrize("fused", [False, True], ids=["pods", "fused"])
+@pytest.mark.parametrize(("name", "form"), GRAPHS.values(), ids=lambda word: word or "default")
+def test_its_graph_gives_equal_digests_in_every_mode(
+    runs: Callable[..., Any], tmp_path: Path, name: str, form: str, fused: bool
+) -> None:
+    recipe, settings, place, _ = runs(name, form)
+    expected = {key: value for key, value in digests(place).items() if key[0] not in IN_PROCESS_ONLY}
+    run_locally(recipe, settings, tmp_path / "kfp", fused)
+    made = digests(tmp_path / "kfp")
+    assert {key: made.get(key) for key in expected} == expected
+
+
+def test_there_are_seven_recipes_and_a_graph_of_each_at_least() -> None:
+    assert {"agent0", "evolve", "expert-iteration", "length-generalization", "sec", "self-rewarding", "spiral"} <= set(
+        RECIPES
+    )
+    assert {name for name, _ in GRAPHS.values()} == set(RECIPES)
