@@ -20,7 +20,14 @@ from selfloop.finetune.online.rewards.agent0 import Agent0Code, Agent0Paper, RZe
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
 from selfloop.promote import GateParams
-from selfloop.propose import BaseParams, DrawParams, KnownParams, LearnedParams, begin_known, propose_by_policy
+from selfloop.propose import (
+    BaseParams,
+    DrawParams,
+    LearnedParams,
+    ProposalArchiveParams,
+    init_proposal_archive,
+    propose_by_policy,
+)
 from selfloop.recipe import Form, Recipe
 from selfloop.settings import compile_time
 from selfloop.verify import VerifyParams, verify_rollouts
@@ -34,10 +41,10 @@ class Agent0(LoopSettings, rounds=3, environment="arithmetic:both"):
     proposer: Literal["trained", "frozen"] = compile_time("trained", description="Whether the curriculum agent learns.")
     base: BaseParams = BaseParams(levels=4, per_level=6000, proposals=1000)
     pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=1000, decay_steps=250, lr=4e-3)
-    known: KnownParams = KnownParams()
+    archive: ProposalArchiveParams = ProposalArchiveParams()
     draw: DrawParams = DrawParams(levels=[3, 4, 5], old_levels=[1, 2], per_level=1, items_per_level=100)
     challenge: ReinforceParams = ReinforceParams(
-        curriculum="invitation",
+        curriculum="proposal-prompt",
         reward=Agent0Paper(**TOOLS),
         steps=8,
         batch_size=64,
@@ -66,20 +73,20 @@ class State(NamedTuple):
 
 
 def start(s: Agent0, policy: Model) -> State:
-    return State(policy, policy, begin_known(s.known).known)
+    return State(policy, policy, init_proposal_archive(s.archive).proposal_archive)
 
 
 def improve(s: Agent0, now: Now) -> Improved:
     executor, proposer, archive = now.state
     if s.proposer == "trained":
         proposer = reinforce_policy(s.challenge, policy=proposer, asked=executor).candidate
-    proposed = propose_by_policy(s.learn, policy=proposer, known=archive, items=now.eval_items)
+    proposed = propose_by_policy(s.learn, policy=proposer, proposal_archive=archive, items=now.eval_items)
     votes = generate_rollouts(s.generate, policy=executor, tasks=proposed.tasks).rollouts
     labels = verify_rollouts(s.vote, tasks=proposed.tasks, rollouts=votes).verdicts
     tasks = band_tasks(s.band, tasks=proposed.tasks, rollouts=votes, verdicts=labels).band
     trained = reinforce_policy(s.reinforce, policy=executor, tasks=tasks, items=now.eval_items)
     attempted = verified(s, trained.rollouts, tasks, executor)
-    return Improved(State(trained.candidate, proposer, proposed.known), attempted)
+    return Improved(State(trained.candidate, proposer, proposed.proposal_archive), attempted)
 
 
 CODE = {

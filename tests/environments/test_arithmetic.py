@@ -78,7 +78,7 @@ def test_a_refusal_of_the_tool_is_one_token() -> None:
 def test_a_proposal_that_is_shown_is_one_and_is_not_kept_for_held_out(flavour: str, level: int, seed: int) -> None:
     environment = Arithmetic(flavour)
     for text in environment.proposals(level, 10, seed):
-        task = environment.proposed(text, "x")
+        task = environment.parse_proposal(text, "x")
         assert (task.id, task.level, task.prompt) == ("x", level, text.partition("=")[0] + "=")
         claimed = {"claimed": task.answer} if flavour == "claims" else {}
         assert json.loads(task.metadata) == claimed
@@ -93,17 +93,17 @@ def test_spaces_and_needless_brackets_make_no_other_task(level: int, seed: int, 
     dressed = "".join(
         f"(({piece}))" if piece.isdigit() and data.draw(st.booleans()) else f"{piece} " for piece in pieces
     )
-    assert Arithmetic().proposed(f"({dressed})", "x") == Arithmetic().proposed(text, "x")
+    assert Arithmetic().parse_proposal(f"({dressed})", "x") == Arithmetic().parse_proposal(text, "x")
 
 
 @given(st.text("123+-*() ", max_size=20))
 def test_one_form_is_its_own_form_and_has_the_same_value(text: str) -> None:
     try:
-        task = Arithmetic().proposed(text, "x")
+        task = Arithmetic().parse_proposal(text, "x")
     except ValueError:
         return
     assert int(task.answer) == eval(text.strip())
-    assert Arithmetic().proposed(task.prompt, "x") == task
+    assert Arithmetic().parse_proposal(task.prompt, "x") == task
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_one_form_is_its_own_form_and_has_the_same_value(text: str) -> None:
 )
 def test_what_is_no_task_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{reason}$"):
-        Arithmetic().proposed(text, "x")
+        Arithmetic().parse_proposal(text, "x")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_what_is_no_task_is_refused_with_the_reason(text: str, reason: str) -> N
     [("(3+4)*2", {}), ("(3+4)*2=", {}), ("(3+4)*2=14", {"claimed": "14"}), ("(3+4)*2=-015", {"claimed": "-15"})],
 )
 def test_a_claim_is_noted_beside_the_true_answer(text: str, claimed: dict[str, str]) -> None:
-    task = Arithmetic().proposed(text, "x")
+    task = Arithmetic().parse_proposal(text, "x")
     assert (task.prompt, task.answer, json.loads(task.metadata)) == ("(3+4)*2=", "14", claimed)
 
 

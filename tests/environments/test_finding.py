@@ -69,9 +69,9 @@ def test_an_environment_of_ones_own_needs_no_guard_suites(own: Environment) -> N
 
 
 def test_an_environment_of_ones_own_takes_no_proposals_unless_it_says_so(own: Environment) -> None:
-    assert (own.proposals(1, 3, seed=1), own.non_policy_spans("AAA"), own.invitation) == ([], [], None)
+    assert (own.proposals(1, 3, seed=1), own.non_policy_spans("AAA"), own.proposal_prompt) == ([], [], None)
     with pytest.raises(ValueError, match="shout takes no proposals"):
-        own.proposed("shout aaa", "x")
+        own.parse_proposal("shout aaa", "x")
 
 
 def test_an_empty_batch_has_columns_of_the_right_types(own: Environment) -> None:

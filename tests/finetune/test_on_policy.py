@@ -20,6 +20,7 @@ from selfloop.finetune import (
     reinforce_policy,
     train_reward,
 )
+from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.policy import check_policy, fresh, load, save
 from selfloop.records import Example, Task
 from selfloop.stage import validated
@@ -52,7 +53,7 @@ def rewarded(policy: Path, tables: dict[str, Dataset], place: Path, **params: An
 
 def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
     made = Model(uri=str(place))
-    inputs: dict[str, Any] = {"tasks": tables["tasks"], "items": tables["items"]}
+    inputs: dict[str, Any] = {"tasks": tables["tasks"], "items": tables["items"], "asked": params.pop("asked", None)}
     given = SMALL | {"group_size": 4} | params
     rollouts = Dataset(uri=f"{place}-rollouts")
     reinforce_policy.into(
@@ -223,6 +224,22 @@ def test_what_cannot_be_reinforced_is_refused(
         validated(ReinforceParams, {"batch_size": 10, "group_size": 4}, "reinforce_policy")
     with pytest.raises(UserError, match="There is no verifier 'exakt': did you mean 'exact'"):
         reinforced(plain, tables, tmp_path / "typo", reward="verified,verifier=exakt")
+
+
+def test_a_verified_reward_asks_whom_its_verifier_wants(
+    plain: Path, tables: dict[str, Dataset], tmp_path: Path
+) -> None:
+    assert Verified().whom() == "nobody"
+    assert Verified(verifier="judge").whom() == "start"
+    assert Verified(verifier="judge", judged_by="policy").whom() == "policy"
+    assert Verified(verifier="reward-model").whom() == "reward-model"
+    with pytest.raises(UserError, match="asks a reward model: give reinforce_policy one, or name it"):
+        reinforced(plain, tables, tmp_path / "none", reward="verified,verifier=reward-model")
+    with pytest.raises(UserError, match=r"Not one of the \d+ answers that the verifier 'judge' got"):
+        reinforced(plain, tables, tmp_path / "judged", reward="verified,verifier=judge,judged_by=policy")
+    learned = rewarded(plain, tables, tmp_path / "reward")
+    made = reinforced(plain, tables, tmp_path / "learned", reward="verified,verifier=reward-model", asked=learned)
+    assert len(set(made.metadata["rewards"])) > 1
 
 
 @pytest.mark.skipif(

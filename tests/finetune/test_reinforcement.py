@@ -163,16 +163,17 @@ def test_a_task_that_comes_twice_in_a_draw_has_two_groups_of_its_own(plain: Path
 
 @pytest.fixture(scope="session")
 def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny policy that has learnt to write expressions at the invitation, and to leave operations to the tool."""
+    """A tiny policy that has learnt to propose expressions, and to leave operations to the tool."""
     root, environment = tmp_path_factory.mktemp("calculator"), find_environment("arithmetic")
     worked = [
         Example(task.id, 1, task.prompt, text, 0, segments=segments_of(text, environment.non_policy_spans(text), TOOL))
         for task in environment.tasks(1, 200, 3)
         for text in [environment.demonstration(task)]
     ]
-    assert environment.invitation is not None
+    assert environment.proposal_prompt is not None
     proposed = [
-        Example(f"p{n}", 1, environment.invitation, text, 0) for n, text in enumerate(environment.proposals(1, 200, 4))
+        Example(f"p{n}", 1, environment.proposal_prompt, text, 0)
+        for n, text in enumerate(environment.proposals(1, 200, 4))
     ]
     made = Model(uri=str(root / "policy"))
     pretrain_policy.into(
@@ -216,7 +217,7 @@ def proposing(reward: str, **given: Any) -> dict[str, Any]:
     """The parameters of a training of a proposer."""
     shape = {"batch_size": 8, "group_size": 8, "steps": 2, "max_tokens": 12, "lr": 1e-3, "environment": "arithmetic"}
     solving = "attempts=4,max_tokens=12,protocol=tools,tools=op,turns=3"
-    return shape | {"curriculum": "invitation", "reward": f"{reward},{solving}"} | given
+    return shape | {"curriculum": "proposal-prompt", "reward": f"{reward},{solving}"} | given
 
 
 def proposed(policy: Path, solver: Path, place: Path, reward: str = "agent0", **given: Any) -> Model:
@@ -234,7 +235,7 @@ def test_a_proposal_is_rewarded_for_what_the_solvers_attempts_at_it_come_to(calc
     context = RewardContext("arithmetic", params, 0, 64, fresh(calculator))
     attempts = Attempts(0, [invited], written, context)
     given, notes = reward.rewards(attempts, ProposalNotes())
-    tasks = [environment.proposed(text, "") if n not in (2, 5) else None for n, text in enumerate(texts)]
+    tasks = [environment.parse_proposal(text, "") if n not in (2, 5) else None for n, text in enumerate(texts)]
     known = list({task.prompt: task for task in tasks if task}.values())
     solved = reward.solved(attempts, known)
     said = {
@@ -366,7 +367,7 @@ def test_a_curriculum_that_chooses_among_tasks_is_given_some(trained: Path, tmp_
 
 
 OWN = '''
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from selfloop.finetune.online.algorithms import Algorithm
 from selfloop.finetune.online.rewards import Reward
@@ -407,6 +408,26 @@ class Novel(Reward):
         return [float(text not in state.texts) for text in texts], self.keeps(texts=sorted({*state.texts, *texts}))
 
 
+class Echo(Reward):
+    """What it asks is noted: one for each draw in which that has other weights than in the one before."""
+
+    name = "echo"
+    whom_: str = Field("policy", description="Whom it asks.")
+
+    class keeps(BaseModel):
+        sums: list[float] = []
+
+    def whom(self):
+        return self.whom_
+
+    def rewards(self, attempts, state):
+        model = attempts.context.asked.model
+        assert not model.training
+        total = float(sum(weight.detach().double().sum() for weight in model.parameters()))
+        given = [rollout.completion.count("3") / 4 for rollout in attempts.rollouts]
+        return given, self.keeps(sums=[*state.sums, total])
+
+
 def threes(attempts, *, digit: str = "3"):
     """How often a digit is written."""
     return [rollout.completion.count(digit) / 4 for rollout in attempts.rollouts]
@@ -441,6 +462,21 @@ def test_what_users_own_strategies_remember_goes_from_round_to_round(plain: Path
     assert one["algorithm"]["strategy"] == "own_training:RunningMean"
     assert [each["algorithm"]["attempts"] for each in (one, two)] == [32, 64]
     assert set(one["reward"]["texts"]) < set(two["reward"]["texts"])
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(("whom", "different"), [("policy", 3), ("start", 1), ("other", 1)])
+def test_a_reward_asks_the_policy_as_it_is_or_as_it_began_or_another(
+    plain: Path, trained: Path, tmp_path: Path, whom: str, different: int
+) -> None:
+    about = job(tmp_path, plain, reward=f"own_training:Echo,whom_={whom}", steps=3, curriculum="in-turn", lr=1e-2)
+    trained_here(tmp_path / "out", about | ({"asked": str(trained)} if whom == "other" else {}))
+    sums = read_json(tmp_path / "out" / "state")["reward"]["sums"]
+    assert len(set(sums)) == different
+    began = float(
+        sum(weight.double().sum() for weight in fresh(trained if whom == "other" else plain).model.parameters())
+    )
+    assert sums[0] == began
 
 
 @pytest.mark.usefixtures("own")

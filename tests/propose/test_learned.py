@@ -13,7 +13,14 @@ from selfloop.finetune import PretrainParams, pretrain_policy
 from selfloop.generate import GenerateParams, draw
 from selfloop.guards.contamination import HeldOut, listed
 from selfloop.policy import load
-from selfloop.propose import BaseParams, KnownParams, LearnedParams, begin_known, draw_base, propose_by_policy
+from selfloop.propose import (
+    BaseParams,
+    LearnedParams,
+    ProposalArchiveParams,
+    draw_base,
+    init_proposal_archive,
+    propose_by_policy,
+)
 from selfloop.propose.learned import Refused, Sieve, funnel
 from selfloop.records import ENVIRONMENT, Example, Task, final_text, non_policy_spans, rows
 
@@ -53,10 +60,10 @@ def propose(tmp_path: Path, proposer: Path) -> Propose:
         tasks, after = (Dataset(uri=str(tmp_path / name / output)) for output in ("tasks", "next_known"))
         chosen = {"number": NUMBER, "max_tokens": 16, "protocol": "tools", "tools": ["op"]} | params
         propose_by_policy.into(
-            propose_by_policy.out(tasks=tasks, known=after),
+            propose_by_policy.out(tasks=tasks, proposal_archive=after),
             LearnedParams(**chosen),
             policy=Model(uri=str(proposer)),
-            known=known,
+            proposal_archive=known,
             items=sealed_table(tmp_path / name / "items", Task, items),
         )
         return tasks, list(rows(tasks.path, Task)), list(rows(after.path, Task))
@@ -67,7 +74,7 @@ def propose(tmp_path: Path, proposer: Path) -> Propose:
 @pytest.fixture
 def nothing(tmp_path: Path) -> Dataset:
     known = Dataset(uri=str(tmp_path / "known"))
-    begin_known.into(begin_known.out(known=known), KnownParams())
+    init_proposal_archive.into(init_proposal_archive.out(proposal_archive=known), ProposalArchiveParams())
     return known
 
 
@@ -76,7 +83,7 @@ def test_the_base_data_show_proposals_and_leave_results_to_the_tool(tmp_path: Pa
     examples = list(rows(made["examples"].path, Example))
     shown = [example for example in examples if example.prompt == "<new>"]
     assert [example.level for example in shown] == [1] * 30 + [2] * 30
-    assert all(Arithmetic().proposed(example.completion, "x").level == example.level for example in shown)
+    assert all(Arithmetic().parse_proposal(example.completion, "x").level == example.level for example in shown)
     for example in examples:
         by_the_tool = [segment.text for segment in example.segments if segment.author == ENVIRONMENT]
         assert len(by_the_tool) == (example not in shown) * example.level
@@ -143,20 +150,21 @@ def test_an_environment_without_an_invitation_is_refused(propose: Propose, nothi
     with pytest.raises(UserError, match="'reverse' takes no proposals: choose one that does, such as 'arithmetic'"):
         propose("none", nothing, [], environment="reverse")
     with pytest.raises(UserError, match="'reverse' takes no proposals"):
-        begin_known.into(
-            begin_known.out(known=Dataset(uri=str(tmp_path / "other"))), KnownParams(environment="reverse")
+        init_proposal_archive.into(
+            init_proposal_archive.out(proposal_archive=Dataset(uri=str(tmp_path / "other"))),
+            ProposalArchiveParams(environment="reverse"),
         )
 
 
 class Guesses(Environment):
     """Any word may be proposed; of one that begins with a capital the environment knows a wrong answer."""
 
-    name, summary, invitation = "guesses", "words", "word?"
+    name, summary, proposal_prompt = "guesses", "words", "word?"
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         return []
 
-    def proposed(self, text: str, id: str) -> Task:
+    def parse_proposal(self, text: str, id: str) -> Task:
         return Task(id, 1, "", text.strip().lower(), "wrong" if text[0].isupper() else "")
 
     def check(self, task: Task, completion: str) -> Grade:

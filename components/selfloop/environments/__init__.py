@@ -52,7 +52,7 @@ class Environment(ABC):
     """Words such as ``<op>`` that are one token each of a policy trained from scratch, beside the alphabet."""
     restarts: ClassVar[Restarts | None] = None
     """The position scheme that a policy trained from scratch shall use; plain counting where none is given."""
-    invitation: ClassVar[str | None] = None
+    proposal_prompt: ClassVar[str | None] = None
     """The prompt that asks a policy for a new task, where policies can propose tasks of this environment."""
 
     roles: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ class Environment(ABC):
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
-            "proposals": self.invitation is not None,
+            "proposals": self.proposal_prompt is not None,
             "claims": self.claims,
             "variations": self.varies,
             "game": self.game,
@@ -108,8 +108,8 @@ class Environment(ABC):
         """The ranges of characters in a demonstration or a proposal that others wrote, such as a tool: none trains."""
         return []
 
-    def proposed(self, text: str, id: str) -> Task:
-        """The task that a policy's text at the ``invitation`` proposes, its prompt in one form for all equal ones. The
+    def parse_proposal(self, text: str, id: str) -> Task:
+        """The task that a policy's text at the ``proposal_prompt`` proposes, its prompt in one form for equal ones. The
         text is everything that it wrote, and what tools answered.
 
         The true answer is in ``answer`` where it can be known. An answer that the proposer claims itself stands in the

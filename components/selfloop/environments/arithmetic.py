@@ -69,7 +69,7 @@ class Arithmetic(ExactAnswer):
     levels = LEVELS
     alphabet = "0123456789+-*()="
     special_tokens = ("<op>", "</op>", "<result>", "</result>", "<new>", REFUSAL)
-    invitation = "<new>"
+    proposal_prompt = "<new>"
 
     def __init__(self, flavour: str = "tools") -> None:
         if flavour not in FLAVOURS:
@@ -111,7 +111,7 @@ class Arithmetic(ExactAnswer):
         texts = list(islice(drawn, count))
         return [f"{text}={_solution(text)}" for text in texts] if self._flavour == "claims" else texts
 
-    def proposed(self, text: str, id: str) -> Task:
+    def parse_proposal(self, text: str, id: str) -> Task:
         """The expression before the first ``=``, without needless brackets; the claim is what the rest comes to."""
         expression, _, rest = text.partition("=")
         shown = _shown(_parsed(expression)).text

@@ -4,7 +4,7 @@ from selfloop.propose.archive import ArchiveParams, ParentsParams, choose_parent
 from selfloop.propose.base import BaseData, BaseParams, draw_base
 from selfloop.propose.curriculum import Frontier, ProposeParams, propose_tasks
 from selfloop.propose.fixed import DrawParams, Fixed, draw_tasks
-from selfloop.propose.learned import KnownParams, LearnedParams, begin_known, propose_by_policy
+from selfloop.propose.learned import LearnedParams, ProposalArchiveParams, init_proposal_archive, propose_by_policy
 from selfloop.propose.schedule import Schedule
 
 __all__ = [
@@ -14,16 +14,16 @@ __all__ = [
     "DrawParams",
     "Fixed",
     "Frontier",
-    "KnownParams",
     "LearnedParams",
     "ParentsParams",
+    "ProposalArchiveParams",
     "ProposeParams",
     "Schedule",
-    "begin_known",
     "choose_parents",
     "draw_base",
     "draw_tasks",
     "init_archive",
+    "init_proposal_archive",
     "propose_by_policy",
     "propose_tasks",
 ]

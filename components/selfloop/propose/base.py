@@ -71,11 +71,11 @@ def _example(environment: Environment, id: str, level: int, prompt: str, text: s
 
 
 def _proposals(environment: Environment, level: int, params: BaseParams) -> list[Example]:
-    if environment.invitation is None:
+    if environment.proposal_prompt is None:
         raise UserError(f"Environment '{params.environment}' takes no proposals: set base.proposals to 0.")
     texts = environment.proposals(level, params.proposals, seed_for(params, "base proposals", level))
     return [
-        _example(environment, f"proposal-{level}-{number}", level, environment.invitation, text)
+        _example(environment, f"proposal-{level}-{number}", level, environment.proposal_prompt, text)
         for number, text in enumerate(texts)
     ]
 

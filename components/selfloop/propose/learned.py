@@ -1,4 +1,4 @@
-"""``propose_by_policy``: tasks that a policy writes, at its environment's invitation.
+"""``propose_by_policy``: tasks that a policy writes, at its environment's proposal prompt.
 
 What it wrote becomes a task if it is one (well-formed), is solved by the answer that the environment knows of it, is
 new, and is none that policies are judged on. How many texts came through each of these stands in the metadata
@@ -32,8 +32,8 @@ FUNNEL = ("sampled", "parsed", "solvable", "new", "clean")
 """What is counted: texts, those that are tasks, that can be solved, that were not there before, that judge nobody."""
 
 
-class KnownParams(Params):
-    """What is proposed."""
+class ProposalArchiveParams(Params):
+    """What the archive holds proposals of."""
 
     inherits = frozenset({"environment"})
 
@@ -74,7 +74,7 @@ class Sieve:
     def task(self, text: str, id: str) -> Task | Refused:
         """The task that a text proposes, or what keeps it back."""
         try:
-            task = self._environment.proposed(text, id)
+            task = self._environment.parse_proposal(text, id)
         except ValueError as error:
             return Refused("parsed", str(error))
         if task.answer and not self._environment.check(task, self._environment.demonstration(task)).ok:
@@ -95,17 +95,17 @@ class Sieve:
         return bool(found[0]) or self._environment.is_held_out(task)
 
 
-class InitialProposals(NamedTuple):
-    """The memory of what was proposed: nothing."""
+class ProposalArchive(NamedTuple):
+    """All that was proposed so far."""
 
-    known: Dataset
+    proposal_archive: Dataset
 
 
 @stage()
-def begin_known(out: InitialProposals, params: KnownParams) -> None:
-    """Begin the memory of what was proposed, nothing yet, in an environment that takes proposals."""
-    invited(find_environment(params.environment), params.environment)
-    with writing(out.known.path, Task):
+def init_proposal_archive(out: ProposalArchive, params: ProposalArchiveParams) -> None:
+    """Begin the archive of what was proposed, nothing yet, in an environment that takes proposals."""
+    prompt_of(find_environment(params.environment), params.environment)
+    with writing(out.proposal_archive.path, Task):
         pass
 
 
@@ -113,67 +113,67 @@ class PolicyProposals(NamedTuple):
     """The tasks that are new, and all that was proposed so far."""
 
     tasks: Dataset
-    known: Dataset
+    proposal_archive: Dataset
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def propose_by_policy(
-    out: PolicyProposals, params: LearnedParams, policy: Model, known: Dataset, items: Dataset
+    out: PolicyProposals, params: LearnedParams, policy: Model, proposal_archive: Dataset, items: Dataset
 ) -> None:
     """Let a policy write tasks, and keep those that are well-formed, solvable, new and no held-out items."""
     from selfloop.guards.contamination import held_out
 
     environment = find_environment(params.environment)
-    invitation = invited(environment, params.environment)
-    prompts = (prompt for batch in read(known.path, Task, ["prompt"]) for prompt in batch["prompt"].to_pylist())
+    prompt, before = prompt_of(environment, params.environment), proposal_archive.path
+    prompts = (prompt for batch in read(before, Task, ["prompt"]) for prompt in batch["prompt"].to_pylist())
     sieve = Sieve(environment, prompts, held_out(items.path, params.ngram))
-    sifted = [_sifted(sieve, rollout, params) for rollout in texts_at(invitation, params, policy)]
-    made = [one for one in sifted if isinstance(one, Task)]
-    reasons = Counter(one.reason for one in sifted if isinstance(one, Refused))
+    results = [_task_or_reason(sieve, rollout, params) for rollout in texts_at(prompt, params, policy)]
+    made = [one for one in results if isinstance(one, Task)]
+    reasons = Counter(one.reason for one in results if isinstance(one, Refused))
     if not made and params.when_empty == "stop":
         raise UserError(
-            f"None of the {len(sifted)} texts that the policy wrote at '{invitation}' in round {params.round} is a new "
+            f"None of the {len(results)} texts that the policy wrote at '{prompt}' in round {params.round} is a new "
             f"task, most often because: {reasons.most_common(1)[0][0]}; show its base more proposals, or set "
             "when_empty to 'go on'."
         )
     with writing(out.tasks.path, Task) as table:
         table.write([task._replace(suite="train", attempts=params.attempts) for task in made])
-    with writing(out.known.path, Task) as table:
-        for batch in read(known.path, Task):
+    with writing(out.proposal_archive.path, Task) as table:
+        for batch in read(before, Task):
             table.write(batch)
         table.write(made)
     levels = Counter(str(task.level) for task in made)
-    out.tasks.metadata.update(funnel=funnel(sifted), refused=dict(reasons), levels=dict(levels))
+    out.tasks.metadata.update(funnel=funnel(results), refused=dict(reasons), levels=dict(levels))
 
 
-def invited(environment: Environment, name: str) -> str:
+def prompt_of(environment: Environment, name: str) -> str:
     """The prompt that asks for a task. Raises ``UserError`` where the environment has none."""
-    if environment.invitation is None:
+    if environment.proposal_prompt is None:
         raise UserError(f"Environment '{name}' takes no proposals: choose one that does, such as 'arithmetic'.")
-    return environment.invitation
+    return environment.proposal_prompt
 
 
-def texts_at(invitation: str, params: LearnedParams, policy: Model) -> Sequence[Rollout]:
-    """What the policy writes at the invitation, every text drawn."""
+def texts_at(prompt: str, params: LearnedParams, policy: Model) -> Sequence[Rollout]:
+    """What the policy writes at the proposal prompt, every text drawn."""
     decoding = GenerateParams.asking_as(
         params, seed=seed_for(params, "propose"), round=params.round, greedy_first=False
     )
-    asked = Task("proposal", 0, "", invitation, "", attempts=params.number, max_tokens=params.max_tokens)
+    asked = Task("proposal", 0, "", prompt, "", attempts=params.number, max_tokens=params.max_tokens)
     engine = open_engine(params, policy.path, policy.metadata["digest"])
     [drawn] = draw(engine, [asked], decoding, Tally(params.number, "proposals").add)
     return one_role(drawn)
 
 
-def _sifted(sieve: Sieve, rollout: Rollout, params: LearnedParams) -> Task | Refused:
+def _task_or_reason(sieve: Sieve, rollout: Rollout, params: LearnedParams) -> Task | Refused:
     if not rollout.finished:
         return Refused("parsed", "cut at its limit")
     return sieve.task(rollout.completion, f"proposed-{params.stream}{params.seed:x}-{params.round}-{rollout.attempt}")
 
 
-def funnel(sifted: Sequence[Task | Refused]) -> dict[str, int]:
+def funnel(results: Sequence[Task | Refused]) -> dict[str, int]:
     """How many came as far as each gate let through; never more than through the gate before."""
-    held_back = Counter(one.gate for one in sifted if isinstance(one, Refused))
-    left, counts = len(sifted), dict[str, int]()
+    held_back = Counter(one.gate for one in results if isinstance(one, Refused))
+    left, counts = len(results), dict[str, int]()
     for gate in FUNNEL:
         left -= held_back[gate]
         counts[gate] = left

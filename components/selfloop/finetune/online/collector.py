@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
@@ -108,15 +109,12 @@ class RolloutCollector:
 
         All are drawn at the temperature that the loss knows of, also where a task has one of its own.
         """
-        numbers, model = Counter(asked), self._policy.model
+        numbers = Counter(asked)
         tasks = [task._replace(attempts=number, temperature=None) for task, number in numbers.items()]
         seed = seed_for(self._params, "practice", draw, part)
         decoding = self._decoding.model_copy(update={"seed": seed})
-        if training := model.training:
-            model.eval()
-        rollouts = Window(self._engine, tasks, decoding, lambda rollouts: None).tokenized()
-        if training:
-            model.train()
+        with evaluating(self._policy):
+            rollouts = Window(self._engine, tasks, decoding, lambda rollouts: None).tokenized()
         left = iter(whole_attempts(rollouts))
         at = {task: iter(list(islice(left, number))) for task, number in numbers.items()}
         return [rollout for task in asked for rollout in next(at[task])]
@@ -135,7 +133,8 @@ class RolloutCollector:
     def _rewards(self, draw: int, tasks: Sequence[Task], rollouts: Sequence[Rollout]) -> tuple[Sequence[float], Any]:
         """Rewards, and what the reward remembers then. Raises ``UserError`` for a number that is none."""
         reward, attempts = self._params.reward, Attempts(draw, tasks, rollouts, self._context)
-        given, state = reward.rewards(attempts, self.states.reward)
+        with evaluating(self._policy):  # which the reward may ask
+            given, state = reward.rewards(attempts, self.states.reward)
         odd = next((value for value in given if not math.isfinite(value)), None)
         if odd is not None or len(given) != len(rollouts):
             told = f"{odd} to an attempt" if odd is not None else f"{len(given)} rewards to {len(rollouts)} attempts"
@@ -196,6 +195,19 @@ class RolloutCollector:
         self.states.restore(about["states"])
         self.by_draw = about["by_draw"]
         self._kept = [list(islice(attempts, number)) for number in about["draws"]]
+
+
+@contextmanager
+def evaluating(policy: Policy) -> Iterator[None]:
+    """Let a policy that trains be asked as it is: without dropout and the like."""
+    model = policy.model
+    if training := model.training:
+        model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            model.train()
 
 
 def whole_attempts(rollouts: Sequence[TokenizedRollout]) -> list[list[TokenizedRollout]]:

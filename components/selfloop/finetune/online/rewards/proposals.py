@@ -1,7 +1,7 @@
 """What rewards of a proposer share: proposals that become tasks, a solver's attempts at them, and their votes.
 
-The policy writes at its environment's invitation; a frozen solver attempts each task that comes of it. How much its
-attempts agree, how many tools they call and how much the draw repeats itself make the reward.
+The policy writes at its environment's proposal prompt; a frozen solver attempts each task that comes of it. How much
+its attempts agree, how many tools they call and how much the draw repeats itself make the reward.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ProposalReward(Reward):
     """A reward of proposals, which a solver attempts."""
 
     asks = "other"
-    needs = "the curriculum 'invitation', and a solver"
+    needs = "the curriculum 'proposal-prompt', and a solver"
     keeps = ProposalNotes
     attempts: int = Field(10, ge=2, description="The solver's attempts at each proposal.")
     protocol: str = Field("single", description="How the solver attempts one: single, correct, tools, module:function.")
@@ -135,7 +135,7 @@ def proposed(environment: Environment, rollout: Rollout) -> Task | None:
     if not rollout.finished:
         return None
     try:
-        return environment.proposed(rollout.completion, "")
+        return environment.parse_proposal(rollout.completion, "")
     except ValueError:
         return None
 

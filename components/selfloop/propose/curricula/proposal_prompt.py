@@ -7,22 +7,22 @@ from typing import Any
 
 from selfloop.environments import find_environment
 from selfloop.propose.curricula import Curriculum, Probe, TaskPool
-from selfloop.propose.learned import invited
+from selfloop.propose.learned import prompt_of
 from selfloop.records import Task
 
 
-class Invitation(Curriculum):
-    """The environment's invitation to propose a task, in every group."""
+class ProposalPrompt(Curriculum):
+    """The environment's prompt to propose a task, in every group."""
 
-    name = "invitation"
+    name = "proposal-prompt"
     needs = "an environment that takes proposals"
     takes_tasks = False
 
     def tasks(self, given: Sequence[Task], environment: str, groups: int) -> Sequence[Task]:
-        """An invitation for each group. Raises ``UserError`` where the environment has none."""
-        prompt = invited(find_environment(environment), environment)
+        """The prompt for each group. Raises ``UserError`` where the environment has none."""
+        prompt = prompt_of(find_environment(environment), environment)
         return [Task(f"invitation-{number}", 0, "", prompt, "") for number in range(groups)]
 
     def choose(self, state: Any, pool: TaskPool, draw: int, groups: int, probe: Probe) -> tuple[list[Task], Any]:
-        """The same invitations in every draw."""
+        """The same prompts in every draw."""
         return list(pool.tasks[:groups]), state
