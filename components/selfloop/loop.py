@@ -50,9 +50,7 @@ class LoopSettings(Settings):
     def _the_schedule_finds_what_it_takes(self) -> Self:
         for name in self.schedule.takes:
             if name not in self.stages():
-                raise ValueError(
-                    f"the schedule '{self.schedule}' needs the settings '{name}': choose another schedule."
-                )
+                raise ValueError(f"the schedule '{self.schedule}' needs the settings '{name}': choose another.")
         return self
 
 

@@ -224,8 +224,8 @@ class Stage(typing.Generic[P, Out]):
             )
         for name in (name for name, value in inputs.items() if value is None):
             raise UserError(
-                f"Stage '{self.name}' cannot do without '{name}', and is given none: choose a schedule that draws tasks, "
-                "or another recipe."
+                f"Stage '{self.name}' cannot do without '{name}', and is given none: choose a schedule that draws "
+                "tasks, or another recipe."
             )
         return params, inputs
 
