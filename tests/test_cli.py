@@ -56,6 +56,11 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
             ["run", "length-generalization", "--set", "schedule=selfloop.verify.verifiers.exact:Exact"],
             "'selfloop.verify.verifiers.exact:Exact' is a verifier, not a schedule.",
         ),
+        (["run", "sec", "--set", "schedule=frontier"], "the schedule 'frontier' needs the settings 'propose'"),
+        (
+            ["compile", "length-generalization", "-o", "p.yaml", "--set", "schedule=none"],
+            "Stage 'generate_rollouts' cannot do without 'tasks', and is given none: choose a schedule that draws",
+        ),
         (
             ["compile", "sec", "-o", "p.yaml", "--set", "verify.verifier=selfloop.propose:Fixed"],
             "'selfloop.propose:Fixed' is a schedule, not a verifier.",

@@ -156,7 +156,7 @@ def test_the_component_has_a_flat_typed_described_signature(tmp_path: Path) -> N
 @pytest.mark.parametrize("known", stages().values(), ids=lambda known: known.name)
 def test_every_stage_is_a_component_whose_inputs_are_described(known: Stage, tmp_path: Path) -> None:
     component = known.component("selfloop/base:1")
-    described = {name: spec.description for name, spec in component.component_spec.inputs.items()}
+    described = {name: spec.description for name, spec in (component.component_spec.inputs or {}).items()}
     assert {name: described[name] for name in known.params.model_fields} == {
         name: info.description for name, info in known.params.model_fields.items()
     }
@@ -368,6 +368,16 @@ def test_an_input_that_may_be_none_may_be_left_out(tmp_path: Path) -> None:
     assert set(manifest_of(tmp_path / "both").inputs) == {"first", "second"}
     with pytest.raises(TypeError, match="missing: first; not known: none"):
         join_values(Params(), second=two)  # type: ignore[call-arg]
+
+
+def test_none_for_an_input_that_is_not_optional_is_refused_with_its_name(examples: Dataset) -> None:
+    nothing: Any = None
+    with executed_by(Untouched()), pytest.raises(UserError) as refused:
+        repeat_rows(DoubleParams(), examples=nothing)
+    assert str(refused.value) == (
+        "Stage 'repeat_rows' cannot do without 'examples', and is given none: choose a schedule that draws tasks, or "
+        "another recipe."
+    )
 
 
 def test_what_is_left_out_is_handed_to_no_executor(tmp_path: Path) -> None:

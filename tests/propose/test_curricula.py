@@ -358,7 +358,7 @@ def test_weights_that_are_none_are_refused(weights: Any, sentence: str) -> None:
         ("bandits", "There is no curriculum 'bandits': did you mean 'bandit'?"),
         ("bandit,tau=0", "'tau' of the curriculum 'bandit' cannot be '0'"),
         ("ordered,tau=1", "There is no parameter of the curriculum 'ordered' 'tau'"),
-        ("nowhere:strategy", "No curriculum at 'nowhere'"),
+        ("nowhere:strategy", "No curriculum at 'nowhere:strategy': No module named 'nowhere'"),
         ("math:pi", "'math:pi' is no curriculum"),
     ],
 )
