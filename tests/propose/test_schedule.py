@@ -1,0 +1,126 @@
+"""Schedules: what each asks to be drawn, when each says that a loop is over, and with which recipes they go."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kfp.dsl import Artifact
+from selfloop.errors import UserError
+from selfloop.loop import LoopSettings
+from selfloop.propose import Schedule
+from selfloop.recipe import Recipe, find_recipe, recipes
+from selfloop.records import ItemResult
+from selfloop.stage import Params, Stage, executed_by
+
+SCHEDULES = [kind() for kind in Schedule.members().values()]
+EACH = pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+
+
+class Asked:
+    """An executor that notes what it is asked for."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, Params, dict[str, Any]]] = []
+
+    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        self.calls.append((stage.name, params, inputs))
+        return stage.made({name: f"{stage.name}.{name}" for name in stage.outputs})
+
+    def map(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
+        raise AssertionError(stage.name)
+
+
+def test_these_schedules_come_with_selfloop() -> None:
+    assert [str(schedule) for schedule in SCHEDULES] == ["fixed", "frontier", "none"]
+    assert str(LoopSettings().schedule) == "fixed"
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "part", "inputs"),
+    [("fixed", "draw_tasks", "draw", []), ("frontier", "propose_tasks", "propose", ["curriculum"])],
+)
+def test_a_schedule_draws_with_the_settings_that_it_takes(name: str, stage: str, part: str, inputs: list[str]) -> None:
+    settings = find_recipe("length-generalization").resolve({"schedule": name, "seed": 3}).for_round(4)
+    progress, asked = Artifact(name="progress"), Asked()
+    with executed_by(asked):
+        drawn = settings.schedule.draw(settings, progress)
+    params = getattr(settings, part)
+    assert asked.calls == [(stage, params, dict.fromkeys(inputs, progress))]
+    assert (params.seed, params.round) == (3, 4)
+    assert drawn == (f"{stage}.tasks", f"{stage}.items")
+    assert settings.schedule.takes == (part,)
+
+
+def test_no_schedule_asks_for_nothing() -> None:
+    asked = Asked()
+    with executed_by(asked):
+        assert [*Schedule.parse("none").draw(LoopSettings(), Artifact())] == [None, None]
+    assert asked.calls == []
+
+
+@EACH
+def test_a_schedule_goes_on_from_the_state_that_every_loop_begins_with(schedule: Schedule) -> None:
+    state: dict[str, Any] = {"frontier": 4, "accuracy": {}}
+    for promoted in (False, True):
+        state, goes_on = schedule.advance(state, [], promoted)
+        assert goes_on
+
+
+@EACH
+@given(
+    frontier=st.integers(1, 9),
+    waited=st.integers(0, 1100),
+    answers=st.lists(st.tuples(st.integers(1, 6), st.booleans())),
+    promoted=st.booleans(),
+)
+def test_what_a_schedule_keeps_depends_on_what_was_answered_and_not_on_the_order(
+    schedule: Schedule, frontier: int, waited: int, answers: list[tuple[int, bool]], promoted: bool
+) -> None:
+    state = {"frontier": frontier, "accuracy": {}, "waited": waited}
+    results = [
+        ItemResult(policy, "target", level, f"{number}", 0, ok, "")
+        for number, (level, ok) in enumerate(answers)
+        for policy in ("champion", "candidate")
+    ]
+    before = dict(state)
+    assert schedule.advance(state, results, promoted) == schedule.advance(state, results[::-1], promoted)
+    assert state == before
+
+
+@pytest.mark.parametrize("name", ["fixed", "none"])
+@given(promotions=st.lists(st.booleans(), max_size=20), patience=st.integers(1, 6))
+def test_a_loop_ends_after_so_many_rounds_in_a_row_without_a_promotion(
+    name: str, promotions: list[bool], patience: int
+) -> None:
+    schedule = Schedule.parse(f"{name},patience={patience}")
+    state: dict[str, Any] = {}
+    for round, promoted in enumerate(promotions, 1):
+        state, goes_on = schedule.advance(state, [], promoted)
+        newest = promotions[max(round - patience, 0) : round]
+        assert goes_on == (len(newest) < patience or any(newest))
+        if not goes_on:
+            break
+
+
+@pytest.mark.parametrize("known", recipes().values(), ids=lambda known: known.name)
+@EACH
+def test_a_schedule_whose_settings_a_recipe_has_not_is_refused(known: Recipe[Any], schedule: Schedule) -> None:
+    if set(schedule.takes) <= known.settings.stages().keys():
+        assert known.resolve({"schedule": str(schedule)}).schedule == schedule
+        return
+    with pytest.raises(UserError) as refused:
+        known.resolve({"schedule": str(schedule)})
+    assert str(refused.value) == (
+        f"{known.name}: the schedule '{schedule}' needs the settings '{schedule.takes[0]}': choose another."
+    )
+
+
+def test_a_schedule_of_ones_own_says_what_it_draws_and_when_it_ends() -> None:
+    class Silent(Schedule):
+        """Says nothing."""
+
+    with pytest.raises(TypeError, match="draws nothing"):
+        Silent().draw(LoopSettings(), Artifact())
+    with pytest.raises(TypeError, match="never ends"):
+        Silent().advance({}, [], promoted=True)
