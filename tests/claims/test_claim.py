@@ -210,8 +210,8 @@ def test_a_run_that_failed_or_lacks_leaves_a_statement_open() -> None:
     assert (nothing.word, nothing.note) == ("inconclusive", "of 10 runs 10 lacking")
 
 
-def test_a_metric_that_finish_does_not_return_is_refused() -> None:
-    with pytest.raises(UserError, match="is about 'toses', which the recipe's finish does not return: name one of"):
+def test_a_metric_that_the_figures_do_not_have_is_refused() -> None:
+    with pytest.raises(UserError, match="is about 'toses', which the recipe's figures do not have: name one of"):
         said_of(replace(TOSSES, metric="toses", missing=1.0))
 
 

@@ -15,10 +15,10 @@ LEAST_SEEDS = 5
 class Statement:
     """One sentence, and the comparison that would bear it out.
 
-    ``metric`` is a key of what the recipe's ``finish`` returns. With ``baselines``, the ``treatment`` should have it
+    ``metric`` is a key of the recipe's ``figures``. With ``baselines``, the ``treatment`` should have it
     ``better`` than each of them, by seed, in each of the ``setups`` (all of them where none is named); with ``within``,
     the mean of the treatment should lie in that range. ``missing`` is the value of a run that never came to one: NaN in
-    what ``finish`` returns, or halted by a guard; the budget's end for "steps to the target".
+    the figures, or halted by a guard; the budget's end for "steps to the target".
     """
 
     sentence: str

@@ -50,7 +50,7 @@ class Run(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What became of a run: what ``finish`` measured, NaN where it came to no number; or why it did not end.
+    """What became of a run: the recipe's figures, NaN where it came to no number; or why it did not end.
 
     ``seconds`` are those of a run that was never stopped; ``code`` is the digest of the code that finished it.
     """

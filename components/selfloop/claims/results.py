@@ -27,7 +27,7 @@ Outcomes = Mapping[Run, Outcome]
 def judged(claims: Claims, seeds: Sequence[int], outcomes: Outcomes) -> list[Judgement]:
     """What is said of each statement; *inconclusive* where runs lack, failed, or came to no number.
 
-    Raises ``UserError`` where a statement is about a metric that ``finish`` does not return.
+    Raises ``UserError`` where a statement is about a metric that the recipe's figures do not have.
     """
     return [_judged(claims, statement, seeds, outcomes) for statement in claims.statements]
 
@@ -64,7 +64,7 @@ def _value(statement: Statement, outcome: Outcome) -> Value | None:
     if statement.metric not in outcome.metrics and not outcome.halted:
         known = ", ".join(sorted(outcome.metrics))
         raise UserError(
-            f"Claim '{statement.sentence}' is about '{statement.metric}', which the recipe's finish does not return: "
+            f"Claim '{statement.sentence}' is about '{statement.metric}', which the recipe's figures do not have: "
             f"name one of {known}."
         )
     if math.isfinite(value):
