@@ -39,7 +39,7 @@ def run_training(
     if spans_nodes(params, paths["policy"]):
         from selfloop.finetune.running.nodes import train_on_nodes  # a program too: see its docstring
 
-        made = train_on_nodes(work, params, job)
+        made = train_on_nodes(work, params, job, list(beside))
     else:
         alone = params.accelerate_config == "auto" and torch.cuda.device_count() < 2
         made = work(params, job) if alone else launch_processes(work, params, job)

@@ -19,6 +19,7 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +47,11 @@ CONFIG, TABLES = "accelerate.yaml", "inputs"
 REFUSED_STATUS = 2
 
 
-def train_on_nodes(work: Work, params: TrainingParams, job: Job) -> TrainingResult:
-    """The work, done on ``params.nodes`` nodes. Raises ``UserError`` for what a node refuses and what ends it."""
+def train_on_nodes(work: Work, params: TrainingParams, job: Job, beside: Sequence[str] = ()) -> TrainingResult:
+    """The work, done on ``params.nodes`` nodes; ``beside`` are the folders that it leaves in the policy's.
+
+    Raises ``UserError`` for what a node refuses and what ends it.
+    """
     from selfloop.cluster import trainjob
 
     uri = os.environ.get("SELFLOOP_STORE")
@@ -64,19 +68,19 @@ def train_on_nodes(work: Work, params: TrainingParams, job: Job) -> TrainingResu
             print(line, end="", flush=True)
 
     with open_store(uri) as store:
-        handed = handed_over(store, work, params, job)
+        handed = handed_over(store, work, params, job, beside)
         name = f"selfloop-{store.key(handed)[:16]}"
         trainjob.run(name, ["python", "-m", __name__, handed], params.nodes, hear)
         if not said:
             raise UserError(
                 f"TrainJob {name} ended well, but its first node's log does not say what it made: try again."
             )
-        made = taken_back(store, said[-1], job)
+        made = taken_back(store, said[-1], job, beside)
         store.delete(handed)
     return made
 
 
-def handed_over(store: Store, work: Work, params: TrainingParams, job: Job) -> str:
+def handed_over(store: Store, work: Work, params: TrainingParams, job: Job, beside: Sequence[str]) -> str:
     """Put all that the work needs into the store: policies under their own keys, the rest in one artifact. Its URI."""
     config = configuration(params)
     with tempfile.TemporaryDirectory() as made:
@@ -90,16 +94,20 @@ def handed_over(store: Store, work: Work, params: TrainingParams, job: Job) -> s
                 _copied(Path(path), place / TABLES / name)
         if config:
             shutil.copyfile(config, place / CONFIG)
-        about = described(work, params) | {"policies": policies, "place": job.place.name, "code": code_digest()}
+        about = described(work, params) | {"policies": policies, "place": job.place.name, "beside": beside}
+        about["code"] = code_digest()
         write_json(place, about, JOB)
         seal(place, "Artifact")
         return store.put(place)
 
 
-def taken_back(store: Store, uri: str, job: Job) -> TrainingResult:
-    """Take the policy that was made into the output; what says where it is goes from the store."""
-    about = read_json(store.get(uri))
+def taken_back(store: Store, uri: str, job: Job, beside: Sequence[str]) -> TrainingResult:
+    """Take the policy that was made, and what lay beside it, into the output; only the policy stays in the store."""
+    place = store.get(uri)
+    about = read_json(place)
     _copied(store.get(about["policy"]), job.output)
+    for name in beside:
+        _copied(place / name, job.output / name)
     if is_adapter(job.output):
         note_base(job.output, parts(job.inputs["policy"]).base)
     store.delete(uri)
@@ -169,17 +177,21 @@ def serve(uri: str, node: Node) -> str:
             sys.exit(1)
         if made_here is None:
             return ""
-        uri = _kept(store, made_here, job.output)
+        uri = _kept(store, made_here, job.output, about["beside"])
         shutil.rmtree(place, ignore_errors=True)
         return uri
 
 
-def _kept(store: Store, made: TrainingResult, output: Path) -> str:
-    """Put the policy into the store, and what the training came to beside it, whose URI this is."""
-    seal(output, "Model")
-    put_base(store, output)
-    about: dict[str, Any] = {"policy": store.put(output), "metadata": made.metadata, "moment": made.moment}
+def _kept(store: Store, made: TrainingResult, output: Path, beside: Sequence[str]) -> str:
+    """Put the policy into the store under its own key, and in another artifact, whose URI this is, what the training
+    came to and what it left beside the policy.
+    """
     with tempfile.TemporaryDirectory() as place:
+        for name in beside:
+            shutil.move(output / name, Path(place, name))
+        seal(output, "Model")
+        put_base(store, output)
+        about: dict[str, Any] = {"policy": store.put(output), "metadata": made.metadata, "moment": made.moment}
         write_json(place, about)
         seal(Path(place), "Artifact")
         return store.put(place)
