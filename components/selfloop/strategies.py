@@ -35,6 +35,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -379,11 +380,12 @@ def _own(kind: Any, target: str) -> Any:
 @cache
 def _of_function(kind: Any, function: Any) -> Any:
     """A member whose work a function does; the function's keyword-only arguments are its parameters."""
-    hints = typing.get_type_hints(function)
-    own = [each for each in inspect.signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY]
-    fields = {
-        each.name: (hints.get(each.name, Any), ... if each.default is each.empty else each.default) for each in own
-    }
+    parameters = inspect.signature(function).parameters.values()
+    own = {each.name: each.default for each in parameters if each.kind is each.KEYWORD_ONLY}
+    # what the other arguments are may be known to a type checker alone
+    said = SimpleNamespace(__annotations__={name: function.__annotations__.get(name, Any) for name in own})
+    hints = typing.get_type_hints(said, function.__globals__)
+    fields = {name: (hints[name], ... if value is inspect.Parameter.empty else value) for name, value in own.items()}
 
     def call(self: Any, *given: Any) -> Any:
         return function(*given, **{name: getattr(self, name) for name in fields})
