@@ -18,7 +18,7 @@ COLLAPSING: dict[str, Any] = {
     "base": {"levels": 2, "per_level": 300},
     "propose": ALL_AT_ONCE,
     "generate": {"temperature": 0.6},
-    "verify": {"verifier": "majority", "agreement": 0.51},
+    "verify": {"verifier": "majority,agreement=0.51"},
     "finetune": {"steps": 150, "lr": 1e-2, "newest_share": 1.0, "kept_share": 0.0, "base_share": 0.01},
 }
 """A loop without labels that believes what half of a task's attempts say, on levels that its policy cannot solve."""
@@ -33,7 +33,7 @@ DRIFTING: dict[str, Any] = {
         "items_per_level": 32,
         "look_beyond": 1,
     },
-    "verify": {"verifier": "majority", "agreement": 0.8},
+    "verify": {"verifier": "majority,agreement=0.8"},
 }
 """The same with a policy that gains at first: what it believes of each new level is less true than of the last."""
 

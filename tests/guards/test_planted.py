@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from kfp.dsl import Artifact, Dataset, Model
-from selfloop.artifacts import read_json
+from selfloop.artifacts import manifest_of, read_json
 from selfloop.errors import HaltedError
 from selfloop.finetune import PretrainParams, pretrain_policy
 from selfloop.guards import Guard
@@ -31,8 +31,8 @@ def ran(policy: Path, root: Path, rounds: int, seed: int, *more: dict[str, Any])
     settings = recipe.resolve(
         {"policy": str(policy), "rounds": rounds, "seed": seed, "measure": {"per_level": 1}}, *more
     )
-    turn, _ = run(recipe, settings, root)
-    return list(read_json(turn.history.path)["rounds"])
+    last, _ = run(recipe, settings, root)
+    return list(read_json(last.history.path)["rounds"])
 
 
 def unheeded() -> dict[str, Any]:
@@ -107,13 +107,17 @@ def test_a_guard_halts_such_a_loop_and_the_champion_stays(
             {"gate": {"require": "nothing", "guards": f"{guard},warn={Guard.parse(guard).halt}"}},
         )
     last = max(tmp_path.glob("round-*"))
-    assert not list(last.glob("promote_*/new_champion/manifest.json"))
-    assert list(last.glob("report_round-*/report")), "the report tells of the round that was halted"
+    (closed,) = last.glob("close_round-*")
+    before = manifest_of(next(last.glob("evaluate_policies-*/results"))).inputs["champion"]
+    assert manifest_of(closed / "new_champion").digest == before
+    assert read_json(closed / "decision")["verdict"] == "halted"
+    assert (closed / "report").is_file(), "the report tells of the round that was halted"
+    assert read_json(closed / "new_history")["rounds"][-1]["decision"] == read_json(closed / "decision")
 
 
 def test_a_healthy_loop_is_green_all_the_way(able: Path, tmp_path: Path) -> None:
     told = ran(able, tmp_path, 5, 13, HEALTHY, {"gate": {"require": "nothing"}})
-    assert told[-1]["state"]["frontier"] > 3
+    assert told[-1]["state"]["progress"]["frontier"] > 3
     seen = [(name, alarm) for round in told for name, alarm in round["decision"]["guards"].items()]
     measured = {name for name, alarm in seen if alarm["value"] is not None}
     assert measured >= {
