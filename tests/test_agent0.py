@@ -19,12 +19,11 @@ from selfloop.finetune.online.rewards import Reward
 from selfloop.finetune.online.rewards.proposals import ProposalReward
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
-from selfloop.modes.compiling import run_locally
 from selfloop.recipe import find_recipe
 from selfloop.records import Rollout, Task, rows
 from selfloop_recipes.claims.agent0 import no_tool
 
-from .conftest import digests, tracked_run, whole_run
+from .conftest import tracked_run, whole_run
 
 NAME = "agent0"
 TINY: dict[str, Any] = {
@@ -93,18 +92,6 @@ def test_two_roles_are_trained_and_what_became_of_them_is_told(
     made = {role["role"]: role["after"] for role in rounds[-1]["roles"]}
     assert last.executor.metadata["digest"] == made["executor"] != made["proposer"] == last.proposer.metadata["digest"]
     assert all(0 <= told["audit"]["precision"] <= 1 for told in rounds), "pseudo-labels are held against the truth"
-
-
-@pytest.mark.usefixtures("tasks_forked")
-@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
-def test_every_table_and_policy_is_the_same_in_every_mode(
-    finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]], fused: bool, tmp_path: Path
-) -> None:
-    in_process = {key: value for key, value in digests(finished[0]).items() if key[0] != "measure_policy"}
-    recipe = find_recipe(NAME)
-    run_locally(recipe, recipe.resolve(TINY), tmp_path, fused)
-    made = {key: value for key, value in digests(tmp_path).items() if key[0] not in PODS_ONLY}
-    assert {key: made.get(key) for key in in_process} == in_process
 
 
 @pytest.mark.parametrize(
@@ -224,7 +211,7 @@ def test_a_run_whose_pseudo_labels_rot_is_halted_with_the_champion_intact(
     ]
     assert logged
     assert max(logged) < 0.7
-    [told] = (tmp_path / "run").glob("round-01/gate_candidate*/decision")
+    [told] = (tmp_path / "run").glob("round-01/close_round*/decision")
     assert read_json(told)["verdict"] == "halted"
     assert read_json(told)["guards"]["precision"]["value"] < 0.7
 
@@ -246,7 +233,7 @@ def test_a_round_without_tasks_stops_the_loop_or_is_gone_through(
     last, measured, rounds = ran(tmp_path / "goes on", empty, GO_ON, GUARDED, {"gate": {"require": "better"}})
     assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
     assert [told["tasks"] for told in rounds] == [0, 0]
-    assert [told["empty"] for told in rounds] == ["Nothing kept: there were no rollouts"] * 2
+    assert [told["empty"] for told in rounds] == ["There were no rollouts"] * 2
     executors = [told["roles"][0] for told in rounds]
     assert [role["steps"] for role in executors] == [0, 0]
     assert {role["after"] for role in executors} == {last.executor.metadata["digest"]}

@@ -23,6 +23,7 @@ def a_round(
         "round": 3,
         "rollouts": 4000,
         "kept": {"3": 1000, "4": 234},
+        "funnel": [{"selector": "correct"}],
         "accuracy": {"champion": {"1": 0.5}, "candidate": {"1": 1.0}},
         "decision": {
             "verdict": verdict,
@@ -39,6 +40,16 @@ def test_a_round_in_which_nothing_was_kept_says_why() -> None:
     assert line.endswith(
         "[+0.031, +0.073]; nothing kept: of 4,000 rollouts 3,990 were rejected by 'correct' (wrong answer)"
     )
+
+
+def test_a_round_without_a_filter_says_how_many_rollouts_there_were() -> None:
+    assert round_line(a_round() | {"kept": {}, "funnel": []}).plain.endswith("[+0.031, +0.073]; 4,000 rollouts")
+
+
+def test_a_round_without_a_suite_says_that_nothing_was_tested() -> None:
+    told = a_round() | {"rollouts": 0, "kept": {}, "funnel": []}
+    told["decision"] |= {"suites": {}, "reason": "promoted without a test: this loop has no suite"}
+    assert round_line(told).plain == "round  3 promoted  promoted without a test: this loop has no suite"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_what_the_verifier_calls_right_is_trained_on_and_nothing_else(tmp_path: 
     last, measured, rounds = ran(tmp_path)
     assert 0 <= measured["accuracy"] <= 1
     assert [told["tasks"] for told in rounds] == [60, 60]
-    kept = list(rows(last.kept.path, Example))
+    kept = list(rows(last.replay_pool.path, Example))
     assert len(kept) == sum(sum(told["kept"].values()) for told in rounds) > 0
     assert all(example.good for example in kept)
 
@@ -52,7 +52,7 @@ def test_wrong_attempts_and_pairs_are_learnt_from_where_the_method_can(
     method: str, select: list[str], wrong: bool, pairs: bool, tmp_path: Path
 ) -> None:
     last, _, rounds = ran(tmp_path, {"finetune": {"method": method}, "filter": {"select": select}, "rounds": 1})
-    kept = list(rows(last.kept.path, Example))
+    kept = list(rows(last.replay_pool.path, Example))
     assert any(not example.good for example in kept) == wrong
     assert all(example.rejected for example in kept) == pairs
     candidate = next(tmp_path.glob("round-01/finetune*/candidate"))
@@ -64,8 +64,8 @@ def test_wrong_attempts_and_pairs_are_learnt_from_where_the_method_can(
 def test_each_round_can_begin_anew_from_the_base_policy(tmp_path: Path) -> None:
     last, _, _ = ran(tmp_path, {"restart": "base", "gate": {"require": "nothing"}})
     second = next(tmp_path.glob("round-02/finetune*/candidate"))
-    assert manifest_of(second).inputs["policy"] == last.beginning.metadata["digest"]
-    assert manifest_of(last.champion.path).digest == manifest_of(second).digest != last.beginning.metadata["digest"]
+    assert manifest_of(second).inputs["policy"] == last.origin.metadata["digest"]
+    assert manifest_of(last.champion.path).digest == manifest_of(second).digest != last.origin.metadata["digest"]
 
 
 def test_the_control_believes_everything(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_goes_on(chatty: 
     last, _, rounds = ran(tmp_path / "run", HUB, keep)
     assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
     assert [told["empty"][:28] for told in rounds] == ["Nothing kept: of 6 rollouts "] * 2
-    assert last.champion.metadata["digest"] == last.beginning.metadata["digest"]
+    assert last.champion.metadata["digest"] == last.origin.metadata["digest"]
 
 
 def test_a_verifier_that_asks_a_policy_asks_the_champion(chatty: Path, tmp_path: Path) -> None:
@@ -165,8 +165,8 @@ def test_an_adapter_in_force_outlives_the_run_that_made_it(
         last, _ = run(recipe, settings, tmp_path / "run")
     digest = last.champion.metadata["digest"]
     shutil.rmtree(tmp_path / "run")
-    collect("expert-iteration", plan("expert-iteration", 0), 0)
-    place = lineage.policy_of("models:/expert-iteration@champion")
+    collect(settings.loop, plan(settings.loop, 0), 0)
+    place = lineage.policy_of(f"models:/{settings.loop}@champion")
     assert manifest_of(place).digest == digest
     assert parts(place) == Parts(place.with_name(read_json(place, "base.json")["digest"]), place)
     assert load(place).model.num_parameters() > 0

@@ -12,8 +12,6 @@ from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
-from selfloop.modes.compiling import run_locally
-from selfloop.recipe import find_recipe
 
 from .conftest import digests, tracked_run, whole_run
 from .test_resume import driven
@@ -61,18 +59,6 @@ def test_the_arms_follow_the_training_and_are_carried_on(
         "the second round begins where the first ended"
     )
     assert read_json(last.training.path) == rounds[-1]["state"]["training"]
-
-
-@pytest.mark.usefixtures("tasks_forked")
-@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
-def test_every_table_policy_and_state_is_the_same_in_every_mode(
-    finished: tuple[Path, Any, dict[str, Any], list[dict[str, Any]]], fused: bool, tmp_path: Path
-) -> None:
-    in_process = {key: value for key, value in digests(finished[0]).items() if key[0] != "measure_policy"}
-    recipe = find_recipe(NAME)
-    run_locally(recipe, recipe.resolve(TINY), tmp_path, fused)
-    made = {key: value for key, value in digests(tmp_path).items() if key[0] not in PODS_ONLY}
-    assert {key: made.get(key) for key in in_process} == in_process
 
 
 @pytest.mark.parametrize("event", ["moves", "ends"])

@@ -99,14 +99,23 @@ def duration(seconds: float) -> str:
 
 def round_line(told: Mapping[str, Any]) -> Text:
     """A round in a line: its verdict, the gain on the target suite, why it is not promoted, and what was kept."""
-    decision, empty = told["decision"], told.get("empty", "")
-    kept = empty[:1].lower() + empty[1:] or f"kept {sum(told['kept'].values()):,} of {told['rollouts']:,} rollouts"
-    said = [f"target {_gain(decision['suites']['target'])}", *_why(decision), kept]
+    decision = told["decision"]
+    gain = [f"target {_gain(suite)}" for name, suite in decision["suites"].items() if name == "target"]
+    said = [*(gain or [decision["reason"]]), *_why(decision), *_kept(told)]
     return Text.assemble(
         f"round {told['round']:>2} ",
         (decision["verdict"].ljust(8), COLOURS[decision["verdict"]]),
         f"  {'; '.join(said)}",
     )
+
+
+def _kept(told: Mapping[str, Any]) -> list[str]:
+    """What a round kept of its rollouts; how many there were, where it filters none."""
+    if empty := told.get("empty", ""):
+        return [empty[:1].lower() + empty[1:]]
+    if told.get("funnel"):
+        return [f"kept {sum(told['kept'].values()):,} of {told['rollouts']:,} rollouts"]
+    return [f"{told['rollouts']:,} rollouts"] if told["rollouts"] else []
 
 
 def _why(decision: Mapping[str, Any]) -> list[str]:

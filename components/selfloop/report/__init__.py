@@ -85,7 +85,7 @@ def add_round(
             "kept": examples.get("kept", {}),
             "rejected": examples.get("rejected", {}),
             "funnel": examples.get("funnel", []),
-            "empty": examples.get("empty", ""),
+            "empty": examples.get("empty", _empty(evidence)),
             "band": about.get("tasks", {}).get("band", {}),
             "games": about.get("results", {}).get("games", {}),
             "contaminated": roles[0].candidate.metadata.get("contaminated", {}),
@@ -102,6 +102,10 @@ def add_round(
 
 def _rows(evidence: Mapping[str, Dataset], name: str) -> int:
     return count(evidence[name].path) if name in evidence else 0
+
+
+def _empty(evidence: Mapping[str, Dataset]) -> str:
+    return "There were no rollouts" if "rollouts" in evidence and not _rows(evidence, "rollouts") else ""
 
 
 def _levels_of_suites(evidence: Mapping[str, Dataset]) -> dict[str, list[int]]:
