@@ -7,12 +7,13 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kfp.dsl import Artifact
 from selfloop.errors import UserError
-from selfloop.guards import Alarm, Guard, watch
+from selfloop.guards import Alarm, Evidence, Guard, watch
 from selfloop.guards.divergence import Divergence
 from selfloop.guards.length import Length
 from selfloop.guards.precision import Precision
-from selfloop.promote.gate import GUARDS, GateParams
+from selfloop.promote.gate import GUARDS, GateParams, judge
 
 from .conftest import Round
 
@@ -147,6 +148,56 @@ def test_a_worse_value_never_has_a_better_level(a: float, b: float, value: float
     assert guard.level(None) == "green"
     worse = value + 1 if bad == "high" else value - 1
     assert order.index(guard.level(value)) <= order.index(guard.level(worse))
+
+
+ABSENT = {
+    "distinct": "rollouts",
+    "entropy": "rollouts",
+    "coverage": "results",
+    "precision": "audit",
+    "gap": "audit",
+    "length": "results",
+    "forgetting": "results",
+    "divergence": "audit",
+}
+"""What each guard looks at first; contamination looks at what training removed."""
+
+
+def _without(*tables: str, place: Path) -> Evidence:
+    there = {name: str(place / name) for name in ("rollouts", "verdicts", "audit", "examples", "results")}
+    kept = {name: path for name, path in there.items() if name not in tables}
+    return Evidence(kept, candidate={}, past=[], audited=10, seed=0)
+
+
+@pytest.mark.parametrize(("name", "table"), ABSENT.items())
+def test_a_guard_whose_table_a_loop_has_not_says_so_and_is_green(name: str, table: str, tmp_path: Path) -> None:
+    alarm = watch(_without(table, place=tmp_path), [Guard.parse(name)])[name]
+    assert (alarm.value, alarm.level, alarm.says) == (None, "green", f"this loop has no {table}")
+
+
+def test_a_guard_of_ones_own_may_ask_for_a_table_of_any_name(tmp_path: Path) -> None:
+    (tmp_path / "curious_guards.py").write_text(
+        "from selfloop.guards import Reading\n\n\ndef curious(evidence, *, warn: float = 1, halt: float = 2):\n"
+        "    evidence.table('games')\n    return Reading(3.0, 'played')\n"
+    )
+    curious = Guard.parse("curious_guards:curious")
+    alarm = watch(Evidence({}, candidate={}, past=[], audited=10, seed=0), [curious])["curious"]
+    assert (alarm.value, alarm.level, alarm.says) == (None, "green", "this loop has no games")
+    there = Evidence({"games": str(tmp_path)}, candidate={}, past=[], audited=10, seed=0)
+    assert there.table("games") == str(tmp_path)
+    assert watch(there, [curious])["curious"].level == "red"
+
+
+def test_a_loop_without_evidence_promotes_untested_and_every_guard_says_what_it_lacks(tmp_path: Path) -> None:
+    candidate = Artifact(uri=str(tmp_path))
+    told = judge(GateParams(), {}, candidate, [])
+    assert (told["verdict"], told["promoted"]) == ("promoted", True)
+    assert told["reason"] == "promoted without a test: this loop has no suite to judge its role by"
+    assert (told["suites"], told["audit"], told["accuracy"]) == ({}, {}, {"champion": {}, "candidate": {}})
+    lacking = {name: alarm["says"] for name, alarm in told["guards"].items() if name in ABSENT}
+    assert lacking == {name: f"this loop has no {table}" for name, table in ABSENT.items()}
+    halting = judge(GateParams(guards="our_guards:Other"), {}, candidate, [])
+    assert (halting["verdict"], halting["promoted"]) == ("halted", False), "a guard that needs no table is heard"
 
 
 def test_a_round_without_anything_is_green(evidence: Round) -> None:
