@@ -14,12 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selfloop.errors import UserError
 from selfloop.generate import generate_rollouts
+from selfloop.loop import state_of
+from selfloop.modes.fused import fused_stage
+from selfloop.modes.resolving import resolve_stage
 from selfloop.profiles import PROVIDED, Profile, find_profile, profiles
 from selfloop.profiles.fitting import check
+from selfloop.promote import close_stage, restore_stage
 from selfloop.propose import draw_base
 from selfloop.recipe import Recipe, find_recipe, recipes
 from selfloop.resources import Request, Resources, Toleration, in_bytes, in_cores
-from selfloop.stage import overlaid
+from selfloop.settings import overlaid
 from selfloop.stages import stages
 
 ROOT = Path(__file__).parents[1]
@@ -161,12 +165,40 @@ def test_the_stage_says_more_than_its_image_and_both_more_than_the_default(writt
 def test_what_a_guard_halted_is_not_tried_again(written: Callable[[str], str], recipe: Recipe[Any], table: str) -> None:
     profile = find_profile(written(table))
     assert profile.resources(draw_base).retries == 4
-    assert profile.resources(recipe.promote).retries == 0
-    assert profile.resources(recipe.fused_round).retries == 0
+    assert profile.resources(close_stage(recipe, state_of(recipe))).retries == 0
+    assert profile.resources(fused_stage(recipe, "round")).retries == 0
 
 
 def test_a_stage_that_names_it_is_retried(written: Callable[[str], str], recipe: Recipe[Any]) -> None:
-    assert find_profile(written("stages.promote = { retries = 1 }")).resources(recipe.promote).retries == 1
+    close = close_stage(recipe, state_of(recipe))
+    assert find_profile(written("stages.close = { retries = 1 }")).resources(close).retries == 1
+
+
+def test_each_stage_that_is_read_off_a_recipe_can_be_named_and_none_that_is_gone(
+    written: Callable[[str], str], recipe: Recipe[Any]
+) -> None:
+    made = (
+        resolve_stage(recipe),
+        close_stage(recipe, state_of(recipe)),
+        restore_stage(recipe, state_of(recipe)),
+        fused_stage(recipe, "start"),
+        fused_stage(recipe, "round"),
+    )
+    for stage in made:
+        profile = find_profile(written(f"stages.{stage.verb} = {{ retries = 7 }}"))
+        check(profile, recipe, recipe.resolve())
+        assert profile.resources(stage).retries == 7
+    for gone in ("promote", "gate", "report"):
+        with pytest.raises(UserError, match=f"Profile 'mine': There is no stage '{gone}'"):
+            check(find_profile(written(f"stages.{gone} = {{ retries = 7 }}")), recipe, recipe.resolve())
+
+
+def test_the_pods_that_speak_to_mlflow_and_to_the_webhook_are_given_their_secrets(recipe: Recipe[Any]) -> None:
+    secrets = {secret.name: set(secret.stages) for secret in find_profile("cpu").cluster.secrets}
+    speak = [resolve_stage(recipe), close_stage(recipe, state_of(recipe))]
+    speak += [fused_stage(recipe, "start"), fused_stage(recipe, "round")]
+    assert secrets["selfloop-mlflow"] == {stage.verb for stage in speak}
+    assert secrets["selfloop-webhook"] == {"close", "round"}
 
 
 def test_ones_own_extends_a_provided_one_and_another_of_ones_own(written: Callable[..., str]) -> None:

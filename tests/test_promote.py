@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from selfloop import lineage, notifications
 from selfloop.artifacts import Manifest, check, manifest_of, read_json, seal, write_json
 from selfloop.errors import HaltedError, UserError
+from selfloop.guards.length import Length
 from selfloop.lineage.registry import Registry
 from selfloop.loop import Improved, Loop, LoopSettings, Now, state_of
 from selfloop.modes.fused import calls_of
@@ -29,7 +30,7 @@ from .conftest import sealed_table
 A = TypeVar("A", bound=Artifact)
 
 
-class TwoRoles(LoopSettings, schedule="none,patience=2", gate=GateParams(guards=["length"])):
+class TwoRoles(LoopSettings, schedule="none,patience=2", gate=GateParams(guards=[Length()])):
     """Two roles that nothing trains: the candidates are given."""
 
 

@@ -1,5 +1,6 @@
-"""The README's own files, run as they stand there."""
+"""The files in the README and in docs, run as they stand there."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -7,10 +8,19 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from kfp.dsl import Artifact
+from selfloop.artifacts import read_json
 from selfloop.recipe import find_recipe
+from selfloop.records import Rollout, Task
+from selfloop.verify import judge
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", README, re.DOTALL))
+from .conftest import sealed_table
+
+HERE = Path(__file__).parents[1]
+README = (HERE / "README.md").read_text()
+DOCS = {path.name: path.read_text() for path in (HERE / "docs").glob("*.md")}
+WHOLE = "\n".join([README, *DOCS.values()])
+FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", WHOLE, re.DOTALL))
 
 
 @pytest.mark.parametrize(
@@ -45,6 +55,41 @@ def test_a_recipe_of_ones_own_compiles(tmp_path: Path) -> None:
     assert (tmp_path / "star.yaml").stat().st_size > 10_000
 
 
+def test_a_verifier_in_a_file_of_its_own_is_found_with_its_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lengths.py").write_text(FILES["lengths.py"])
+    (tmp_path / "star.py").write_text(FILES["star.py"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    settings = find_recipe("star.py").resolve({"verify": {"verifier": "lengths.py:short_enough,most=12"}})
+    rollouts = [Rollout("t", 1, n, "1,2=3:", text, True, 3) for n, text in enumerate(("1+2", "(((1)+((2))))"))]
+    task = Task("t", 1, "train", "1,2=3:", "1+2")
+    judged = judge(rollouts, [task], settings.verify.model_copy(update={"environment": "countdown"}))
+    assert [(each.ok, each.reason) for each in judged] == [(True, "correct"), (False, "too long")]
+
+
+def test_a_stage_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "counting.py").write_text(FILES["counting.py"])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    counting = importlib.import_module("counting")
+    rollouts = sealed_table(tmp_path / "rollouts", Rollout, [Rollout("t", 1, 0, "p", "a=b=c", True, 5)])
+    made = counting.count_words.into(
+        counting.Counted(Artifact(uri=str(tmp_path / "count"))), counting.CountParams(), rollouts
+    )
+    assert read_json(made.count.path) == 2
+
+
+def test_the_form_of_the_example_lies_under_what_a_person_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "star.py").write_text(FILES["star.py"])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    recipe = find_recipe("star.py")
+    assert recipe.resolve({"form": "wide"}).draw.attempts == 16
+    assert recipe.resolve({"form": "wide"}, {"draw": {"attempts": 4}}).draw.attempts == 4
+    assert recipe.resolve().loop == "star-countdown"
+
+
 def test_the_configuration_for_a_model_of_the_hub_is_one() -> None:
     (text,) = re.findall(r"```toml\n# gsm8k\.toml(.*?)```", README, re.DOTALL)
     settings = find_recipe("expert-iteration").resolve(tomllib.loads(text.partition("\n")[2]))
@@ -52,12 +97,12 @@ def test_the_configuration_for_a_model_of_the_hub_is_one() -> None:
     assert settings.finetune.base_share == 0
 
 
-def test_the_readme_names_only_commands_that_exist() -> None:
+def test_readme_and_docs_name_only_commands_that_exist() -> None:
     from selfloop.cli import app
 
     known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
     known = {name.rstrip("_") for name in known}
-    named = set(re.findall(r"^    selfloop (\w+)", README, re.MULTILINE))
+    named = set(re.findall(r"^    selfloop (\w+)", WHOLE, re.MULTILINE))
     assert named <= known
 
 

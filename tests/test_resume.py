@@ -44,7 +44,7 @@ DRIVER = textwrap.dedent("""
     print(json.dumps(killer.ran))
 """)
 
-STAGES_A_ROUND = 10
+STAGES_A_ROUND = 7
 
 
 def driven(recipe: str, root: Path, small: dict[str, Any], *when: str) -> subprocess.CompletedProcess[str]:
@@ -62,7 +62,7 @@ def _drive(root: Path, small: dict[str, Any], *when: str) -> subprocess.Complete
         ("moves", "pretrain_policy", 0, 2 + 2 * STAGES_A_ROUND + 1),
         ("ends", "verify_rollouts", 1, 2 * STAGES_A_ROUND + 1 - 3),
         ("moves", "finetune_policy", 2, STAGES_A_ROUND + 1 - 4),
-        ("begins", "promote_length_generalization", 2, 2),
+        ("begins", "close_round", 2, 2),
     ],
 )
 def test_a_killed_run_goes_on_and_comes_to_the_same_digests(

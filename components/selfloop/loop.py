@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from copy import copy
 from functools import cache
 from statistics import fmean
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 from kfp.dsl import Artifact, Dataset, Model
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from selfloop.artifacts import read_json
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
@@ -45,6 +45,13 @@ class LoopSettings(Settings):
     gate: GateParams = GateParams()
     report: ReportParams = ReportParams()
     measure: MeasureParams = MeasureParams()
+
+    @model_validator(mode="after")
+    def _the_schedule_finds_what_it_takes(self) -> Self:
+        for name in self.schedule.takes:
+            if name not in self.stages():
+                raise ValueError(f"the schedule '{self.schedule}' needs the settings '{name}': choose another.")
+        return self
 
 
 class Now(NamedTuple):

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Watcher = Callable[[int, int, str], None]
+STEP = "selfloop step "
+"""What a process of a training begins a line with, to tell how far it is."""
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 

@@ -222,6 +222,11 @@ class Stage(typing.Generic[P, Out]):
                 f"{self.name} takes {self.params.__name__} and the inputs {', '.join(self.inputs) or '(none)'}; "
                 f"missing: {', '.join(sorted(missing)) or 'none'}; not known: {', '.join(sorted(strange)) or 'none'}."
             )
+        for name in (name for name, value in inputs.items() if value is None):
+            raise UserError(
+                f"Stage '{self.name}' cannot do without '{name}', and is given none: choose a schedule that draws "
+                "tasks, or another recipe."
+            )
         return params, inputs
 
     def _refuse_twice(self, inputs: Mapping[str, Any]) -> None:

@@ -4,24 +4,31 @@
 there is no file ``coin``.
 """
 
+import math
 import os
 import random
 import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from kfp.dsl import Artifact, Model
+from kfp.dsl import Artifact
 from pydantic import Field
 from selfloop.artifacts import read_json, write_json
 from selfloop.claims import Claims, Statement
 from selfloop.errors import UserError
+from selfloop.guards import Evidence, Guard, Reading
+from selfloop.loop import Improved, Loop, LoopSettings, Now
+from selfloop.promote import GateParams
+from selfloop.propose import BaseParams
 from selfloop.recipe import Recipe
-from selfloop.settings import Settings, compile_time
 from selfloop.stage import Params, stage
 
 
 class TossParams(Params):
     """A coin."""
+
+    inherits = frozenset({"seed"})
 
     bias: float = Field(0.5, ge=0, le=1, description="Chance of heads.")
     tosses: int = Field(200, ge=1, description="Tosses a round.")
@@ -31,61 +38,83 @@ class TossParams(Params):
     fated: int = Field(0, ge=0, description="The seed that this befalls.")
     seed: int = Field(0, ge=0, description="Seed of the tosses.")
 
-
-class NoCoins(NamedTuple):
-    coins: Model
-
-
-@stage()
-def toss_none(out: NoCoins, params: TossParams) -> None:
-    """Begin with no toss."""
-    write_json(out.coins.path, {"heads": 0, "tosses": 0})
+    @property
+    def due(self) -> str:
+        """What becomes of a run with this seed."""
+        return self.fate if self.seed == self.fated else "counted"
 
 
-class TossedCoins(NamedTuple):
-    more: Model
-    decision: Artifact
+class MintedCoin(NamedTuple):
+    coin: Artifact
+    tally: Artifact
 
 
 @stage()
-def toss_coins(out: TossedCoins, params: TossParams, coins: Model) -> None:
-    """Toss some more coins."""
-    fate = params.fate if params.seed == params.fated else "counted"
-    if fate == "fails" and not Path("coin").exists():
+def mint_coin(out: MintedCoin, params: TossParams) -> None:
+    """Make a coin that was never tossed."""
+    write_json(out.coin.path, {"bias": params.bias})
+    out.coin.metadata["fate"] = params.due
+    write_json(out.tally.path, {"heads": 0, "tosses": 0})
+
+
+class TossedCoin(NamedTuple):
+    tally: Artifact
+
+
+@stage()
+def toss_coin(out: TossedCoin, params: TossParams, coin: Artifact, before: Artifact) -> None:
+    """Toss the coin some more."""
+    if params.due == "fails" and not Path("coin").exists():
         raise UserError("The coin rolled under the cupboard: fetch it.")
-    if fate == "dies":
+    if params.due == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
-    before, draw = read_json(coins.path), random.Random(params.seed)
-    heads = sum(draw.random() < params.bias for _ in range(params.tosses))
-    write_json(out.more.path, {"heads": before["heads"] + heads, "tosses": before["tosses"] + params.tosses})
-    halted = fate == "halted"
-    verdict = {"verdict": "halted" if halted else "promoted", "promoted": not halted, "reason": "Guard coin is red"}
-    write_json(out.decision.path, verdict)
+    bias, tally, draw = read_json(coin.path)["bias"], read_json(before.path), random.Random(params.seed)
+    heads = sum(draw.random() < bias for _ in range(params.tosses))
+    write_json(out.tally.path, {"heads": tally["heads"] + heads, "tosses": tally["tosses"] + params.tosses})
 
 
-class Coins(Settings):
-    rounds: int = compile_time(2, ge=1, description="Rounds at most.")
+class OnEdge(Guard, warn=1.0, halt=1.0):
+    """Coins that do not fall."""
+
+    name = "coin"
+    look = "the table"
+
+    def __call__(self, evidence: Evidence) -> Reading:
+        """Whether the coin stands on its edge."""
+        stands = evidence.candidate["fate"] == "halted"
+        return Reading(float(stands), "it stands on its edge" if stands else "it lies flat")
+
+
+class Coins(LoopSettings, rounds=2, schedule="none", gate=GateParams(guards=[OnEdge()])):
+    base: BaseParams = BaseParams(levels=1, per_level=1, held_out_per_level=1)
     toss: TossParams = TossParams()
 
 
-class Turn(NamedTuple):
-    champion: Model
-    goes_on: bool
+class State(NamedTuple):
+    coin: Artifact
+    tally: Artifact
 
 
-def start(s: Coins) -> Turn:
-    return Turn(toss_none(s.toss).coins, goes_on=True)
+class WithoutModel(Loop):
+    """A loop that begins with no policy."""
+
+    def policy(self, s: Any, base: Any) -> Any:
+        """None."""
+        return None
 
 
-def round(s: Coins, last: Turn) -> tuple[Turn, Artifact]:
-    tossed = toss_coins(s.toss, coins=last.champion)
-    return Turn(tossed.more, goes_on=True), tossed.decision
+def start(s: Coins, policy: None) -> State:
+    return State(*mint_coin(s.toss))
 
 
-def finish(s: Coins, last: Turn) -> dict[str, float]:
-    told = read_json(last.champion.path)
-    never = s.toss.seed == s.toss.fated and s.toss.fate == "never"
-    return {"heads": told["heads"] / told["tosses"], "tosses": float("nan") if never else told["tosses"]}
+def improve(s: Coins, now: Now) -> Improved:
+    coin, tally = now.state
+    return Improved(State(coin, toss_coin(s.toss, coin=coin, before=tally).tally))
+
+
+def figures(s: Coins, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
+    tally = rounds[-1]["state"]["tally"]
+    return {"heads": tally["heads"] / tally["tosses"], "tosses": math.nan if s.toss.due == "never" else tally["tosses"]}
 
 
 claims = Claims(
@@ -101,4 +130,14 @@ claims = Claims(
         Statement("A fair coin is fair.", "heads", "fair", within=(0.4, 0.6)),
     ),
 )
-recipe = Recipe("coins", Coins, start, round, Turn, finish=finish, claims=claims)
+recipe = Recipe(
+    "coins",
+    Coins,
+    State,
+    start,
+    improve,
+    roles=("coin",),
+    frame=WithoutModel,
+    figures=figures,
+    claims=claims,
+)

@@ -146,12 +146,13 @@ def test_every_end_of_a_run_is_an_outcome(coins: Recipe[Any], monkeypatch: pytes
     ends = {}
     for fate in ("never", "halted", "dies", "fails"):
         text = source.replace('"fated": 3', f'"fated": 3, "fate": "{fate}"')
-        Path(f"{fate}.py").write_text(text.replace('"coins", Coins', f'"{fate}", Coins'))
+        Path(f"{fate}.py").write_text(text.replace('"coins",', f'"{fate}",'))
         recipe = load_recipe(f"{fate}:recipe")
         [ends[fate]] = measured(f"{fate}:recipe", recipe, [Run("short", "fair", 3)], Path(fate), 1)
     assert math.isnan(ends["never"].metrics["tosses"])
     assert ends["halted"].metrics == {"halted": 1.0}
-    assert ends["halted"].halted == "Guard coin is red. The champion stays in force."
+    halted = "guard 'coin' halted the loop: it stands on its edge; look at the table. The champion stays in force."
+    assert ends["halted"].halted == halted
     assert ends["dies"].failed.startswith("its process ended with signal 9; see dies/short/fair-3-")
     assert ends["fails"].failed == "The coin rolled under the cupboard: fetch it."
     failing = load_recipe("fails:recipe")
@@ -275,7 +276,7 @@ def test_a_person_who_stops_it_stops_its_runs(tmp_path: Path) -> None:
     ],
 )
 def test_a_mistake_is_one_sentence(coins: Recipe[Any], words: list[str], sentence: str) -> None:
-    Path("bare.py").write_text(COINS.read_text().replace(", claims=claims", ""))
+    Path("bare.py").write_text(COINS.read_text().replace("    claims=claims,\n", ""))
     Path("wrong.py").write_text(COINS.read_text().replace('"fair": {}', '"fair": {"tos": {"bias": 0.1}}'))
     with pytest.raises(UserError, match=re.escape(sentence)) as refused:
         app(words, standalone_mode=False)

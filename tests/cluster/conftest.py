@@ -57,10 +57,10 @@ def work(seed: int, origin: str) -> bool:
 
 @dsl.pipeline(name="small")  # type: ignore[untyped-decorator]
 def small_pipeline(seed: int = 0, origin: str = "start") -> None:
-    goes_on = work(seed=seed, origin=origin).set_display_name("round 0 · start")
+    proceed = work(seed=seed, origin=origin).set_display_name("round 0 · start")
     for stage in ("generate", "verify"):
-        goes_on = work(seed=seed, origin=origin).set_display_name(f"round 1 · {stage}").after(goes_on)
-    with dsl.If(goes_on.output == True):  # noqa: E712
+        proceed = work(seed=seed, origin=origin).set_display_name(f"round 1 · {stage}").after(proceed)
+    with dsl.If(proceed.output == True):  # noqa: E712
         again = work(seed=seed, origin=origin).set_display_name("round 2 · generate")
         work(seed=seed, origin=origin).set_display_name("round 2 · verify").after(again)
 

@@ -45,7 +45,7 @@ def test_a_recipe_is_scheduled_by_an_interval(command: Command, kfp: Kfp) -> Non
     assert command("schedule", "length-generalization", "--every", "6h").code == 0
     (made,) = kfp.recurring.values()
     assert made["trigger"] == {"periodic_schedule": {"interval_second": "21600"}}
-    assert made["display_name"] == "length-generalization"
+    assert made["display_name"] == "length-generalization-addition"
 
 
 def test_a_schedule_is_made_once_where_the_connection_drops(command: Command, kfp: Kfp) -> None:
@@ -58,7 +58,7 @@ def test_two_schedules_do_not_share_a_name(command: Command, kfp: Kfp) -> None:
     command("schedule", "length-generalization", "--every", "1d")
     done = command("schedule", "length-generalization", "--every", "2d")
     assert done.code == 1
-    assert "There is a schedule 'length-generalization' already: give another --name" in done.err
+    assert "There is a schedule 'length-generalization-addition' already: give another --name" in done.err
     assert len(kfp.recurring) == 1
 
 

@@ -27,7 +27,7 @@ def test_submit_uploads_the_pipeline_and_begins_a_run(command: Command, kfp: Kfp
     assert run["service_account"] == "selfloop"
     (pipeline,), (version,), (experiment,) = (one.values() for one in (kfp.pipelines, kfp.versions, kfp.experiments))
     assert (pipeline["name"], pipeline["namespace"]) == ("length-generalization", "selfloop")
-    assert (experiment["display_name"], experiment["namespace"]) == ("length-generalization", "selfloop")
+    assert (experiment["display_name"], experiment["namespace"]) == ("length-generalization-addition", "selfloop")
     assert version["name"] in done.out
     assert "round 2 · generate" in str(version["pipeline_spec"])
 

@@ -19,7 +19,7 @@ from selfloop.artifacts import manifest_of, read_json, sidecar_of, write_json
 from selfloop.cluster import access, reasons, trainjob
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
-from selfloop.finetune.running.launch import spans_nodes
+from selfloop.finetune.running.dispatch import spans_nodes
 from selfloop.policy import load, weight_bytes
 from selfloop.store import open_store
 
@@ -78,7 +78,7 @@ def test_one_node_makes_what_the_pod_would_have_made(
     plain: Path, finetuned: Finetuned, trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alone = finetuned(plain, "alone", tried(), steps=4)
-    monkeypatch.setattr("selfloop.finetune.running.launch.spans_nodes", lambda *_: True)
+    monkeypatch.setattr("selfloop.finetune.running.dispatch.spans_nodes", lambda *_: True)
     seen: list[tuple[int, int]] = []
     with progress.watched_by(lambda done, total, unit: seen.append((done, total))):
         made = finetuned(plain, "made", tried(), steps=4)
@@ -114,7 +114,7 @@ def test_an_adapter_comes_back_with_its_base(
 ) -> None:
     lora = {"adapter": "lora", "lora_rank": 2, "steps": 2}
     alone = finetuned(plain, "alone", tried(), **lora)
-    monkeypatch.setattr("selfloop.finetune.running.launch.spans_nodes", lambda *_: True)
+    monkeypatch.setattr("selfloop.finetune.running.dispatch.spans_nodes", lambda *_: True)
     made = finetuned(plain, "made", tried(), **lora)
     assert manifest_of(made.path).digest == manifest_of(alone.path).digest
     assert sidecar_of(made.path)["base"] == sidecar_of(alone.path)["base"]

@@ -25,7 +25,7 @@ from .kfp_server import Fault, Kfp
 Command = Callable[..., Ended]
 BEGAN, ENDED = "2026-11-21T02:00:00Z", "2026-11-21T02:00:12Z"
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)
-STAGES = ("propose", "generate", "verify", "filter", "finetune", "evaluate", "gate", "advance", "report", "promote")
+STAGES = ("propose", "generate", "verify", "filter", "finetune", "evaluate", "close")
 
 
 def _end(kfp: Kfp, state: str = "SUCCEEDED", failed: str = "") -> Callable[[str], None]:
@@ -240,7 +240,7 @@ def _drawn(progress: Progress, width: int, most: int = 1000) -> list[str]:
 
 
 def test_a_wide_terminal_shows_a_column_a_stage() -> None:
-    lines = _drawn(_progress(2, 15), 120)
+    lines = _drawn(_progress(2, 12), 120)
     assert lines[0] == "sec 2026-11-21 02:00:00  ▶ running   7 min"
     assert lines[1] == "start  draw ✓ 41 s"
     assert lines[2].split() == ["round", *STAGES, "took"]
@@ -249,20 +249,20 @@ def test_a_wide_terminal_shows_a_column_a_stage() -> None:
 
 
 def test_a_narrow_terminal_shows_a_mark_a_stage() -> None:
-    lines = _drawn(_progress(2, 15, "FAILED"), 80)
+    lines = _drawn(_progress(2, 12, "FAILED"), 60)
     assert lines[1].split() == ["round", "stages", "took", "at", "work"]
     assert lines[2:5] == [
-        "start  ✓           41 s",
-        "1      ✓✓✓✓✓✓✓✓✓✓  41 s",
-        "2      ✓✓✓✓✗·····  7 min  finetune 75 s",
+        "start  ✓        41 s",
+        "1      ✓✓✓✓✓✓✓  41 s",
+        "2      ✓✓✓✓✗··  7 min  finetune 75 s",
     ]
     assert lines[5].startswith("stages: propose, generate, verify")
 
 
 @pytest.mark.parametrize(
-    ("at", "numbers"), [(0, ["start", "1", "2"]), (105, ["10", "11", "12"]), (249, ["23", "24", "25"])]
+    ("at", "numbers"), [(0, ["start", "1", "2"]), (75, ["10", "11", "12"]), (174, ["23", "24", "25"])]
 )
 def test_where_not_all_rounds_can_be_seen_those_around_the_work_are(at: int, numbers: list[str]) -> None:
-    lines = _drawn(_progress(25, at), 80, most=3)
+    lines = _drawn(_progress(25, at), 60, most=3)
     assert [line.split()[0] for line in lines[2:5]] == numbers
     assert "23 rounds not shown" in lines

@@ -1,3 +1,4 @@
+import json
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -7,16 +8,16 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kfp.dsl import Artifact, Dataset
-from selfloop.artifacts import manifest_of, read_json
+from selfloop.artifacts import read_json
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
-from selfloop.propose import AdvanceParams, BaseParams, ProposeParams, advance_curriculum, draw_base, propose_tasks
+from selfloop.propose import BaseParams, Frontier, ProposeParams, draw_base, propose_tasks
 from selfloop.propose.curriculum import advanced, expected, next_levels, spread
 from selfloop.propose.items import RESERVED, held_out
 from selfloop.records import Example, ItemResult, Task, rows
 from selfloop.stage import validated
 
-from ..conftest import sealed_table, sealed_value
+from ..conftest import sealed_value
 
 frontiers = st.integers(1, 40)
 shares = st.floats(0, 1)
@@ -246,75 +247,72 @@ def test_another_seed_proposes_other_tasks(tmp_path_factory: pytest.TempPathFact
     assert not {task.prompt for task in some[0]} & {task.prompt for task in others[0]}
 
 
-def advanced_by(
-    place: Path, results: dict[tuple[str, int], list[bool]], promoted: bool, **params: float
-) -> tuple[bool, dict[str, object]]:
-    """What the stage returns, and the curriculum that it writes."""
-    place.mkdir()
-    answered = [
-        ItemResult(policy, "target", level, f"{level}-{number}", 0, ok, "")
+def answered(suite: str, results: dict[tuple[str, int], list[bool]]) -> list[ItemResult]:
+    return [
+        ItemResult(policy, suite, level, f"{suite}-{level}-{number}", 0, ok, "")
         for (policy, level), oks in results.items()
         for number, ok in enumerate(oks)
     ]
-    curriculum = Artifact(uri=str(place / "next"))
-    outputs = advance_curriculum.into(
-        advance_curriculum.out(curriculum=curriculum),
-        AdvanceParams(**params),
-        curriculum=sealed_value(place / "curriculum", {"frontier": 2, "accuracy": {}}),
-        results=sealed_table(place / "results", ItemResult, answered),
-        decision=sealed_value(place / "decision", {"promoted": promoted}),
-    )
-    return outputs.proceed, read_json(curriculum.path)
 
 
-RESULTS = {
-    ("champion", 3): [True, True],
-    ("champion", 4): [True, False],
-    ("candidate", 3): [True, True],
-    ("candidate", 4): [True, True],
-    ("candidate", 5): [False, False],
-}
+RESULTS = answered(
+    "target",
+    {
+        ("champion", 3): [True, True],
+        ("champion", 4): [True, False],
+        ("candidate", 3): [True, True],
+        ("candidate", 4): [True, True],
+        ("candidate", 5): [False, False],
+    },
+)
+BEGUN: dict[str, Any] = {"frontier": 2, "accuracy": {}}
 
 
-def test_the_curriculum_knows_levels_by_their_own_suites_alone(tmp_path: Path) -> None:
-    answered = [
-        ItemResult("champion", suite, 2, f"{suite}-{n}", 0, ok, "")
-        for suite, ok in (("old", True), ("carries", False))
-        for n in range(4)
-    ]
-    curriculum = Artifact(uri=str(tmp_path / "next"))
-    advance_curriculum.into(
-        advance_curriculum.out(curriculum=curriculum),
-        AdvanceParams(),
-        curriculum=sealed_value(tmp_path / "curriculum", {"frontier": 2, "accuracy": {}}),
-        results=sealed_table(tmp_path / "results", ItemResult, answered),
-        decision=sealed_value(tmp_path / "decision", {"promoted": False}),
-    )
-    assert read_json(curriculum.path) == {"frontier": 2, "accuracy": {"2": 1.0}}
+def test_the_curriculum_knows_levels_by_their_own_suites_alone() -> None:
+    results = answered("old", {("champion", 2): [True] * 4}) + answered("carries", {("champion", 2): [False] * 4})
+    state, _ = Frontier().advance(BEGUN, results, promoted=False)
+    assert state == {"frontier": 2, "accuracy": {"2": 1.0}}
 
 
-def test_a_promoted_candidate_moves_the_frontier(tmp_path: Path) -> None:
-    goes_on, state = advanced_by(tmp_path / "1", RESULTS, promoted=True, target=9)
+def test_a_promoted_candidate_moves_the_frontier() -> None:
+    state, goes_on = Frontier(target=9).advance(BEGUN, RESULTS, promoted=True)
     assert goes_on
     assert state == {"frontier": 4, "accuracy": {"3": 1.0, "4": 1.0, "5": 0.0}}
 
 
-def test_a_rejected_candidate_leaves_the_champions_accuracy_to_move_the_frontier(tmp_path: Path) -> None:
-    goes_on, state = advanced_by(tmp_path / "1", RESULTS, promoted=False, target=9)
+def test_a_rejected_candidate_leaves_the_champions_accuracy_to_move_the_frontier() -> None:
+    state, goes_on = Frontier(target=9).advance(BEGUN, RESULTS, promoted=False)
     assert goes_on
     assert state == {"frontier": 3, "accuracy": {"3": 1.0, "4": 0.5}}
+    assert Frontier(target=9, advance_at=0.5).advance(BEGUN, RESULTS, promoted=False)[0]["frontier"] == 4
 
 
 @pytest.mark.parametrize(("target", "goes_on"), [(3, False), (4, False), (5, True)])
-def test_the_loop_ends_when_the_target_is_reached(tmp_path: Path, target: int, goes_on: bool) -> None:
-    assert advanced_by(tmp_path / "1", RESULTS, promoted=True, target=target)[0] is goes_on
+def test_the_loop_ends_when_the_target_is_reached(target: int, goes_on: bool) -> None:
+    assert Frontier(target=target).advance(BEGUN, RESULTS, promoted=True)[1] is goes_on
 
 
-def test_a_curriculum_depends_on_nothing_but_what_it_was_told(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        advanced_by(tmp_path / name, RESULTS, promoted=True)
-    digests = {manifest_of(tmp_path / name / "next").digest for name in ("a", "b")}
-    assert len(digests) == 1
+@given(
+    st.integers(1, 6),
+    st.dictionaries(st.tuples(st.sampled_from(["champion", "candidate"]), st.integers(1, 9)), st.lists(st.booleans())),
+    st.booleans(),
+    st.floats(0, 1, exclude_min=True),
+    st.integers(1, 9),
+)
+def test_the_frontier_never_falls_and_only_the_policy_in_force_moves_it(
+    frontier: int, results: dict[tuple[str, int], list[bool]], promoted: bool, at: float, target: int
+) -> None:
+    schedule = Frontier(advance_at=at, target=target)
+    begun: dict[str, Any] = {"frontier": frontier, "accuracy": {}}
+    state, goes_on = schedule.advance(begun, answered("target", results), promoted)
+    in_force = {key: oks for key, oks in results.items() if key[0] == ("candidate" if promoted else "champion")}
+    assert schedule.advance(begun, answered("target", in_force), promoted) == (state, goes_on)
+    assert state["frontier"] >= frontier
+    assert goes_on == (state["frontier"] < target)
+    assert {int(level) for level in state["accuracy"]} == {level for (_, level), oks in in_force.items() if oks}
+    assert json.loads(json.dumps(state)) == state
+    again, _ = schedule.advance(state, answered("target", results), promoted)
+    assert again == state
 
 
 def test_levels_end_where_the_environment_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,11 @@
 from pathlib import Path
 
 import pytest
-from kfp.dsl import Artifact, Dataset
-from selfloop.artifacts import read_json
+from kfp.dsl import Dataset
 from selfloop.errors import UserError
-from selfloop.propose import DrawParams, ProgressParams, check_progress, draw_tasks
+from selfloop.propose import DrawParams, Fixed, draw_tasks
 from selfloop.records import ItemResult, Task, rows
 from selfloop.stage import validated
-
-from ..conftest import sealed_table, sealed_value
 
 
 def drawn(place: Path, **params: object) -> tuple[list[Task], list[Task]]:
@@ -45,39 +42,44 @@ def test_a_level_in_two_suites_is_refused() -> None:
         validated(DrawParams, {"levels": [2, 3], "old_levels": [3]}, "draw_tasks")
 
 
-def progress(place: Path, waited: int, is_promoted: bool, **params: object) -> tuple[bool, dict[str, object]]:
-    answers = [
-        ItemResult(policy, "target", 2, f"item-{n}", 0, n < right, "", 0)
-        for policy, right in (("champion", 2), ("candidate", 3))
-        for n in range(4)
-    ]
-    made = check_progress.into(
-        check_progress.out(state=Artifact(uri=str(place / "next_state"))),
-        ProgressParams.model_validate(params),
-        state=sealed_value(place / "state", {"accuracy": {}, "waited": waited}),
-        results=sealed_table(place / "results", ItemResult, answers),
-        decision=sealed_value(place / "decision", {"promoted": is_promoted}),
+ANSWERS = [
+    ItemResult(policy, suite, 2, f"{suite}-{n}", 0, n < right, "", 0)
+    for policy, suite, right in (
+        ("champion", "target", 2),
+        ("candidate", "target", 3),
+        ("champion", "old", 0),
+        ("candidate", "old", 0),
     )
-    return made.proceed, read_json(place / "next_state")
+    for n in range(4)
+]
 
 
 @pytest.mark.parametrize(
-    ("waited", "is_promoted", "params", "goes_on", "state"),
+    ("waited", "is_promoted", "schedule", "goes_on", "state"),
     [
-        (0, True, {}, True, {"accuracy": {"2": 0.75}, "waited": 0}),
-        (2, True, {}, True, {"accuracy": {"2": 0.75}, "waited": 0}),
-        (0, False, {}, True, {"accuracy": {"2": 0.5}, "waited": 1}),
-        (2, False, {}, False, {"accuracy": {"2": 0.5}, "waited": 3}),
-        (0, True, {"enough": 0.7}, False, {"accuracy": {"2": 0.75}, "waited": 0}),
-        (0, False, {"enough": 0.7}, True, {"accuracy": {"2": 0.5}, "waited": 1}),
+        (0, True, Fixed(), True, {"accuracy": {"2": 0.75}, "waited": 0}),
+        (2, True, Fixed(), True, {"accuracy": {"2": 0.75}, "waited": 0}),
+        (0, False, Fixed(), True, {"accuracy": {"2": 0.5}, "waited": 1}),
+        (1, False, Fixed(), True, {"accuracy": {"2": 0.5}, "waited": 2}),
+        (2, False, Fixed(), False, {"accuracy": {"2": 0.5}, "waited": 3}),
+        (2, False, Fixed(patience=4), True, {"accuracy": {"2": 0.5}, "waited": 3}),
+        (0, True, Fixed(enough=0.7), False, {"accuracy": {"2": 0.75}, "waited": 0}),
+        (0, True, Fixed(enough=0.75), False, {"accuracy": {"2": 0.75}, "waited": 0}),
+        (0, False, Fixed(enough=0.7), True, {"accuracy": {"2": 0.5}, "waited": 1}),
     ],
 )
 def test_the_loop_ends_when_the_champion_is_good_enough_or_was_not_replaced_for_long(
-    waited: int,
-    is_promoted: bool,
-    params: dict[str, object],
-    goes_on: bool,
-    state: dict[str, object],
-    tmp_path: Path,
+    waited: int, is_promoted: bool, schedule: Fixed, goes_on: bool, state: dict[str, object]
 ) -> None:
-    assert progress(tmp_path, waited, is_promoted, **params) == (goes_on, state)
+    assert schedule.advance({"accuracy": {}, "waited": waited}, ANSWERS, is_promoted) == (state, goes_on)
+
+
+def test_the_first_round_has_waited_for_none() -> None:
+    """The state that a loop begins with is that of any schedule."""
+    begun = {"frontier": 3, "accuracy": {}}
+    assert Fixed().advance(begun, ANSWERS, promoted=False) == ({"accuracy": {"2": 0.5}, "waited": 1}, True)
+
+
+def test_a_loop_that_answers_no_items_ends_by_patience_alone() -> None:
+    assert Fixed(enough=0.01).advance({"waited": 1}, [], promoted=True) == ({"accuracy": {}, "waited": 0}, True)
+    assert Fixed(enough=0.01).advance({"waited": 2}, [], promoted=False) == ({"accuracy": {}, "waited": 3}, False)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from selfloop.errors import UserError
-from selfloop.finetune.running.launch import STEP
+from selfloop.progress import STEP
 
 CONTAINER = "node"
 """The Trainer's name for the container, and for the replicated job, that trains."""

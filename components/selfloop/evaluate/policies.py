@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, model_validator
@@ -55,7 +55,9 @@ class MeasureParams(EvaluateParams):
 
     inherits = frozenset({"seed"})
 
-    levels: list[int] = Field([], description="Levels to measure; where none is named, 1 to some beyond the frontier.")
+    levels: list[int] = Field(
+        [], description="Levels to measure; where none is named, 1 to some beyond the frontier, or those of its items."
+    )
     per_level: int = Field(256, ge=1, description="Items of each level.")
     beyond: int = Field(12, ge=0, description="Levels beyond the frontier that are measured too.")
     solved: float = Field(0.95, gt=0, le=1, description="Exact match at which a level counts as solved.")
@@ -90,7 +92,7 @@ class Measurement(NamedTuple):
 def measure_policy(out: Measurement, params: MeasureParams, policy: Model, curriculum: Artifact) -> None:
     """Measure exact match at every level up to some beyond the frontier, on items kept for this alone."""
     environment = find_environment(params.environment)
-    levels = params.levels or range(1, read_json(curriculum.path)["frontier"] + params.beyond + 1)
+    levels = params.levels or levels_of(read_json(curriculum.path), params.beyond)
     items = [
         task._replace(suite="measure")
         for level in levels
@@ -104,6 +106,13 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, curri
     accuracy = accuracy_by_level(rows(out.results.path, ItemResult))["champion"]
     solved = solved_levels(accuracy, params.solved)
     out.results.metadata.update(solved=solved, accuracy={str(k): v for k, v in accuracy.items()})
+
+
+def levels_of(progress: Mapping[str, Any], beyond: int) -> list[int]:
+    """The levels to measure: those up to some beyond the frontier, or those that a loop without one is judged on."""
+    if "frontier" in progress:
+        return list(range(1, progress["frontier"] + beyond + 1))
+    return sorted(map(int, progress["accuracy"]))
 
 
 def _answers(

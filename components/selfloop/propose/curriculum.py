@@ -108,6 +108,7 @@ class Frontier(Schedule):
 
     name = "frontier"
     needs = "the settings 'propose', and an environment with levels"
+    takes = ("propose",)
     advance_at: float = Field(0.9, gt=0, le=1, description="Accuracy at which the frontier moves past a level.")
     target: int = Field(30, ge=1, description="The loop ends when the frontier has come to this level.")
 
@@ -118,6 +119,6 @@ class Frontier(Schedule):
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Move the frontier past the levels that the champion has mastered; over when the target is reached."""
-        accuracy = accuracy_by_level(results)["candidate" if promoted else "champion"]
+        accuracy = accuracy_by_level(results).get("candidate" if promoted else "champion", {})
         frontier = advanced(state["frontier"], accuracy, self.advance_at)
         return {"frontier": frontier, "accuracy": {str(k): v for k, v in accuracy.items()}}, frontier < self.target

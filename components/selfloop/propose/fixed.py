@@ -80,6 +80,7 @@ class Fixed(Schedule):
 
     name = "fixed"
     needs = "the settings 'draw'"
+    takes = ("draw",)
     enough: float = Field(1.0, gt=0, le=1, description="Accuracy on the target suite at which the loop ends.")
     patience: int = Field(3, ge=1, description="Rounds in a row without a promotion after which the loop ends.")
 

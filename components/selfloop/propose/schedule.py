@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field
@@ -27,6 +27,8 @@ class Schedule(Strategy):
 
     kind = "schedule"
     package = "selfloop.propose"
+    takes: ClassVar[tuple[str, ...]] = ()
+    """The parts of a loop's settings that it draws with."""
 
     def draw(self, settings: Any, progress: Artifact) -> Drawn:
         """The tasks and items of a round: stage calls with the loop's settings."""

@@ -13,7 +13,8 @@ from pydantic import Field
 
 from selfloop.errors import UserError
 from selfloop.finetune.online.sampling import OnPolicyParams, asked, refuse_scheme, uncontaminated
-from selfloop.finetune.running.launch import Job, TrainingResult, is_first, run_training
+from selfloop.finetune.running.dispatch import run_training
+from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.policy import Policy, load
 from selfloop.resources import Resources
 from selfloop.seeds import seed_for

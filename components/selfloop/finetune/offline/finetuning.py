@@ -20,7 +20,8 @@ from selfloop.errors import UserError
 from selfloop.finetune.offline.methods import GivenExamples, Method
 from selfloop.finetune.offline.methods.sft import Sft
 from selfloop.finetune.offline.mixture import SOURCES, MixtureParams, mixture, usable_rows
-from selfloop.finetune.running.launch import Job, TrainingResult, is_first, run_training
+from selfloop.finetune.running.dispatch import run_training
+from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.guards.contamination import clean, held_out
 from selfloop.memory import entry, remembered
 from selfloop.records import count

@@ -13,7 +13,8 @@ from pydantic import model_validator
 
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
-from selfloop.finetune.running.launch import Job, TrainingResult, is_first, run_training
+from selfloop.finetune.running.dispatch import run_training
+from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.guards.contamination import clean, held_out
 from selfloop.policy import Policy, load, save
 from selfloop.records import Example, count, take

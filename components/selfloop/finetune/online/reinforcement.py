@@ -18,7 +18,8 @@ from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.finetune.online.params import ROLLOUTS, STATE, ReinforceParams
 from selfloop.finetune.online.sampling import CleanTasks, uncontaminated
-from selfloop.finetune.running.launch import Job, TrainingResult, is_first, run_training
+from selfloop.finetune.running.dispatch import run_training
+from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.records import Rollout, writing
 from selfloop.resources import Resources
 from selfloop.stage import Params, stage

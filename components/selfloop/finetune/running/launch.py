@@ -1,33 +1,26 @@
-"""Where a training stage's work is done: in this process, in those that ``accelerate launch`` starts, or across nodes.
+"""A training in the processes that ``accelerate launch`` starts on this machine.
 
 Each process does the work on its share of every batch; the first one saves and tells. FSDP and DeepSpeed are asked for
-in accelerate's own configuration. What spans nodes is in ``nodes``; a small policy never leaves the pod.
+in accelerate's own configuration.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kfp.dsl import Artifact
-
 from selfloop import progress
-from selfloop.artifacts import SIDECAR, read_json, sidecar_of, write_json
+from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
-from selfloop.finetune.running.checkpoints import scratch
-from selfloop.generate.engines import give_back
 from selfloop.lookup import imported
-from selfloop.policy import weight_bytes
 
 JOB, RESULT, REFUSED, LOG = "job.json", "result.json", "refused.json", "launch.log"
-STEP = "selfloop step "
 
 
 class TrainingResult(NamedTuple):
@@ -46,43 +39,6 @@ class Job(NamedTuple):
 
 
 Work = Callable[[Any, Job], TrainingResult]
-
-
-def run_training(
-    work: Work,
-    params: TrainingParams,
-    inputs: Mapping[str, Artifact],
-    output: Artifact,
-    beside: Mapping[str, Artifact] = {},
-) -> None:
-    """Do a stage's work and note on its output what it came to; the checkpoints go once it is done.
-
-    ``beside`` are further outputs: what the work left in folders of their names beside the policy.
-    """
-    import torch
-
-    paths = {name: artifact.path for name, artifact in inputs.items()}
-    job = Job(paths, Path(output.path), scratch(output.path, f"{work.__module__}:{work.__qualname__}", params, paths))
-    if torch.cuda.is_available():
-        give_back()
-    if spans_nodes(params, paths["policy"]):
-        from selfloop.finetune.running.nodes import train_on_nodes
-
-        made = train_on_nodes(work, params, job)
-    else:
-        alone = params.accelerate_config == "auto" and torch.cuda.device_count() < 2
-        made = work(params, job) if alone else launch_processes(work, params, job)
-    for name, artifact in beside.items():
-        shutil.copytree(Path(output.path, name), artifact.path, dirs_exist_ok=True)
-        shutil.rmtree(Path(output.path, name))
-    write_json(output.path, sidecar_of(output.path) | made.moment, SIDECAR)
-    output.metadata.update(made.metadata)
-    shutil.rmtree(job.place, ignore_errors=True)
-
-
-def spans_nodes(params: TrainingParams, policy: str) -> bool:
-    """Whether a training leaves this pod for others: where it is to span nodes, and its policy is no small one."""
-    return params.nodes > 1 and weight_bytes(policy) >= params.nodes_from_bytes
 
 
 def launch_processes(work: Work, params: TrainingParams, job: Job) -> TrainingResult:
@@ -149,9 +105,9 @@ def started(about: Mapping[str, Any], job: Job, files: Path, how: Sequence[str],
 
 def told(line: str) -> bool:
     """Whether a line tells of a step, which is handed on to whoever watches the stage."""
-    if not line.startswith(STEP):
+    if not line.startswith(progress.STEP):
         return False
-    finished, total = map(int, line.removeprefix(STEP).split())
+    finished, total = map(int, line.removeprefix(progress.STEP).split())
     progress.report(finished, total, "steps")
     return True
 
@@ -174,7 +130,7 @@ def enter(path: Path) -> None:
 
     def tell(finished: int, total: int, unit: str) -> None:
         if is_first():
-            print(f"{STEP}{finished} {total}", flush=True)
+            print(f"{progress.STEP}{finished} {total}", flush=True)
 
     try:
         with progress.watched_by(tell):
