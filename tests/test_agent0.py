@@ -52,7 +52,7 @@ TINY: dict[str, Any] = {
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 ONE = {"rounds": 1}
-GO_ON = {stage: {"when_empty": "go on"} for stage in ("learn", "band", "reinforce", "filter")}
+GO_ON = {stage: {"when_empty": "go on"} for stage in ("learn", "band", "reinforce")}
 WATCHED = "distinct+entropy+coverage+precision,warn=0.5,halt=0.4+gap+length,warn=2,halt=3+divergence"
 GUARDED = {"gate": {"guards": WATCHED}}
 ROLES = (NAME, f"{NAME}.executor", f"{NAME}.proposer")

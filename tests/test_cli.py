@@ -70,8 +70,8 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
         (["run", "length-generalization", "--policy", "no/such/place"], "There is no policy at no/such/place"),
         (["run", "none.py"], "There is no file none.py"),
         (["run", "nowhere:recipe"], "No recipe at 'nowhere:recipe'"),
-        (["stages", "generate_rollout"], "did you mean 'generate_rollouts'?"),
-        (["environments", "revers"], "did you mean 'reverse'?"),
+        (["list", "stages", "generate_rollout"], "did you mean 'generate_rollouts'?"),
+        (["list", "environments", "revers"], "did you mean 'reverse'?"),
         (["compile", "length-generalization", "-o", "p.txt"], "KFP reads .yaml, not"),
         (["report", "."], "is no run of selfloop"),
         (["run", "length-generalization", "--set", "model=team/adder"], "cannot be 'team/adder'"),
@@ -146,9 +146,9 @@ def test_the_control_arm_keeps_nothing_of_its_own(selfloop: Command) -> None:
     assert tomllib.loads(done.stdout)["filter"]["select"] == ["nothing"]
 
 
-@pytest.mark.parametrize("words", [["recipes"], ["stages"], ["environments"], ["environments", "addition"], ["--help"]])
-def test_what_there_is_is_listed(selfloop: Command, words: list[str]) -> None:
-    done = selfloop(*words)
+@pytest.mark.parametrize("words", ["list", "list environments", "list environments addition", "--help"])
+def test_what_there_is_is_listed(selfloop: Command, words: str) -> None:
+    done = selfloop(*words.split())
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) > 2
 

@@ -295,14 +295,14 @@ def test_a_prefix_on_the_command_line_is_checked_as_the_profiles_is() -> None:
 
 
 def test_the_command_shows_what_each_stage_gets(selfloop: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    listed = selfloop("profiles").stdout
+    listed = selfloop("list", "profiles").stdout
     assert all(name in listed for name in PROVIDED)
-    shown = selfloop("profiles", "eight-gpu", env=None).stdout
+    shown = selfloop("list", "profiles", "eight-gpu", env=None).stdout
     rows = {word: line for line in shown.splitlines() for word in line.split()}
     assert "512Gi" in rows["distill,"]
     assert rows["generate,"].split().count("1") == 1
     assert "generate.shards=8" in shown
-    refused = selfloop("profiles", "eigth-gpu")
+    refused = selfloop("list", "profiles", "eigth-gpu")
     assert (refused.returncode, refused.stderr) == (
         1,
         "selfloop: There is no profile 'eigth-gpu': did you mean 'eight-gpu'?\n",

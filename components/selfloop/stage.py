@@ -345,7 +345,7 @@ class Stage(typing.Generic[P, Out]):
             default = as_plain(info.get_default(call_default_factory=True), info.annotation)
             shown = "required" if default is PydanticUndefined else json.dumps(default)
             choices = typing.get_args(info.annotation) if typing.get_origin(info.annotation) is Literal else ()
-            kind = " or ".join(map(json.dumps, choices)) or kfp_type(info.annotation, name)
+            kind = " or ".join(map(json.dumps, choices)) or _named(info.annotation) or kfp_type(info.annotation, name)
             made.append((name, kind, shown, info.description or ""))
         return made
 
@@ -443,6 +443,13 @@ def kfp_type(annotation: Any, what: str) -> str:
     if origin in (typing.Union, types.UnionType):
         remedy = 'name the special case as a strategy, such as Literal["all", "first"], instead of a union'
     raise TypeError(f"{what} is {annotation}, which KFP cannot express: {remedy}.")
+
+
+def _named(annotation: Any) -> str:
+    """The kind of strategy, or of several, that a parameter takes, if it takes any."""
+    if is_list(annotation):
+        return str(typing.get_args(annotation)[0].several())
+    return str(annotation.kind) if is_strategy(annotation) else ""
 
 
 def as_plain(value: Any, annotation: Any) -> Any:

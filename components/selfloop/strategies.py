@@ -65,6 +65,7 @@ class Strategy(BaseModel):
         change_defaults(cls, defaults)
 
     kind: ClassVar[str]
+    plural: ClassVar[str] = ""
     package: ClassVar[str]
     name: ClassVar[str] = ""
     needs: ClassVar[str] = ""
@@ -151,6 +152,11 @@ class Strategy(BaseModel):
     def base_of_functions(cls) -> type[Strategy]:
         """The class that a function of one's own becomes a member of: this kind, or one below it."""
         return cls
+
+    @classmethod
+    def several(cls) -> str:
+        """The word for several of this kind."""
+        return cls.plural or f"{cls.kind.replace(' ', '-')}s"
 
     @classmethod
     def label(cls) -> str:
@@ -398,3 +404,12 @@ def _of_function(kind: Any, function: Any) -> Any:
 def kinds() -> dict[str, type[Strategy]]:
     """Every kind of strategy that is defined so far, by its name."""
     return {each.kind: each for each in Strategy.__subclasses__() if "kind" in each.__dict__}
+
+
+def as_markdown(kind: type[Strategy]) -> str:
+    """A kind's members as a table for a README."""
+    lines = [f"| {kind.kind} | what it is | parameters | needs |", "|-|-|-|-|"]
+    for name, member in kind.members().items():
+        parameters = ", ".join(f"`{each}={default}`" for each, default, _ in member.parameters()) or "–"
+        lines.append(f"| `{name}` | {member.summary().replace('``', '`')} | {parameters} | {member.needs or '–'} |")
+    return "\n".join(lines) + "\n"

@@ -39,8 +39,8 @@ def main() -> None:
             "python": ("pass",),
             "import kfp": ("import kfp",),
             "import selfloop": ("import selfloop.recipe",),
-            "selfloop recipes": (COMMAND, "recipes"),
-            "selfloop stages": (COMMAND, "stages"),
+            "selfloop list recipes": (COMMAND, "list", "recipes"),
+            "selfloop list stages": (COMMAND, "list", "stages"),
             "selfloop compile": (COMMAND, "compile", "length-generalization", "-o", target),
             "selfloop compile --fused": (COMMAND, "compile", "length-generalization", "--fused", "-o", target),
         }

@@ -133,9 +133,9 @@ def test_a_result_of_other_settings_is_stale(
         assert is_stale(changed, told)
         assert state(changed) == "stale"
     changed = replace(coins, claims=replace(coins.claims, seeds=(1, 2, 3, 4, 6)))
-    monkeypatch.setattr("selfloop.cli.lists.recipes", lambda: {"coins": changed})
-    app(["recipes"], standalone_mode=False)
-    assert "The result of 'coins' is stale: 'selfloop claim coins --write' makes it anew." in capsys.readouterr().out
+    monkeypatch.setattr("selfloop.cli.describe.find_recipe", lambda name: changed)
+    app(["list", "recipes", "coins"], standalone_mode=False)
+    assert "Its result is stale: 'selfloop claim coins --write' makes it anew." in capsys.readouterr().out
     worded = replace(coins, claims=replace(coins.claims, statements=(replace(first, sentence="So it is."), *rest)))
     assert not is_stale(worded, told)
 

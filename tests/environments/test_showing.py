@@ -15,7 +15,7 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def show(tmp_path: Path) -> Command:
-    """``selfloop environments``; the Hub's libraries read their environment while they are imported."""
+    """``selfloop list environments``; the Hub's libraries read their environment while they are imported."""
     surroundings = os.environ | {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_CACHE": str(tmp_path / "datasets-cache"),
@@ -23,7 +23,7 @@ def show(tmp_path: Path) -> Command:
     }
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, *CLI, "environments", *words]
+        command = [sys.executable, *CLI, "list", "environments", *words]
         return subprocess.run(
             command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=surroundings
         )

@@ -1,217 +1,154 @@
-"""What there is: recipes, stages, profiles, guards, environments."""
+"""What there is: ``selfloop list`` lists every kind of thing that has a name."""
 
 from __future__ import annotations
 
-import re
+import importlib
 import sys
-import textwrap
-from collections.abc import Sequence
-from contextlib import suppress
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Annotated, NamedTuple
 
 import typer
-from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from selfloop.cli.app import app, console
-from selfloop.environments import Environment, environments, find_environment
+from selfloop.cli import describe
+from selfloop.cli.app import app, console, say
+from selfloop.environments import environments
 from selfloop.errors import UserError
-from selfloop.profiles import Profile
-from selfloop.recipe import recipes
-from selfloop.records import Task
+from selfloop.lookup import unknown
+from selfloop.recipe import find_recipe, recipes
+from selfloop.strategies import Strategy, as_markdown, kinds
+
+DEFINING = ("verify", "filter", "guards", "generate", "propose", "finetune", "report")
+"""The packages of selfloop that define kinds of strategies."""
+
+Row = tuple[str, ...]
 
 
-@app.command("recipes")
-def recipes_(
+class Listed(NamedTuple):
+    """A kind of thing: what it is, its columns, a row for each, what is shown of one, its table in Markdown."""
+
+    summary: str
+    columns: Row
+    rows: Callable[[], Iterable[Row]]
+    one: Callable[[str], None]
+    markdown: Callable[[], str] | None = None
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(metavar="KIND", help="What to list; without it: what there is.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, to describe.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As the README has them.")] = False,
 ) -> None:
-    """List the loops with their forms, and what was measured of their papers' claims."""
-    from selfloop.claims.table import as_markdown, state
-
-    if markdown:
-        sys.stdout.write(as_markdown())
+    """List recipes, stages, verifiers, or what else there is; or describe one of them."""
+    known = listed()
+    if kind is None:
+        table(("kind", "what it is"), [(each, about.summary) for each, about in known.items()])
+        say("\nselfloop list KIND lists them; selfloop list KIND NAME describes one.")
         return
-    table = Table(Column("recipe", no_wrap=True), "what it does", "paper", "claims that hold", box=None)
-    found = recipes()
-    states = {name: state(recipe) for name, recipe in found.items()}
-    for name, recipe in found.items():
-        table.add_row(name, recipe.summary, recipe.paper, states[name])
+    if kind not in known:
+        raise unknown("kind", kind, known)
+    about = known[kind]
+    if name is not None:
+        about.one(name)
+    elif not markdown:
+        table(about.columns, about.rows())
+    elif about.markdown is None:
+        raise UserError(f"There is no table of {kind} in Markdown: leave out --markdown.")
+    else:
+        sys.stdout.write(about.markdown())
+
+
+def listed() -> dict[str, Listed]:
+    """What can be listed, by the word for several of it."""
+    from selfloop import stages
+    from selfloop.claims import table as claims
+
+    for package in DEFINING:
+        importlib.import_module(f"selfloop.{package}")
+    plain = {
+        "recipes": Listed(
+            "Loops, and what was measured of their papers' claims.",
+            ("recipe", "what it does", "paper", "claims that hold"),
+            _recipes,
+            describe.recipe,
+            claims.as_markdown,
+        ),
+        "forms": Listed(
+            "Named settings of a recipe, such as those of another paper.",
+            ("recipe", "form", "what it is", "paper"),
+            _forms,
+            _forms_of,
+        ),
+        "stages": Listed(
+            "What a round is made of: each is a function, a KFP component and a command of a container.",
+            ("stage", "what it does", "image"),
+            lambda: ((each.name, each.summary, each.image) for each in stages.stages().values()),
+            describe.stage,
+            stages.as_markdown,
+        ),
+        "environments": Listed(
+            "Tasksets with their protocol and what says whether an answer is right; one of your own is module:Class.",
+            ("environment", "what it is"),
+            lambda: ((name, kind.summary) for name, kind in environments().items()),
+            describe.environment,
+        ),
+        "profiles": Listed(
+            "Hardware that stages run on in a cluster; one of your own is a .toml file.",
+            ("profile", "what it is"),
+            _profiles,
+            describe.profile,
+        ),
+    }
+    chosen = {kind.several(): _of_strategies(kind) for kind in kinds().values()}
+    return plain | dict(sorted(chosen.items()))
+
+
+def table(columns: Row, rows: Iterable[Row]) -> None:
+    """Show rows; the first column is never cut."""
+    shown = Table(Column(columns[0], no_wrap=True), *columns[1:], box=None, padding=(0, 2, 0, 0))
+    for row in rows:
+        shown.add_row(*map(Text, row))
+    console.print(shown)
+
+
+def _of_strategies(kind: type[Strategy]) -> Listed:
+    return Listed(
+        describe.sentence(kind),
+        (kind.kind, "what it is, its parameters, what it needs"),
+        lambda: ((name, describe.in_short(member)) for name, member in kind.members().items()),
+        partial(describe.strategy, kind),
+        partial(as_markdown, kind),
+    )
+
+
+def _recipes() -> Iterable[Row]:
+    from selfloop.claims.table import state
+
+    for name, recipe in recipes().items():
+        yield name, recipe.summary, recipe.paper, state(recipe)
         for form, about in recipe.forms.items():
-            table.add_row(f"  --form {form}", about.summary, about.paper, "")
-    console.print(table)
-    for name in (name for name, known in states.items() if known == "stale"):
-        console.print(
-            f"The result of '{name}' is stale: 'selfloop claim {name} --write' makes it anew.", soft_wrap=True
-        )
+            yield f"  --form {form}", about.summary, about.paper, ""
 
 
-@app.command("stages")
-def stages_(
-    name: Annotated[str | None, typer.Argument(help="A stage, for its inputs, outputs and parameters.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="As the README has them.")] = False,
-) -> None:
-    """List the stages, or describe one."""
-    from selfloop.stages import as_markdown, find_stage, stages
-
-    if markdown:
-        sys.stdout.write(as_markdown())
-        return
-    if name is None:
-        table = Table("stage", "what it does", "image", box=None)
-        for stage in stages().values():
-            table.add_row(stage.name, stage.summary, stage.image)
-        console.print(table)
-        return
-    stage = find_stage(name)
-    console.print(f"[bold]{stage.name}[/]  {stage.summary}\n")
-    for title, kinds in (("inputs", stage.inputs), ("outputs", stage.outputs)):
-        console.print(f"{title}: " + (", ".join(f"{n} ({kind.__name__})" for n, kind in kinds.items()) or "none"))
-    table = Table("parameter", "type", "default", "what it is", box=None)
-    for row in stage.rows():
-        table.add_row(*row)
-    console.print(table)
+def _forms() -> Iterable[Row]:
+    return (
+        (recipe.name, name, form.summary, form.paper)
+        for recipe in recipes().values()
+        for name, form in recipe.forms.items()
+    )
 
 
-@app.command("profiles")
-def profiles_(
-    name: Annotated[
-        str | None, typer.Argument(help="A profile, or a .toml file, for what it gives each stage.")
-    ] = None,
-) -> None:
-    """List what hardware there are profiles for, or show what one gives each stage."""
-    from selfloop.profiles import find_profile, profiles
-
-    if name is None:
-        table = Table("profile", "what it is", box=None)
-        for known in profiles().values():
-            table.add_row(known.name, known.description)
-        console.print(table)
-        console.print("\nselfloop profiles NAME shows what one gives each stage; one of your own is a .toml file.")
-        return
-    profile = find_profile(name)
-    console.print(Text(f"{profile.name}  {profile.description}".rstrip() + "\n"))
-    table = Table("stage", "image", *COLUMNS, Column("also", overflow="fold"), box=None)
-    for row in resources_by_stage(profile):
-        table.add_row(*map(Text, row))
-    console.print(table)
-    console.print(Text(f"\nimages  {profile.registry.prefix}/IMAGE:{profile.registry.tag}"))
-    if node := profile.nodes.model_dump(exclude_unset=True):
-        console.print(Text(f"nodes   {', '.join(f'{key} {value}' for key, value in node.items())}"))
-    for stage, values in profile.settings.items():
-        console.print(Text(f"sets    {', '.join(f'{stage}.{key}={value}' for key, value in values.items())}"))
+def _forms_of(name: str) -> None:
+    forms = find_recipe(name).forms
+    if not forms:
+        raise UserError(f"The recipe '{name}' has no forms: run it as it is.")
+    table(("form", "what it is", "paper"), [(each, form.summary, form.paper) for each, form in forms.items()])
 
 
-COLUMNS = ("cpu", "memory", "gpu", "shm")
-"""The resources that have a column of their own."""
+def _profiles() -> Iterable[Row]:
+    from selfloop.profiles import profiles
 
-
-def resources_by_stage(profile: Profile) -> list[tuple[str, ...]]:
-    """What a profile gives the stages that come with selfloop, as rows; stages that are given the same share one."""
-    from selfloop.stages import stages
-
-    alike: dict[tuple[str, ...], list[str]] = {}
-    for stage in stages().values():
-        given = profile.resources(stage)
-        rest = given.model_dump(exclude={*COLUMNS}, exclude_defaults=True)
-        also = "\n".join(f"{name} {shown(value)}" for name, value in rest.items())
-        row = (stage.image, *(str(getattr(given, name) or "-") for name in COLUMNS), also)
-        verbs = alike.setdefault(row, [])
-        verbs += [stage.verb] if stage.verb not in verbs else []
-    return [(", ".join(verbs), *row) for row, verbs in alike.items()]
-
-
-def shown(value: Any) -> str:
-    """A field of a stage's resources, as a person reads it."""
-    if isinstance(value, dict):
-        return " ".join(f"{key}={label}" for key, label in value.items())
-    if isinstance(value, list):
-        return " ".join(taint.get("key", "any") for taint in value)
-    return str(value)
-
-
-@app.command("guards")
-def guards_() -> None:
-    """List what is watched each round, with the lines beyond which a person must approve and the loop halts."""
-    from selfloop.guards import Guard
-
-    table = Table("guard", "what it watches", "warns", "halts", box=None)
-    for name in Guard.members():
-        guard = Guard.parse(name)
-        side = "from" if guard.bad == "high" else "down to"
-        table.add_row(name, guard.summary(), f"{side} {guard.warn:g}", f"{side} {guard.halt:g}")
-    console.print(table)
-
-
-@app.command("environments")
-def environments_(
-    name: Annotated[str | None, typer.Argument(help="An environment, for three of its tasks.")] = None,
-) -> None:
-    """List the tasksets, or show tasks of one."""
-    if name is None:
-        table = Table("environment", "what it is", box=None)
-        for known, kind in environments().items():
-            table.add_row(known, kind.summary)
-        console.print(table)
-        console.print("\nselfloop environments NAME shows three tasks of one; one of your own is module:Class.")
-        return
-    environment = find_environment(name)
-    shown = three_tasks(environment)
-    scale = environment.levels
-    told = "no levels" if scale is None else f"levels {scale[0]} to {scale[-1]}"
-    console.print(f"{name}  {environment.summary}; {told}", soft_wrap=True, markup=False)
-    for task in shown:
-        table = Table.grid(padding=(0, 2))
-        table.add_row("prompt", shortened(task.prompt))
-        table.add_row("answer", shortened(task.answer) if task.answer else Text("none is known"))
-        for what, completion in tried(environment, task, shown).items():
-            grade = environment.check(task, completion)
-            table.add_row(what, shortened(completion, lines=4))
-            table.add_row(
-                "", Text(f"{'right' if grade.ok else 'wrong'}, score {grade.score:.3g}: {grade.reason}", "bold")
-            )
-        console.print(f"\n[bold]level {task.level}[/]")
-        console.print(Padding(table, (0, 0, 0, 2)))
-
-
-def three_tasks(environment: Environment) -> list[Task]:
-    """Tasks of the first three levels that have some, or more of the first where there are not as many."""
-    found: list[Task] = []
-    levels = environment.levels or range(1, 2)
-    for level in levels:
-        with suppress(UserError):  # a data set need not have a task of every level
-            found += environment.tasks(level, 1, seed=level)
-        if len(found) == 3:
-            return found
-    first = found[0].level if found else levels[0]
-    more = [task for task in environment.tasks(first, 3, seed=first) if task not in found]
-    return found + more[: 3 - len(found)]
-
-
-def tried(environment: Environment, task: Task, others: Sequence[Task]) -> dict[str, str]:
-    """Completions to try the verifier on: one that should be right, and wrong ones."""
-    completions: dict[str, str] = {}
-    if task.answer:
-        right = environment.demonstration(task)
-        before, _, behind = right.rpartition(task.answer)
-        damaged = re.sub(r"(\w)(?=\W*$)", r"\1\1", task.answer)  # its last letter or digit, twice
-        completions |= {"right one": right, "damaged": f"{before}{damaged}{behind}"}
-    other = next((one for one in others if one.answer not in ("", task.answer)), None)
-    if other is not None:
-        completions["another's"] = environment.demonstration(other)
-    return completions | {"empty": ""}
-
-
-def shortened(text: str, lines: int = 16) -> Text:
-    """A text in whole lines as wide as the terminal; of many lines, the first and the last."""
-    width = max(console.width - 16, 20)
-    shown = [piece for line in text.splitlines() for piece in (textwrap.wrap(printable(line), width) or [""])]
-    if len(shown) > lines + 1:
-        left_out = len(shown) - lines
-        shown[lines // 2 : -(lines - lines // 2)] = [f"... {left_out} more lines ..."]
-    return Text("\n".join(shown) or "(nothing)")
-
-
-def printable(line: str) -> str:
-    """A line that cannot move the cursor or colour the terminal."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in line.expandtabs())
+    return ((each.name, each.description) for each in profiles().values())

@@ -23,11 +23,14 @@ Sets = Annotated[
 ]
 ConfigFile = Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file with settings.")]
 FormName = Annotated[
-    str | None, typer.Option("--form", help="One of the recipe's forms, a paper's settings; see 'selfloop recipes'.")
+    str | None,
+    typer.Option("--form", help="One of the recipe's forms, a paper's settings; see 'selfloop list forms'."),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds at most.")]
-EnvironmentName = Annotated[str | None, typer.Option("--environment", help="The taskset; see 'selfloop environments'.")]
+EnvironmentName = Annotated[
+    str | None, typer.Option("--environment", help="The taskset; see 'selfloop list environments'.")
+]
 PolicyName = Annotated[
     str | None,
     typer.Option("--policy", help="'scratch', a directory, a model id of the Hub, models:/NAME@ALIAS, s3://..."),
@@ -51,7 +54,7 @@ Unsafe = Annotated[
     bool, typer.Option("--unsafe-no-sandbox", help="Run generated code unprotected; it is noted in the lineage.")
 ]
 ProfileName = Annotated[
-    str, typer.Option("--profile", help="The cluster's hardware: a name of 'selfloop profiles', or a .toml file.")
+    str, typer.Option("--profile", help="The cluster's hardware: a name of 'selfloop list profiles', or a .toml file.")
 ]
 ImagePrefix = Annotated[
     str | None, typer.Option("--image-prefix", help="Registry and folder of the images; default: the profile's.")

@@ -56,7 +56,10 @@ class Foreseeing(Selecting, Protocol):
 
 
 class Selector(Strategy):
-    """What of the judged rollouts is kept. One that ``pairs`` makes an example of two of a task's rollouts."""
+    """What of the judged rollouts is kept.
+
+    One that ``pairs`` makes an example of two of a task's rollouts.
+    """
 
     kind = "selector"
     package = "selfloop.filter.selectors"

@@ -174,7 +174,10 @@ class Reading(NamedTuple):
 
 
 class Guard(Strategy):
-    """One thing to watch. ``bad`` says on which side of its lines trouble is, ``look`` where a person sees more."""
+    """What may go wrong in a loop that trains on its own work, measured in each round.
+
+    ``bad`` says on which side of its lines trouble is, ``look`` where a person sees more.
+    """
 
     kind = "guard"
     package = __name__

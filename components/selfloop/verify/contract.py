@@ -32,7 +32,10 @@ Asked = Literal["", "policy", "reward-model"]
 
 
 class Verifier(Strategy):
-    """What tells good rollouts from others. ``asks`` says of which kind of model it asks, if it asks any."""
+    """What tells good rollouts from others.
+
+    ``asks`` says of which kind of model it asks, if it asks any.
+    """
 
     kind = "verifier"
     package = "selfloop.verify.verifiers"

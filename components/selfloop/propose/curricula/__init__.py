@@ -60,6 +60,7 @@ class Curriculum(Strategy):
     """Which tasks a training tries next."""
 
     kind = "curriculum"
+    plural = "curricula"
     package = __name__
     probes: ClassVar[bool] = False
     """Whether it has tasks tried that are not trained on, to see how hard they are."""
