@@ -25,11 +25,14 @@ class Module(NamedTuple):
     looked_for: set[str]
 
 
-def packages(roots: Iterable[Name], own: Collection[str], there: Mapping[str, set[str]]) -> dict[str, list[Name]]:
+def packages(
+    roots: Iterable[Name], own: Collection[str], there: Mapping[str, set[str]], noted: Collection[Name] = ()
+) -> dict[str, list[Name]]:
     """The packages that code of ``own`` packages may import which is reached from ``roots``, each with the way to it.
 
     A class that is named is reached whole, and so is each module of a folder whose ``__path__`` or dotted name is. Not
     counted is what a module on the way has looked for, and said that it lacks: by ``needing``, or as ``there`` tells.
+    What is ``noted`` names stages and runs none of them: it is not followed.
     """
     found: dict[str, list[Name]] = {}
     todo = [(root, frozenset[str](), list[Name]()) for root in roots]
@@ -40,7 +43,7 @@ def packages(roots: Iterable[Name], own: Collection[str], there: Mapping[str, se
         if package not in own:
             if package not in looked_for:
                 found.setdefault(package, way)
-        elif (name, looked_for) not in seen:
+        elif (name, looked_for) not in seen and name not in noted:
             seen.add((name, looked_for))
             known = looked_for | read(name[0]).looked_for | there.get(name[0], set())
             todo += [(each, known, [*way, name]) for each in named(*name)]

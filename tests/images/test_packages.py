@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 from selfloop.artifacts import read_json
-from selfloop.modes.calls import shape_of
-from selfloop.recipe import find_recipe, recipes
+from selfloop.loop import state_of
+from selfloop.modes.calls import is_whole, shape_of
+from selfloop.modes.fused import fused_stage
+from selfloop.modes.resolving import form_of, resolve_stage
+from selfloop.promote import close_stage, restore_stage
+from selfloop.recipe import Recipe, find_recipe, recipes
 from selfloop.stage import Stage
 from selfloop.stages import stages
 
@@ -21,29 +25,39 @@ OWN = ("selfloop", "selfloop_recipes")
 THERE = {"selfloop.generate.engines.vllm": {"vllm"}}
 """Modules that are opened only where a package was found."""
 ENTRY: Name = ("selfloop.__main__", ALL)
+TASK: list[Name] = [("selfloop.modes.calls", ""), ("selfloop.modes.resolving", "")]
+"""What the tasks of a pipeline import."""
+NOTED: list[Name] = [("selfloop.modes.fused", "calls_of")]
+"""What follows the calls of a recipe to know their parameters, and runs none."""
 DOCTOR: list[Name] = [("selfloop.cli", ""), ("selfloop.cli.doctor", ALL)]
 Programs = Callable[[str], Path]
 
 
 def all_stages() -> list[Stage]:
     """Those that come with selfloop, and those that are read off its recipes."""
-    made = [[r.resolver, r.restore, r.promote, r.fused_start, r.fused_round] for r in recipes().values()]
-    return [*stages().values(), *(stage for each in made for stage in each)]
+    return [*stages().values(), *(stage for recipe in recipes().values() for stage in read_off(recipe))]
+
+
+def read_off(recipe: Recipe[Any]) -> list[Stage]:
+    state = state_of(recipe)
+    whole = [fused_stage(recipe, "start"), fused_stage(recipe, "round")]
+    return [resolve_stage(recipe), restore_stage(recipe, state), close_stage(recipe, state), *whole]
 
 
 def roots(stage: Stage) -> list[Name]:
-    """Where a stage's code begins: its function, and the recipe where it is read off one."""
+    """Where a stage's code begins: its function, and where it is read off a recipe this one, whose start or round it
+    may run whole.
+    """
     module, _, attribute = stage.target.partition(":")
-    found = [ENTRY, (stage.function.__module__, stage.function.__qualname__.partition(".")[0])]
+    found = [ENTRY, *TASK, (stage.function.__module__, stage.function.__qualname__.partition(".")[0])]
     if "." in attribute:
-        found.append(("selfloop.recipe", "Recipe"))
-        found += [(module, "recipe")] if "fused" in attribute else []
+        found += [("selfloop.recipe", "Recipe"), (module, "recipe" if is_whole(stage) else "")]
     return found
 
 
 def lacking(image: str, begins: list[Name]) -> dict[str, str]:
     """The packages that an image lacks of those that code may import, and the way to each."""
-    found = packages(begins, OWN, THERE)
+    found = packages(begins, OWN, THERE, NOTED)
     return {name: " > ".join(map(":".join, way)) for name, way in found.items() if lacks(image, name)}
 
 
@@ -109,18 +123,25 @@ def ran(programs: Path, *words: str, **surroundings: str) -> subprocess.Complete
 
 @pytest.fixture
 def resolving(tmp_path: Path) -> list[str]:
-    """The first stage of a run, which goes on from the champion if there is one, as a container's command."""
+    """The first task of a run, which goes on from the champion if there is one, as a container runs it."""
     recipe = find_recipe("length-generalization")
     settings = recipe.resolve()
-    given: dict[str, Any] = {
-        "origin": "champion",
-        "settings": "{}",
-        "run": "1f2e-3d4c",
-        "resolved": tmp_path / "resolved",
-    }
+    form = {name: default for name, (_, default, _) in form_of(recipe, settings).items()}
+    given = form | {"origin": "champion", "settings": "{}", "run": "1f2e-3d4c"}
     given |= {"compiled": json.dumps(settings.overrides()), "shape": shape_of(recipe, settings)}
-    words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-    return ["-m", "selfloop", recipe.resolver.target, *words]
+    words = [str(tmp_path / "resolved"), *(f"{name}={value}" for name, value in given.items())]
+    return ["-c", RESOLVE, recipe.target, *words]
+
+
+RESOLVE = """
+import sys
+from kfp.dsl import Artifact
+from selfloop.modes.resolving import enter
+
+target, place, given = sys.argv[1], sys.argv[2], dict(word.split("=", 1) for word in sys.argv[3:])
+enter(target, given | {"resolved": Artifact(uri=place)})
+"""
+"""What the task's function does, as KFP's executor calls it."""
 
 
 def test_a_run_begins_with_mlflow_as_a_server(programs_of: Programs, resolving: list[str], tmp_path: Path) -> None:
@@ -134,8 +155,20 @@ def test_a_run_begins_with_mlflow_as_a_server(programs_of: Programs, resolving: 
 def test_a_server_that_is_away_is_said_in_one_sentence(programs_of: Programs, resolving: list[str]) -> None:
     done = ran(programs_of("base"), *resolving, MLFLOW_TRACKING_URI="http://127.0.0.1:1")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("selfloop: MLflow at http://127.0.0.1:1 cannot be used (")
-    assert done.stderr.count("\n") == 1
+    said = done.stderr.splitlines()[-1]
+    assert said.startswith("selfloop.errors.UserError: MLflow at http://127.0.0.1:1 cannot be used (")
+    assert said.endswith(".")
+
+
+def test_the_base_image_knows_which_stages_a_round_of_every_recipe_calls(programs_of: Programs) -> None:
+    """Each task finds its parameters so, whatever it has of the packages that other stages work with."""
+    told = (
+        "import json; from selfloop.recipe import recipes; from selfloop.modes.calls import shape_of;"
+        "print(json.dumps({name: shape_of(each, each.resolve()) for name, each in recipes().items()}))"
+    )
+    done = ran(programs_of("base"), "-c", told)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {name: shape_of(each, each.resolve()) for name, each in recipes().items()}
 
 
 @pytest.mark.parametrize(
