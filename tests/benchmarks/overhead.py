@@ -25,8 +25,9 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from measuring import SMALL, console, in_turns, publish, ratios, seconds, show, spread, wants_small
-from selfloop import evaluate, lineage
+from selfloop import lineage
 from selfloop.artifacts import read_json, sidecar_of
+from selfloop.evaluate import policies
 from selfloop.finetune.offline import encoding, supervised
 from selfloop.finetune.running.training import Trained
 from selfloop.generate import draw, windows
@@ -111,7 +112,7 @@ Encoded, train = encoding.Encoded, supervised.train
 def keeping(kept: Kept) -> Iterator[None]:
     """Put the keeping of calls before the arithmetic."""
     places = [(encoding, "Encoded", kept.encode), (supervised, "train", kept.train)]
-    places += [(module, "draw", kept.draw) for module in (windows, evaluate)]
+    places += [(module, "draw", kept.draw) for module in (windows, policies)]
     with ExitStack() as stack:
         for module, name, instead in places:
             stack.enter_context(patch.object(module, name, instead))
@@ -126,9 +127,9 @@ def loop(recipe: Recipe[Any], settings: Settings, clock: Clock) -> dict[str, flo
         began = time.perf_counter()
         store = seconds(make_store)
         with lineage.tracked_run("run", settings.overrides(), place / "mlflow-run.txt", place / "mlflow") as run_id:
-            turn, measured = inprocess.run(recipe, settings, place / "run", clock)
-            moments, page = sidecar_of(turn.history.path)["rounds"], place / "report.html"
-            page.write_text(render(read_json(turn.history.path), moments, measured), encoding="utf-8")
+            last, measured = inprocess.run(recipe, settings, place / "run", clock)
+            moments, page = sidecar_of(last.history.path)["rounds"], place / "report.html"
+            page.write_text(render(read_json(last.history.path), moments, measured), encoding="utf-8")
             lineage.finish(run_id, page, measured)
         total = time.perf_counter() - began
     return {**clock.seconds, ELSEWHERE: total - store - sum(clock.seconds.values()), STORE: store}
@@ -170,7 +171,7 @@ def main() -> None:
     """Measure, print, write."""
     small = wants_small(__doc__)
     recipe = find_recipe("length-generalization")
-    settings = recipe.resolve(SMALL if small else {"seed": 0, "target": 12})
+    settings = recipe.resolve(SMALL if small else {"seed": 0, "schedule": {"target": 12}})
     clock = Clock()
     kept = Kept(clock)
     with keeping(kept):
