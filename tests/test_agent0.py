@@ -178,10 +178,10 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from selfloop.propose import draw_base
 
     root, settings = tmp_path_factory.mktemp("wrong"), find_recipe(NAME).resolve(TINY).for_round(0)
-    named = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
+    named = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "replay_pool")}
     taught = {"environment": f"{__name__}:Inflated"}
     draw_base.into(
-        draw_base.out(**named, curriculum=Artifact(uri=str(root / "curriculum"))),
+        draw_base.out(**named, progress=Artifact(uri=str(root / "progress"))),
         settings.base.model_copy(update=taught),
     )
     pretrain_policy.into(

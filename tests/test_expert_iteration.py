@@ -127,7 +127,7 @@ HUB = {
     "generate": {"max_tokens": 24},
     "evaluate": {"samples": 2, "max_tokens": 8},
     "measure": {"levels": [1], "per_level": 1, "samples": 2, "max_tokens": 8},
-    "finetune": {"newest_share": 1.0, "kept_share": 0.0, "base_share": 0.0, "adapter": "lora", "lora_rank": 2},
+    "finetune": {"newest_share": 1.0, "replay_share": 0.0, "seed_share": 0.0, "adapter": "lora", "lora_rank": 2},
 }
 
 

@@ -80,11 +80,11 @@ def improve(s: Agent0, now: Now) -> Improved:
     executor, proposer, archive = now.state
     if s.proposer == "trained":
         proposer = reinforce_policy(s.challenge, policy=proposer, asked=executor).candidate
-    proposed = propose_by_policy(s.learn, policy=proposer, proposal_archive=archive, items=now.eval_items)
+    proposed = propose_by_policy(s.learn, policy=proposer, proposal_archive=archive, eval_items=now.eval_items)
     votes = generate_rollouts(s.generate, policy=executor, tasks=proposed.tasks).rollouts
     labels = verify_rollouts(s.vote, tasks=proposed.tasks, rollouts=votes).verdicts
     tasks = band_tasks(s.band, tasks=proposed.tasks, rollouts=votes, verdicts=labels).band
-    trained = reinforce_policy(s.reinforce, policy=executor, tasks=tasks, items=now.eval_items)
+    trained = reinforce_policy(s.reinforce, policy=executor, tasks=tasks, eval_items=now.eval_items)
     attempted = verified(s, trained.rollouts, tasks, executor)
     return Improved(State(trained.candidate, proposer, proposed.proposal_archive), attempted)
 

@@ -38,8 +38,8 @@ class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule=
         lr=3e-4,
         decay="linear",
         newest_share=0.8,
-        kept_share=0.0,
-        base_share=0.2,
+        replay_share=0.0,
+        seed_share=0.2,
     )
     evaluate: EvaluateParams = EvaluateParams(samples=4)
     measure: MeasureParams = MeasureParams(levels=[2], per_level=1000, samples=8)

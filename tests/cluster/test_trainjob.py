@@ -209,7 +209,7 @@ def test_a_training_that_is_ended_takes_its_nodes_with_it(
     monkey.setattr("selfloop.finetune.offline.finetuning.run_training", lambda *_: None)  # its inputs are wanted
     finetuned(plain, "cut", tried(), steps=2)
     monkey.undo()
-    inputs = {name: str(tmp_path / f"cut {name}") for name in ("newest", "kept", "base", "items")}
+    inputs = {name: str(tmp_path / f"cut {name}") for name in ("newest", "replay_pool", "seed_data", "eval_items")}
     job = {"params": {"steps": 100_000, "batch_size": 8} | ACROSS, "policy": str(plain), **inputs}
     (tmp_path / "job.json").write_text(json.dumps(job))
     files = {name: str(path) for name, path in trainer.files().items()}

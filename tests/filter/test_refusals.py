@@ -107,7 +107,7 @@ def test_a_selector_of_one_s_own_that_breaks_the_contract_is_refused(
 def test_a_round_in_which_nothing_is_kept_says_why_and_goes_on(keep: Keep) -> None:
     before = keep(group("old", ("x", True)), "all").examples
     given = group("a", ("x", False), ("y", False), ("z", True, 0.0))
-    made = keep(given, "correct", "length,shortest=2", kept=before)
+    made = keep(given, "correct", "length,shortest=2", before=before)
     why = "Nothing kept: of 3 rollouts 2 were rejected by 'correct' (wrong answer)"
     assert (made.examples, made.pool, made.kept) == ([], before, {})
     assert made.metadata["empty"] == why

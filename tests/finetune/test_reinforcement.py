@@ -27,7 +27,7 @@ from .conftest import collector_of
 
 WORKER = Path(__file__).with_name("reinforcement_worker.py")
 SMALL: dict[str, Any] = {"curriculum": "bandit", "batch_size": 16, "group_size": 4, "max_tokens": 4, "lr": 1e-3}
-PORTS = ("policy", "tasks", "items", "state", "asked")
+PORTS = ("policy", "tasks", "eval_items", "state", "asked")
 
 
 def tasks_of(levels: tuple[int, ...] = (1, 2), count: int = 12) -> list[Task]:
@@ -41,7 +41,7 @@ def job(place: Path, policy: Path, tasks: list[Task] | None = None, **params: An
         "params": SMALL | params,
         "policy": str(policy),
         "tasks": sealed_table(place / "tasks", Task, tasks_of() if tasks is None else tasks).path,
-        "items": sealed_table(place / "items", Task, []).path,
+        "eval_items": sealed_table(place / "eval_items", Task, []).path,
         "state": sealed_value(place / "before", {}).path,
     }
     (place / "job.json").write_text(json.dumps(about))
@@ -355,14 +355,14 @@ def test_arms_that_the_state_has_not_are_refused_or_begun(trained: Path, tmp_pat
 
 def test_an_arm_without_a_task_that_is_no_held_out_item_is_refused(trained: Path, tmp_path: Path) -> None:
     about = job(tmp_path, trained, steps=1)
-    about["items"] = sealed_table(tmp_path / "judged", Task, tasks_of((2,))).path
+    about["eval_items"] = sealed_table(tmp_path / "judged", Task, tasks_of((2,))).path
     with pytest.raises(UserError, match="All tasks of level 2 are held-out items"):
         trained_here(tmp_path / "out", about)
 
 
 def test_a_curriculum_that_chooses_among_tasks_is_given_some(trained: Path, tmp_path: Path) -> None:
     about = {"params": SMALL | {"steps": 1}, "policy": str(trained)}
-    with pytest.raises(UserError, match=r"The curriculum 'bandit' chooses among tasks .* its tasks and items"):
+    with pytest.raises(UserError, match=r"The curriculum 'bandit' chooses among tasks .* its tasks and eval_items"):
         trained_here(tmp_path / "out", about)
 
 

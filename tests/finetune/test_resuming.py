@@ -21,7 +21,8 @@ WORKER = Path(__file__).with_name("training_worker.py")
 
 def job(place: Path, policy: Path, params: dict[str, Any]) -> dict[str, Any]:
     place.mkdir(parents=True, exist_ok=True)
-    tables = {"newest": (Example, tried()), "kept": (Example, []), "base": (Example, []), "items": (Task, [])}
+    tables: dict[str, tuple[Any, list[Any]]] = dict.fromkeys(("replay_pool", "seed_data"), (Example, []))
+    tables |= {"newest": (Example, tried()), "eval_items": (Task, [])}
     about = {"policy": str(policy), "params": {"batch_size": 8, "checkpoint_every": 3} | params}
     about |= {name: sealed_table(place / name, record, rows).path for name, (record, rows) in tables.items()}
     (place / "job.json").write_text(json.dumps(about))
@@ -46,7 +47,7 @@ def trained(output: Path, about: dict[str, Any]) -> Model:
         finetune_policy.out(candidate=Model(uri=str(output)), state=Artifact(uri=f"{output}-state")),
         FinetuneParams.model_validate(about["params"]),
         policy=Model(uri=about["policy"]),
-        **{name: Dataset(uri=about[name]) for name in ("newest", "kept", "base", "items")},
+        **{name: Dataset(uri=about[name]) for name in ("newest", "replay_pool", "seed_data", "eval_items")},
     ).candidate
 
 

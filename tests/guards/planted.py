@@ -19,7 +19,7 @@ COLLAPSING: dict[str, Any] = {
     "propose": ALL_AT_ONCE,
     "generate": {"temperature": 0.6},
     "verify": {"verifier": "majority,agreement=0.51"},
-    "finetune": {"steps": 150, "lr": 1e-2, "newest_share": 1.0, "kept_share": 0.0, "base_share": 0.01},
+    "finetune": {"steps": 150, "lr": 1e-2, "newest_share": 1.0, "replay_share": 0.0, "seed_share": 0.01},
 }
 """A loop without labels that believes what half of a task's attempts say, on levels that its policy cannot solve."""
 

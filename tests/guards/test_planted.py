@@ -50,9 +50,9 @@ def levels(rounds: Rounds, name: str) -> list[str]:
 def able(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that adds numbers of up to three digits and begins to add longer ones."""
     root = tmp_path_factory.mktemp("able")
-    base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
+    base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "replay_pool")}
     draw_base.into(
-        draw_base.out(**base, curriculum=Artifact(uri=str(root / "curriculum"))),
+        draw_base.out(**base, progress=Artifact(uri=str(root / "progress"))),
         BaseParams(levels=3, per_level=5000, seed=13),
     )
     pretrain_policy.into(

@@ -46,7 +46,7 @@ def test_a_version_knows_where_it_came_from(client: MlflowClient, small: dict[st
     assert made.settings["finetune"] == {"steps": 5}
     assert (made.seed, made.round, made.recipe) == (7, 2, "selfloop_recipes.length_generalization:recipe")
     assert made.champions["champion"].digest == first.tag("digest")
-    assert set(made.trained_on["champion"]) == {"policy", "newest", "kept", "base", "items"}
+    assert set(made.trained_on["champion"]) == {"policy", "newest", "replay_pool", "seed_data", "eval_items"}
     assert second.tag("data.newest") == made.trained_on["champion"]["newest"]
     assert made.software["torch"]
     assert made.code == manifest_of(last.champion.path).code

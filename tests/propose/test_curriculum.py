@@ -81,15 +81,15 @@ def test_levels_are_spread_evenly_from_the_first_to_the_last(last: int, number: 
 
 
 def test_the_base_data_covers_its_levels_and_begins_the_loops_state(tmp_path: Path) -> None:
-    tables = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "held_out", "kept")}
-    curriculum = Artifact(uri=str(tmp_path / "curriculum"))
+    tables = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "held_out", "replay_pool")}
+    progress = Artifact(uri=str(tmp_path / "progress"))
     params = BaseParams(levels=6, per_level=20, held_out_per_level=10, seed=3)
-    draw_base.into(draw_base.out(**tables, curriculum=curriculum), params)
-    examples, held_out, kept = (list(rows(table.path, Example)) for table in tables.values())
+    draw_base.into(draw_base.out(**tables, progress=progress), params)
+    examples, held_out, replay_pool = (list(rows(table.path, Example)) for table in tables.values())
     assert Counter(example.level for example in examples) == dict.fromkeys(range(1, 7), 20)
     assert Counter(example.level for example in held_out) == dict.fromkeys(range(1, 7), 10)
-    assert kept == []
-    assert read_json(curriculum.path) == {"frontier": 6, "accuracy": {}}
+    assert replay_pool == []
+    assert read_json(progress.path) == {"frontier": 6, "accuracy": {}}
     for example in (*examples, *held_out):
         a, b = example.prompt.removesuffix("=").split("+")
         assert int(example.completion[::-1]) == int(a[::-1]) + int(b[::-1])
@@ -101,9 +101,9 @@ def proposed(place: Path, frontier: int, accuracy: dict[int, float], **params: A
     """The tasks and the items of one round."""
     place.mkdir()
     state = {"frontier": frontier, "accuracy": {str(level): value for level, value in accuracy.items()}}
-    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
-    curriculum = sealed_value(place / "curriculum", state)
-    propose_tasks.into(propose_tasks.out(tasks=tasks, items=items), ProposeParams(**params), curriculum=curriculum)
+    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "eval_items"))
+    progress = sealed_value(place / "progress", state)
+    propose_tasks.into(propose_tasks.out(tasks=tasks, eval_items=items), ProposeParams(**params), progress=progress)
     return list(rows(tasks.path, Task)), list(rows(items.path, Task))
 
 

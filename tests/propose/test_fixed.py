@@ -9,9 +9,9 @@ from selfloop.stage import validated
 
 
 def drawn(place: Path, **params: object) -> tuple[list[Task], list[Task]]:
-    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
+    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "eval_items"))
     draw_tasks.into(
-        draw_tasks.out(tasks=tasks, items=items),
+        draw_tasks.out(tasks=tasks, eval_items=items),
         DrawParams.model_validate({"per_level": 20, "items_per_level": 9} | params),
     )
     return list(rows(tasks.path, Task)), list(rows(items.path, Task))

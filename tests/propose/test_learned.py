@@ -31,9 +31,9 @@ Propose = Callable[..., tuple[Dataset, list[Task], list[Task]]]
 
 
 def base(place: Path, **params: Any) -> dict[str, Dataset]:
-    outputs = {name: Dataset(uri=str(place / name)) for name in ("examples", "held_out", "kept")}
+    outputs = {name: Dataset(uri=str(place / name)) for name in ("examples", "held_out", "replay_pool")}
     chosen = {"environment": "arithmetic", "levels": 2, "per_level": 1000} | params
-    draw_base.into(draw_base.out(**outputs, curriculum=Artifact(uri=str(place / "curriculum"))), BaseParams(**chosen))
+    draw_base.into(draw_base.out(**outputs, progress=Artifact(uri=str(place / "progress"))), BaseParams(**chosen))
     return outputs
 
 
@@ -64,7 +64,7 @@ def propose(tmp_path: Path, proposer: Path) -> Propose:
             LearnedParams(**chosen),
             policy=Model(uri=str(proposer)),
             proposal_archive=known,
-            items=sealed_table(tmp_path / name / "items", Task, items),
+            eval_items=sealed_table(tmp_path / name / "eval_items", Task, items),
         )
         return tasks, list(rows(tasks.path, Task)), list(rows(after.path, Task))
 

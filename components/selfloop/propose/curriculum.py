@@ -46,13 +46,13 @@ class ProposedTasks(NamedTuple):
     """The tasks of a round, and the held-out items that its candidate is judged on."""
 
     tasks: Dataset
-    items: Dataset
+    eval_items: Dataset
 
 
 @stage()
-def propose_tasks(out: ProposedTasks, params: ProposeParams, curriculum: Artifact) -> None:
+def propose_tasks(out: ProposedTasks, params: ProposeParams, progress: Artifact) -> None:
     """Propose tasks of the levels just beyond the frontier, and the held-out items to judge the candidate on."""
-    environment, state = find_environment(params.environment), read_json(curriculum.path)
+    environment, state = find_environment(params.environment), read_json(progress.path)
     frontier = state["frontier"]
     accuracy = {int(level): value for level, value in state["accuracy"].items()}
     if environment.levels is not None and frontier + 1 not in environment.levels:
@@ -66,7 +66,7 @@ def propose_tasks(out: ProposedTasks, params: ProposeParams, curriculum: Artifac
     suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
     beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
     suites |= dict.fromkeys(_within(environment, beyond), "target")
-    with writing(out.items.path, Task) as table:
+    with writing(out.eval_items.path, Task) as table:
         table.write(held_out(environment, suites, params))
 
 
@@ -114,8 +114,8 @@ class Frontier(Schedule):
 
     def draw(self, settings: Any, progress: Artifact) -> Drawn:
         """Draw tasks and items by ``propose_tasks``."""
-        made = propose_tasks(settings.propose, curriculum=progress)
-        return Drawn(made.tasks, made.items)
+        made = propose_tasks(settings.propose, progress=progress)
+        return Drawn(made.tasks, made.eval_items)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Move the frontier past the levels that the champion has mastered; over when the target is reached."""

@@ -118,7 +118,7 @@ class PolicyProposals(NamedTuple):
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def propose_by_policy(
-    out: PolicyProposals, params: LearnedParams, policy: Model, proposal_archive: Dataset, items: Dataset
+    out: PolicyProposals, params: LearnedParams, policy: Model, proposal_archive: Dataset, eval_items: Dataset
 ) -> None:
     """Let a policy write tasks, and keep those that are well-formed, solvable, new and no held-out items."""
     from selfloop.guards.contamination import held_out
@@ -126,7 +126,7 @@ def propose_by_policy(
     environment = find_environment(params.environment)
     prompt, before = prompt_of(environment, params.environment), proposal_archive.path
     prompts = (prompt for batch in read(before, Task, ["prompt"]) for prompt in batch["prompt"].to_pylist())
-    sieve = Sieve(environment, prompts, held_out(items.path, params.ngram))
+    sieve = Sieve(environment, prompts, held_out(eval_items.path, params.ngram))
     results = [_task_or_reason(sieve, rollout, params) for rollout in texts_at(prompt, params, policy)]
     made = [one for one in results if isinstance(one, Task)]
     reasons = Counter(one.reason for one in results if isinstance(one, Refused))
