@@ -26,6 +26,7 @@ from selfloop_recipes.claims.agent0 import no_tool
 from .conftest import tracked_run, whole_run
 
 NAME = "agent0"
+SHORT = {"turns": 4}
 TINY: dict[str, Any] = {
     "rounds": 2,
     "seed": 5,
@@ -39,15 +40,14 @@ TINY: dict[str, Any] = {
         "batch_size": 8,
         "group_size": 4,
         "max_tokens": 12,
-        "turns": 4,
-        "reward": {"attempts": 3, "turns": 4},
+        "reward": {"attempts": 3, "protocol": SHORT},
     },
     "learn": {"number": 48, "max_tokens": 12},
-    "generate": {"samples": 3, "turns": 4},
+    "generate": {"samples": 3, "protocol": SHORT},
     "band": {"min_rate": 0.1, "max_rate": 1.0},
-    "reinforce": {"steps": 2, "batch_size": 8, "group_size": 4, "turns": 4},
-    "evaluate": {"turns": 4},
-    "measure": {"levels": [2], "per_level": 8, "turns": 4},
+    "reinforce": {"steps": 2, "batch_size": 8, "group_size": 4, "protocol": SHORT},
+    "evaluate": {"protocol": SHORT},
+    "measure": {"levels": [2], "per_level": 8, "protocol": SHORT},
     "gate": {"guards": [], "require": "nothing"},
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
@@ -112,7 +112,7 @@ def test_a_form_says_the_reward_and_the_band(
     trained = of_proposer(tmp_path)
     asked = Reward.parse(manifest_of(trained).params["reward"])
     assert isinstance(asked, ProposalReward)
-    assert (asked.name, asked.attempts, asked.tools) == (reward, 3, ["op"])
+    assert (asked.name, asked.attempts) == (reward, 3)
     assert asked.protocol == resolved.generate.protocol
     assert manifest_of(last.proposer.path).digest == manifest_of(trained).digest
     assert told["band"]["kept"] > 0
@@ -126,7 +126,8 @@ def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_th
     claimed = [json.loads(task.metadata)["claimed"] == task.answer for task in tasks]
     assert sum(claimed) > len(claimed) / 2 > 0
     trained = of_proposer(tmp_path)
-    assert manifest_of(trained).params["protocol"] == manifest_of(proposed).params["protocol"] == "tools"
+    wrote = [manifest_of(made).params["protocol"] for made in (trained, proposed)]
+    assert wrote == ["tools,tools=op,turns=14"] * 2
     assert any(rollout.segments for rollout in rows(trained.with_name("rollouts"), Rollout))
     assert max(told["valid"] for told in manifest_of(trained).metadata["proposals"]) > 0
 
@@ -255,8 +256,8 @@ def test_a_loop_that_stops_for_want_of_tasks_leaves_its_champion_in_force(client
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"reinforce": {"tools": ["opp"]}}, "There is no tool 'opp': did you mean 'op'"),
-        ({"challenge": {"reward": {"tools": ["opp"]}}}, "There is no tool 'opp': did you mean 'op'"),
+        ({"reinforce": {"protocol": {"tools": ["opp"]}}}, "There is no tool 'opp': did you mean 'op'"),
+        ({"challenge": {"reward": {"protocol": {"tools": ["opp"]}}}}, "There is no tool 'opp': did you mean 'op'"),
         ({"generate": {"protocol": "tool"}}, "There is no protocol 'tool': did you mean 'tools'"),
         ({"environment": "countdown"}, "'countdown', which does not offer proposals"),
         ({"form": "code"}, "'arithmetic', which does not offer claims"),

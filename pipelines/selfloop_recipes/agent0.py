@@ -34,7 +34,7 @@ from selfloop.verify import VerifyParams, verify_rollouts
 
 from selfloop_recipes.claims.agent0 import claims, control, figures
 
-TOOLS: Any = {"protocol": "tools", "tools": ["op"], "turns": 14}
+TOOLS: Any = {"protocol": "tools,tools=op,turns=14"}
 
 
 class Agent0(LoopSettings, rounds=3, environment="arithmetic:both"):

@@ -31,7 +31,7 @@ class Spiral(LoopSettings, rounds=5, environment="kuhn-poker", schedule="fixed,p
     reinforce: ReinforceParams = ReinforceParams(
         reward="protocol",
         algorithm="role-baseline",
-        protocol="kuhn_poker",
+        protocol="kuhn-poker",
         steps=100,
         batch_size=128,
         group_size=2,

@@ -197,7 +197,7 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("trainer", ["own", "trl"])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: str, parts: int) -> None:
-    given = {"environment": "arithmetic", "protocol": "tools", "tools": ["op"], "turns": 3, "max_tokens": 12}
+    given = {"environment": "arithmetic", "protocol": "tools,tools=op,turns=3", "max_tokens": 12}
     given |= {"trainer": trainer, "accumulate": parts, "steps": 3, "curriculum": "in-turn"}
     tasks = list(find_environment("arithmetic").tasks(1, 8, 9))
     made = reinforced(tmp_path / "out", job(tmp_path, calculator, tasks, **given))
@@ -216,7 +216,7 @@ def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: st
 def proposing(reward: str, **given: Any) -> dict[str, Any]:
     """The parameters of a training of a proposer."""
     shape = {"batch_size": 8, "group_size": 8, "steps": 2, "max_tokens": 12, "lr": 1e-3, "environment": "arithmetic"}
-    solving = "attempts=4,max_tokens=12,protocol=tools,tools=op,turns=3"
+    solving = "attempts=4,max_tokens=12,protocol=tools,protocol.tools=op,protocol.turns=3"
     return shape | {"curriculum": "proposal-prompt", "reward": f"{reward},{solving}"} | given
 
 
@@ -328,7 +328,7 @@ def test_a_proposer_that_writes_nothing_valid_goes_on_with_the_lowest_rewards(
             {"trainer": "trl", "algorithm": "role-baseline", "group_size": 1},
             "have groups of 2 attempts and more",
         ),
-        ("plain", {"protocol": "tools", "tools": ["nothing"]}, "There is no tool 'nothing'"),
+        ("plain", {"protocol": "tools,tools=nothing"}, "There is no tool 'nothing'"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(
@@ -497,7 +497,7 @@ GAME = '''
 from selfloop.generate.protocols import Ask, Reward
 
 
-def duel(rules):
+def duel(task):
     """Two seats name a digit; the higher one wins, and the second seat hears what the first said."""
     first = yield Ask(role="first")
     yield Ask(told=first.text[:1], role="second")
@@ -506,15 +506,15 @@ def duel(rules):
     yield Reward(-won, role="second")
 
 
-def fickle(rules):
+def fickle(task):
     """Asks a second seat by the task's whim."""
     yield Ask(role="first")
     yield Reward(1.0, role="first")
-    if rules.task.level == 2:
+    if task.level == 2:
         yield Ask(role="second")
 
 
-def mute(rules):
+def mute(task):
     """Rewards nobody."""
     yield Ask(role="first")
     yield Ask(role="second")

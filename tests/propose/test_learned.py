@@ -58,7 +58,7 @@ def proposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def propose(tmp_path: Path, proposer: Path) -> Propose:
     def run(name: str, known: Dataset, items: list[Task], **params: Any) -> tuple[Dataset, list[Task], list[Task]]:
         tasks, after = (Dataset(uri=str(tmp_path / name / output)) for output in ("tasks", "next_known"))
-        chosen = {"number": NUMBER, "max_tokens": 16, "protocol": "tools", "tools": ["op"]} | params
+        chosen = {"number": NUMBER, "max_tokens": 16, "protocol": "tools,tools=op"} | params
         propose_by_policy.into(
             propose_by_policy.out(tasks=tasks, proposal_archive=after),
             LearnedParams(**chosen),
@@ -205,7 +205,7 @@ def test_whatever_is_written_no_task_comes_twice_and_the_counts_add_up(texts: li
 
 def test_a_policy_trained_on_marks_solves_by_calling_the_tool(proposer: Path) -> None:
     tasks = Arithmetic().tasks(1, 20, seed=5)
-    params = GenerateParams(protocol="tools", tools=["op"], turns=3)
+    params = GenerateParams(protocol="tools,tools=op,turns=3")
     [drawn] = draw(load(proposer), tasks, params)
     right = [
         Arithmetic().check(task, final_text(rollout.completion, rollout.segments)).ok and rollout.turns == 2
