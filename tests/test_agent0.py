@@ -52,7 +52,7 @@ TINY: dict[str, Any] = {
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 ONE = {"rounds": 1}
-GO_ON = {stage: {"when_empty": "go on"} for stage in ("learn", "band", "reinforce")}
+CONTINUE = {stage: {"when_empty": "continue"} for stage in ("learn", "band", "reinforce")}
 WATCHED = "distinct+entropy+coverage+precision,warn=0.5,halt=0.4+gap+length,warn=2,halt=3+divergence"
 GUARDED = {"gate": {"guards": WATCHED}}
 ROLES = (NAME, f"{NAME}.executor", f"{NAME}.proposer")
@@ -231,7 +231,7 @@ def test_a_round_without_tasks_stops_the_loop_or_is_gone_through(
 ) -> None:
     with pytest.raises(UserError, match=says):
         ran(tmp_path / "stops", empty)
-    last, measured, rounds = ran(tmp_path / "goes on", empty, GO_ON, GUARDED, {"gate": {"require": "better"}})
+    last, measured, rounds = ran(tmp_path / "continues", empty, CONTINUE, GUARDED, {"gate": {"require": "better"}})
     assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
     assert [told["tasks"] for told in rounds] == [0, 0]
     assert [told["empty"] for told in rounds] == ["There were no rollouts"] * 2

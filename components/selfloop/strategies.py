@@ -240,7 +240,7 @@ class Strategy(BaseModel):
 def split(text: str) -> tuple[str, dict[str, Any]]:
     """The name and the parameters in a spelling ``name,key=value,key=value``.
 
-    A value goes on to the next ``,key=``, so that it may hold commas; one that begins as JSON's lists, objects or
+    A value extends to the next ``,key=``, so that it may hold commas; one that begins as JSON's lists, objects or
     texts do is JSON. Raises ``UserError`` for what is none.
     """
     name, _, rest = text.partition(",")

@@ -1,10 +1,10 @@
 """A curriculum agent and an executor that raise each other, with tools and without a label (Agent0, R-Zero).
 
 The curriculum agent is trained to propose tasks on which the frozen executor's pass rate is near 1/2; the executor is
-trained on those whose vote lies in a band, on the majority's answer, with tools. Both go on from their last selves and
-are promoted together, by the executor's accuracy on held-out items (the paper chose on its test sets). The default is
-what the paper says, because its reward needs no claimed answer; the form ``code`` is what the released code does: its
-reward, its band from 0.3 to 0.8, its gate by the answer that the agent works out with the tools and claims, its 100
+trained on those whose vote lies in a band, on the majority's answer, with tools. Both continue from their last selves
+and are promoted together, by the executor's accuracy on held-out items (the paper chose on its test sets). The default
+is what the paper says, because its reward needs no claimed answer; the form ``code`` is what the released code does:
+its reward, its band from 0.3 to 0.8, its gate by the answer that the agent works out with the tools and claims, its 100
 steps instead of 40. ``r-zero`` is the same loop without tools. A policy from scratch is shown the tool in one text of
 three and bare answers in the others; that calls are worth their length it finds out, so answers may grow. Xia et al.,
 "Agent0" (arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).

@@ -299,7 +299,7 @@ def test_what_proposals_came_to_survives_a_break(calculator: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("reward", "lowest"), [("agent0", 0.0), ("r-zero", -1.0)])
-def test_a_proposer_that_writes_nothing_valid_goes_on_with_the_lowest_rewards(
+def test_a_proposer_that_writes_nothing_valid_continues_with_the_lowest_rewards(
     calculator: Path, tmp_path: Path, reward: str, lowest: float
 ) -> None:
     made = proposed(calculator, calculator, tmp_path, reward=reward, max_tokens=1)

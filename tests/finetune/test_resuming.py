@@ -1,4 +1,4 @@
-"""A training that is killed goes on from its last checkpoint and ends with the weights that it would have had."""
+"""A training that is killed continues from its last checkpoint and ends with the weights that it would have had."""
 
 import json
 import signal
@@ -82,7 +82,7 @@ def test_a_checkpoint_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
     assert latest(tmp_path) == (tmp_path / "checkpoint-2", {"total": 2})
 
 
-def test_another_training_does_not_go_on_from_it(plain: Path, tmp_path: Path) -> None:
+def test_another_training_does_not_continue_from_it(plain: Path, tmp_path: Path) -> None:
     class BrokenOffError(Exception):
         pass
 

@@ -104,7 +104,7 @@ def test_the_parts_of_several_pods_are_the_rows_of_one(generated: Callable[..., 
 
 
 @pytest.mark.parametrize("after", [4, 17])
-def test_a_killed_stage_goes_on_inside_itself_and_comes_to_the_same_digest(
+def test_a_killed_stage_continues_inside_itself_and_comes_to_the_same_digest(
     trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset], after: int
 ) -> None:
     killed = tmp_path / "killed"

@@ -36,7 +36,7 @@ def ran(policy: Path, root: Path, rounds: int, seed: int, *more: dict[str, Any])
 
 
 def unheeded() -> dict[str, Any]:
-    """Whatever the guards measure, the loop goes on, and promotes every candidate."""
+    """Whatever the guards measure, the loop continues, and promotes every candidate."""
     beyond = {kind: 1e9 if kind.bad == "high" else -1e9 for kind in Guard.members().values()}
     return {"gate": {"require": "nothing", "guards": [kind(warn=line, halt=line) for kind, line in beyond.items()]}}
 

@@ -109,7 +109,7 @@ def ran(programs: Path, *words: str, **surroundings: str) -> subprocess.Complete
 
 @pytest.fixture
 def resolving(tmp_path: Path) -> list[str]:
-    """The first stage of a run, which goes on from the champion if there is one, as a container's command."""
+    """The first stage of a run, which continues from the champion if there is one, as a container's command."""
     recipe = find_recipe("length-generalization")
     settings = recipe.resolve()
     given: dict[str, Any] = {

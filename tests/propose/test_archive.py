@@ -81,5 +81,5 @@ def test_an_archive_grows_by_what_scores_and_is_new_and_is_compared_by_its_best(
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no archive: go on from a version that has one"):
+    with pytest.raises(UserError, match="is no archive: continue from a version that has one"):
         Archive.of(sealed_value(tmp_path / "other", {"arms": []}))

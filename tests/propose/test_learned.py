@@ -136,12 +136,12 @@ def test_the_same_seed_gives_the_same_tasks_and_another_round_others(propose: Pr
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_round_without_a_task_stops_the_loop_or_goes_on(propose: Propose, nothing: Dataset) -> None:
+def test_a_round_without_a_task_stops_the_loop_or_continues(propose: Propose, nothing: Dataset) -> None:
     with pytest.raises(UserError) as refused:
         propose("stops", nothing, [], max_tokens=1)
     assert str(refused.value).startswith(f"None of the {NUMBER} texts that the policy wrote at '<new>' in round 0 is")
     assert "cut at its limit" in str(refused.value)
-    table, tasks, after = propose("goes on", nothing, [], max_tokens=1, when_empty="go on")
+    table, tasks, after = propose("continues", nothing, [], max_tokens=1, when_empty="continue")
     assert (tasks, after) == ([], [])
     assert table.metadata["funnel"] == {"sampled": NUMBER, "parsed": 0, "solvable": 0, "new": 0, "clean": 0}
 

@@ -70,7 +70,7 @@ def filter_rollouts(
     if not new:
         about["empty"] = why_empty(funnel)
         if params.when_empty == "stop":
-            raise UserError(f"{about['empty']}: let other rollouts pass, or set 'when_empty' to 'go on'.")
+            raise UserError(f"{about['empty']}: let other rollouts pass, or set 'when_empty' to 'continue'.")
     out.examples.metadata.update(about)
 
 

@@ -64,7 +64,7 @@ def one_role(rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
 
 
 class Window:
-    """Tasks that are drawn together. Tools answer in threads while the engine goes on with the other attempts."""
+    """Tasks that are drawn together. Tools answer in threads while the engine continues with the other attempts."""
 
     def __init__(self, engine: Engine, tasks: Sequence[Task], params: GenerateParams, told: Told) -> None:
         self._engine, self._params, self._told = engine, params, told
@@ -89,18 +89,18 @@ class Window:
     def _ended(self) -> list[Attempt]:
         with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
             for key in range(len(self._attempts)):
-                self._go_on(key, None, pool)
+                self._proceed(key, None, pool)
             while True:
                 completions = self._engine.step()
                 for completion in completions:
-                    self._go_on(completion.key, self._attempts[completion.key].hear(completion), pool)
+                    self._proceed(completion.key, self._attempts[completion.key].hear(completion), pool)
                 if not completions and not self._calls:
                     break
                 for key, answer in self._answers(wait_for_one=not completions):
-                    self._go_on(key, answer, pool)
+                    self._proceed(key, answer, pool)
         return self._attempts
 
-    def _go_on(self, key: int, sent: Wrote | str | None, pool: ThreadPoolExecutor) -> None:
+    def _proceed(self, key: int, sent: Wrote | str | None, pool: ThreadPoolExecutor) -> None:
         attempt = self._attempts[key]
         wanted = attempt.next(sent)
         while isinstance(wanted, Call) and (tool := self._tool(wanted.tool)).at_once:
@@ -247,7 +247,7 @@ class Transcript:
             self._lengthen(tokens, own=asked.told_by == self._role)
 
     def hear(self, completion: Completion) -> None:
-        """Take what the policy wrote. It goes on from its own tokens, unless a stop string cut through them."""
+        """Take what the policy wrote. It continues from its own tokens, unless a stop string cut through them."""
         if completion.whole:
             self._lengthen(completion.tokens, True, completion.logprobs)
         else:

@@ -48,8 +48,8 @@ class LearnedParams(DecodingParams):
     environment: str = Field("arithmetic", description="The taskset whose tasks are proposed.")
     number: int = Field(512, ge=1, description="Texts that the policy writes.")
     attempts: int = Field(8, ge=1, description="Attempts at each task.")
-    when_empty: Literal["stop", "go on"] = Field(
-        "stop", description="A round in which no text is a new task ends the loop, or goes on without tasks."
+    when_empty: Literal["stop", "continue"] = Field(
+        "stop", description="A round in which no text is a new task ends the loop, or continues without tasks."
     )
     ngram: int = Field(13, ge=2, description="Words in a row that no task may share with a held-out item.")
     seed: int = Field(0, ge=0, description="Seed of the sampling.")
@@ -134,7 +134,7 @@ def propose_by_policy(
         raise UserError(
             f"None of the {len(results)} texts that the policy wrote at '{prompt}' in round {params.round} is a new "
             f"task, most often because: {reasons.most_common(1)[0][0]}; show its base more proposals, or set "
-            "when_empty to 'go on'."
+            "when_empty to 'continue'."
         )
     with writing(out.tasks.path, Task) as table:
         table.write([task._replace(suite="train", attempts=params.attempts) for task in made])

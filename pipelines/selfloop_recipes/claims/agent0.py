@@ -30,7 +30,7 @@ claims = Claims(
     tuning=(1, 2),
     seeds=(41, 42, 43, 44, 45),
     statements=(
-        Statement("The solver is of two minds about what is proposed.", "rate", "agent0", within=(0.35, 0.65)),
+        Statement("The solver's pass rate on what is proposed is near 1/2.", "rate", "agent0", within=(0.35, 0.65)),
         Statement("What is proposed grows harder from round to round.", "harder", "agent0", within=(0.0, 12.0)),
         Statement("It is harder than what an untrained proposer writes.", "level", "agent0", ("frozen proposer",)),
         Statement("The executor gets better.", "gained", "agent0", within=(0.0, 3.0)),

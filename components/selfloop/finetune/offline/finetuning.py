@@ -2,7 +2,7 @@
 
 Held-out items are removed from the examples before anything is drawn from them, and counted. What a method cannot use
 is left: text to train away from by ``sft``, examples without a worse completion by ``dpo``, groups that are all good or
-all bad by ``nft``. The training starts from ``policy``, whatever that is: restarting from the base policy or going on
+all bad by ``nft``. The training starts from ``policy``, whatever that is: restarting from the base policy or continuing
 from the champion is the recipe's choice.
 """
 

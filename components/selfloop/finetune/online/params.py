@@ -38,7 +38,7 @@ class ReinforceParams(OnPolicyParams):
     trainer: Literal["auto", "own", "trl"] = Field(
         "auto", description="What takes the steps: TRL, or a loop of our own, which auto takes for small policies."
     )
-    when_empty: Literal["stop", "go on"] = Field(
+    when_empty: Literal["stop", "continue"] = Field(
         "stop", description="Where there are no tasks: stop, or hand the policy on as it is."
     )
     keep_draws: int = Field(20, ge=1, description="The last draws, whose attempts are handed on.")

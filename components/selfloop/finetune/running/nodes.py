@@ -153,8 +153,8 @@ class Node(NamedTuple):
 def serve(uri: str, node: Node) -> str:
     """Do this node's part of the work. Returns where what was made is; nothing on nodes other than the first.
 
-    Checkpoints lie in ``SELFLOOP_SCRATCH``, a place that all nodes share: a training that the Trainer starts again goes
-    on from them. Where it is not set they go with the pod, and such a training begins anew.
+    Checkpoints lie in ``SELFLOOP_SCRATCH``, a place that all nodes share: a training that the Trainer starts again
+    continues from them. Where it is not set they go with the pod, and such a training begins anew.
     """
     with open_store(uri.rpartition("/")[0]) as store, tempfile.TemporaryDirectory() as made:
         handed, here = store.get(uri), Path(made)

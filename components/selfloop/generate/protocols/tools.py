@@ -1,4 +1,4 @@
-"""``tools``: the policy writes a call between marks, ``<calc>6*7</calc>``, reads ``<result>42</result>`` and goes on.
+"""``tools``: the policy writes a call between marks, ``<calc>6*7</calc>``, reads ``<result>42</result>`` and continues.
 
 The text holds calls and results in their order; what stands behind the last result counts (``records.final_text``).
 """
@@ -14,7 +14,7 @@ from selfloop.records import TOOL, Task
 
 
 class Tools(Protocol):
-    """The policy calls tools: it writes a call between marks, reads the answer behind it and goes on."""
+    """The policy calls tools: it writes a call between marks, reads the answer behind it and continues."""
 
     name = "tools"
     tools: list[Tool] = Field([Calc()], description="Those that it may call.")
