@@ -138,9 +138,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from selfloop.propose import BaseParams, draw_base
 
     root = tmp_path_factory.mktemp("trained")
-    base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
+    base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "replay_pool")}
     draw_base.into(
-        draw_base.out(**base, curriculum=Artifact(uri=str(root / "curriculum"))),
+        draw_base.out(**base, progress=Artifact(uri=str(root / "progress"))),
         BaseParams(levels=2, per_level=1000, seed=1),
     )
     size = {"hidden_size": 16, "heads": 2, "intermediate_size": 32}

@@ -26,6 +26,7 @@ from selfloop_recipes.claims.agent0 import no_tool
 from .conftest import tracked_run, whole_run
 
 NAME = "agent0"
+SHORT = {"turns": 4}
 TINY: dict[str, Any] = {
     "rounds": 2,
     "seed": 5,
@@ -39,20 +40,19 @@ TINY: dict[str, Any] = {
         "batch_size": 8,
         "group_size": 4,
         "max_tokens": 12,
-        "turns": 4,
-        "reward": {"attempts": 3, "turns": 4},
+        "reward": {"attempts": 3, "protocol": SHORT},
     },
     "learn": {"number": 48, "max_tokens": 12},
-    "generate": {"samples": 3, "turns": 4},
+    "generate": {"samples": 3, "protocol": SHORT},
     "band": {"min_rate": 0.1, "max_rate": 1.0},
-    "reinforce": {"steps": 2, "batch_size": 8, "group_size": 4, "turns": 4},
-    "evaluate": {"turns": 4},
-    "measure": {"levels": [2], "per_level": 8, "turns": 4},
+    "reinforce": {"steps": 2, "batch_size": 8, "group_size": 4, "protocol": SHORT},
+    "evaluate": {"protocol": SHORT},
+    "measure": {"levels": [2], "per_level": 8, "protocol": SHORT},
     "gate": {"guards": [], "require": "nothing"},
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 ONE = {"rounds": 1}
-GO_ON = {stage: {"when_empty": "go on"} for stage in ("learn", "band", "reinforce")}
+CONTINUE = {stage: {"when_empty": "continue"} for stage in ("learn", "band", "reinforce")}
 WATCHED = "distinct+entropy+coverage+precision,warn=0.5,halt=0.4+gap+length,warn=2,halt=3+divergence"
 GUARDED = {"gate": {"guards": WATCHED}}
 ROLES = (NAME, f"{NAME}.executor", f"{NAME}.proposer")
@@ -112,7 +112,7 @@ def test_a_form_says_the_reward_and_the_band(
     trained = of_proposer(tmp_path)
     asked = Reward.parse(manifest_of(trained).params["reward"])
     assert isinstance(asked, ProposalReward)
-    assert (asked.name, asked.attempts, asked.tools) == (reward, 3, ["op"])
+    assert (asked.name, asked.attempts) == (reward, 3)
     assert asked.protocol == resolved.generate.protocol
     assert manifest_of(last.proposer.path).digest == manifest_of(trained).digest
     assert told["band"]["kept"] > 0
@@ -126,7 +126,8 @@ def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_th
     claimed = [json.loads(task.metadata)["claimed"] == task.answer for task in tasks]
     assert sum(claimed) > len(claimed) / 2 > 0
     trained = of_proposer(tmp_path)
-    assert manifest_of(trained).params["protocol"] == manifest_of(proposed).params["protocol"] == "tools"
+    wrote = [manifest_of(made).params["protocol"] for made in (trained, proposed)]
+    assert wrote == ["tools,tools=op,turns=14"] * 2
     assert any(rollout.segments for rollout in rows(trained.with_name("rollouts"), Rollout))
     assert max(told["valid"] for told in manifest_of(trained).metadata["proposals"]) > 0
 
@@ -178,10 +179,10 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from selfloop.propose import draw_base
 
     root, settings = tmp_path_factory.mktemp("wrong"), find_recipe(NAME).resolve(TINY).for_round(0)
-    named = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
+    named = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "replay_pool")}
     taught = {"environment": f"{__name__}:Inflated"}
     draw_base.into(
-        draw_base.out(**named, curriculum=Artifact(uri=str(root / "curriculum"))),
+        draw_base.out(**named, progress=Artifact(uri=str(root / "progress"))),
         settings.base.model_copy(update=taught),
     )
     pretrain_policy.into(
@@ -230,7 +231,7 @@ def test_a_round_without_tasks_stops_the_loop_or_is_gone_through(
 ) -> None:
     with pytest.raises(UserError, match=says):
         ran(tmp_path / "stops", empty)
-    last, measured, rounds = ran(tmp_path / "goes on", empty, GO_ON, GUARDED, {"gate": {"require": "better"}})
+    last, measured, rounds = ran(tmp_path / "continues", empty, CONTINUE, GUARDED, {"gate": {"require": "better"}})
     assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
     assert [told["tasks"] for told in rounds] == [0, 0]
     assert [told["empty"] for told in rounds] == ["There were no rollouts"] * 2
@@ -255,8 +256,8 @@ def test_a_loop_that_stops_for_want_of_tasks_leaves_its_champion_in_force(client
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"reinforce": {"tools": ["opp"]}}, "There is no tool 'opp': did you mean 'op'"),
-        ({"challenge": {"reward": {"tools": ["opp"]}}}, "There is no tool 'opp': did you mean 'op'"),
+        ({"reinforce": {"protocol": {"tools": ["opp"]}}}, "There is no tool 'opp': did you mean 'op'"),
+        ({"challenge": {"reward": {"protocol": {"tools": ["opp"]}}}}, "There is no tool 'opp': did you mean 'op'"),
         ({"generate": {"protocol": "tool"}}, "There is no protocol 'tool': did you mean 'tools'"),
         ({"environment": "countdown"}, "'countdown', which does not offer proposals"),
         ({"form": "code"}, "'arithmetic', which does not offer claims"),

@@ -193,15 +193,15 @@ def test_a_run_that_another_version_of_the_code_began_is_not_resumed(
     (tmp_path / "run" / "run.json").write_text(json.dumps(begun | {"code": "0" * 64}))
     _refused(
         selfloop(*tiny),
-        "run holds a run that was begun by another version of selfloop's code: finish it with that version, or go on "
-        "from its champion with --from length-generalization-addition@champion and another --output.",
+        "run holds a run that was begun by another version of selfloop's code: finish it with that version, or "
+        "continue from its champion with --from length-generalization-addition@champion and another --output.",
     )
     for mode in ("kfp", "fused"):
         _refused(selfloop(*tiny, "--mode", mode), "run holds a run, and a run by KFP does not resume")
     assert digests(tmp_path / "run") == digests(finished_run)
 
 
-def test_a_run_that_goes_on_from_an_alias_is_resumed_and_then_followed_by_the_same_command(
+def test_a_run_that_continues_from_an_alias_is_resumed_and_then_followed_by_the_same_command(
     selfloop: Command, tmp_path: Path, small_toml: Path
 ) -> None:
     always = ["--set", "gate.require=nothing", "--set", "gate.guards=", "--rounds", "1", "-c", str(small_toml)]
@@ -229,7 +229,7 @@ def test_a_run_that_goes_on_from_an_alias_is_resumed_and_then_followed_by_the_sa
     (tmp_path / "runs" / name).rename(tmp_path / "runs" / "mine")
     _refused(
         selfloop(*words, "-o", "runs/mine"),
-        f"runs/mine holds a finished run, which went on from {LOOP}/2: choose another --output",
+        f"runs/mine holds a finished run, which continued from {LOOP}/2: choose another --output",
     )
 
 
@@ -304,7 +304,7 @@ def _started(tmp_path: Path, words: list[str]) -> Forked:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_a_run_that_is_stopped_says_how_to_go_on(
+def test_a_run_that_is_stopped_says_how_to_continue(
     selfloop: Command, tmp_path: Path, tiny: list[str], stop: signal.Signals
 ) -> None:
     started = _started(tmp_path, tiny)
@@ -315,7 +315,7 @@ def test_a_run_that_is_stopped_says_how_to_go_on(
     finally:
         started.kill()
     assert started.returncode == 130
-    assert said.startswith("selfloop: Stopped; what is finished is kept in run. The same command goes on from there.")
+    assert said.startswith("selfloop: Stopped; what is finished is kept in run. The same command continues from there.")
     assert "Traceback" not in said
 
 
@@ -342,7 +342,7 @@ def test_a_policy_that_cannot_be_loaded_is_refused_before_anything_starts(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_loop_goes_on_from_a_directory(
+def test_a_loop_continues_from_a_directory(
     selfloop: Command, tmp_path: Path, tiny: list[str], finished_run: Path
 ) -> None:
     place = next(finished_run.glob("round-00/pretrain_policy-*/policy"))
@@ -351,7 +351,7 @@ def test_a_loop_goes_on_from_a_directory(
     assert not list(tmp_path.glob("run/round-00/pretrain_policy-*"))
 
 
-def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
+def test_a_full_disk_is_said_and_the_run_continues_when_there_is_room(
     selfloop: Command, tmp_path: Path, tiny: list[str], finished_run: Path
 ) -> None:
     place = tmp_path / "disk"

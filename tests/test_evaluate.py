@@ -145,7 +145,7 @@ def evaluated(place: Path, candidate: Path, champion: Path, asked: list[Task], *
         EvaluateParams(**params),
         candidate=Model(uri=str(candidate)),
         champion=Model(uri=str(champion)),
-        items=sealed_table(place / "items", Task, asked),
+        eval_items=sealed_table(place / "eval_items", Task, asked),
     )
     return list(rows(results.path, ItemResult))
 
@@ -250,13 +250,13 @@ def test_one_sample_is_greedy_whatever_seed_and_temperature(trained: Path, tmp_p
 @pytest.fixture(scope="module")
 def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     place = tmp_path_factory.mktemp("measured")
-    curriculum = sealed_value(place / "curriculum", {"frontier": 2, "accuracy": {}})
+    progress = sealed_value(place / "progress", {"frontier": 2, "accuracy": {}})
     results = Dataset(uri=str(place / "results"))
     measure_policy.into(
         measure_policy.out(results=results),
         MeasureParams(per_level=32, beyond=3, solved=0.6),
         policy=Model(uri=str(trained)),
-        curriculum=curriculum,
+        progress=progress,
     )
     return results
 
@@ -279,12 +279,12 @@ def test_what_was_measured_is_in_the_metadata(measured: Dataset) -> None:
 
 def test_a_measurement_can_be_repeated(measured: Dataset, trained: Path, tmp_path: Path) -> None:
     again = Dataset(uri=str(tmp_path / "results"))
-    curriculum: Artifact = sealed_value(tmp_path / "curriculum", {"frontier": 2, "accuracy": {}})
+    progress: Artifact = sealed_value(tmp_path / "progress", {"frontier": 2, "accuracy": {}})
     measure_policy.into(
         measure_policy.out(results=again),
         MeasureParams(per_level=32, beyond=3, solved=0.6, batch_size=7),
         policy=Model(uri=str(trained)),
-        curriculum=curriculum,
+        progress=progress,
     )
     assert again.metadata["digest"] == manifest_of(measured.path).digest
 
@@ -295,7 +295,7 @@ def test_a_measurement_may_take_several_samples(trained: Path, tmp_path: Path) -
         measure_policy.out(results=results),
         MeasureParams(per_level=4, beyond=1, samples=3),
         policy=Model(uri=str(trained)),
-        curriculum=sealed_value(tmp_path / "curriculum", {"frontier": 1, "accuracy": {}}),
+        progress=sealed_value(tmp_path / "progress", {"frontier": 1, "accuracy": {}}),
     )
     assert [(item.level, item.attempt) for item in rows(results.path, ItemResult)] == [
         (level, sample) for level in (1, 2) for _ in range(4) for sample in range(3)

@@ -127,7 +127,7 @@ HUB = {
     "generate": {"max_tokens": 24},
     "evaluate": {"samples": 2, "max_tokens": 8},
     "measure": {"levels": [1], "per_level": 1, "samples": 2, "max_tokens": 8},
-    "finetune": {"newest_share": 1.0, "kept_share": 0.0, "base_share": 0.0, "adapter": "lora", "lora_rank": 2},
+    "finetune": {"newest_share": 1.0, "replay_share": 0.0, "seed_share": 0.0, "adapter": "lora", "lora_rank": 2},
 }
 
 
@@ -137,11 +137,11 @@ def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, tmp_path:
     asked = rounds[0]["samples"][0]["prompt"]
     assert "<|user|>" not in asked, "tables hold what is asked, the template is the policy's"
     adapters = sorted((tmp_path / "run").glob("round-0*/finetune*/candidate/adapter_model.safetensors"))
-    assert len(adapters) == 2, "the second round goes on with the first one's adapter"
+    assert len(adapters) == 2, "the second round continues with the first one's adapter"
     assert manifest_of(last.champion.path).digest == manifest_of(adapters[1].parent).digest
 
 
-def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_goes_on(chatty: Path, tmp_path: Path) -> None:
+def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_continues(chatty: Path, tmp_path: Path) -> None:
     keep = {"finetune": {"when_nothing": "keep policy"}, "policy": str(chatty)}
     last, _, rounds = ran(tmp_path / "run", HUB, keep)
     assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2

@@ -153,7 +153,7 @@ def test_a_webhook_that_wants_to_be_asked_much_later_is_left_alone(
     webhook.headers["Retry-After"] = after
     tell("adder", 1, [], DECISION)
     assert (webhook.requests, pauses) == (1, [])
-    assert "SELFLOOP_WEBHOOK_URL names was not told (it answers 429): the loop goes on" in said.text
+    assert "SELFLOOP_WEBHOOK_URL names was not told (it answers 429): the loop continues" in said.text
 
 
 @pytest.mark.parametrize("after", ["soon", "", "-1"])

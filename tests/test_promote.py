@@ -84,7 +84,7 @@ def answers(solves: bool, longer: float) -> Iterator[ItemResult]:
 
 
 def given(place: Path, solves: bool, longer: float) -> dict[str, Artifact]:
-    """All that the stage takes: both roles have candidates, and the memory goes on."""
+    """All that the stage takes: both roles have candidates, and the memory is passed on."""
     results = sealed_table(place / "results", ItemResult, answers(solves, longer))
     return begun(place) | candidates(place, "solver", "proposer", "memory") | {"results": results}
 
@@ -309,7 +309,7 @@ def test_the_end_of_a_round_is_given_nothing_twice(tmp_path: Path) -> None:
     assert call.inputs == {name: name for name in STATE} | {"next_proposer": "candidate"}
 
 
-def test_what_no_round_changes_is_no_output_and_goes_on_as_it_is(tmp_path: Path) -> None:
+def test_what_no_round_changes_is_no_output_and_continues_as_it_is(tmp_path: Path) -> None:
     before = begun(tmp_path / "given")
     loop, solver = Loop(RECIPE), sealed(tmp_path / "next", Model, "solver 1")
     last = loop.state(**before, proceed=True)
@@ -381,5 +381,5 @@ def test_a_version_of_another_recipe_is_refused_by_what_it_lacks(client: MlflowC
     with lineage.tracked_run("run", {}, tmp_path / "note", tmp_path / "mlflow"):
         closed(tmp_path / "run", given(tmp_path / "given", **BETTER))
     other = Recipe("lesser", TwoRoles, Lesser, start, improve)
-    with pytest.raises(UserError, match="was made by another recipe: it has no judge, which 'lesser' goes on with"):
+    with pytest.raises(UserError, match="was made by another recipe: it has no judge, which 'lesser' continues with"):
         restored(tmp_path / "other", f"{RECIPE.resolve().loop}/2", other)

@@ -94,7 +94,7 @@ def test_the_configuration_for_a_model_of_the_hub_is_one() -> None:
     (text,) = re.findall(r"```toml\n# gsm8k\.toml(.*?)```", README, re.DOTALL)
     settings = find_recipe("expert-iteration").resolve(tomllib.loads(text.partition("\n")[2]))
     assert settings.draw.levels == settings.measure.levels
-    assert settings.finetune.base_share == 0
+    assert settings.finetune.seed_share == 0
 
 
 def test_readme_and_docs_name_only_commands_that_exist() -> None:

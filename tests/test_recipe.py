@@ -198,7 +198,7 @@ def test_a_form_of_another_recipe_is_refused_with_those_that_there_are(form: str
             {"finetune": {"lr": -1}},
             "Parameter 'finetune.lr' of length-generalization cannot be -1: Input should be",
         ),
-        ({"filter": {"when_empty": "wait"}}, "Input should be 'go on' or 'stop'"),
+        ({"filter": {"when_empty": "wait"}}, "Input should be 'continue' or 'stop'"),
         ({"filter": {"select": ["corect"]}}, "There is no selector 'corect': did you mean 'correct'?"),
         (
             {"schedule": {"targt": 12}},
@@ -226,7 +226,7 @@ def test_what_is_unknown_or_out_of_range_is_refused_in_a_sentence(
 
 
 @pytest.mark.parametrize("origin", ["start", "adder/3", "adder/3+12", "my adder.v2/1"])
-def test_a_loop_goes_on_from_a_version(recipe: Recipe[Any], origin: str) -> None:
+def test_a_loop_continues_from_a_version(recipe: Recipe[Any], origin: str) -> None:
     assert recipe.resolve({"origin": origin}).origin == origin
 
 

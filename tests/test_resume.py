@@ -1,4 +1,4 @@
-"""Killed with -9 at any moment, a run goes on where it stopped and comes to the same digests."""
+"""Killed with -9 at any moment, a run continues where it stopped and comes to the same digests."""
 
 import json
 import signal
@@ -65,7 +65,7 @@ def _drive(root: Path, small: dict[str, Any], *when: str) -> subprocess.Complete
         ("begins", "close_round", 2, 2),
     ],
 )
-def test_a_killed_run_goes_on_and_comes_to_the_same_digests(
+def test_a_killed_run_continues_and_comes_to_the_same_digests(
     tmp_path: Path, finished_run: Path, small: dict[str, Any], event: str, stage: str, round: int, ran_again: int
 ) -> None:
     killed = _drive(tmp_path / "run", small, event, stage, str(round))

@@ -1,4 +1,4 @@
-"""The recipe ``sec``: a curriculum over arms in all three modes, killed and resumed, gone on from and refused."""
+"""The recipe ``sec``: a curriculum over arms in all three modes, killed and resumed, continued from and refused."""
 
 import json
 import signal
@@ -91,7 +91,7 @@ def test_every_curriculum_over_levels_goes_through_a_round(curriculum: str, tmp_
     assert sum(arm["drawn"] for arm in state["arms"]) == 3 * 16 / 4
 
 
-def test_a_run_goes_on_with_the_arms_of_the_one_before(client: MlflowClient, tmp_path: Path) -> None:
+def test_a_run_continues_with_the_arms_of_the_one_before(client: MlflowClient, tmp_path: Path) -> None:
     tracked(tmp_path / "one", {"rounds": 1})
     _, origin, first = find_origin(f"{NAME}@champion")
     assert (origin, first) == (f"{NAME}/2", 2)

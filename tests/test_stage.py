@@ -182,9 +182,9 @@ def test_the_container_runs_a_stage_from_its_command_line(tmp_path: Path) -> Non
         "e",
         "--held-out",
         "h",
-        "--kept",
+        "--replay-pool",
         "k",
-        "--curriculum",
+        "--progress",
         "c",
         "--levels",
         "2",
@@ -198,7 +198,7 @@ def test_the_container_runs_a_stage_from_its_command_line(tmp_path: Path) -> Non
 
 
 def test_the_container_refuses_a_wrong_parameter_in_one_sentence(tmp_path: Path) -> None:
-    words = ["--examples", "e", "--held-out", "h", "--kept", "k", "--curriculum", "c", "--levels", "none"]
+    words = ["--examples", "e", "--held-out", "h", "--replay-pool", "k", "--progress", "c", "--levels", "none"]
     done = _container("draw_base", *words, cwd=tmp_path)
     assert done.returncode == 1
     assert done.stderr.startswith("selfloop: Parameter 'levels' of draw_base cannot be 'none'")

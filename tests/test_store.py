@@ -408,7 +408,7 @@ def test_who_comes_to_fetch_what_another_has_just_got_does_not_wait_for_it(
     assert got == [place]
 
 
-def test_a_fetch_that_failed_leaves_nothing_visible_and_can_go_on(three: dict[str, Path], tmp_path: Path) -> None:
+def test_a_fetch_that_failed_leaves_nothing_visible_and_can_continue(three: dict[str, Path], tmp_path: Path) -> None:
     a = next(iter(three))
     cache = Cache(tmp_path / "cache")
 
@@ -416,14 +416,14 @@ def test_a_fetch_that_failed_leaves_nothing_visible_and_can_go_on(three: dict[st
         (place / "half").touch()
         raise UserError("broken off")
 
-    def go_on(place: Path) -> None:
+    def resume(place: Path) -> None:
         (place / "half").unlink()
         fetching(three[a])(place)
 
     with pytest.raises(UserError, match="broken off"):
         cache.get(a, fail)
     assert cached(cache) == set()
-    assert contents(cache.get(a, go_on)) == contents(three[a])
+    assert contents(cache.get(a, resume)) == contents(three[a])
 
 
 def test_the_environment_says_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -258,7 +258,7 @@ LASTING = {
 
 
 @pytest.mark.parametrize("name", LASTING)
-def test_a_lasting_fault_of_an_upload_is_said_and_the_next_put_goes_on(bucket: Bucket, policy: Path, name: str) -> None:
+def test_a_lasting_fault_of_an_upload_is_said_and_the_next_resumes(bucket: Bucket, policy: Path, name: str) -> None:
     fault, words = LASTING[name]
     bucket.proxy.faults.append(replace(fault))
     said = refusal(lambda: open_store(bucket.uri).put(policy))
@@ -281,7 +281,7 @@ def test_a_download_outlasts_faults(bucket: Bucket, policy: Path) -> None:
     assert bucket.proxy.received() < total(policy) + SHARD + PART  # one shard twice, since it was spoilt
 
 
-def test_a_download_that_broke_off_goes_on(bucket: Bucket, policy: Path, tmp_path: Path) -> None:
+def test_a_download_that_broke_off_continues(bucket: Bucket, policy: Path, tmp_path: Path) -> None:
     uri = open_store(bucket.uri).put(policy)
     bucket.proxy.forget()
     bucket.proxy.faults.append(Fault("cut", "GET", "model", skip=10, times=ALWAYS))
@@ -476,7 +476,7 @@ def killed_after(bucket: Bucket, process: Forked, passed: int) -> None:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
-def test_a_writer_killed_on_the_way_leaves_nothing_visible_and_the_next_goes_on(
+def test_a_writer_killed_on_the_way_leaves_nothing_visible_and_the_next_continues(
     bucket: Bucket, policy: Path, share: float
 ) -> None:
     bucket.proxy.bytes_per_s = 4e6
@@ -485,7 +485,7 @@ def test_a_writer_killed_on_the_way_leaves_nothing_visible_and_the_next_goes_on(
     assert completes(bucket, policy) < (1 - share) * total(policy) + 10 * PART
 
 
-def test_a_reader_killed_on_the_way_leaves_nothing_visible_and_the_next_goes_on(
+def test_a_reader_killed_on_the_way_leaves_nothing_visible_and_the_next_continues(
     bucket: Bucket, policy: Path, tmp_path: Path
 ) -> None:
     uri = open_store(bucket.uri).put(policy)

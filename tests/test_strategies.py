@@ -1,5 +1,6 @@
 """Strategies: what a spelling means, what is refused, and strategies of a user's own."""
 
+import pickle
 import sys
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -87,14 +88,38 @@ def test_equal_strategies_are_spelt_alike() -> None:
     assert str(Shape.parse("square,scale=1")) == str(Square()) == "square"
 
 
-def test_a_strategy_may_be_a_parameter_of_another() -> None:
-    made = Nested(inner=Square(scale=2))
-    assert str(made) == 'nested,inner="square,scale=2.0"'
-    assert Shape.parse(str(made)) == made
-    assert str(Nested(inner=Polygon(count=3))) == 'nested,inner="polygon,count=3"'
+def test_a_strategy_may_be_a_parameter_of_another_and_has_its_parameters_behind_a_dot() -> None:
+    deep = Nested(inner=Nested(inner=Polygon(count=3, note="a, b")))
+    assert str(Nested(inner=Square(scale=2))) == "nested,inner=square,inner.scale=2.0"
+    assert str(deep) == "nested,inner=nested,inner.inner=polygon,inner.inner.note=a, b,inner.inner.count=3"
+    assert Shape.parse(str(deep)) == deep
     assert Shape.parse("nested,inner=square") == Nested()
-    with pytest.raises(UserError, match="'scale' of the shape 'square' cannot be '0'"):
-        Shape.parse('nested,inner="square,scale=0"')
+    assert Shape.parse("nested,inner.scale=3") == Shape.parse('nested,inner="square,scale=3"')
+    assert Nested(inner=Square(scale=3)).changed({"inner": {"scale": 4}}) == Nested(inner=Square(scale=4))
+    assert deep.changed({"inner": {"inner": {"count": 5}}}).inner.inner.count == 5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nested,inner.scale=0", "'scale' of the shape 'square' cannot be '0'"),
+        ("nested,inner.scal=2", "There is no parameter of the shape 'square' 'scal': did you mean 'scale'?"),
+        ("nested,iner.scale=2", "There is no parameter of the shape 'nested' 'iner.scale': did you mean 'inner'?"),
+        ("square,scale.of=2", "There is no parameter of the shape 'square' 'scale.of': did you mean 'scale'?"),
+        ("nested,inner=sqare,inner.scale=2", "There is no shape 'sqare': did you mean 'square'?"),
+    ],
+)
+def test_a_part_that_is_not_there_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Shape.parse(text)
+    assert said in str(caught.value)
+
+
+def test_another_process_finds_a_strategy_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "pickled_shapes.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    for made in (Square(scale=2), Nested(inner=Polygon(count=3)), Shape.parse("pickled_shapes:tall,height=3")):
+        assert pickle.loads(pickle.dumps(made)) == made
 
 
 @given(

@@ -19,7 +19,7 @@ SMALL: dict[str, Any] = {
     "judgements": 30,
     "number": 8,
     "max_tokens": 24,
-    "when_empty": "go on",
+    "when_empty": "continue",
     "when_nothing": "keep policy",
 }
 """By the name of a parameter, in whichever stage it is."""

@@ -39,7 +39,7 @@ class Archive(BaseModel):
         try:
             return cls.model_validate(read_json(artifact.path))
         except (ValidationError, OSError):
-            raise UserError(f"{artifact.path} is no archive: go on from a version that has one.") from None
+            raise UserError(f"{artifact.path} is no archive: continue from a version that has one.") from None
 
     def write(self, artifact: Artifact) -> None:
         """Write the archive, and what a person wants to know of it first."""

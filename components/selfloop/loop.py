@@ -129,8 +129,8 @@ def verify_and_filter(
 ) -> Filtered:
     """Attempts as the loop's verifier and selectors see them, and the replay pool with what is kept of them."""
     seen = verified(s, rollouts, tasks or now.tasks, policy, reward_model)
-    kept = filter_rollouts(s.filter, rollouts=rollouts, verdicts=seen.verdicts, kept=now.replay_pool)
-    return Filtered(seen._replace(examples=kept.examples), kept.examples, kept.kept)
+    kept = filter_rollouts(s.filter, rollouts=rollouts, verdicts=seen.verdicts, replay_pool=now.replay_pool)
+    return Filtered(seen._replace(examples=kept.examples), kept.examples, kept.replay_pool)
 
 
 @cache
@@ -184,7 +184,7 @@ class Loop:
         own = self.recipe.start(s, self.policy(s, base))
         history = begin_report(BeginParams(title=self.recipe.title), champion=getattr(own, self.role)).history
         # in a pipeline the start is one stage, whose outputs are an artifact each, also where two are the same policy
-        return self.state(*map(copy, own), base.curriculum, base.examples, base.kept, history, True)
+        return self.state(*map(copy, own), base.progress, base.examples, base.replay_pool, history, True)
 
     def policy(self, s: Any, base: BaseData) -> Model:
         """The policy that a loop begins with: trained from scratch on the labelled data, or fetched."""
@@ -194,15 +194,15 @@ class Loop:
 
     def attempt(self, s: Any, last: Any) -> tuple[Improved, Dataset | None]:
         """What the recipe makes of a round, and how its first role's candidate and champion do on the same items."""
-        tasks, items = s.schedule.draw(s, last.progress)
+        tasks, eval_items = s.schedule.draw(s, last.progress)
         own = self.recipe.state(*(getattr(last, name) for name in self.recipe.own))
-        made = self.recipe.improve(s, Now(own, tasks, items, last.seed_data, last.replay_pool))
+        made = self.recipe.improve(s, Now(own, tasks, eval_items, last.seed_data, last.replay_pool))
         candidate, champion = getattr(made.state, self.role), getattr(last, self.role)
         if self.recipe.compare is not None:
-            return made, self.recipe.compare(s, candidate, champion, items)
-        if self.kinds[self.role] is not Model or items is None:
+            return made, self.recipe.compare(s, candidate, champion, eval_items)
+        if self.kinds[self.role] is not Model or eval_items is None:
             return made, None
-        return made, evaluate_policies(s.evaluate, candidate, champion, items).results
+        return made, evaluate_policies(s.evaluate, candidate, champion, eval_items).results
 
     def close(self, s: Any, last: Any, made: Improved, results: Dataset | None) -> Any:
         """The end of a round: one decision about its candidates, one write of it, and what the next round begins with.
@@ -223,7 +223,7 @@ class Loop:
         told: Mapping[str, Any] = {}
         if self.kinds[self.role] is Model and self.recipe.compare is None:
             policy = getattr(last, self.role)
-            told = measure_policy(s.measure, policy=policy, curriculum=last.progress).results.metadata
+            told = measure_policy(s.measure, policy=policy, progress=last.progress).results.metadata
         if self.recipe.figures is not None:
             return self.recipe.figures(s, read_json(last.history.path)["rounds"], told)
         return {"accuracy": fmean(told["accuracy"].values())} if told else {}

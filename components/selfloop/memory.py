@@ -26,8 +26,8 @@ class NoState(BaseModel):
 def remembered(slot: str, strategy: Strategy, keeps: type[BaseModel], kept: Mapping[str, Any]) -> BaseModel | None:
     """What a slot's strategy remembers; none where nothing is known yet.
 
-    Another strategy than the one that wrote it may go on with it, where both keep the same. Raises ``UserError`` where
-    they do not.
+    Another strategy than the one that wrote it may continue with it, where both keep the same. Raises ``UserError``
+    where they do not.
     """
     if slot not in kept:
         return None
@@ -36,7 +36,7 @@ def remembered(slot: str, strategy: Strategy, keeps: type[BaseModel], kept: Mapp
     except ValidationError:
         wrote = kept[slot].get(NAMED, "another strategy")
         raise UserError(
-            f"The {slot} '{strategy}' cannot go on with what '{wrote}' remembered: go on with '{wrote}', or begin anew."
+            f"The {slot} '{strategy}' cannot continue with what '{wrote}' remembered: choose '{wrote}', or begin anew."
         ) from None
 
 

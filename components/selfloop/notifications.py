@@ -185,7 +185,7 @@ def send(url: str, told: Mapping[str, Any]) -> bool:
     except Empty:
         trouble = f"it did not answer within {BUDGET_S:g} s"
     if trouble:
-        log.warning("The webhook that %s names was not told (%s): the loop goes on without it.", WEBHOOK, trouble)
+        log.warning("The webhook that %s names was not told (%s): the loop continues without it.", WEBHOOK, trouble)
     return not trouble
 
 

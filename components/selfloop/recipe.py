@@ -34,11 +34,14 @@ FRAME = {"progress", "seed_data", "replay_pool", "history", "proceed"}
 
 @dataclass(frozen=True)
 class Form:
-    """A named setting of a recipe, such as that of another paper: ``settings`` are laid under what a person says."""
+    """A named setting of a recipe, such as that of another paper: ``settings`` are laid under what a person says, and
+    ``needs`` are features that it asks of an environment beside those that the recipe does.
+    """
 
     summary: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     paper: str = ""
+    needs: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +166,8 @@ class Recipe(typing.Generic[S]):
                 "where containers find it."
             )
         environment = find_environment(settings.environment)
-        lacking = self.needs(settings) - environment.offers
+        form = self.forms.get(settings.form, Form(""))
+        lacking = (self.needs(settings) | form.needs) - environment.offers
         if lacking:
             raise UserError(
                 f"Recipe '{self.name}' cannot run on environment '{settings.environment}', which does not offer "

@@ -16,7 +16,7 @@ from selfloop.stage import INHERITED, Params
 from selfloop.strategies import Added, Strategy, change_defaults
 
 START = "start"
-"""A loop that goes on from nowhere."""
+"""A loop that continues from nowhere."""
 NAME = r"[\w.\- ]+"
 """What the name of a loop is made of."""
 
@@ -73,9 +73,9 @@ class Settings(BaseModel):
         "", description="Name of the loop in MLflow's registry; where it is empty, of recipe and environment."
     )
     origin: str = compile_time(
-        START, description="Where the loop goes on from: its own 'start', or a version as NAME/VERSION."
+        START, description="Where the loop continues from: its own 'start', or a version as NAME/VERSION."
     )
-    first: int = compile_time(1, ge=1, description="Number of the first round; a loop that goes on counts on.")
+    first: int = compile_time(1, ge=1, description="Number of the first round; a loop that continues counts on.")
 
     _recipe: str = PrivateAttr("selfloop")
     _number: int = PrivateAttr(0)

@@ -18,6 +18,9 @@ A field annotated with a kind takes a member, or its spelling: ``majority``, ``m
 one's own is spelt ``module:attribute`` or ``file.py:attribute`` and has parameters as any other has: a subclass of the
 kind, or a plain function whose keyword-only arguments are its parameters.
 
+A parameter that is a strategy itself is spelt like any other, and its own parameters behind a dot:
+``agent0,protocol=tools,protocol.turns=14``.
+
 A list of strategies is spelt ``correct+unique+per-level,limit=4000``; what begins with ``+`` changes the list that was
 there: the parameters of what has the same name, and the rest is added. Where no value is JSON, no character of all this
 is one that a shell reads.
@@ -31,7 +34,7 @@ import json
 import pkgutil
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -44,7 +47,7 @@ from pydantic_core import core_schema
 from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
 
-KEY = r"[A-Za-z_]\w*"
+KEY = r"[A-Za-z_][\w.]*"
 JSON = '[{"'
 """What a value begins with that is JSON."""
 
@@ -110,14 +113,45 @@ class Strategy(BaseModel):
 
     def changed(self, values: Mapping[str, Any]) -> Self:
         """This strategy with other values of some parameters, refused as ``parse`` does."""
-        return self._made(self.model_dump(exclude_unset=True) | dict(values))
+        return self._made(self._laid_over(self.model_dump(exclude_unset=True), values))
+
+    @classmethod
+    def _laid_over(cls, below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+        """Values with others laid over them: what is laid over a strategy changes its parameters."""
+        both = dict(below)
+        for name, value in above.items():
+            parts = isinstance(value, Mapping) and cls._takes_strategy(name)
+            both |= {f"{name}.{part}": each for part, each in value.items()} if parts else {name: value}
+        return both
 
     @classmethod
     def _made(cls, values: Mapping[str, Any]) -> Self:
         try:
-            return cls.model_validate({key: cls._read(key, value) for key, value in values.items()})
+            return cls.model_validate({key: cls._read(key, value) for key, value in cls._whole(values).items()})
         except ValidationError as error:
             raise cls._refused(error.errors()[0]) from None
+
+    @classmethod
+    def _takes_strategy(cls, name: str) -> bool:
+        return name in cls.model_fields and is_strategy(cls.model_fields[name].annotation)
+
+    @classmethod
+    def _whole(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values in which the parameters of strategies that are parameters themselves are put into these."""
+        whole: dict[str, Any] = {}
+        parts: dict[str, dict[str, Any]] = {}
+        for key, value in values.items():
+            name, _, part = key.partition(".")
+            if part and cls._takes_strategy(name):
+                parts.setdefault(name, {})[part] = value
+            else:
+                whole[key] = value
+        for name, changed in parts.items():
+            info: Any = cls.model_fields[name]
+            called, own = split(str(whole.get(name, info.get_default(call_default_factory=True))))
+            found = info.annotation.find(called)
+            whole[name] = found._made(found._laid_over(own, changed))
+        return whole
 
     @classmethod
     def _read(cls, key: str, value: Any) -> Any:
@@ -179,20 +213,34 @@ class Strategy(BaseModel):
 
     def spelt(self, listed: bool = False) -> str:
         """Its spelling, by itself or as one of a list, in which a ``+`` parts strategies and no values."""
-        fields = type(self).model_fields
-        defaults = {name: info.get_default(call_default_factory=True) for name, info in fields.items()}
-        own = {name: getattr(self, name) for name in fields if getattr(self, name) != defaults[name]}
-        return ",".join([self.spelling(), *(f"{name}={spelt_value(value, listed)}" for name, value in own.items())])
+        return ",".join([self.spelling(), *(f"{name}={value}" for name, value in self._spelt_values(listed))])
+
+    def _spelt_values(self, listed: bool) -> Iterator[tuple[str, str]]:
+        """The parameters that are not the defaults, those of parameters that are strategies behind a dot."""
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value == info.get_default(call_default_factory=True):
+                continue
+            if isinstance(value, Strategy):
+                yield name, value.spelling()
+                yield from ((f"{name}.{part}", spelt) for part, spelt in value._spelt_values(listed))
+            else:
+                yield name, spelt_value(value, listed)
 
     def __hash__(self) -> int:
         """Equal strategies are spelt alike."""
         return hash(str(self))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process finds it by its spelling, as a user's own may be made of a function."""
+        kind = next(each for each in type(self).__mro__ if "kind" in each.__dict__)
+        return kind.parse, (str(self),)  # type: ignore[attr-defined]
+
 
 def split(text: str) -> tuple[str, dict[str, Any]]:
     """The name and the parameters in a spelling ``name,key=value,key=value``.
 
-    A value goes on to the next ``,key=``, so that it may hold commas; one that begins as JSON's lists, objects or
+    A value extends to the next ``,key=``, so that it may hold commas; one that begins as JSON's lists, objects or
     texts do is JSON. Raises ``UserError`` for what is none.
     """
     name, _, rest = text.partition(",")

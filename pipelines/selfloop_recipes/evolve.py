@@ -48,8 +48,8 @@ def improve(s: Evolve, now: Now) -> Improved:
     return Improved(State(grown, policy), attempted)
 
 
-def compare(s: Evolve, candidate: Artifact, champion: Artifact, items: Dataset) -> Dataset:
-    return compare_archives(s.compare, candidate, champion, items).results
+def compare(s: Evolve, candidate: Artifact, champion: Artifact, eval_items: Dataset) -> Dataset:
+    return compare_archives(s.compare, candidate, champion, eval_items).results
 
 
 recipe = Recipe(

@@ -33,7 +33,7 @@ class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule=
     generate: GenerateParams = GenerateParams(greedy_first=False)
     filter: FilterParams = FilterParams(select="correct+per-level,limit=1000000")
     finetune: FinetuneParams = FinetuneParams(
-        steps=150, batch_size=128, lr=3e-4, decay="linear", newest_share=0.8, kept_share=0.0, base_share=0.2
+        steps=150, batch_size=128, lr=3e-4, decay="linear", newest_share=0.8, replay_share=0.0, seed_share=0.2
     )
     evaluate: EvaluateParams = EvaluateParams(samples=4)
     measure: MeasureParams = MeasureParams(levels=[2], per_level=1000, samples=8)

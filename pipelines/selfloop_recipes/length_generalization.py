@@ -1,4 +1,4 @@
-"""Length generalization by self-training: solve longer problems, keep the right answers, train on them, go on.
+"""Length generalization by self-training: solve longer problems, keep the right answers, train on them, repeat.
 
 After Lee et al., "Self-Improving Transformers Overcome Easy-to-Hard and Length Generalization Challenges"
 (arXiv:2502.01612), plus an exact verifier. The paper's label-free filters are ``verify.verifier=length`` and

@@ -23,7 +23,7 @@ class SelfRewarding(ExpertIteration, rounds=3, environment="addition:judged"):
     generate: GenerateParams = GenerateParams(attempts="fixed", samples=4, greedy_first=False)
     verify: VerifyParams = VerifyParams(verifier="judge,samples=4,max_tokens=2")
     filter: FilterParams = FilterParams(select=["best-worst"])
-    finetune: FinetuneParams = FinetuneParams(method="dpo", lr=1e-5, newest_share=1.0, kept_share=0.0, base_share=0.0)
+    finetune: FinetuneParams = FinetuneParams(method="dpo", lr=1e-5, newest_share=1.0, replay_share=0.0, seed_share=0.0)
 
 
 recipe = Recipe(

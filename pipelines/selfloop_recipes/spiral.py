@@ -31,7 +31,7 @@ class Spiral(LoopSettings, rounds=5, environment="kuhn-poker", schedule="fixed,p
     reinforce: ReinforceParams = ReinforceParams(
         reward="protocol",
         algorithm="role-baseline",
-        protocol="kuhn_poker",
+        protocol="kuhn-poker",
         steps=100,
         batch_size=128,
         group_size=2,
@@ -58,8 +58,8 @@ def improve(s: Spiral, now: Now) -> Improved:
     return Improved(State(played.candidate, played.state), verified(s, played.rollouts, now.tasks))
 
 
-def compare(s: Spiral, candidate: Model, champion: Model, items: Dataset) -> Dataset:
-    return compare_players(s.players, candidate, champion, items).results
+def compare(s: Spiral, candidate: Model, champion: Model, eval_items: Dataset) -> Dataset:
+    return compare_players(s.players, candidate, champion, eval_items).results
 
 
 def figures(s: Spiral, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:

@@ -97,16 +97,16 @@ def blocks(rollouts: int) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
 
 
 def make_tables(place: Path, rollouts: int) -> int:
-    """Sealed tables of tasks and rollouts, and an empty one of examples kept before. Returns the rows."""
+    """Sealed tables of tasks and rollouts, and an empty replay pool. Returns the rows."""
     with (
         writing(place / "tasks", Task) as asked,
         writing(place / "rollouts", Rollout) as attempts,
-        writing(place / "kept", Example),
+        writing(place / "replay_pool", Example),
     ):
         for tasks, drawn in blocks(rollouts):
             asked.write(tasks)
             attempts.write(drawn)
-    for name in ("tasks", "rollouts", "kept"):
+    for name in ("tasks", "rollouts", "replay_pool"):
         seal(place / name, "Dataset", stage="benchmark")
     return attempts.rows
 
@@ -132,8 +132,8 @@ def judge(place: Path) -> None:
 
 def keep(place: Path) -> None:
     """The whole stage of the filter, with room for all."""
-    made = filter_rollouts.out(examples=artifact(place, "examples"), kept=artifact(place, "next_kept"))
-    given = {name: artifact(place, name) for name in ("rollouts", "verdicts", "kept")}
+    made = filter_rollouts.out(examples=artifact(place, "examples"), replay_pool=artifact(place, "new_pool"))
+    given = {name: artifact(place, name) for name in ("rollouts", "verdicts", "replay_pool")}
     filter_rollouts.into(made, FilterParams(select=f"correct+unique+per-level,limit={10**9}"), **given)
 
 

@@ -92,7 +92,7 @@ def test_finished_runs_are_not_run_again(measured_once: tuple[Path, str]) -> Non
     assert {**after, "date": ""} == {**before, "date": ""}
 
 
-def test_killed_it_goes_on_and_comes_to_the_same_numbers(measured_once: tuple[Path, str], tmp_path: Path) -> None:
+def test_killed_it_continues_and_comes_to_the_same_numbers(measured_once: tuple[Path, str], tmp_path: Path) -> None:
     shutil.copy(COINS, tmp_path)
     killed = subprocess.Popen(CLAIM, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None

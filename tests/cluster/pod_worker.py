@@ -21,5 +21,5 @@ with progress.watched_by(lambda done, total, unit: print(done, flush=True)):
         finetune_policy.out(candidate=Model(uri=str(place / "candidate")), state=Artifact(uri=str(place / "state"))),
         FinetuneParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
-        **{name: Dataset(uri=job[name]) for name in ("newest", "kept", "base", "items")},
+        **{name: Dataset(uri=job[name]) for name in ("newest", "replay_pool", "seed_data", "eval_items")},
     )

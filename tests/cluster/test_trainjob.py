@@ -175,7 +175,7 @@ def test_nodes_that_do_not_share_their_checkpoints_are_refused(
         finetuned(plain, "made", tried(), **ACROSS)
 
 
-def test_a_training_whose_node_died_goes_on_from_what_the_nodes_share(
+def test_a_training_whose_node_died_continues_from_what_the_nodes_share(
     plain: Path, finetuned: Finetuned, trainer: TrainerApi, tmp_path: Path
 ) -> None:
     long = {"steps": 200, "checkpoint_every": 4}
@@ -209,7 +209,7 @@ def test_a_training_that_is_ended_takes_its_nodes_with_it(
     monkey.setattr("selfloop.finetune.offline.finetuning.run_training", lambda *_: None)  # its inputs are wanted
     finetuned(plain, "cut", tried(), steps=2)
     monkey.undo()
-    inputs = {name: str(tmp_path / f"cut {name}") for name in ("newest", "kept", "base", "items")}
+    inputs = {name: str(tmp_path / f"cut {name}") for name in ("newest", "replay_pool", "seed_data", "eval_items")}
     job = {"params": {"steps": 100_000, "batch_size": 8} | ACROSS, "policy": str(plain), **inputs}
     (tmp_path / "job.json").write_text(json.dumps(job))
     files = {name: str(path) for name, path in trainer.files().items()}
@@ -561,7 +561,7 @@ def test_an_api_that_is_away_for_a_while_ends_nothing(
         runs(ran)
 
 
-def test_a_creation_whose_answer_was_lost_is_gone_on_with(runs: Callable[..., list[str]], trainer: TrainerApi) -> None:
+def test_a_creation_whose_answer_was_lost_is_reused(runs: Callable[..., list[str]], trainer: TrainerApi) -> None:
     trainer.faults = [Fault("create", "trainjobs")]
     assert runs(ran) == ["node 0\n"]
     assert len(trainer.created) == 1

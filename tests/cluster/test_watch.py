@@ -102,11 +102,11 @@ def test_a_run_that_was_cancelled_is_said_to_be(command: Command, kfp: Kfp, begu
     assert f"Run {begun} was cancelled: what its finished stages made is kept" in done.err
 
 
-def test_ctrl_c_leaves_the_run_going_on(command: Command, kfp: Kfp, begun: str) -> None:
+def test_ctrl_c_leaves_the_run_running(command: Command, kfp: Kfp, begun: str) -> None:
     kfp.looks = [_nothing, lambda _: os.kill(os.getpid(), signal.SIGINT)]
     done = command("watch", begun)
     assert done.code == 130
-    assert f"Stopped watching; run {begun} goes on" in done.err
+    assert f"Stopped watching; run {begun} continues" in done.err
     assert f"selfloop cancel {begun}" in done.err
     assert kfp.runs[begun]["state"] == "PENDING"
     assert kfp.count("RunService_TerminateRun") == 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from selfloop.environments import find_environment
 from selfloop.environments.arithmetic import BOUND, Arithmetic, numbers_in, steps
 from selfloop.errors import UserError
-from selfloop.generate.tools.op import tool as op
+from selfloop.generate.tools.op import Op
 from selfloop.policy import scratch_tokenizer
 from selfloop.records import Task, to_batch
 
@@ -43,7 +43,7 @@ def test_the_results_written_are_those_of_the_tool_and_each_turn_fits(level: int
         written = environment.demonstration(task)
         calls = re.findall("<op>(.*?)</op><result>(.*?)</result>", written)
         assert len(calls) == task.level
-        assert [op(call) for call, _ in calls] == [result for _, result in calls]
+        assert [Op()(call) for call, _ in calls] == [result for _, result in calls]
         left = re.split("<op>.*?</result>", task.prompt + written)
         assert {eval(expression.removesuffix("=")) for expression in left} == {int(task.answer)}, (
             "each is worth the same"
@@ -67,7 +67,7 @@ def test_a_flavour_shows_the_tool_in_all_texts_in_none_or_in_one_of_three(
 
 def test_a_refusal_of_the_tool_is_one_token() -> None:
     tokenizer = scratch_tokenizer(Arithmetic.alphabet, Arithmetic.special_tokens)
-    text = f"<op>3+4+5</op><result>{op('3+4+5')}</result>"
+    text = f"<op>3+4+5</op><result>{Op()('3+4+5')}</result>"
     ids = tokenizer(text)["input_ids"]
     assert tokenizer.decode(ids) == text
     assert len(ids) == 10

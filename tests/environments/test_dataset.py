@@ -125,9 +125,9 @@ def test_check_and_check_batch_agree(tmp_path: Path) -> None:
 
 def test_a_loop_draws_tasks_and_items_of_different_rows(tmp_path: Path) -> None:
     name = f"dataset:{write(tmp_path / 'sums.jsonl', ROWS)}?{COLUMNS}"
-    tasks, items = (Dataset(uri=str(tmp_path / output)) for output in ("tasks", "items"))
+    tasks, items = (Dataset(uri=str(tmp_path / output)) for output in ("tasks", "eval_items"))
     draw_tasks.into(
-        draw_tasks.out(tasks=tasks, items=items),
+        draw_tasks.out(tasks=tasks, eval_items=items),
         DrawParams(environment=name, levels=[1, 2], per_level=100, items_per_level=12),
     )
     drawn, judged = ({row.prompt for row in rows(table.path, Task)} for table in (tasks, items))
@@ -137,9 +137,9 @@ def test_a_loop_draws_tasks_and_items_of_different_rows(tmp_path: Path) -> None:
 
 def test_a_base_policy_is_shown_answers_as_they_are_asked_for(tmp_path: Path) -> None:
     name = f"dataset:{write(tmp_path / 'sums.jsonl', ROWS)}?{COLUMNS}"
-    outputs = {output: Dataset(uri=str(tmp_path / output)) for output in ("examples", "held_out", "kept")}
+    outputs = {output: Dataset(uri=str(tmp_path / output)) for output in ("examples", "held_out", "replay_pool")}
     draw_base.into(
-        draw_base.out(**outputs, curriculum=Artifact(uri=str(tmp_path / "curriculum"))),
+        draw_base.out(**outputs, progress=Artifact(uri=str(tmp_path / "progress"))),
         BaseParams(environment=name, levels=1, per_level=9),
     )
     examples, kept = (list(rows(outputs[table].path, Example)) for table in ("examples", "held_out"))

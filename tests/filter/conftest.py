@@ -86,15 +86,15 @@ class Filtered:
     """What the stage made of judged rollouts."""
 
     def __init__(
-        self, place: Path, params: FilterParams, given: Sequence[Judged], kept: Sequence[Example] = ()
+        self, place: Path, params: FilterParams, given: Sequence[Judged], before: Sequence[Example] = ()
     ) -> None:
-        examples, pool = (Dataset(uri=str(place / name)) for name in ("examples", "next_kept"))
+        examples, pool = (Dataset(uri=str(place / name)) for name in ("examples", "new_pool"))
         filter_rollouts.into(
-            filter_rollouts.out(examples=examples, kept=pool),
+            filter_rollouts.out(examples=examples, replay_pool=pool),
             params,
             rollouts=sealed_table(place / "rollouts", Rollout, [each.rollout for each in given]),
             verdicts=sealed_table(place / "verdicts", Verdict, [each.verdict for each in given]),
-            kept=sealed_table(place / "kept", Example, kept),
+            replay_pool=sealed_table(place / "replay_pool", Example, before),
         )
         self.examples, self.pool = list(rows(examples.path, Example)), list(rows(pool.path, Example))
         self.metadata = json.loads(json.dumps(dict(examples.metadata)))
@@ -111,8 +111,8 @@ Keep = Callable[..., Filtered]
 def keep(tmp_path: Path) -> Keep:
     """``keep(rollouts, "correct", "rate,min_rate=0.5")`` runs the stage with these selectors."""
 
-    def run(given: Sequence[Judged], *select: str, kept: Sequence[Example] = (), **params: Any) -> Filtered:
+    def run(given: Sequence[Judged], *select: str, before: Sequence[Example] = (), **params: Any) -> Filtered:
         place = tmp_path / str(len(list(tmp_path.iterdir())))
-        return Filtered(place, FilterParams(select=list(select), **params), given, kept)
+        return Filtered(place, FilterParams(select=list(select), **params), given, before)
 
     return run

@@ -159,15 +159,15 @@ def test_a_table_of_many_batches_is_read_as_a_small_one_is(tmp_path: Path) -> No
         ),
     ],
 )
-def test_an_empty_band_stops_the_round_with_a_sentence_or_lets_it_go_on(
+def test_an_empty_band_stops_the_round_with_a_sentence_or_lets_it_continue(
     tmp_path: Path, attempts: list[list[Attempt]], said: str
 ) -> None:
     with pytest.raises(UserError) as stopped:
         Banded(tmp_path / "stop", [(1, each) for each in attempts])
-    remedy = "widen 'min_rate' and 'max_rate', propose other tasks, or set 'when_empty' to 'go on'."
+    remedy = "widen 'min_rate' and 'max_rate', propose other tasks, or set 'when_empty' to 'continue'."
     assert str(stopped.value) == f"{said}: {remedy}"
     assert not (tmp_path / "stop" / "band" / "manifest.json").exists()
-    made = Banded(tmp_path / "go on", [(1, each) for each in attempts], when_empty="go on")
+    made = Banded(tmp_path / "continue", [(1, each) for each in attempts], when_empty="continue")
     assert (made.kept, made.told["empty"]) == ([], said)
 
 
@@ -193,7 +193,7 @@ def test_what_is_kept_agrees_with_a_plain_reading_and_the_counts_add_up(
         min_rate=lowest,
         max_rate=greatest,
         number=number,
-        when_empty="go on",
+        when_empty="continue",
     )
     within = []
     for place, (_, said) in enumerate(groups):

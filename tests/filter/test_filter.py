@@ -123,12 +123,12 @@ def test_verdicts_of_other_rollouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
         filter_rollouts.into(
             filter_rollouts.out(
-                examples=Dataset(uri=str(tmp_path / "examples")), kept=Dataset(uri=str(tmp_path / "next_kept"))
+                examples=Dataset(uri=str(tmp_path / "examples")), replay_pool=Dataset(uri=str(tmp_path / "new_pool"))
             ),
             FilterParams(),
             rollouts=sealed_table(tmp_path / "rollouts", Rollout, [a.rollout]),
             verdicts=sealed_table(tmp_path / "verdicts", Verdict, [b.verdict]),
-            kept=sealed_table(tmp_path / "kept", Example, []),
+            replay_pool=sealed_table(tmp_path / "replay_pool", Example, []),
         )
 
 
@@ -137,12 +137,12 @@ def test_fewer_verdicts_than_rollouts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="different numbers of rows"):
         filter_rollouts.into(
             filter_rollouts.out(
-                examples=Dataset(uri=str(tmp_path / "examples")), kept=Dataset(uri=str(tmp_path / "next_kept"))
+                examples=Dataset(uri=str(tmp_path / "examples")), replay_pool=Dataset(uri=str(tmp_path / "new_pool"))
             ),
             FilterParams(),
             rollouts=sealed_table(tmp_path / "rollouts", Rollout, [each.rollout for each in given]),
             verdicts=sealed_table(tmp_path / "verdicts", Verdict, [given[0].verdict]),
-            kept=sealed_table(tmp_path / "kept", Example, []),
+            replay_pool=sealed_table(tmp_path / "replay_pool", Example, []),
         )
     assert not (tmp_path / "examples" / "manifest.json").exists()
 
@@ -154,7 +154,7 @@ def test_verdicts_on_rollouts_of_another_policy_are_refused(tmp_path: Path) -> N
     verdicts = sealed_table(tmp_path / "verdicts", Verdict, [both.verdict])
     manifest = Path(verdicts.path) / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"inputs": {}', '"inputs": {"rollouts": "of another policy"}'))
-    out = filter_rollouts.out(*(Dataset(uri=str(tmp_path / name)) for name in ("examples", "next_kept")))
-    kept = sealed_table(tmp_path / "kept", Example, [])
+    out = filter_rollouts.out(*(Dataset(uri=str(tmp_path / name)) for name in ("examples", "new_pool")))
+    pool = sealed_table(tmp_path / "replay_pool", Example, [])
     with pytest.raises(UserError, match="are of other rollouts: verify these rollouts again"):
-        filter_rollouts.into(out, FilterParams(), rollouts=rollouts, verdicts=verdicts, kept=kept)
+        filter_rollouts.into(out, FilterParams(), rollouts=rollouts, verdicts=verdicts, replay_pool=pool)

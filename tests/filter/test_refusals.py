@@ -17,7 +17,7 @@ from .conftest import Filtered, Keep, group
         ({"select": ["corect"]}, "There is no selector 'corect': did you mean 'correct'?"),
         ({"select": ["correct", "minhsh"]}, "There is no selector 'minhsh': did you mean 'minhash'?"),
         ({"select": ["nothing", "unique"]}, "let it stand alone in 'select'."),
-        ({"select": ["nothing"], "when_empty": "stop"}, "set 'when_empty' to 'go on'."),
+        ({"select": ["nothing"], "when_empty": "stop"}, "set 'when_empty' to 'continue'."),
         (
             {"select": ["best-worst", "unique", "first-error"]},
             "'best-worst' and 'first-error' make pairs, and the first leaves one rollout a task: select one.",
@@ -104,10 +104,10 @@ def test_a_selector_of_one_s_own_that_breaks_the_contract_is_refused(
     assert sentence in str(refused.value)
 
 
-def test_a_round_in_which_nothing_is_kept_says_why_and_goes_on(keep: Keep) -> None:
+def test_a_round_in_which_nothing_is_kept_says_why_and_continues(keep: Keep) -> None:
     before = keep(group("old", ("x", True)), "all").examples
     given = group("a", ("x", False), ("y", False), ("z", True, 0.0))
-    made = keep(given, "correct", "length,shortest=2", kept=before)
+    made = keep(given, "correct", "length,shortest=2", before=before)
     why = "Nothing kept: of 3 rollouts 2 were rejected by 'correct' (wrong answer)"
     assert (made.examples, made.pool, made.kept) == ([], before, {})
     assert made.metadata["empty"] == why
@@ -130,6 +130,6 @@ def test_a_loop_that_should_stops_where_nothing_is_kept(tmp_path: Path) -> None:
         Filtered(tmp_path, params, group("a", ("x", False), ("y", False)))
     assert str(stopped.value) == (
         "Nothing kept: of 2 rollouts 2 were rejected by 'correct' (wrong answer): let other rollouts pass, or set "
-        "'when_empty' to 'go on'."
+        "'when_empty' to 'continue'."
     )
     assert not (tmp_path / "examples" / "manifest.json").exists()

@@ -97,7 +97,7 @@ def test_length_is_counted_in_characters_or_in_tokens(keep: Keep) -> None:
 def test_per_level_counts_what_earlier_rounds_kept(keep: Keep) -> None:
     kept = keep([judged("old", 1, n, f"{n}", True) for n in range(3)], "all").examples
     given = [judged("a", 1, 0, "x", True), judged("b", 1, 0, "y", True), judged("c", 2, 0, "z", True)]
-    made = keep(given, "per-level,limit=4", kept=kept)
+    made = keep(given, "per-level,limit=4", before=kept)
     assert (made.texts, made.rejected) == (["x", "z"], {"level is full": 1})
     assert (made.kept, len(made.pool)) == ({"1": 1, "2": 1}, 5)
 

@@ -67,9 +67,9 @@ def finetuned(tmp_path: Path) -> Finetuned:
     ) -> Model:
         tables: dict[str, Dataset] = {
             "newest": sealed_table(tmp_path / f"{name} newest", Example, examples),
-            "kept": sealed_table(tmp_path / f"{name} kept", Example, []),
-            "base": sealed_table(tmp_path / f"{name} base", Example, []),
-            "items": sealed_table(tmp_path / f"{name} items", Task, []),
+            "replay_pool": sealed_table(tmp_path / f"{name} replay_pool", Example, []),
+            "seed_data": sealed_table(tmp_path / f"{name} seed_data", Example, []),
+            "eval_items": sealed_table(tmp_path / f"{name} eval_items", Task, []),
         }
         candidate = Model(uri=str(tmp_path / name))
         finetune_policy.into(

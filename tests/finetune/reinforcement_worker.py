@@ -29,6 +29,6 @@ with progress.watched_by(watch):
         ReinforceParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
         tasks=Dataset(uri=job["tasks"]),
-        items=Dataset(uri=job["items"]),
+        eval_items=Dataset(uri=job["eval_items"]),
         state=Artifact(uri=job["state"]),
     )

@@ -1,4 +1,4 @@
-"""Adapter policies: trained, loaded, handed on, gone on with, and refused on another base."""
+"""Adapter policies: trained, loaded, handed on, continued with, and refused on another base."""
 
 import json
 import shutil
@@ -65,7 +65,7 @@ def test_an_adapter_that_is_merged_is_the_policy_that_the_adapter_makes(
     assert equal(load(merged.path).model, load(adapter).model, 1e-6)
 
 
-def test_training_goes_on_with_the_adapter_that_is_there(trained: Path, adapter: Path, finetuned: Finetuned) -> None:
+def test_training_continues_with_the_adapter_that_is_there(trained: Path, adapter: Path, finetuned: Finetuned) -> None:
     further = finetuned(adapter, "further", tried(), **(LORA | {"lora_rank": 8}))
     assert json.loads(Path(further.path, "adapter_config.json").read_text())["r"] == 2
     assert parts(further.path).base == trained
@@ -151,7 +151,7 @@ def test_modules_that_a_policy_does_not_have_are_refused(trained: Path, finetune
         finetuned(trained, "none", tried(), lora_targets=["attention_magic"], **LORA)
 
 
-def test_a_loop_goes_on_from_adapters(small: dict[str, Any], tmp_path: Path) -> None:
+def test_a_loop_continues_from_adapters(small: dict[str, Any], tmp_path: Path) -> None:
     from selfloop.modes.inprocess import run
     from selfloop.recipe import find_recipe
 

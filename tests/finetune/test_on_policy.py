@@ -36,7 +36,7 @@ SMALL = {"steps": 3, "batch_size": 8, "max_tokens": 4, "lr": 1e-3}
 def tables(tmp_path: Path) -> dict[str, Dataset]:
     return {
         "tasks": sealed_table(tmp_path / "tasks", Task, TASKS),
-        "items": sealed_table(tmp_path / "items", Task, []),
+        "eval_items": sealed_table(tmp_path / "eval_items", Task, []),
         "pairs": sealed_table(tmp_path / "pairs", Example, [e for e in tried([1, 2], 8) if e.rejected]),
     }
 
@@ -44,7 +44,7 @@ def tables(tmp_path: Path) -> dict[str, Dataset]:
 def rewarded(policy: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
     made = Model(uri=str(place))
     given = {"steps": 3, "batch_size": 8} | params
-    inputs = {"pairs": tables["pairs"], "items": tables["items"]}
+    inputs = {"pairs": tables["pairs"], "eval_items": tables["eval_items"]}
     train_reward.into(
         train_reward.out(reward=made), RewardParams.model_validate(given), policy=Model(uri=str(policy)), **inputs
     )
@@ -53,7 +53,8 @@ def rewarded(policy: Path, tables: dict[str, Dataset], place: Path, **params: An
 
 def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
     made = Model(uri=str(place))
-    inputs: dict[str, Any] = {"tasks": tables["tasks"], "items": tables["items"], "asked": params.pop("asked", None)}
+    inputs: dict[str, Any] = {name: tables[name] for name in ("tasks", "eval_items")}
+    inputs["asked"] = params.pop("asked", None)
     given = SMALL | {"group_size": 4} | params
     rollouts = Dataset(uri=f"{place}-rollouts")
     reinforce_policy.into(
@@ -67,7 +68,7 @@ def reinforced(policy: Path, tables: dict[str, Dataset], place: Path, **params: 
 
 def distilled(policy: Path, teacher: Path, tables: dict[str, Dataset], place: Path, **params: Any) -> Model:
     made = Model(uri=str(place))
-    inputs = {"tasks": tables["tasks"], "items": tables["items"]}
+    inputs = {"tasks": tables["tasks"], "eval_items": tables["eval_items"]}
     distill_policy.into(
         distill_policy.out(candidate=made),
         DistillParams.model_validate(SMALL | params),
@@ -206,10 +207,10 @@ def test_a_reinforcement_that_diverges_stops_and_leaves_no_candidate(
 
 
 def test_held_out_items_are_no_tasks(plain: Path, tables: dict[str, Dataset], tmp_path: Path) -> None:
-    some = tables | {"items": sealed_table(tmp_path / "some", Task, TASKS[:5])}
+    some = tables | {"eval_items": sealed_table(tmp_path / "some", Task, TASKS[:5])}
     made = reinforced(plain, some, tmp_path / "a", steps=1)
     assert made.metadata["contaminated"] == {"newest": 5}
-    everything = tables | {"items": sealed_table(tmp_path / "all", Task, TASKS)}
+    everything = tables | {"eval_items": sealed_table(tmp_path / "all", Task, TASKS)}
     for train in (reinforced, lambda *given: distilled(plain, *given)):
         with pytest.raises(UserError, match="Every task is a held-out item"):
             train(plain, everything, tmp_path / "b")

@@ -102,7 +102,7 @@ def test_weights_are_those_that_are_given() -> None:
     [
         ("agent", "There is no reward 'agent': did you mean 'agent0'"),
         ("r-zero,each_call=1", "There is no parameter of the reward 'r-zero' 'each_call'"),
-        ("r-zero,tools=opp", "There is no tool 'opp': did you mean 'op'"),
+        ("r-zero,protocol=tools,protocol.tools=opp", "There is no tool 'opp': did you mean 'op'"),
         ("agent0,protocol=tool", "There is no protocol 'tool': did you mean 'tools'"),
     ],
 )

@@ -27,7 +27,7 @@ from .conftest import collector_of
 
 WORKER = Path(__file__).with_name("reinforcement_worker.py")
 SMALL: dict[str, Any] = {"curriculum": "bandit", "batch_size": 16, "group_size": 4, "max_tokens": 4, "lr": 1e-3}
-PORTS = ("policy", "tasks", "items", "state", "asked")
+PORTS = ("policy", "tasks", "eval_items", "state", "asked")
 
 
 def tasks_of(levels: tuple[int, ...] = (1, 2), count: int = 12) -> list[Task]:
@@ -41,7 +41,7 @@ def job(place: Path, policy: Path, tasks: list[Task] | None = None, **params: An
         "params": SMALL | params,
         "policy": str(policy),
         "tasks": sealed_table(place / "tasks", Task, tasks_of() if tasks is None else tasks).path,
-        "items": sealed_table(place / "items", Task, []).path,
+        "eval_items": sealed_table(place / "eval_items", Task, []).path,
         "state": sealed_value(place / "before", {}).path,
     }
     (place / "job.json").write_text(json.dumps(about))
@@ -197,7 +197,7 @@ def calculator(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("trainer", ["own", "trl"])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: str, parts: int) -> None:
-    given = {"environment": "arithmetic", "protocol": "tools", "tools": ["op"], "turns": 3, "max_tokens": 12}
+    given = {"environment": "arithmetic", "protocol": "tools,tools=op,turns=3", "max_tokens": 12}
     given |= {"trainer": trainer, "accumulate": parts, "steps": 3, "curriculum": "in-turn"}
     tasks = list(find_environment("arithmetic").tasks(1, 8, 9))
     made = reinforced(tmp_path / "out", job(tmp_path, calculator, tasks, **given))
@@ -216,7 +216,7 @@ def test_attempts_with_tools_train(calculator: Path, tmp_path: Path, trainer: st
 def proposing(reward: str, **given: Any) -> dict[str, Any]:
     """The parameters of a training of a proposer."""
     shape = {"batch_size": 8, "group_size": 8, "steps": 2, "max_tokens": 12, "lr": 1e-3, "environment": "arithmetic"}
-    solving = "attempts=4,max_tokens=12,protocol=tools,tools=op,turns=3"
+    solving = "attempts=4,max_tokens=12,protocol=tools,protocol.tools=op,protocol.turns=3"
     return shape | {"curriculum": "proposal-prompt", "reward": f"{reward},{solving}"} | given
 
 
@@ -299,7 +299,7 @@ def test_what_proposals_came_to_survives_a_break(calculator: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(("reward", "lowest"), [("agent0", 0.0), ("r-zero", -1.0)])
-def test_a_proposer_that_writes_nothing_valid_goes_on_with_the_lowest_rewards(
+def test_a_proposer_that_writes_nothing_valid_continues_with_the_lowest_rewards(
     calculator: Path, tmp_path: Path, reward: str, lowest: float
 ) -> None:
     made = proposed(calculator, calculator, tmp_path, reward=reward, max_tokens=1)
@@ -328,7 +328,7 @@ def test_a_proposer_that_writes_nothing_valid_goes_on_with_the_lowest_rewards(
             {"trainer": "trl", "algorithm": "role-baseline", "group_size": 1},
             "have groups of 2 attempts and more",
         ),
-        ("plain", {"protocol": "tools", "tools": ["nothing"]}, "There is no tool 'nothing'"),
+        ("plain", {"protocol": "tools,tools=nothing"}, "There is no tool 'nothing'"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(
@@ -355,14 +355,14 @@ def test_arms_that_the_state_has_not_are_refused_or_begun(trained: Path, tmp_pat
 
 def test_an_arm_without_a_task_that_is_no_held_out_item_is_refused(trained: Path, tmp_path: Path) -> None:
     about = job(tmp_path, trained, steps=1)
-    about["items"] = sealed_table(tmp_path / "judged", Task, tasks_of((2,))).path
+    about["eval_items"] = sealed_table(tmp_path / "judged", Task, tasks_of((2,))).path
     with pytest.raises(UserError, match="All tasks of level 2 are held-out items"):
         trained_here(tmp_path / "out", about)
 
 
 def test_a_curriculum_that_chooses_among_tasks_is_given_some(trained: Path, tmp_path: Path) -> None:
     about = {"params": SMALL | {"steps": 1}, "policy": str(trained)}
-    with pytest.raises(UserError, match=r"The curriculum 'bandit' chooses among tasks .* its tasks and items"):
+    with pytest.raises(UserError, match=r"The curriculum 'bandit' chooses among tasks .* its tasks and eval_items"):
         trained_here(tmp_path / "out", about)
 
 
@@ -497,7 +497,7 @@ GAME = '''
 from selfloop.generate.protocols import Ask, Reward
 
 
-def duel(rules):
+def duel(task):
     """Two seats name a digit; the higher one wins, and the second seat hears what the first said."""
     first = yield Ask(role="first")
     yield Ask(told=first.text[:1], role="second")
@@ -506,15 +506,15 @@ def duel(rules):
     yield Reward(-won, role="second")
 
 
-def fickle(rules):
+def fickle(task):
     """Asks a second seat by the task's whim."""
     yield Ask(role="first")
     yield Reward(1.0, role="first")
-    if rules.task.level == 2:
+    if task.level == 2:
         yield Ask(role="second")
 
 
-def mute(rules):
+def mute(task):
     """Rewards nobody."""
     yield Ask(role="first")
     yield Ask(role="second")

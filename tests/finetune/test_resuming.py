@@ -1,4 +1,4 @@
-"""A training that is killed goes on from its last checkpoint and ends with the weights that it would have had."""
+"""A training that is killed continues from its last checkpoint and ends with the weights that it would have had."""
 
 import json
 import signal
@@ -21,7 +21,8 @@ WORKER = Path(__file__).with_name("training_worker.py")
 
 def job(place: Path, policy: Path, params: dict[str, Any]) -> dict[str, Any]:
     place.mkdir(parents=True, exist_ok=True)
-    tables = {"newest": (Example, tried()), "kept": (Example, []), "base": (Example, []), "items": (Task, [])}
+    tables: dict[str, tuple[Any, list[Any]]] = dict.fromkeys(("replay_pool", "seed_data"), (Example, []))
+    tables |= {"newest": (Example, tried()), "eval_items": (Task, [])}
     about = {"policy": str(policy), "params": {"batch_size": 8, "checkpoint_every": 3} | params}
     about |= {name: sealed_table(place / name, record, rows).path for name, (record, rows) in tables.items()}
     (place / "job.json").write_text(json.dumps(about))
@@ -46,7 +47,7 @@ def trained(output: Path, about: dict[str, Any]) -> Model:
         finetune_policy.out(candidate=Model(uri=str(output)), state=Artifact(uri=f"{output}-state")),
         FinetuneParams.model_validate(about["params"]),
         policy=Model(uri=about["policy"]),
-        **{name: Dataset(uri=about[name]) for name in ("newest", "kept", "base", "items")},
+        **{name: Dataset(uri=about[name]) for name in ("newest", "replay_pool", "seed_data", "eval_items")},
     ).candidate
 
 
@@ -81,7 +82,7 @@ def test_a_checkpoint_that_was_cut_off_does_not_count(tmp_path: Path) -> None:
     assert latest(tmp_path) == (tmp_path / "checkpoint-2", {"total": 2})
 
 
-def test_another_training_does_not_go_on_from_it(plain: Path, tmp_path: Path) -> None:
+def test_another_training_does_not_continue_from_it(plain: Path, tmp_path: Path) -> None:
     class BrokenOffError(Exception):
         pass
 

@@ -51,7 +51,7 @@ def sources(tmp_path: Path) -> dict[str, Dataset]:
     """Different examples a source."""
     return {
         name: sealed_table(tmp_path / name, Example, solutions([1, 2, 3], 5, seed=100 * number))
-        for number, name in enumerate(("newest", "kept", "base"))
+        for number, name in enumerate(("newest", "replay_pool", "seed_data"))
     }
 
 
@@ -62,7 +62,7 @@ def finetuned(policy: Path, place: Path, sources: dict[str, Dataset], **params: 
         finetune_policy.out(candidate=candidate, state=Artifact(uri=f"{place}-state")),
         FinetuneParams.model_validate({"steps": 3, "batch_size": 8} | params),
         policy=Model(uri=str(policy)),
-        **{"items": sealed_table(place.with_name(f"{place.name} items"), Task, [])} | sources,
+        **{"eval_items": sealed_table(place.with_name(f"{place.name} eval_items"), Task, [])} | sources,
     )
     return candidate
 
@@ -205,9 +205,10 @@ def test_held_out_items_are_not_trained_on_and_counted(
             e for e in solutions([1, 2, 3], 5, seed=100 * number) if e.prompt not in {i.prompt.strip() for i in items}
         ]
         without[name] = sealed_table(tmp_path / f"clean {name}", Example, kept)
-    made = finetuned(trained, tmp_path / "a", sources | {"items": sealed_table(tmp_path / "items", Task, items)})
-    assert made.metadata["examples"] == {"newest": 15, "kept": 15, "base": 15}
-    assert made.metadata["contaminated"] == {"newest": 4, "kept": 0, "base": 1}
+    judged = sealed_table(tmp_path / "eval_items", Task, items)
+    made = finetuned(trained, tmp_path / "a", sources | {"eval_items": judged})
+    assert made.metadata["examples"] == {"newest": 15, "replay_pool": 15, "seed_data": 15}
+    assert made.metadata["contaminated"] == {"newest": 4, "replay_pool": 0, "seed_data": 1}
     assert digest(made) == digest(finetuned(trained, tmp_path / "b", without))
     assert digest(made) != digest(finetuned(trained, tmp_path / "c", sources))
 
@@ -216,8 +217,9 @@ def test_where_every_example_is_a_held_out_item_nothing_is_trained(
     trained: Path, tmp_path: Path, sources: dict[str, Dataset]
 ) -> None:
     items = [task for seed in (0, 100, 200) for task in sums([1, 2, 3], 5, seed=seed)]
+    judged = sealed_table(tmp_path / "eval_items", Task, items)
     with pytest.raises(UserError, match="Every example is a held-out item: propose tasks that"):
-        finetuned(trained, tmp_path / "candidate", sources | {"items": sealed_table(tmp_path / "items", Task, items)})
+        finetuned(trained, tmp_path / "candidate", sources | {"eval_items": judged})
     assert not (tmp_path / "candidate" / "manifest.json").exists()
 
 
@@ -226,25 +228,26 @@ def empty(place: Path) -> Dataset:
 
 
 def test_a_source_without_examples_has_no_share(trained: Path, tmp_path: Path, sources: dict[str, Dataset]) -> None:
-    without = sources | {name: empty(tmp_path / f"no {name}") for name in ("newest", "kept")}
+    without = sources | {name: empty(tmp_path / f"no {name}") for name in ("newest", "replay_pool")}
     of_base = finetuned(trained, tmp_path / "a", without)
-    assert digest(of_base) == digest(finetuned(trained, tmp_path / "b", sources, newest_share=0, kept_share=0))
+    assert digest(of_base) == digest(finetuned(trained, tmp_path / "b", sources, newest_share=0, replay_share=0))
 
 
-@pytest.mark.parametrize("only", ["newest", "kept", "base"])
+@pytest.mark.parametrize("only", ["newest", "replay_pool", "seed_data"])
 def test_what_has_no_share_is_not_trained_on(
     trained: Path, tmp_path: Path, sources: dict[str, Dataset], only: str
 ) -> None:
-    shares = {f"{name}_share": float(name == only) for name in sources}
+    names = ("newest_share", "replay_share", "seed_share")
+    shares = {share: float(name == only) for share, name in zip(names, sources, strict=True)}
     others = {name: empty(tmp_path / f"no {name}") for name in sources if name != only}
     made = finetuned(trained, tmp_path / "a", sources, **shares)
     assert digest(made) == digest(finetuned(trained, tmp_path / "b", sources | others, **shares))
 
 
 def test_one_table_may_be_two_sources(trained: Path, tmp_path: Path, sources: dict[str, Dataset]) -> None:
-    shares = {"newest_share": 0.2, "kept_share": 0.2, "base_share": 0.6}
-    twice = sources | {"kept": sources["newest"]}
-    copied = sources | {"kept": Dataset(uri=str(shutil.copytree(sources["newest"].path, tmp_path / "copy")))}
+    shares = {"newest_share": 0.2, "replay_share": 0.2, "seed_share": 0.6}
+    twice = sources | {"replay_pool": sources["newest"]}
+    copied = sources | {"replay_pool": Dataset(uri=str(shutil.copytree(sources["newest"].path, tmp_path / "copy")))}
     made = finetuned(trained, tmp_path / "a", twice, **shares)
     assert digest(made) == digest(finetuned(trained, tmp_path / "b", copied, **shares))
 
@@ -262,14 +265,15 @@ def test_the_shares_say_how_much_of_the_mixture_a_source_is(
             super().__init__(policy, examples, order, *more)
 
     monkeypatch.setattr(encoding, "Encoded", Watched)
-    finetuned(trained, tmp_path / "candidate", sources, batch_size=500, newest_share=1, kept_share=0.6, base_share=0.4)
+    shares = {"newest_share": 1, "replay_share": 0.6, "seed_share": 0.4}
+    finetuned(trained, tmp_path / "candidate", sources, batch_size=500, **shares)
     ids = [{example.task for example in solutions([1, 2, 3], 5, seed=100 * number)} for number in range(3)]
-    shares = [fmean(example.task in of_source for example in seen) for of_source in ids]
-    assert shares == pytest.approx([0.5, 0.3, 0.2], abs=0.05)
+    drawn = [fmean(example.task in of_source for example in seen) for of_source in ids]
+    assert drawn == pytest.approx([0.5, 0.3, 0.2], abs=0.05)
     assert {example.task for example in seen} == set[str]().union(*ids)
 
 
-@pytest.mark.parametrize("shares", [{}, {"base_share": 0.0}, {"newest_share": 0, "kept_share": 0, "base_share": 0}])
+@pytest.mark.parametrize("shares", [{}, {"seed_share": 0.0}, {"newest_share": 0, "replay_share": 0, "seed_share": 0}])
 def test_nothing_to_train_on_is_refused(
     trained: Path, tmp_path: Path, sources: dict[str, Dataset], shares: dict[str, float]
 ) -> None:
@@ -326,7 +330,7 @@ def test_what_one_forward_pass_calls_solved_is_what_greedy_decoding_gives(traine
 
 def test_what_is_trained_on_is_learnt(trained: Path, tmp_path: Path) -> None:
     few = solutions([3], 4)
-    sources = dict.fromkeys(("newest", "kept", "base"), sealed_table(tmp_path / "few", Example, few))
+    sources = dict.fromkeys(("newest", "replay_pool", "seed_data"), sealed_table(tmp_path / "few", Example, few))
     made = finetuned(trained, tmp_path / "candidate", sources, steps=100, batch_size=16, lr=2e-2)
     before, after = (
         solved_by_level(policy, Encoded(policy, few, range(4)), [3] * 4)

@@ -28,5 +28,5 @@ with progress.watched_by(watch):
         ),
         FinetuneParams.model_validate(job["params"]),
         policy=Model(uri=job["policy"]),
-        **{name: Dataset(uri=job[name]) for name in ("newest", "kept", "base", "items")},
+        **{name: Dataset(uri=job[name]) for name in ("newest", "replay_pool", "seed_data", "eval_items")},
     )

@@ -11,20 +11,22 @@ from typing import Any
 import pytest
 from selfloop.errors import UserError
 from selfloop.generate import GenerateParams, draw
-from selfloop.generate.protocols import Ask, Call, Rules, Steps, between, find_protocol
+from selfloop.generate.protocols import Ask, Call, Steps, between
+from selfloop.generate.protocols.correct import Correct
 from selfloop.generate.protocols.tools import called
-from selfloop.generate.tools import find_tools
-from selfloop.generate.tools.calc import tool as calc
-from selfloop.generate.tools.op import tool as op
+from selfloop.generate.tools import Tool
+from selfloop.generate.tools.calc import Calc
+from selfloop.generate.tools.op import Op
 from selfloop.policy import Policy
 from selfloop.records import PROTOCOL, Rollout, Task, final_text, non_policy_spans, segments_of
 from selfloop.verify import VerifyParams, judge
 
 TASKS = [Task(f"t{number}", 1, "", "ab" * (number % 3 + 1), "", max_tokens=20) for number in range(8)]
-CALL: dict[str, Any] = {"protocol": "tools", "form": "regex", "greedy_first": False}
+CALL: dict[str, Any] = {"form": "regex", "greedy_first": False}
 
 
-def drawn(policy: Policy, tasks: list[Task] = TASKS, **params: Any) -> list[Rollout]:
+def drawn(policy: Policy, protocol: Any = "single", tasks: list[Task] = TASKS, **params: Any) -> list[Rollout]:
+    params = {"protocol": protocol} | params
     return [rollout for window in draw(policy, tasks, GenerateParams(**params)) for rollout in window]
 
 
@@ -46,7 +48,7 @@ def by_others(rollout: Rollout) -> list[str]:
     ],
 )  # fmt: skip
 def test_the_calculator_calculates_and_says_why_not(expression: str, value: str) -> None:
-    assert calc(expression) == value
+    assert Calc()(expression) == value
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_the_calculator_calculates_and_says_why_not(expression: str, value: str)
     ],
 )  # fmt: skip
 def test_the_tool_op_works_out_one_operation_alone(operation: str, value: str) -> None:
-    assert op(operation) == value
+    assert Op()(operation) == value
 
 
 def test_a_call_is_what_stands_between_the_last_marks() -> None:
@@ -69,7 +71,7 @@ def test_a_call_is_what_stands_between_the_last_marks() -> None:
 
 
 def test_a_tool_s_answer_is_read_and_is_marked_as_not_the_policy_s(wild: Policy) -> None:
-    for rollout in drawn(wild, pattern=r"<calc>[0-9]\*[0-9]</calc>", turns=3, **CALL):
+    for rollout in drawn(wild, "tools,turns=3", pattern=r"<calc>[0-9]\*[0-9]</calc>", **CALL):
         first = re.match(r"<calc>(\d)\*(\d)</calc><result>(\d+)</result><calc>", rollout.completion)
         assert first is not None
         assert int(first[1]) * int(first[2]) == int(first[3])
@@ -84,13 +86,13 @@ def test_a_tool_s_answer_is_read_and_is_marked_as_not_the_policy_s(wild: Policy)
 
 def test_a_policy_that_calls_nothing_has_one_turn(wild: Policy) -> None:
     single = drawn(wild, greedy_first=False)
-    assert drawn(wild, greedy_first=False, protocol="tools") == single
+    assert drawn(wild, "tools", greedy_first=False) == single
 
 
 def test_self_correction_asks_again_and_the_last_answer_counts(wild: Policy) -> None:
     tasks = [task._replace(max_tokens=20 if number % 2 else 1) for number, task in enumerate(TASKS)]
-    first = drawn(wild, tasks, stop=["="])
-    twice = drawn(wild, tasks, stop=["="], protocol="correct", turns=2, follow_up=" again ")
+    first = drawn(wild, tasks=tasks, stop=["="])
+    twice = drawn(wild, Correct(turns=2, follow_up=" again "), tasks, stop=["="])
     assert {rollout.turns for rollout in twice} == {1, 2}  # who was cut at the limit is not asked again
     for one, other in zip(first, twice, strict=True):
         assert other.turns == 1 + one.finished
@@ -101,7 +103,7 @@ def test_self_correction_asks_again_and_the_last_answer_counts(wild: Policy) -> 
         assert by_others(other) == [" again "]
         assert final_text(other.completion, other.segments) == other.completion[len(one.completion + " again ") :]
         asked = Task("", 1, "", one.prompt + one.completion + " again ", "", max_tokens=20)
-        [alone] = drawn(wild, [asked], stop=["="])
+        [alone] = drawn(wild, tasks=[asked], stop=["="])
         assert (alone.completion, alone.finished) == (final_text(other.completion, other.segments), other.finished)
         assert other.logprob == pytest.approx((one.logprob or 0) + (alone.logprob or 0), abs=1e-3)
 
@@ -134,7 +136,7 @@ def slow(argument: str) -> str:
     return argument
 
 
-def the_first_calls(rules: Rules) -> Steps:
+def the_first_calls(task: Task, *, tools: list[Tool]) -> Steps:
     number = next(ATTEMPT)
     yield Ask()
     if number == 0:
@@ -150,7 +152,7 @@ def test_no_rollout_waits_for_another_s_tool(wild: Policy) -> None:
         if len(ended) == len(TASKS) - 1:
             OTHERS_ENDED.set()
 
-    params = GenerateParams(protocol=f"{__name__}:the_first_calls", tools=[f"{__name__}:slow"], batch_size=2)
+    params = GenerateParams(protocol=f"{__name__}:the_first_calls,tools={__name__}:slow", batch_size=2)
     [made] = draw(wild, TASKS, params, told)
     assert [rollout.turns for rollout in made] == [2] + [1] * (len(TASKS) - 1)
     assert ended[-1] == made[0]
@@ -162,16 +164,26 @@ def failing(argument: str) -> str:
 
 
 def test_a_tool_that_raises_is_named(wild: Policy) -> None:
-    tools = [f"{__name__}:failing"]
     with pytest.raises(UserError, match="The tool 'failing' raised RuntimeError"):
-        drawn(wild, pattern="<failing>1</failing>", tools=tools, **CALL)
+        drawn(wild, f"tools,tools={__name__}:failing", pattern="<failing>1</failing>", **CALL)
 
 
 def test_unknown_names_are_refused_with_the_nearest() -> None:
-    with pytest.raises(UserError, match="did you mean 'correct'"):
-        find_protocol("corect")
-    with pytest.raises(UserError, match="did you mean 'calc'"):
-        find_tools(["calk"])
+    with pytest.raises(UserError, match="There is no protocol 'corect': did you mean 'correct'"):
+        GenerateParams(protocol="corect")
+    with pytest.raises(UserError, match="There is no tool 'calk': did you mean 'calc'"):
+        GenerateParams(protocol="tools,tools=calk+op")
+    with pytest.raises(UserError, match="There is no parameter of the protocol 'correct' 'turn': did you mean 'turns'"):
+        GenerateParams(protocol="correct,turn=2")
+
+
+def calls_another(task: Task) -> Steps:
+    yield Call("calc", "1")
+
+
+def test_a_tool_that_the_protocol_has_not_is_refused(wild: Policy) -> None:
+    with pytest.raises(UserError, match=r"There is no tool of the protocol '.*:calls_another' 'calc': known are: none"):
+        drawn(wild, f"{__name__}:calls_another")
 
 
 PROPERTIES = {"a": {"type": "integer"}, "b": {"enum": ["x", "y"]}}
@@ -219,7 +231,7 @@ def test_json_follows_its_schema_with_a_tokenizer_of_bytes(tmp_path: Path) -> No
     )  # fmt: skip
     policy = Policy(LlamaForCausalLM(config).eval(), tokenizer)
     tasks = [task._replace(max_tokens=200) for task in TASKS]
-    made = drawn(policy, tasks, form="json", json_schema=SCHEMA, greedy_first=False, temperature=0.7)
+    made = drawn(policy, tasks=tasks, form="json", json_schema=SCHEMA, greedy_first=False, temperature=0.7)
     whole = [json.loads(rollout.completion) for rollout in made if rollout.finished]
     assert whole
     assert all(set(value) == {"a", "b"} and isinstance(value["a"], int) and value["b"] in "xy" for value in whole)
@@ -227,7 +239,7 @@ def test_json_follows_its_schema_with_a_tokenizer_of_bytes(tmp_path: Path) -> No
 
 def test_python_answers_from_the_sandbox() -> None:
     pytest.importorskip("selfloop.sandbox", reason="the sandbox is not here")
-    [python] = find_tools(["python"]).values()
+    python = Tool.parse("python")
     assert python("print(6 * 7)") == "42"
     assert python("1/0") == "error: ZeroDivisionError: division by zero"
     assert python("while True: pass").startswith("error:")

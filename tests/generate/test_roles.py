@@ -13,7 +13,7 @@ from selfloop.finetune.offline.encoding import IGNORED, Encoded
 from selfloop.generate import GenerateParams, draw, generate_rollouts
 from selfloop.generate.draw import Window, one_role
 from selfloop.generate.engines.transformers import Transformers
-from selfloop.generate.protocols import Ask, Reward, Rules, Steps, Wrote
+from selfloop.generate.protocols import Ask, Reward, Steps, Wrote
 from selfloop.policy import Policy
 from selfloop.records import Example, Rollout, Segment, Task, final_text, rows
 
@@ -23,9 +23,9 @@ FIRST, SECOND = "first", "second"
 TASKS = [Task(f"t{number}", 1, "", "ab"[number % 2], f"{number}", attempts=2, max_tokens=4) for number in range(6)]
 
 
-def higher(rules: Rules) -> Steps:
+def higher(task: Task) -> Steps:
     """A game: each seat is told a card of its own, then what the other said; who wrote the later letter has won."""
-    one: Wrote = yield Ask(f"(1{rules.task.answer})", as_message=True, role=FIRST)
+    one: Wrote = yield Ask(f"(1{task.answer})", as_message=True, role=FIRST)
     other: Wrote = yield Ask(f"(2{one.text})", as_message=True, role=SECOND)
     last: Wrote = yield Ask(f"={other.text};", role=FIRST, told_by=SECOND)
     payoff = 1.0 if last.text >= other.text else -1.0
@@ -33,13 +33,13 @@ def higher(rules: Rules) -> Steps:
     yield Reward(-payoff, role=SECOND)
 
 
-def once_each(rules: Rules) -> Steps:
+def once_each(task: Task) -> Steps:
     wrote: Wrote = yield Ask()
     yield Reward(0.25)
     yield Reward(len(wrote.text))
 
 
-def rewards_nobody(rules: Rules) -> Steps:
+def rewards_nobody(task: Task) -> Steps:
     yield Ask()
     yield Reward(1.0, role="third")
 
@@ -118,7 +118,7 @@ def test_the_stage_writes_a_row_for_each_role_and_counts_attempts(trained: Path,
     assert seen[-1] == (10, 10)
 
 
-def plain_game(rules: Rules) -> Steps:
+def plain_game(task: Task) -> Steps:
     yield Ask(role=FIRST)
     yield Ask(role=SECOND)
 
@@ -147,11 +147,11 @@ def test_a_message_before_a_role_wrote_belongs_to_its_prompt_in_its_chat_templat
     assert first.rollout.segments == ()
 
 
-def greeted(rules: Rules) -> Steps:
+def greeted(task: Task) -> Steps:
     yield Ask("hello", as_message=True)
 
 
-def hinted(rules: Rules) -> Steps:
+def hinted(task: Task) -> Steps:
     yield Ask("c", told_by="policy")
 
 

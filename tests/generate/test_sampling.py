@@ -10,6 +10,7 @@ import torch
 from selfloop.generate import GenerateParams, draw
 from selfloop.generate.engines import Sampling
 from selfloop.generate.engines.sampling import certainty, picked, shaped
+from selfloop.generate.protocols.correct import Correct
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task, non_policy_spans
 from transformers import (
@@ -104,7 +105,7 @@ def test_what_is_noted_is_what_was_asked_for(wild: Policy) -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 5, 100])
 @pytest.mark.parametrize(
-    "params", [{}, {"greedy_first": False, "temperature": 2.0}, {"protocol": "correct", "turns": 2, "follow_up": "+a"}]
+    "params", [{}, {"greedy_first": False, "temperature": 2.0}, {"protocol": Correct(turns=2, follow_up="+a")}]
 )
 def test_tokens_are_kept_with_their_log_probabilities(wild: Policy, params: dict[str, Any], batch_size: int) -> None:
     for rollout in drawn(wild, keep_tokens=True, batch_size=batch_size, **params):

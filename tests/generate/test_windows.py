@@ -104,7 +104,7 @@ def test_the_parts_of_several_pods_are_the_rows_of_one(generated: Callable[..., 
 
 
 @pytest.mark.parametrize("after", [4, 17])
-def test_a_killed_stage_goes_on_inside_itself_and_comes_to_the_same_digest(
+def test_a_killed_stage_continues_inside_itself_and_comes_to_the_same_digest(
     trained: Path, tasks: Dataset, tmp_path: Path, generated: Callable[..., Dataset], after: int
 ) -> None:
     killed = tmp_path / "killed"
@@ -183,7 +183,7 @@ def test_a_run_with_an_engine_that_is_not_installed_does_not_begin(
     assert "'vllm' is not installed here" in said[0]
     assert not list(tmp_path.rglob("run.json"))
     wrong = selfloop("run", "length-generalization", "--engine", "vlm")
-    assert "verify.engine' of length-generalization cannot be 'vlm'" in wrong.stderr
+    assert "'engine' of length-generalization.verify cannot be 'vlm'" in wrong.stderr
 
 
 def test_auto_is_transformers_where_there_is_no_vllm(trained: Path) -> None:

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from selfloop.verify import Context
 
 NO_TIME = {"items_per_level": 16, "look_beyond": 1}
-ALL_AT_ONCE = {"ahead": 2, "per_level": 60, "attempts": 8, "retries": 0, "go_on_above": 0.0} | NO_TIME
+ALL_AT_ONCE = {"ahead": 2, "per_level": 60, "attempts": 8, "retries": 0, "continue_above": 0.0} | NO_TIME
 
 COLLAPSING: dict[str, Any] = {
     "base": {"levels": 2, "per_level": 300},
     "propose": ALL_AT_ONCE,
     "generate": {"temperature": 0.6},
     "verify": {"verifier": "majority,agreement=0.51"},
-    "finetune": {"steps": 150, "lr": 1e-2, "newest_share": 1.0, "kept_share": 0.0, "base_share": 0.01},
+    "finetune": {"steps": 150, "lr": 1e-2, "newest_share": 1.0, "replay_share": 0.0, "seed_share": 0.01},
 }
 """A loop without labels that believes what half of a task's attempts say, on levels that its policy cannot solve."""
 
@@ -28,7 +28,7 @@ DRIFTING: dict[str, Any] = {
     "propose": {
         "per_level": 100,
         "attempts": 5,
-        "go_on_above": 0.0,
+        "continue_above": 0.0,
         "ahead": 2,
         "items_per_level": 32,
         "look_beyond": 1,

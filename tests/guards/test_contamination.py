@@ -122,15 +122,15 @@ def test_a_hundred_thousand_short_texts_cost_less_than_a_third_of_a_second() -> 
 @pytest.mark.parametrize(("newest", "level"), [(0, "green"), (1, "green"), (5, "yellow"), (30, "red")])
 def test_new_examples_that_are_held_out_items_trip(newest: int, level: str, evidence: Round) -> None:
     candidate = {
-        "contaminated": {"newest": newest, "kept": 7, "base": 90},
-        "examples": {"newest": 100, "kept": 100, "base": 100},
+        "contaminated": {"newest": newest, "replay_pool": 7, "seed_data": 90},
+        "examples": {"newest": 100, "replay_pool": 100, "seed_data": 100},
     }
     found = alarm("contamination", evidence(candidate=candidate))
     assert (found.value, found.level) == (newest / 100, level)
-    assert f"{newest} of 100 newest, 7 of 100 kept, 90 of 100 base" in found.says
+    assert f"{newest} of 100 newest, 7 of 100 replay pool, 90 of 100 seed data" in found.says
 
 
 def test_without_new_examples_nothing_is_said_of_contamination(evidence: Round) -> None:
-    counts = {"newest": 0, "kept": 0, "base": 0}
+    counts = {"newest": 0, "replay_pool": 0, "seed_data": 0}
     assert reading("contamination", evidence(candidate={"contaminated": counts, "examples": counts})).value is None
     assert reading("contamination", evidence()).value is None

@@ -36,7 +36,7 @@ def ran(policy: Path, root: Path, rounds: int, seed: int, *more: dict[str, Any])
 
 
 def unheeded() -> dict[str, Any]:
-    """Whatever the guards measure, the loop goes on, and promotes every candidate."""
+    """Whatever the guards measure, the loop continues, and promotes every candidate."""
     beyond = {kind: 1e9 if kind.bad == "high" else -1e9 for kind in Guard.members().values()}
     return {"gate": {"require": "nothing", "guards": [kind(warn=line, halt=line) for kind, line in beyond.items()]}}
 
@@ -50,9 +50,9 @@ def levels(rounds: Rounds, name: str) -> list[str]:
 def able(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy that adds numbers of up to three digits and begins to add longer ones."""
     root = tmp_path_factory.mktemp("able")
-    base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "kept")}
+    base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "replay_pool")}
     draw_base.into(
-        draw_base.out(**base, curriculum=Artifact(uri=str(root / "curriculum"))),
+        draw_base.out(**base, progress=Artifact(uri=str(root / "progress"))),
         BaseParams(levels=3, per_level=5000, seed=13),
     )
     pretrain_policy.into(

@@ -92,7 +92,7 @@ def test_whatever_wants_to_write_writes_below_tmp(image: str) -> None:
 @pytest.mark.parametrize("image", IMAGES)
 def test_the_entry_point_runs_a_stage(image: str, tmp_path: Path) -> None:
     tmp_path.chmod(0o777)
-    names = ("examples", "held_out", "kept", "curriculum")
+    names = ("examples", "held_out", "replay_pool", "progress")
     words = [word for name in names for word in (f"--{name.replace('_', '-')}", f"/out/{name}")]
     done = in_container(
         reference(image),

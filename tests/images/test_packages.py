@@ -123,7 +123,7 @@ def ran(programs: Path, *words: str, **surroundings: str) -> subprocess.Complete
 
 @pytest.fixture
 def resolving(tmp_path: Path) -> list[str]:
-    """The first task of a run, which goes on from the champion if there is one, as a container runs it."""
+    """The first task of a run, which continues from the champion if there is one, as a container runs it."""
     recipe = find_recipe("length-generalization")
     settings = recipe.resolve()
     form = {name: default for name, (_, default, _) in form_of(recipe, settings).items()}

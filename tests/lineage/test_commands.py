@@ -58,7 +58,7 @@ def test_a_run_ends_with_its_lineage(finished: Path) -> None:
     assert tree.count("promoted") >= 2
 
 
-def test_look_roll_back_and_go_on(selfloop: Command, here: Path) -> None:
+def test_look_roll_back_and_continue(selfloop: Command, here: Path) -> None:
     shown = selfloop("lineage", NAME)
     assert shown.returncode == 0, shown.stderr
     assert len(shown.stdout.splitlines()) == 4

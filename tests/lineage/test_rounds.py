@@ -46,7 +46,7 @@ def test_a_version_knows_where_it_came_from(client: MlflowClient, small: dict[st
     assert made.settings["finetune"] == {"steps": 5}
     assert (made.seed, made.round, made.recipe) == (7, 2, "selfloop_recipes.length_generalization:recipe")
     assert made.champions["champion"].digest == first.tag("digest")
-    assert set(made.trained_on["champion"]) == {"policy", "newest", "kept", "base", "items"}
+    assert set(made.trained_on["champion"]) == {"policy", "newest", "replay_pool", "seed_data", "eval_items"}
     assert second.tag("data.newest") == made.trained_on["champion"]["newest"]
     assert made.software["torch"]
     assert made.code == manifest_of(last.champion.path).code
@@ -78,7 +78,7 @@ def test_a_run_from_scratch_beside_a_champion_does_not_replace_it(small: dict[st
     assert registry.versions()[4].parent is None
 
 
-def test_a_loop_goes_on_from_the_champion_with_its_state(small: dict[str, Any], tmp_path: Path) -> None:
+def test_a_loop_continues_from_the_champion_with_its_state(small: dict[str, Any], tmp_path: Path) -> None:
     whole = ran(small, tmp_path / "whole", ALWAYS, {"model": "whole", "rounds": 3})
     ran(small, tmp_path / "part", ALWAYS)
     name, origin, first = find_origin(f"{NAME}@champion")
@@ -92,7 +92,7 @@ def test_a_loop_goes_on_from_the_champion_with_its_state(small: dict[str, Any], 
     assert registry.versions()[4].parent == 3
 
 
-def test_after_rejected_rounds_a_loop_goes_on_from_the_champion_with_the_newest_state(
+def test_after_rejected_rounds_a_loop_continues_from_the_champion_with_the_newest_state(
     small: dict[str, Any], tmp_path: Path
 ) -> None:
     ran(small, tmp_path / "a", NEVER)

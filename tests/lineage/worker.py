@@ -153,7 +153,7 @@ def promotes() -> int:
 
 
 def ended_round(place: Path, number: int) -> list[str]:
-    """The promotion at the end of a round of two roles whose policies are a word each: what the loop goes on with."""
+    """The promotion at the end of a round of two roles whose policies are a word each: what the loop continues with."""
     recipe = find_recipe(str(Path(__file__).with_name("two_roles.py")))
     before, after = (
         {name: word(place, f"{name} {at}", kind) for name, kind in state_of(recipe).items()}

@@ -96,7 +96,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     forget(folder)
 
 
-def calls(root: Path, kept: Dataset, environment: str) -> list[str]:
+def calls(root: Path, replay_pool: Dataset, environment: str) -> list[str]:
     """Four stages, of which one is the user's own. Returns those that were not found finished."""
     heard = Heard()
     with executed_by(InProcess(root, heard)):
@@ -104,7 +104,7 @@ def calls(root: Path, kept: Dataset, environment: str) -> list[str]:
         rollouts = importlib.import_module("c_stage").answer_tasks(_nothing(), tasks=tasks).rollouts
         verify = VerifyParams(environment=environment, verifier="c_verifier:believing")
         verdicts = verify_rollouts(verify, tasks=tasks, rollouts=rollouts).verdicts
-        filter_rollouts(FilterParams(select=["all"]), rollouts=rollouts, verdicts=verdicts, kept=kept)
+        filter_rollouts(FilterParams(select=["all"]), rollouts=rollouts, verdicts=verdicts, replay_pool=replay_pool)
     return heard.ran
 
 
@@ -115,11 +115,11 @@ def _nothing() -> Any:
 @pytest.fixture
 def loop(own: Path, tmp_path: Path) -> Loop:
     """The same command in one folder, each time by a new process."""
-    kept = sealed_table(tmp_path / "kept", Example, [])
+    replay_pool = sealed_table(tmp_path / "replay_pool", Example, [])
 
     def run(environment: str = "c_environment:Counting") -> list[str]:
         forget(own)
-        return calls(tmp_path / "run", kept, environment)
+        return calls(tmp_path / "run", replay_pool, environment)
 
     return run
 

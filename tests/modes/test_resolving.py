@@ -100,7 +100,7 @@ def test_the_stage_is_read_off_the_recipe_and_described(recipe: Recipe[Any]) -> 
         ({"environment": "adition"}, "did you mean 'addition'"),
         ({"environment": "reasoning-gym:countdown"}, "does not offer"),
         ({"model": "a/b"}, "Use letters"),
-        ({"origin": "champion"}, "There is no registry to go on from 'champion': set MLFLOW_TRACKING_URI."),
+        ({"origin": "champion"}, "There is no registry to continue from 'champion': set MLFLOW_TRACKING_URI."),
     ],
 )
 def test_what_no_run_can_have_is_one_sentence(
@@ -161,10 +161,10 @@ def test_an_alias_is_pinned_and_the_rounds_count_on(
 
 
 @pytest.mark.usefixtures("tasks_forked")
-def test_runs_of_a_schedule_go_on_from_each_other(
+def test_runs_of_a_schedule_continue_from_each_other(
     recipe: Recipe[Any], tmp_path: Path, client: MlflowClient, small: dict[str, Any]
 ) -> None:
-    """One compiled pipeline, run twice: the first begins, the second goes on with the champion and its state."""
+    """One compiled pipeline, run twice: the first begins, the second continues with the champion and its state."""
     settings = recipe.resolve(small, {"rounds": 1, "gate": {"require": "nothing", "guards": []}})
     for number in (1, 2):
         run_locally(recipe, settings, tmp_path / f"kfp-{number}", fused=True, form={"origin": "champion"})

@@ -10,6 +10,7 @@ import pytest
 from selfloop.errors import UserError
 from selfloop.generate import GenerateParams, draw
 from selfloop.generate.engines import Engine, give_back, open_engine
+from selfloop.generate.protocols.correct import Correct
 from selfloop.records import TOOL, Rollout, Task
 
 pytest.importorskip("vllm", reason="needs vLLM, which has an environment of its own: make test")
@@ -97,7 +98,7 @@ def test_texts_have_the_form_that_is_asked_for(base: Path, engine: str, form: di
 
 
 def test_a_tool_is_called_and_its_answer_read(base: Path) -> None:
-    form: dict[str, Any] = {"form": "regex", "pattern": r"<calc>[0-9]\+[0-9]</calc>", "protocol": "tools", "turns": 3}
+    form: dict[str, Any] = {"form": "regex", "pattern": r"<calc>[0-9]\+[0-9]</calc>", "protocol": "tools,turns=3"}
     for rollout in drawn(opened(base, engine="vllm"), greedy_first=False, **form):
         called = re.match(r"<calc>(\d)\+(\d)</calc><result>(\d+)</result>", rollout.completion)
         assert called is not None
@@ -107,7 +108,7 @@ def test_a_tool_is_called_and_its_answer_read(base: Path) -> None:
 
 
 def test_a_policy_is_asked_again_as_with_transformers(base: Path) -> None:
-    given: dict[str, Any] = {"protocol": "correct", "turns": 2, "follow_up": " again ", "stop": ["="]}
+    given: dict[str, Any] = {"protocol": Correct(turns=2, follow_up=" again "), "stop": ["="]}
     ours, theirs = (drawn(opened(base, engine=engine), **given) for engine in ("transformers", "vllm"))
     assert [(*said, rollout.segments) for said, rollout in zip(texts(ours), ours, strict=True)] == [
         (*said, rollout.segments) for said, rollout in zip(texts(theirs), theirs, strict=True)

@@ -72,7 +72,7 @@ def test_an_archive_grows_by_what_scores_and_is_new_and_is_compared_by_its_best(
         ("01", 0, 1),
         ("01,23,02,13,12", 0, 1),
     ]
-    items = sealed_table(tmp_path / "items", Task, [Task(f"i{n}", 3, "target", "", "") for n in range(30)])
+    items = sealed_table(tmp_path / "eval_items", Task, [Task(f"i{n}", 3, "target", "", "") for n in range(30)])
     results = Dataset(uri=str(tmp_path / "results"))
     compare_archives.into(ComparedArchives(results), CompareParams(), grown, begun, items)
     answered = list(rows(results.path, ItemResult))
@@ -81,5 +81,5 @@ def test_an_archive_grows_by_what_scores_and_is_new_and_is_compared_by_its_best(
 
 
 def test_what_is_no_archive_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no archive: go on from a version that has one"):
+    with pytest.raises(UserError, match="is no archive: continue from a version that has one"):
         Archive.of(sealed_value(tmp_path / "other", {"arms": []}))

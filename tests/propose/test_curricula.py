@@ -216,12 +216,12 @@ def test_the_state_survives_json(step: int, seen: dict[int, tuple[float, float]]
     )
     stored = json.loads(json.dumps({"curriculum": entry(bandit, arms)}))
     assert stored["curriculum"]["strategy"] == "bandit,tau=0.5"
-    assert remembered("curriculum", Uniform(), ArmState, stored) == arms, "another curriculum may go on with it"
+    assert remembered("curriculum", Uniform(), ArmState, stored) == arms, "another curriculum may continue with it"
 
 
 def test_a_state_that_is_not_one_of_arms_is_refused() -> None:
     kept = {"curriculum": {"strategy": "mine:by_task", "tasks": {}}}
-    with pytest.raises(UserError, match="The curriculum 'bandit' cannot go on with what 'mine:by_task' remembered"):
+    with pytest.raises(UserError, match="The curriculum 'bandit' cannot continue with what 'mine:by_task' remembered"):
         remembered("curriculum", Bandit(), ArmState, kept)
     assert remembered("curriculum", Bandit(), ArmState, {}) is None
 

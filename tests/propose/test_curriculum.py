@@ -26,27 +26,27 @@ accuracies = st.dictionaries(st.integers(1, 50), shares, max_size=20)
 
 @given(frontiers, accuracies, st.integers(1, 12), shares)
 def test_the_next_levels_follow_the_frontier_without_a_gap(
-    frontier: int, accuracy: dict[int, float], ahead: int, go_on_above: float
+    frontier: int, accuracy: dict[int, float], ahead: int, continue_above: float
 ) -> None:
-    levels = next_levels(frontier, accuracy, ahead, go_on_above)
+    levels = next_levels(frontier, accuracy, ahead, continue_above)
     assert levels == list(range(frontier + 1, frontier + 1 + len(levels)))
     assert 1 <= len(levels) <= ahead
 
 
 @given(frontiers, accuracies, st.integers(1, 12), shares)
 def test_a_level_follows_exactly_where_the_one_before_is_accurate_enough(
-    frontier: int, accuracy: dict[int, float], ahead: int, go_on_above: float
+    frontier: int, accuracy: dict[int, float], ahead: int, continue_above: float
 ) -> None:
-    levels = next_levels(frontier, accuracy, ahead, go_on_above)
-    assert all(expected(level, accuracy) >= go_on_above for level in levels[:-1])
-    assert len(levels) == ahead or expected(levels[-1], accuracy) < go_on_above
+    levels = next_levels(frontier, accuracy, ahead, continue_above)
+    assert all(expected(level, accuracy) >= continue_above for level in levels[:-1])
+    assert len(levels) == ahead or expected(levels[-1], accuracy) < continue_above
 
 
 @given(frontiers, accuracies, st.integers(1, 11), shares)
 def test_looking_further_ahead_takes_no_level_away(
-    frontier: int, accuracy: dict[int, float], ahead: int, go_on_above: float
+    frontier: int, accuracy: dict[int, float], ahead: int, continue_above: float
 ) -> None:
-    near, far = (next_levels(frontier, accuracy, number, go_on_above) for number in (ahead, ahead + 1))
+    near, far = (next_levels(frontier, accuracy, number, continue_above) for number in (ahead, ahead + 1))
     assert far[: len(near)] == near
 
 
@@ -81,15 +81,15 @@ def test_levels_are_spread_evenly_from_the_first_to_the_last(last: int, number: 
 
 
 def test_the_base_data_covers_its_levels_and_begins_the_loops_state(tmp_path: Path) -> None:
-    tables = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "held_out", "kept")}
-    curriculum = Artifact(uri=str(tmp_path / "curriculum"))
+    tables = {name: Dataset(uri=str(tmp_path / name)) for name in ("examples", "held_out", "replay_pool")}
+    progress = Artifact(uri=str(tmp_path / "progress"))
     params = BaseParams(levels=6, per_level=20, held_out_per_level=10, seed=3)
-    draw_base.into(draw_base.out(**tables, curriculum=curriculum), params)
-    examples, held_out, kept = (list(rows(table.path, Example)) for table in tables.values())
+    draw_base.into(draw_base.out(**tables, progress=progress), params)
+    examples, held_out, replay_pool = (list(rows(table.path, Example)) for table in tables.values())
     assert Counter(example.level for example in examples) == dict.fromkeys(range(1, 7), 20)
     assert Counter(example.level for example in held_out) == dict.fromkeys(range(1, 7), 10)
-    assert kept == []
-    assert read_json(curriculum.path) == {"frontier": 6, "accuracy": {}}
+    assert replay_pool == []
+    assert read_json(progress.path) == {"frontier": 6, "accuracy": {}}
     for example in (*examples, *held_out):
         a, b = example.prompt.removesuffix("=").split("+")
         assert int(example.completion[::-1]) == int(a[::-1]) + int(b[::-1])
@@ -101,9 +101,9 @@ def proposed(place: Path, frontier: int, accuracy: dict[int, float], **params: A
     """The tasks and the items of one round."""
     place.mkdir()
     state = {"frontier": frontier, "accuracy": {str(level): value for level, value in accuracy.items()}}
-    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
-    curriculum = sealed_value(place / "curriculum", state)
-    propose_tasks.into(propose_tasks.out(tasks=tasks, items=items), ProposeParams(**params), curriculum=curriculum)
+    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "eval_items"))
+    progress = sealed_value(place / "progress", state)
+    propose_tasks.into(propose_tasks.out(tasks=tasks, eval_items=items), ProposeParams(**params), progress=progress)
     return list(rows(tasks.path, Task)), list(rows(items.path, Task))
 
 
@@ -275,21 +275,21 @@ def test_the_curriculum_knows_levels_by_their_own_suites_alone() -> None:
 
 
 def test_a_promoted_candidate_moves_the_frontier() -> None:
-    state, goes_on = Frontier(target=9).advance(BEGUN, RESULTS, promoted=True)
-    assert goes_on
+    state, proceed = Frontier(target=9).advance(BEGUN, RESULTS, promoted=True)
+    assert proceed
     assert state == {"frontier": 4, "accuracy": {"3": 1.0, "4": 1.0, "5": 0.0}}
 
 
 def test_a_rejected_candidate_leaves_the_champions_accuracy_to_move_the_frontier() -> None:
-    state, goes_on = Frontier(target=9).advance(BEGUN, RESULTS, promoted=False)
-    assert goes_on
+    state, proceed = Frontier(target=9).advance(BEGUN, RESULTS, promoted=False)
+    assert proceed
     assert state == {"frontier": 3, "accuracy": {"3": 1.0, "4": 0.5}}
     assert Frontier(target=9, advance_at=0.5).advance(BEGUN, RESULTS, promoted=False)[0]["frontier"] == 4
 
 
-@pytest.mark.parametrize(("target", "goes_on"), [(3, False), (4, False), (5, True)])
-def test_the_loop_ends_when_the_target_is_reached(target: int, goes_on: bool) -> None:
-    assert Frontier(target=target).advance(BEGUN, RESULTS, promoted=True)[1] is goes_on
+@pytest.mark.parametrize(("target", "proceed"), [(3, False), (4, False), (5, True)])
+def test_the_loop_ends_when_the_target_is_reached(target: int, proceed: bool) -> None:
+    assert Frontier(target=target).advance(BEGUN, RESULTS, promoted=True)[1] is proceed
 
 
 @given(
@@ -304,11 +304,11 @@ def test_the_frontier_never_falls_and_only_the_policy_in_force_moves_it(
 ) -> None:
     schedule = Frontier(advance_at=at, target=target)
     begun: dict[str, Any] = {"frontier": frontier, "accuracy": {}}
-    state, goes_on = schedule.advance(begun, answered("target", results), promoted)
+    state, proceed = schedule.advance(begun, answered("target", results), promoted)
     in_force = {key: oks for key, oks in results.items() if key[0] == ("candidate" if promoted else "champion")}
-    assert schedule.advance(begun, answered("target", in_force), promoted) == (state, goes_on)
+    assert schedule.advance(begun, answered("target", in_force), promoted) == (state, proceed)
     assert state["frontier"] >= frontier
-    assert goes_on == (state["frontier"] < target)
+    assert proceed == (state["frontier"] < target)
     assert {int(level) for level in state["accuracy"]} == {level for (_, level), oks in in_force.items() if oks}
     assert json.loads(json.dumps(state)) == state
     again, _ = schedule.advance(state, answered("target", results), promoted)

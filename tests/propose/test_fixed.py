@@ -9,9 +9,9 @@ from selfloop.stage import validated
 
 
 def drawn(place: Path, **params: object) -> tuple[list[Task], list[Task]]:
-    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "items"))
+    tasks, items = (Dataset(uri=str(place / name)) for name in ("tasks", "eval_items"))
     draw_tasks.into(
-        draw_tasks.out(tasks=tasks, items=items),
+        draw_tasks.out(tasks=tasks, eval_items=items),
         DrawParams.model_validate({"per_level": 20, "items_per_level": 9} | params),
     )
     return list(rows(tasks.path, Task)), list(rows(items.path, Task))
@@ -55,7 +55,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(
-    ("waited", "is_promoted", "schedule", "goes_on", "state"),
+    ("waited", "is_promoted", "schedule", "proceed", "state"),
     [
         (0, True, Fixed(), True, {"accuracy": {"2": 0.75}, "waited": 0}),
         (2, True, Fixed(), True, {"accuracy": {"2": 0.75}, "waited": 0}),
@@ -69,9 +69,9 @@ ANSWERS = [
     ],
 )
 def test_the_loop_ends_when_the_champion_is_good_enough_or_was_not_replaced_for_long(
-    waited: int, is_promoted: bool, schedule: Fixed, goes_on: bool, state: dict[str, object]
+    waited: int, is_promoted: bool, schedule: Fixed, proceed: bool, state: dict[str, object]
 ) -> None:
-    assert schedule.advance({"accuracy": {}, "waited": waited}, ANSWERS, is_promoted) == (state, goes_on)
+    assert schedule.advance({"accuracy": {}, "waited": waited}, ANSWERS, is_promoted) == (state, proceed)
 
 
 def test_the_first_round_has_waited_for_none() -> None:

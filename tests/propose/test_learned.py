@@ -31,9 +31,9 @@ Propose = Callable[..., tuple[Dataset, list[Task], list[Task]]]
 
 
 def base(place: Path, **params: Any) -> dict[str, Dataset]:
-    outputs = {name: Dataset(uri=str(place / name)) for name in ("examples", "held_out", "kept")}
+    outputs = {name: Dataset(uri=str(place / name)) for name in ("examples", "held_out", "replay_pool")}
     chosen = {"environment": "arithmetic", "levels": 2, "per_level": 1000} | params
-    draw_base.into(draw_base.out(**outputs, curriculum=Artifact(uri=str(place / "curriculum"))), BaseParams(**chosen))
+    draw_base.into(draw_base.out(**outputs, progress=Artifact(uri=str(place / "progress"))), BaseParams(**chosen))
     return outputs
 
 
@@ -58,13 +58,13 @@ def proposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def propose(tmp_path: Path, proposer: Path) -> Propose:
     def run(name: str, known: Dataset, items: list[Task], **params: Any) -> tuple[Dataset, list[Task], list[Task]]:
         tasks, after = (Dataset(uri=str(tmp_path / name / output)) for output in ("tasks", "next_known"))
-        chosen = {"number": NUMBER, "max_tokens": 16, "protocol": "tools", "tools": ["op"]} | params
+        chosen = {"number": NUMBER, "max_tokens": 16, "protocol": "tools,tools=op"} | params
         propose_by_policy.into(
             propose_by_policy.out(tasks=tasks, proposal_archive=after),
             LearnedParams(**chosen),
             policy=Model(uri=str(proposer)),
             proposal_archive=known,
-            items=sealed_table(tmp_path / name / "items", Task, items),
+            eval_items=sealed_table(tmp_path / name / "eval_items", Task, items),
         )
         return tasks, list(rows(tasks.path, Task)), list(rows(after.path, Task))
 
@@ -136,12 +136,12 @@ def test_the_same_seed_gives_the_same_tasks_and_another_round_others(propose: Pr
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_a_round_without_a_task_stops_the_loop_or_goes_on(propose: Propose, nothing: Dataset) -> None:
+def test_a_round_without_a_task_stops_the_loop_or_continues(propose: Propose, nothing: Dataset) -> None:
     with pytest.raises(UserError) as refused:
         propose("stops", nothing, [], max_tokens=1)
     assert str(refused.value).startswith(f"None of the {NUMBER} texts that the policy wrote at '<new>' in round 0 is")
     assert "cut at its limit" in str(refused.value)
-    table, tasks, after = propose("goes on", nothing, [], max_tokens=1, when_empty="go on")
+    table, tasks, after = propose("continues", nothing, [], max_tokens=1, when_empty="continue")
     assert (tasks, after) == ([], [])
     assert table.metadata["funnel"] == {"sampled": NUMBER, "parsed": 0, "solvable": 0, "new": 0, "clean": 0}
 
@@ -205,7 +205,7 @@ def test_whatever_is_written_no_task_comes_twice_and_the_counts_add_up(texts: li
 
 def test_a_policy_trained_on_marks_solves_by_calling_the_tool(proposer: Path) -> None:
     tasks = Arithmetic().tasks(1, 20, seed=5)
-    params = GenerateParams(protocol="tools", tools=["op"], turns=3)
+    params = GenerateParams(protocol="tools,tools=op,turns=3")
     [drawn] = draw(load(proposer), tasks, params)
     right = [
         Arithmetic().check(task, final_text(rollout.completion, rollout.segments)).ok and rollout.turns == 2

@@ -60,11 +60,11 @@ def test_no_schedule_asks_for_nothing() -> None:
 
 
 @EACH
-def test_a_schedule_goes_on_from_the_state_that_every_loop_begins_with(schedule: Schedule) -> None:
+def test_a_schedule_continues_from_the_state_that_every_loop_begins_with(schedule: Schedule) -> None:
     state: dict[str, Any] = {"frontier": 4, "accuracy": {}}
     for promoted in (False, True):
-        state, goes_on = schedule.advance(state, [], promoted)
-        assert goes_on
+        state, proceed = schedule.advance(state, [], promoted)
+        assert proceed
 
 
 @EACH
@@ -96,10 +96,10 @@ def test_a_loop_ends_after_so_many_rounds_in_a_row_without_a_promotion(
     schedule = Schedule.parse(f"{name},patience={patience}")
     state: dict[str, Any] = {}
     for round, promoted in enumerate(promotions, 1):
-        state, goes_on = schedule.advance(state, [], promoted)
+        state, proceed = schedule.advance(state, [], promoted)
         newest = promotions[max(round - patience, 0) : round]
-        assert goes_on == (len(newest) < patience or any(newest))
-        if not goes_on:
+        assert proceed == (len(newest) < patience or any(newest))
+        if not proceed:
             break
 
 

@@ -152,7 +152,7 @@ def a_round(number: int, verdict: str = "promoted", **given: Any) -> dict[str, A
         "kept": {str(target[0]): 400, str(target[1]): 100},
         "rejected": {"wrong answer": 450, "duplicate": 50},
         "audit": an_audit(),
-        "contaminated": {"newest": 0, "kept": 0, "base": 0},
+        "contaminated": {"newest": 0, "replay_pool": 0, "seed_data": 0},
         "decision": a_decision(verdict),
         "state": {"frontier": frontier + (verdict == "promoted")},
         "samples": [a_task(attempt("460"), attempt("461", False, False, "wrong answer"))],
@@ -343,11 +343,11 @@ def test_readings_beyond_a_line_are_told_by_guard() -> None:
 
 
 def test_contaminated_examples_are_told_by_their_source() -> None:
-    rounds = [a_round(1, contaminated={"newest": 1200, "kept": 3, "base": 0}), a_round(2, contaminated={})]
+    rounds = [a_round(1, contaminated={"newest": 1200, "replay_pool": 3, "seed_data": 0}), a_round(2, contaminated={})]
     assert [funnel.contaminated.get("newest") for funnel in funnels(rounds)] == [1200, None]
     text = render(a_history(*rounds), [])
     assert text.count(" contaminated</b>") == 1
-    assert "<b>1,203 contaminated</b><span>kept <b>3</b></span><span>newest <b>1,200</b></span></p>" in text
+    assert "<b>1,203 contaminated</b><span>newest <b>1,200</b></span><span>replay pool <b>3</b></span></p>" in text
 
 
 def test_reasons_of_rejection_keep_their_colour_over_the_rounds() -> None:

@@ -82,7 +82,7 @@ def test_a_fork_bomb_is_refused_its_first_fork(run: Run) -> None:
     assert "BlockingIOError" in outcome.stderr
 
 
-def test_a_fork_bomb_that_goes_on_trying_is_killed_with_all_its_processes() -> None:
+def test_a_fork_bomb_that_keeps_trying_is_killed_with_all_its_processes() -> None:
     bomb = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass"
     with Sandbox(Limits(wall_s=1, cpu_s=1, processes=8), workers=1) as sandbox:
         list(sandbox.run([GOOD]))

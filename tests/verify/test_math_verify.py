@@ -98,7 +98,7 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pool]:
     made.close()
 
 
-def test_every_kind_of_trouble_is_an_outcome_and_others_go_on(pool: Pool) -> None:
+def test_every_kind_of_trouble_is_an_outcome_and_others_continue(pool: Pool) -> None:
     items: list[list[Any]] = [
         ["sleep"],
         ["memory", 4096],

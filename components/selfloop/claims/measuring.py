@@ -99,7 +99,7 @@ def measured(
 ) -> Generator[Outcome, None, None]:
     """Make these runs, ``jobs`` at a time, and give each one's outcome as it ends. ``name`` is how to find the recipe.
 
-    A run that fails gives the reason, and the others go on. Closed, or killed, it takes the runs at work with it.
+    A run that fails gives the reason, and the others continue. Closed, or killed, it takes the runs at work with it.
     """
     context = multiprocessing.get_context("spawn")
     waiting = list(reversed(runs))
@@ -207,7 +207,7 @@ def _outcome(recipe: Recipe[Any], run: Run, place: Path) -> dict[str, Any]:
 
 
 def _clear_other_code(place: Path) -> None:
-    """A run that another version of the code began cannot go on: begin it anew."""
+    """A run that another version of the code began cannot continue: begin it anew."""
     with suppress(FileNotFoundError):
         if read_json(place, RUN)["code"] != code_digest():
             shutil.rmtree(place)

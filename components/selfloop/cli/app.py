@@ -65,7 +65,7 @@ def resumable(root: Path) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         raise StoppedError(
-            f"Stopped; what is finished is kept in {root}. The same command goes on from there."
+            f"Stopped; what is finished is kept in {root}. The same command continues from there."
         ) from None
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -58,7 +58,7 @@ Experiment = Annotated[
 ]
 From = Annotated[
     str | None,
-    typer.Option("--from", help="Go on from 'champion' (the loop's own, if it has one), NAME@champion, NAME/VERSION."),
+    typer.Option("--from", help="Continue from 'champion' (the loop's, if it has one), NAME@champion, NAME/VERSION."),
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as 'submit' printed it.")]
 
@@ -171,7 +171,7 @@ def unschedule(
     namespace: Namespace = "selfloop",
     ca_file: CaFile = None,
 ) -> None:
-    """End, pause or resume a schedule. Runs that were begun go on."""
+    """End, pause or resume a schedule. Runs that were begun continue."""
     if pause and resume:
         raise UserError("Give --pause or --resume, not both.")
     connection = connected(kfp, namespace, ca_file)
@@ -183,7 +183,7 @@ def unschedule(
         schedules.resume(connection, name)
     else:
         schedules.unschedule(connection, name)
-    _say(f"Schedule '{name}' {'is paused' if pause else 'goes on' if resume else 'is ended; its runs stay'}.")
+    _say(f"Schedule '{name}' {'is paused' if pause else 'continues' if resume else 'is ended; its runs stay'}.")
 
 
 @app.command()
@@ -193,7 +193,7 @@ def logs(
         str | None,
         typer.Argument(metavar="[STAGE]", help="'generate', or '2/generate' for a round; default: failed, or last."),
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the stage ends.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the stage ends.")] = False,
     kfp: Kfp = None,
     namespace: Namespace = "selfloop",
     ca_file: CaFile = None,
@@ -210,7 +210,7 @@ def logs(
             sys.stdout.write(piece)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        raise StoppedError(f"Stopped reading; run {run} goes on.") from None
+        raise StoppedError(f"Stopped reading; run {run} continues.") from None
 
 
 @app.command("watch")
@@ -289,7 +289,7 @@ def watched(connection: Connection, run_id: str) -> None:
             last = runs.watch(connection, run_id, show)
     except KeyboardInterrupt:
         raise StoppedError(
-            f"Stopped watching; run {run_id} goes on. See it again with 'selfloop watch {run_id}', end it with "
+            f"Stopped watching; run {run_id} continues. See it again with 'selfloop watch {run_id}', end it with "
             f"'selfloop cancel {run_id}'."
         ) from None
     console.print(table_of(last, console))

@@ -94,7 +94,7 @@ def _version_line(row: Row, graph: int, lanes: list[Lane]) -> Text:
 
 
 def _bundle(lanes: list[Lane], mark: str, style: str) -> Iterator[tuple[str, str]]:
-    """The policies of a version in their lanes, joined; one that is what it was before is a line that goes on."""
+    """The policies of a version in their lanes, joined; one that is what it was before is a line that continues."""
     for place, lane in enumerate(lanes, 1):
         said = f" {lane.digest[:8]} "
         yield ("│", "dim") if lane.same else (mark if lane.digest else " ", style)
@@ -162,7 +162,7 @@ def rollback(
 
 
 def _say(name: str, version: int) -> None:
-    console.print(f"Version {version} of {name} is the champion. Go on from it: --from {name}@champion")
+    console.print(f"Version {version} of {name} is the champion. Continue from it: --from {name}@champion")
 
 
 @app.command()

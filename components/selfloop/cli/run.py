@@ -78,7 +78,7 @@ def run(
     mode: Annotated[Mode, typer.Option(help="process: in this process; kfp, fused: by kfp.local.")] = Mode.process,
     origin: Annotated[
         str | None,
-        typer.Option("--from", help="Go on from NAME@champion, @previous or NAME/VERSION, with its state."),
+        typer.Option("--from", help="Continue from NAME@champion, @previous or NAME/VERSION, with its state."),
     ] = None,
     tracking_uri: TrackingUri = None,
     store: StoreUri = None,
@@ -116,7 +116,7 @@ def run(
 
 
 def place_from(reference: str, root: Path, is_chosen: bool) -> tuple[Path, str, int]:
-    """The folder of a run that goes on from ``reference``, with the origin, pinned, and the number of its first round.
+    """The folder of a run that continues from ``reference``, the origin, pinned, and the number of its first round.
 
     What an alias named when a run began is kept in its folder, so that the same command resumes it. After a run that is
     finished the same command begins the next one, from what the alias names then, in a folder of its own.
@@ -130,8 +130,8 @@ def place_from(reference: str, root: Path, is_chosen: bool) -> tuple[Path, str, 
             return place, *kept
         if is_chosen:
             raise UserError(
-                f"{root} holds a finished run, which went on from {kept[0]}: choose another --output to go on from "
-                f"what {reference} is now."
+                f"{root} holds a finished run, which continued from {kept[0]}: choose another --output to continue "
+                f"from what {reference} is now."
             )
         number += 1
         place = root.with_name(f"{root.name}-{number}")

@@ -69,7 +69,7 @@ def hold(loop: str, run_id: str, has_ended: Callable[[str], bool], access: Acces
             )
         if _take(loop, run_id, found, access):
             if holder:
-                log.info("Loop '%s': run %s has ended, run %s goes on.", loop, holder, run_id)
+                log.info("Loop '%s': run %s has ended, run %s continues.", loop, holder, run_id)
             return
     raise UserError(f"Loop '{loop}' is taken by one run after another ({LOOKS} looks): see what starts them.")
 

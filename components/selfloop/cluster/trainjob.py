@@ -123,7 +123,7 @@ def end_with(name: str, uid: str) -> None:
     """End this process, a node, by SIGTERM soon after the pod that it works for has ended.
 
     A pod that is ended by Kubeflow Pipelines may be gone before it has deleted its TrainJob, and nobody would wait for
-    what the nodes go on to make. A node that may not look at pods says so and works on.
+    what the nodes make later. A node that may not look at pods says so and works on.
     """
 
     def is_there(access: Access) -> bool:
@@ -274,7 +274,7 @@ class TrainJob:
         self._waiting = reasons.Waiting(self.name, wanted["spec"]["trainer"]["numNodes"])
 
     def begin(self) -> None:
-        """Create it, or go on with the one that is there, or replace that."""
+        """Create it, or continue with the one that is there, or replace that."""
         until = time.monotonic() + GONE_WITHIN_S
         while not self._create():
             found = self._get()

@@ -5,7 +5,7 @@ what the reference solution returns. A completion's program is what its last fen
 
 A data set with a column of tests needs only the metadata that ``metadata`` makes: the tests as ``assert`` statements,
 also in HumanEval's ``def check(candidate)``, the function's name, and what stands before the program (imports, or the
-signature that a completion goes on from).
+signature that a completion continues from).
 """
 
 from __future__ import annotations

@@ -29,13 +29,13 @@ class ComparedArchives(NamedTuple):
 
 @stage(image="sandbox")
 def compare_archives(
-    out: ComparedArchives, params: CompareParams, candidate: Artifact, champion: Artifact, items: Dataset
+    out: ComparedArchives, params: CompareParams, candidate: Artifact, champion: Artifact, eval_items: Dataset
 ) -> None:
     """Apply the best text of both archives to the same held-out items."""
     environment = find_environment(params.environment)
     with writing(out.results.path, ItemResult) as table:
         for name, archive in (("champion", Archive.of(champion)), ("candidate", Archive.of(candidate))):
-            for item in rows(items.path, Task):
+            for item in rows(eval_items.path, Task):
                 best = archive.best(item.level)
                 ok = best is not None and environment.applied(best.text, item).ok
                 text = best.text if best else ""

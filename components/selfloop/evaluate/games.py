@@ -32,7 +32,7 @@ class ComparedPlayers(NamedTuple):
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def compare_players(
-    out: ComparedPlayers, params: PlayersParams, candidate: Model, champion: Model, items: Dataset
+    out: ComparedPlayers, params: PlayersParams, candidate: Model, champion: Model, eval_items: Dataset
 ) -> None:
     """Play the same deals, with the same luck, as candidate and as champion against the champion.
 
@@ -44,7 +44,7 @@ def compare_players(
         for name, model in (("champion", champion), ("candidate", candidate))
     }
     with writing(out.results.path, ItemResult) as table:
-        for item in rows(items.path, Task):
+        for item in rows(eval_items.path, Task):
             for name, seat in ((name, seat) for name in players for seat in range(2)):
                 pair = (players[name], players["champion"])
                 moves = played(deal(item), pair if seat == 0 else pair[::-1], seed_of(item.id, seat))

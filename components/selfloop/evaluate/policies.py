@@ -72,13 +72,13 @@ class Evaluation(NamedTuple):
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def evaluate_policies(
-    out: Evaluation, params: EvaluateParams, candidate: Model, champion: Model, items: Dataset
+    out: Evaluation, params: EvaluateParams, candidate: Model, champion: Model, eval_items: Dataset
 ) -> None:
     """Answer the same held-out items with candidate and champion."""
-    tally = Tally(2 * count(items.path) * params.samples, "answers")
+    tally = Tally(2 * count(eval_items.path) * params.samples, "answers")
     with writing(out.results.path, ItemResult) as table:
         for name, policy in (("champion", champion), ("candidate", candidate)):
-            for answered in _answers(params, policy, list(rows(items.path, Task)), name, tally):
+            for answered in _answers(params, policy, list(rows(eval_items.path, Task)), name, tally):
                 table.write(answered)
 
 
@@ -89,10 +89,10 @@ class Measurement(NamedTuple):
 
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
-def measure_policy(out: Measurement, params: MeasureParams, policy: Model, curriculum: Artifact) -> None:
+def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progress: Artifact) -> None:
     """Measure exact match at every level up to some beyond the frontier, on items kept for this alone."""
     environment = find_environment(params.environment)
-    levels = params.levels or levels_of(read_json(curriculum.path), params.beyond)
+    levels = params.levels or levels_of(read_json(progress.path), params.beyond)
     items = [
         task._replace(suite="measure")
         for level in levels

@@ -56,7 +56,7 @@ class BandParams(Params):
     number: int = Field(
         100_000, ge=1, description="Tasks that are kept, at most: of more, evenly many from all over the table."
     )
-    when_empty: Literal["stop", "go on"] = Field("stop", description="What a round does in which no task is kept.")
+    when_empty: Literal["stop", "continue"] = Field("stop", description="What a round does in which no task is kept.")
 
     @model_validator(mode="after")
     def _refuse_what_cannot_be(self) -> Self:
@@ -93,7 +93,7 @@ def band_tasks(out: FrontierTasks, params: BandParams, tasks: Dataset, rollouts:
         if params.when_empty == "stop":
             raise UserError(
                 f"{about['empty']}: widen 'min_rate' and 'max_rate', propose other tasks, or set 'when_empty' to "
-                "'go on'."
+                "'continue'."
             )
     out.band.metadata["band"] = about
 

@@ -34,24 +34,24 @@ if TYPE_CHECKING:
 
 
 class FilteredRollouts(NamedTuple):
-    """The examples that are new, and all that are kept with them."""
+    """The examples that are new, and the replay pool with them."""
 
     examples: Dataset
-    kept: Dataset
+    replay_pool: Dataset
 
 
 @stage()
 def filter_rollouts(
-    out: FilteredRollouts, params: FilterParams, rollouts: Dataset, verdicts: Dataset, kept: Dataset
+    out: FilteredRollouts, params: FilterParams, rollouts: Dataset, verdicts: Dataset, replay_pool: Dataset
 ) -> None:
-    """Keep the good rollouts as examples, count the others by reason, and add what is kept to all kept before."""
+    """Keep the good rollouts as examples, count the others by reason, and add what is kept to the replay pool."""
     if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
         raise UserError(f"The verdicts in {verdicts.path} are of other rollouts: verify these rollouts again.")
     context, funnel = Context(), [Step(selector) for selector in params.select]
     progress.report(0, total := count(rollouts.path), "rollouts")
     new: Counter[int] = Counter()
-    with writing(out.examples.path, Example) as table, writing(out.kept.path, Example) as pool:
-        for batch in read(kept.path, Example):
+    with writing(out.examples.path, Example) as table, writing(out.replay_pool.path, Example) as pool:
+        for batch in read(replay_pool.path, Example):
             context.before.update(_counted(batch["level"]))
             pool.write(batch)
         with TemporaryDirectory(dir=out.examples.path) as folder:
@@ -70,7 +70,7 @@ def filter_rollouts(
     if not new:
         about["empty"] = why_empty(funnel)
         if params.when_empty == "stop":
-            raise UserError(f"{about['empty']}: let other rollouts pass, or set 'when_empty' to 'go on'.")
+            raise UserError(f"{about['empty']}: let other rollouts pass, or set 'when_empty' to 'continue'.")
     out.examples.metadata.update(about)
 
 

@@ -24,7 +24,7 @@ class FilterParams(Params):
         description="Selectors, applied in this order, such as correct+unique+per-level,limit=4000.",
     )
     weigh: Literal["none", "score"] = Field("none", description="An example's weight: 1, or its verdict's score.")
-    when_empty: Literal["go on", "stop"] = Field("go on", description="What a round does in which nothing is kept.")
+    when_empty: Literal["continue", "stop"] = Field("continue", description="What a round without examples does.")
     round: int = Field(0, ge=0, description="The round, noted in each example.")
 
     @model_validator(mode="after")
@@ -45,7 +45,7 @@ class FilterParams(Params):
             ),
             (
                 alone and self.when_empty == "stop",
-                "'nothing' leaves every round empty: set 'when_empty' to 'go on'.",
+                "'nothing' leaves every round empty: set 'when_empty' to 'continue'.",
             ),
             (
                 len(pairs) > 1,

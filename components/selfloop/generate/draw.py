@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from selfloop.errors import UserError
 from selfloop.generate.engines import Completion, Engine, Request, Sampling
 from selfloop.generate.params import GenerateParams
-from selfloop.generate.protocols import Ask, Call, Reward, Rules, Steps, Wrote, between, find_protocol
-from selfloop.generate.tools import answers_at_once, find_tools
+from selfloop.generate.protocols import Ask, Call, Reward, Steps, Wrote, between
+from selfloop.generate.tools import Tool
+from selfloop.lookup import unknown
 from selfloop.policy import Policy, encode
 from selfloop.records import POLICY, Rollout, Segment, Task, batched
 from selfloop.seeds import seed_for
@@ -30,7 +31,7 @@ def draw(
     """Rollouts in the order of the tasks and their attempts, a list for each window of tasks. An attempt has one, or
     one for each role that its protocol asks for.
 
-    ``told`` hears of each attempt as it ends. Raises ``UserError`` for a protocol or a tool that there is not.
+    ``told`` hears of each attempt as it ends.
     """
     if isinstance(policy, Engine):
         engine = policy
@@ -63,18 +64,16 @@ def one_role(rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
 
 
 class Window:
-    """Tasks that are drawn together. Tools answer in threads while the engine goes on with the other attempts."""
+    """Tasks that are drawn together. Tools answer in threads while the engine continues with the other attempts."""
 
     def __init__(self, engine: Engine, tasks: Sequence[Task], params: GenerateParams, told: Told) -> None:
         self._engine, self._params, self._told = engine, params, told
-        self._tools = find_tools(params.tools)
+        self._tools = params.protocol.toolbox
         self._sampling = cache(partial(_sampling, params))
         self._calls: dict[Future[str], tuple[int, str]] = {}
-        protocol = find_protocol(params.protocol)
-        rules = partial(Rules, params.turns, params.follow_up, tuple(self._tools))
         prompts = encode(engine.tokenizer, [task.prompt for task in tasks])
         self._attempts = [
-            Attempt(engine.tokenizer, task, number, prompt, protocol(rules(task)), params.keep_tokens)
+            Attempt(engine.tokenizer, task, number, prompt, params.protocol(task), params.keep_tokens)
             for task, prompt in zip(tasks, prompts, strict=True)
             for number in range(params.attempts_at(task))
         ]
@@ -90,29 +89,34 @@ class Window:
     def _ended(self) -> list[Attempt]:
         with ThreadPoolExecutor(CALLS_AT_ONCE) as pool:
             for key in range(len(self._attempts)):
-                self._go_on(key, None, pool)
+                self._proceed(key, None, pool)
             while True:
                 completions = self._engine.step()
                 for completion in completions:
-                    self._go_on(completion.key, self._attempts[completion.key].hear(completion), pool)
+                    self._proceed(completion.key, self._attempts[completion.key].hear(completion), pool)
                 if not completions and not self._calls:
                     break
                 for key, answer in self._answers(wait_for_one=not completions):
-                    self._go_on(key, answer, pool)
+                    self._proceed(key, answer, pool)
         return self._attempts
 
-    def _go_on(self, key: int, sent: Wrote | str | None, pool: ThreadPoolExecutor) -> None:
+    def _proceed(self, key: int, sent: Wrote | str | None, pool: ThreadPoolExecutor) -> None:
         attempt = self._attempts[key]
         wanted = attempt.next(sent)
-        while isinstance(wanted, Call) and answers_at_once(tool := self._tools[wanted.tool]):
+        while isinstance(wanted, Call) and (tool := self._tool(wanted.tool)).at_once:
             wanted = attempt.next(_answer(wanted.tool, partial(tool, wanted.argument)))
         if isinstance(wanted, Ask):
             attempt.tell(wanted)
             self._engine.add(self._request(key, attempt, wanted))
         elif isinstance(wanted, Call):
-            self._calls[pool.submit(self._tools[wanted.tool], wanted.argument)] = (key, wanted.tool)
+            self._calls[pool.submit(self._tool(wanted.tool), wanted.argument)] = (key, wanted.tool)
         else:
             self._told(attempt.rollouts)
+
+    def _tool(self, name: str) -> Tool:
+        if name not in self._tools:
+            raise unknown(f"tool of the protocol '{self._params.protocol.spelling()}'", name, self._tools or ["none"])
+        return self._tools[name]
 
     def _request(self, key: int, attempt: Attempt, asked: Ask) -> Request:
         params, task = self._params, attempt.task
@@ -243,7 +247,7 @@ class Transcript:
             self._lengthen(tokens, own=asked.told_by == self._role)
 
     def hear(self, completion: Completion) -> None:
-        """Take what the policy wrote. It goes on from its own tokens, unless a stop string cut through them."""
+        """Take what the policy wrote. It continues from its own tokens, unless a stop string cut through them."""
         if completion.whole:
             self._lengthen(completion.tokens, True, completion.logprobs)
         else:

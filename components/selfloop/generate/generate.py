@@ -8,8 +8,6 @@ from kfp.dsl import Dataset, Model
 
 from selfloop import artifacts
 from selfloop.generate.params import GenerateParams
-from selfloop.generate.protocols import find_protocol
-from selfloop.generate.tools import find_tools
 from selfloop.generate.windows import Kept, Source, Tally, key_of, make, of_shard, to_make
 from selfloop.records import Rollout, read, writing
 from selfloop.resources import Resources
@@ -44,8 +42,6 @@ class GeneratedRollouts(NamedTuple):
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"), joined_by=join_rollouts)
 def generate_rollouts(out: GeneratedRollouts, params: GenerateParams, policy: Model, tasks: Dataset) -> None:
     """Draw the attempts that each task allows from the policy."""
-    find_protocol(params.protocol)
-    find_tools(params.tools)
     inputs = {"policy": policy.metadata["digest"], "tasks": tasks.metadata["digest"]}
     kept, mine = Kept(out.rollouts.path, key_of(params, inputs)), of_shard(tasks.path, params)
     found = {number for number in mine if kept.has(number)}

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from selfloop.generate.engines import EngineName, Form, Sampling, Score
+from selfloop.generate.protocols import Protocol
+from selfloop.generate.protocols.single import Single
 from selfloop.records import Task
 from selfloop.seeds import STREAM
 from selfloop.stage import Params
-
-FOLLOW_UP = "\nThere may be a mistake above. Look at it again and write the whole answer anew.\n"
 
 
 class DecodingParams(Params):
@@ -25,12 +24,7 @@ class DecodingParams(Params):
     engine: EngineName = Field(
         "auto", description="What decodes; auto is vllm where it is installed and a GPU is there, else transformers."
     )
-    protocol: str = Field("single", description="How an attempt goes: single, correct, tools, or module:function.")
-    turns: int = Field(4, ge=1, description="Turns of an attempt at most; the protocol 'single' has one.")
-    follow_up: str = Field(FOLLOW_UP, description="correct: what the policy is told before it writes once more.")
-    tools: list[str] = Field(
-        ["calc"], description="tools: those that the policy may call: calc, op, python, module:name."
-    )
+    protocol: Protocol = Field(Single(), description="How an attempt goes: NAME,key=value, or one of your own.")
     temperature: float = Field(1.0, gt=0, description="Temperature of the attempts that are not greedy.")
     top_p: float = Field(1.0, gt=0, le=1, description="Tokens are drawn from the likeliest that come to this share.")
     top_k: int = Field(1_000_000, ge=1, description="Tokens are drawn from so many of the likeliest at most.")
@@ -57,7 +51,6 @@ class DecodingParams(Params):
             raise PydanticCustomError("choices", "The form 'choice' needs choices: set them")
         if "" in self.stop:
             raise PydanticCustomError("stop", "An empty stop text would end every completion: leave it out")
-        refuse_unknown(self.protocol, self.tools)
         return self
 
     def sampling(self, greedy: bool) -> Sampling:
@@ -82,16 +75,6 @@ class DecodingParams(Params):
             "json": Form("json", schema=self.json_schema),
         }
         return given[self.form]
-
-
-def refuse_unknown(protocol: str, tools: Sequence[str]) -> None:
-    """Raise ``UserError`` where no protocol or tool of selfloop's has such a name; those of one's own run later."""
-    from selfloop.generate.protocols import find_protocol
-    from selfloop.generate.tools import find_tools
-
-    if ":" not in protocol:
-        find_protocol(protocol)
-    find_tools(name for name in tools if ":" not in name)
 
 
 class GenerateParams(DecodingParams):

@@ -165,5 +165,5 @@ class Contamination(Guard, warn=0.02, halt=0.2):
         if not examples.get("newest"):
             return Reading(None, "there are no new examples")
         value = found["newest"] / examples["newest"]
-        counts = ", ".join(f"{found[source]} of {total} {source}" for source, total in examples.items())
-        return Reading(value, f"held-out items were removed from the examples before training: {counts}")
+        removed = (f"{found[name]} of {total} {name.replace('_', ' ')}" for name, total in examples.items())
+        return Reading(value, f"held-out items were removed from the examples before training: {', '.join(removed)}")

@@ -56,14 +56,14 @@ def facts(tree: Tree) -> list[Fact]:
 
 
 class Rail(NamedTuple):
-    """What is drawn in a column beside a version; ``leads`` where that line goes on to the champion."""
+    """What is drawn in a column beside a version; ``leads`` where that line continues to the champion."""
 
     kind: str
     leads: bool
 
 
 class Node(NamedTuple):
-    """A version in the graph: the columns before its own, and whether its own goes on above and below.
+    """A version in the graph: the columns before its own, and whether its own continues above and below.
 
     ``comes`` and ``leads`` say whether what is above and below is on the champion's line.
     """

@@ -274,7 +274,7 @@ class Registry:
             return self.moves()[-1]
 
     def _apply(self, moves: list[Move]) -> None:
-        """Bring the aliases in line with the log, again where it went on meanwhile."""
+        """Bring the aliases in line with the log, again where the log grew meanwhile."""
         self._set_aliases(moves)
         while (now := self.moves())[-1].number != moves[-1].number:
             moves = now

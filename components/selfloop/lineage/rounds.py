@@ -36,8 +36,8 @@ def record_round(
     """Register the candidates of a round, log it, and move the champion where they were promoted.
 
     ``before`` are the artifacts that the round began with by name, ``after`` those that it left. Returns the policies
-    and the state to go on with: as decided, unless somebody moved the champion meanwhile, in which case the loop goes
-    on from there. Done again after a crash, it changes nothing that was done.
+    and the state to continue with: as decided, unless somebody moved the champion meanwhile, in which case the loop
+    continues from there. Done again after a crash, it changes nothing that was done.
     """
     registry = Registry(settings.loop)
     with tracking.reachable():
@@ -55,7 +55,7 @@ def record_round(
     if moved is None or in_force == decided:
         return as_decided(recipe, before, after, decision["promoted"])
     log.warning(
-        "The champion of %s was moved to version %d (%s by %s): the loop goes on from it, with its state.",
+        "The champion of %s was moved to version %d (%s by %s): the loop continues from it, with its state.",
         registry.name,
         moved.version,
         moved.kind,
@@ -67,7 +67,7 @@ def record_round(
 def as_decided(
     recipe: Recipe[Any], before: Mapping[str, Artifact], after: Mapping[str, Artifact], promoted: bool
 ) -> dict[str, Artifact]:
-    """What a loop goes on with: the state always advances, the roles only where their candidates are promoted."""
+    """What a loop continues with: the state always advances, the roles only where their candidates are promoted."""
     return {name: (before if name in recipe.roles and not promoted else after)[name] for name in before}
 
 
@@ -247,7 +247,7 @@ def _digests(roles: Mapping[str, Reference]) -> str:
 
 
 def split_origin(origin: str) -> tuple[int | None, int | None]:
-    """The version of an origin and the one whose state it takes; none of a loop that goes on from nowhere."""
+    """The version of an origin and the one whose state it takes; none of a loop that continues from nowhere."""
     found = re.fullmatch(r".+/(\d+)(?:\+(\d+))?", origin)
     if not found:
         return None, None
@@ -255,7 +255,7 @@ def split_origin(origin: str) -> tuple[int | None, int | None]:
 
 
 def carried_from(recipe: Recipe[Any], names: Iterable[str], origin: str, environment: str) -> dict[str, Artifact]:
-    """What a loop goes on with from ``NAME/VERSION``, or ``NAME/VERSION+LATER`` for the state of a later version:
+    """What a loop continues with from ``NAME/VERSION``, or ``NAME/VERSION+LATER`` for the state of a later version:
     the roles and the state of these names.
     """
     name = origin.rpartition("/")[0]
@@ -279,7 +279,7 @@ def _carried(
     if lacking:
         raise UserError(
             f"Version {version} of {registry.name} was made by another recipe: it has no {', '.join(lacking)}, which "
-            f"'{recipe.name}' goes on with."
+            f"'{recipe.name}' continues with."
         )
     return {name: artifact((roles | state)[name]) for name in names}
 
@@ -308,7 +308,7 @@ def record_of(registry: Registry, version: int) -> str:
 
 
 class Origin(NamedTuple):
-    """Where a loop goes on from, pinned, and the number of its next round."""
+    """Where a loop continues from, pinned, and the number of its next round."""
 
     name: str
     pinned: str
@@ -318,7 +318,7 @@ class Origin(NamedTuple):
 def find_origin(text: str) -> Origin:
     """Pin ``NAME@champion``, ``NAME@previous``, ``NAME@candidate``, ``NAME@7`` or ``NAME/7``.
 
-    From the champion a loop goes on with the state of the last round that left this champion in force, be its own
+    From the champion a loop continues with the state of the last round that left this champion in force, be its own
     candidate rejected or not; from any other version with the state that this version left.
     """
     found = re.fullmatch(r"(.+)[@/](\w+)", text)

@@ -142,7 +142,7 @@ def check_place(tracking_uri: str, store: str | None) -> None:
 
 @contextmanager
 def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: Path) -> Iterator[str]:
-    """Open the run that the rounds join, or go on with the one whose id is in the file ``note``. Yields its id."""
+    """Open the run that the rounds join, or continue with the one whose id is in the file ``note``. Yields its id."""
     made, given = client(), os.environ.get("MLFLOW_RUN_ID")
     with reachable():
         run_id = _open_run(made, name, settings, note, given)
@@ -167,7 +167,7 @@ def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: P
 
 def _open_run(made: MlflowClient, name: str, settings: Mapping[str, Any], note: Path, given: str | None) -> str:
     if note.exists():
-        return _go_on(made, note)
+        return _noted_run(made, note)
     run_id = _described(made, name, settings, given)
     partial = note.with_name(f"{note.name}.partial")
     partial.write_text(run_id)
@@ -205,11 +205,11 @@ def opened_run(name: str, settings: Mapping[str, Any], kfp_run: str) -> str:
     return run_id
 
 
-def _go_on(made: MlflowClient, note: Path) -> str:
+def _noted_run(made: MlflowClient, note: Path) -> str:
     """Open the run again that a note names."""
     from mlflow.exceptions import MlflowException
 
-    remedy = f"remove {note} to go on in a new run of MLflow"
+    remedy = f"remove {note} to continue in a new run of MLflow"
     run_id = note.read_text().strip()
     if not run_id:
         raise UserError(f"{note} names no run of MLflow, it is empty: {remedy}.")

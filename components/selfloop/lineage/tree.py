@@ -140,7 +140,7 @@ def _rows(versions: Mapping[int, Version], moves: list[Move], aliases: Mapping[s
 
 
 def _heir(children: list[int], line: set[int | None], versions: Mapping[int, Version], moves: list[Move]) -> int | None:
-    """The child that goes on in its parent's column: the champion's line, or the last that was promoted."""
+    """The child that continues in its parent's column: the champion's line, or the last that was promoted."""
     on_line = [child for child in children if child in line]
     promoted = [child for child in children if verdict_of(versions[child], moves) in ("promoted", "approved")]
     return next(iter([*on_line, *reversed(promoted)]), None)

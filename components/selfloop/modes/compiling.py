@@ -85,7 +85,7 @@ def _too_many(recipe: Recipe[Any], settings: Settings, fused: bool, size: int) -
     ways = "" if fused else "give --fused, which makes each round one pod, or "
     return UserError(
         f"{settings.rounds} rounds of {recipe.name} are more than a cluster keeps as one pipeline, about {fits} fit: "
-        f"{ways}compile {fits} with --rounds and let 'selfloop schedule' go on from the champion."
+        f"{ways}compile {fits} with --rounds and let 'selfloop schedule' continue from the champion."
     )
 
 

@@ -4,7 +4,7 @@ For loops that are on-policy at a fine grain, where a pod a stage would cost min
 made on its way travels as one more output, ``artifacts``; its pages are outputs as they are.
 
 The start of a loop is one stage in every pipeline, because what it does is known only when it runs: a person or a
-schedule says whether a run begins anew or goes on from a champion.
+schedule says whether a run begins anew or continues from a champion.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class InProcess:
 
 
 def _clear(partial: Path) -> None:
-    """Take away what a killed stage left, but for what it keeps to go on from: its names begin with a dot."""
+    """Take away what a killed stage left, but for what it keeps to continue from: its names begin with a dot."""
     for path in partial.glob("[!.]*"):
         if path.is_dir():
             shutil.rmtree(path)
@@ -193,7 +193,7 @@ def _check_same(root: Path, about: Mapping[str, Any], loop: str) -> None:
     if before.get("code") != artifacts.code_digest():
         raise UserError(
             f"{root} holds a run that was begun by another version of selfloop's code: finish it with that version, or "
-            f"go on from its champion with --from {loop}@champion and another --output."
+            f"continue from its champion with --from {loop}@champion and another --output."
         )
 
 

@@ -26,7 +26,7 @@ from selfloop.stage import Params, Stage, as_plain, component, kfp_type, outputs
 CHAMPION = "champion"
 S = TypeVar("S", bound=Settings)
 ORIGIN = (
-    "Where the loop goes on from: 'start', 'champion' (from the start where there is none yet), NAME@champion, "
+    "Where the loop continues from: 'start', 'champion' (from the start where there is none yet), NAME@champion, "
     "NAME@previous or NAME/VERSION."
 )
 
@@ -109,7 +109,7 @@ def chosen(recipe: Recipe[S], params: Any) -> S:
                 f"The setting '{name}' is fixed when a pipeline is compiled, here to {getattr(compiled, name)!r}: "
                 "compile another pipeline for another value."
             )
-    settings = went_on(recipe, settings, params.origin)
+    settings = continued_from(recipe, settings, params.origin)
     recipe.check(settings)
     if shape_of(recipe, settings) != params.shape:
         raise UserError(
@@ -129,8 +129,8 @@ def _typed(text: str) -> dict[str, Any]:
     return typed
 
 
-def went_on(recipe: Recipe[S], settings: S, origin: str) -> S:
-    """The settings of a run that goes on from ``origin``: the version that it names now, and the number of its next
+def continued_from(recipe: Recipe[S], settings: S, origin: str) -> S:
+    """The settings of a run that continues from ``origin``: the version that it names now, and the number of its next
     round; the loop has the version's name, unless another was chosen.
     """
     from selfloop import lineage
@@ -140,7 +140,7 @@ def went_on(recipe: Recipe[S], settings: S, origin: str) -> S:
     if origin == settings.origin:
         return settings
     if origin != START and not lineage.is_on():
-        raise UserError(f"There is no registry to go on from '{origin}': set MLFLOW_TRACKING_URI.")
+        raise UserError(f"There is no registry to continue from '{origin}': set MLFLOW_TRACKING_URI.")
     if origin == CHAMPION:
         origin = f"{settings.loop}@champion" if Registry(settings.loop).settle() else START
     if origin == START:

@@ -1,6 +1,6 @@
 """``close_round``: everything that comes after a round's evaluation, in one stage.
 
-The gate decides about the candidates, the schedule says whether the loop goes on, the history and the report are
+The gate decides about the candidates, the schedule says whether the loop continues, the history and the report are
 written anew, the registry remembers the candidates and moves the champion. It is one decision with one write: killed at
 any point, it is run again and comes to the same.
 """
@@ -134,7 +134,7 @@ class _Close:
         output.metadata.update(manifest.metadata | {"digest": manifest.digest})
 
     def _recorded(self, decision: Mapping[str, Any]) -> Mapping[str, Artifact]:
-        """What the loop goes on with: as decided, unless the registry says that the champion was moved meanwhile."""
+        """What the loop continues with: as decided, unless the registry says that the champion was moved meanwhile."""
         from selfloop import lineage
 
         before = {name: self.given[name] for name in self.state}
@@ -148,5 +148,5 @@ class _Close:
         for name in self.changed:
             output = getattr(self.out, f"new_{name}")
             if carried[name] is not output:
-                shutil.rmtree(output.path)  # room was made for it, or the loop goes on from elsewhere
+                shutil.rmtree(output.path)  # room was made for it, or the loop continues from elsewhere
                 hand_on(carried[name], output)

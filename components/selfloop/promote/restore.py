@@ -1,4 +1,4 @@
-"""``restore``: the beginning of a loop that goes on from a version."""
+"""``restore``: the beginning of a loop that continues from a version."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RestoreParams(Params):
-    """Where a loop goes on from."""
+    """Where a loop continues from."""
 
     origin: str = Field(
         description="A version as NAME/VERSION, or NAME/VERSION+LATER to take the loop's state from a later one."
@@ -25,7 +25,7 @@ class RestoreParams(Params):
 
 
 def restore_stage(recipe: Recipe[Any], state: Mapping[str, type[Artifact]]) -> Stage:
-    """The stage that a loop of this recipe begins with when it goes on from a version: what was carried then."""
+    """The stage that a loop of this recipe begins with when it continues from a version: what was carried then."""
 
     def function(out: Any, params: RestoreParams) -> None:
         from selfloop import lineage

@@ -151,7 +151,7 @@ def thinned(course: tuple[Point, ...]) -> tuple[Point, ...]:
 
 
 def phase(step: int, horizon: int, number: int) -> int:
-    """Which of the ``number`` equal phases of a horizon a step lies in, from 0 on; the last goes on behind it."""
+    """Which of the ``number`` equal phases of a horizon a step lies in, from 0 on; the last continues behind it."""
     progress = min(step / horizon, 1.0)
     return min(int(progress * number + 1e-9), number - 1)  # 1/49 of the horizon times 49 is below 1
 

@@ -31,12 +31,12 @@ class BaseParams(Params):
 
 
 class BaseData(NamedTuple):
-    """Examples to begin with, others to measure them by, no replay yet, and where the curriculum starts."""
+    """Examples to begin with, others to measure them by, an empty replay pool, and the progress so far."""
 
     examples: Dataset
     held_out: Dataset
-    kept: Dataset
-    curriculum: Artifact
+    replay_pool: Dataset
+    progress: Artifact
 
 
 @stage()
@@ -59,9 +59,9 @@ def draw_base(out: BaseData, params: BaseParams) -> None:
                 if output is out.examples:
                     table.write(_proposals(environment, level, params) if params.proposals else [])
                     table.write(_judgements(environment, level, params) if params.judgements else [])
-    with writing(out.kept.path, Example):
+    with writing(out.replay_pool.path, Example):
         pass
-    write_json(out.curriculum.path, {"frontier": params.levels, "accuracy": {}})
+    write_json(out.progress.path, {"frontier": params.levels, "accuracy": {}})
 
 
 def _example(environment: Environment, id: str, level: int, prompt: str, text: str) -> Example:

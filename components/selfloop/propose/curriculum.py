@@ -31,7 +31,7 @@ class ProposeParams(ItemParams):
     environment: str = Field("addition", description="The taskset to draw from.")
     ahead: int = Field(4, ge=1, description="Levels beyond the frontier at most.")
     ahead_share: float = Field(0.125, ge=0, description="The same as a share of the frontier, where that is more.")
-    go_on_above: float = Field(0.5, ge=0, le=1, description="A level follows if the one before is this accurate.")
+    continue_above: float = Field(0.5, ge=0, le=1, description="A level follows if the one before is this accurate.")
     per_level: int = Field(1000, ge=1, description="Tasks of each level.")
     attempts: int = Field(1, ge=1, description="Attempts at each task.")
     retry_below: float = Field(0.3, ge=0, le=1, description="Levels less accurate than this get more attempts.")
@@ -46,27 +46,27 @@ class ProposedTasks(NamedTuple):
     """The tasks of a round, and the held-out items that its candidate is judged on."""
 
     tasks: Dataset
-    items: Dataset
+    eval_items: Dataset
 
 
 @stage()
-def propose_tasks(out: ProposedTasks, params: ProposeParams, curriculum: Artifact) -> None:
+def propose_tasks(out: ProposedTasks, params: ProposeParams, progress: Artifact) -> None:
     """Propose tasks of the levels just beyond the frontier, and the held-out items to judge the candidate on."""
-    environment, state = find_environment(params.environment), read_json(curriculum.path)
+    environment, state = find_environment(params.environment), read_json(progress.path)
     frontier = state["frontier"]
     accuracy = {int(level): value for level, value in state["accuracy"].items()}
     if environment.levels is not None and frontier + 1 not in environment.levels:
         raise UserError(f"Environment '{params.environment}' has no level beyond {frontier}: lower the loop's target.")
     ahead = max(params.ahead, int(params.ahead_share * frontier))
     with writing(out.tasks.path, Task) as table:
-        for level in _within(environment, next_levels(frontier, accuracy, ahead, params.go_on_above)):
+        for level in _within(environment, next_levels(frontier, accuracy, ahead, params.continue_above)):
             attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
             drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", params.round, level))
             table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
     suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
     beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
     suites |= dict.fromkeys(_within(environment, beyond), "target")
-    with writing(out.items.path, Task) as table:
+    with writing(out.eval_items.path, Task) as table:
         table.write(held_out(environment, suites, params))
 
 
@@ -74,10 +74,10 @@ def _within(environment: Environment, levels: Iterable[int]) -> list[int]:
     return [level for level in levels if environment.levels is None or level in environment.levels]
 
 
-def next_levels(frontier: int, accuracy: Mapping[int, float], ahead: int, go_on_above: float) -> list[int]:
+def next_levels(frontier: int, accuracy: Mapping[int, float], ahead: int, continue_above: float) -> list[int]:
     """The levels to propose: the one beyond the frontier, and each next one while the one before is accurate enough."""
     levels = [frontier + 1]
-    while len(levels) < ahead and expected(levels[-1], accuracy) >= go_on_above:
+    while len(levels) < ahead and expected(levels[-1], accuracy) >= continue_above:
         levels.append(levels[-1] + 1)
     return levels
 
@@ -114,8 +114,8 @@ class Frontier(Schedule):
 
     def draw(self, settings: Any, progress: Artifact) -> Drawn:
         """Draw tasks and items by ``propose_tasks``."""
-        made = propose_tasks(settings.propose, curriculum=progress)
-        return Drawn(made.tasks, made.items)
+        made = propose_tasks(settings.propose, progress=progress)
+        return Drawn(made.tasks, made.eval_items)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Move the frontier past the levels that the champion has mastered; over when the target is reached."""

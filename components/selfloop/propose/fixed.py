@@ -57,7 +57,7 @@ class DrawnTasks(NamedTuple):
     """The tasks of a round, and the held-out items that its candidate is judged on."""
 
     tasks: Dataset
-    items: Dataset
+    eval_items: Dataset
 
 
 @stage()
@@ -71,7 +71,7 @@ def draw_tasks(out: DrawnTasks, params: DrawParams) -> None:
             drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", number, level))
             table.write([task._replace(suite="train", attempts=params.attempts) for task in drawn])
     suites = dict.fromkeys(params.old_levels, "old") | dict.fromkeys(params.levels, "target")
-    with writing(out.items.path, Task) as table:
+    with writing(out.eval_items.path, Task) as table:
         table.write(held_out(environment, suites, params, guarded=("target",)))
 
 
@@ -87,7 +87,7 @@ class Fixed(Schedule):
     def draw(self, settings: Any, progress: Artifact) -> Drawn:
         """Draw tasks and items by ``draw_tasks``."""
         made = draw_tasks(settings.draw)
-        return Drawn(made.tasks, made.items)
+        return Drawn(made.tasks, made.eval_items)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Note the champion's accuracy; over when it is enough, or when no candidate was promoted for too long."""

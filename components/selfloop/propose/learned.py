@@ -48,8 +48,8 @@ class LearnedParams(DecodingParams):
     environment: str = Field("arithmetic", description="The taskset whose tasks are proposed.")
     number: int = Field(512, ge=1, description="Texts that the policy writes.")
     attempts: int = Field(8, ge=1, description="Attempts at each task.")
-    when_empty: Literal["stop", "go on"] = Field(
-        "stop", description="A round in which no text is a new task ends the loop, or goes on without tasks."
+    when_empty: Literal["stop", "continue"] = Field(
+        "stop", description="A round in which no text is a new task ends the loop, or continues without tasks."
     )
     ngram: int = Field(13, ge=2, description="Words in a row that no task may share with a held-out item.")
     seed: int = Field(0, ge=0, description="Seed of the sampling.")
@@ -118,7 +118,7 @@ class PolicyProposals(NamedTuple):
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def propose_by_policy(
-    out: PolicyProposals, params: LearnedParams, policy: Model, proposal_archive: Dataset, items: Dataset
+    out: PolicyProposals, params: LearnedParams, policy: Model, proposal_archive: Dataset, eval_items: Dataset
 ) -> None:
     """Let a policy write tasks, and keep those that are well-formed, solvable, new and no held-out items."""
     from selfloop.guards.contamination import held_out
@@ -126,7 +126,7 @@ def propose_by_policy(
     environment = find_environment(params.environment)
     prompt, before = prompt_of(environment, params.environment), proposal_archive.path
     prompts = (prompt for batch in read(before, Task, ["prompt"]) for prompt in batch["prompt"].to_pylist())
-    sieve = Sieve(environment, prompts, held_out(items.path, params.ngram))
+    sieve = Sieve(environment, prompts, held_out(eval_items.path, params.ngram))
     results = [_task_or_reason(sieve, rollout, params) for rollout in texts_at(prompt, params, policy)]
     made = [one for one in results if isinstance(one, Task)]
     reasons = Counter(one.reason for one in results if isinstance(one, Refused))
@@ -134,7 +134,7 @@ def propose_by_policy(
         raise UserError(
             f"None of the {len(results)} texts that the policy wrote at '{prompt}' in round {params.round} is a new "
             f"task, most often because: {reasons.most_common(1)[0][0]}; show its base more proposals, or set "
-            "when_empty to 'go on'."
+            "when_empty to 'continue'."
         )
     with writing(out.tasks.path, Task) as table:
         table.write([task._replace(suite="train", attempts=params.attempts) for task in made])

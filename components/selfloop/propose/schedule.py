@@ -19,7 +19,7 @@ class Drawn(NamedTuple):
     """A round's tasks and the held-out items to judge its candidate on; ``None`` where the loop makes its own."""
 
     tasks: Dataset
-    items: Dataset
+    eval_items: Dataset
 
 
 class Schedule(Strategy):

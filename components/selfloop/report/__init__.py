@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML file, told anew after each round from the run's history.
+"""The report of a run: one self-contained HTML file, written anew after each round from the run's history.
 
 The history is loop state: what each round did, without the times, which are of the moment and stay in its sidecar.
 """

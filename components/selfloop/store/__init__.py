@@ -11,8 +11,8 @@ their own digest::
 
 The sidecar, which no digest covers, goes along where there is one. ``delete`` is for artifacts that nobody is putting.
 
-On S3, files go in parts, and an upload that broke off goes on from the parts that the server has. Credentials come from
-the environment, ``~/.aws/credentials`` or the machine's role, the server's address from ``AWS_ENDPOINT_URL_S3``,
+On S3, files go in parts, and an upload that broke off continues from the parts that the server has. Credentials come
+from the environment, ``~/.aws/credentials`` or the machine's role, the server's address from ``AWS_ENDPOINT_URL_S3``,
 ``AWS_ENDPOINT_URL`` or ``MLFLOW_S3_ENDPOINT_URL``. What is fetched lies in a cache that all processes of a machine
 share: ``SELFLOOP_CACHE`` (``~/.cache/selfloop``), at most ``SELFLOOP_CACHE_BYTES`` (50 GB) and what is in use.
 

@@ -39,7 +39,7 @@ class Cache:
         return cls(place.absolute(), int(limit))
 
     def get(self, key: str, fetch: Callable[[Path], None]) -> Path:
-        """An artifact's directory, held from now on; ``fetch`` fills it, or goes on with it, and verifies."""
+        """An artifact's directory, held from now on; ``fetch`` fills it, or continues with it, and verifies."""
         self.place.mkdir(parents=True, exist_ok=True)
         fetched = False
         while not (key in self._held or self._hold(key, verified=fetched)):

@@ -36,7 +36,7 @@ class Store(ABC):
         """Store a sealed artifact, where it is not stored already. Returns its URI, ``<store's URI>/<key>``.
 
         Raises ``UserError`` where a file is missing or is not what was sealed. After any error or kill the artifact
-        is absent, and the next ``put`` goes on with what has arrived.
+        is absent, and the next ``put`` continues with what has arrived.
         """
 
     @abstractmethod

@@ -65,7 +65,7 @@ T = TypeVar("T")
 
 @contextmanager
 def allowing(*codes: str) -> Iterator[None]:
-    """Go on after the block where a server refuses it for one of these reasons."""
+    """Continue after the block where a server refuses it for one of these reasons."""
     try:
         yield
     except S3Error as error:

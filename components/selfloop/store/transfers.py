@@ -1,4 +1,4 @@
-"""Files sent and fetched in parallel parts; a transfer that broke off goes on with what has arrived."""
+"""Files sent and fetched in parallel parts; a transfer that broke off continues with what has arrived."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _finish(futures: list[Future[T]]) -> None:
 
 
 class Sender:
-    """Sends files, whole or in parts, unless the store has their bytes. Where sending was ``begun``, it goes on."""
+    """Sends files, whole or in parts, unless the store has their bytes. Where sending was ``begun``, it continues."""
 
     def __init__(self, objects: Objects, threads: Threads, begun: bool) -> None:
         self.objects, self.threads, self.begun = objects, threads, begun
@@ -177,7 +177,7 @@ def fetch(objects: Objects, threads: Threads, file: Transfer, unfinished: Path) 
 
 
 class _Ranges:
-    """A file that comes in ranges, and beside it the list of those that are here: so a download can go on."""
+    """A file that comes in ranges, and beside it the list of those that are here: so a download can continue."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path, self.size = path, size
@@ -213,7 +213,7 @@ class _Ranges:
 def _fetch_range(objects: Objects, name: str, ranges: _Ranges, descriptor: int, start: int) -> None:
     at, end = start, min(start + PART_BYTES, ranges.size)
 
-    def go_on() -> None:
+    def resume() -> None:
         nonlocal at
         before = at
         try:
@@ -221,11 +221,11 @@ def _fetch_range(objects: Objects, name: str, ranges: _Ranges, descriptor: int, 
                 os.pwrite(descriptor, chunk[: end - at], at)
                 at += len(chunk)
         except HTTPError:
-            if at == before:  # otherwise the next attempt goes on from here, however many it takes
+            if at == before:  # otherwise the next attempt continues from here, however many it takes
                 raise
         if at == before:
             raise ProtocolError(f"{name} came without its bytes")
 
     while at < end:
-        again(go_on)
+        again(resume)
     ranges.note(start)

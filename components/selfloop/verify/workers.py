@@ -2,7 +2,7 @@
 
 A library's own time limit rests on signals and cannot interrupt what runs inside C code; killing a process always can.
 A child lives long and takes one item after the other, because starting it costs an import. It hears and says JSON
-alone. What takes longer than the limit is killed with SIGKILL, and a new child goes on with the next item.
+alone. What takes longer than the limit is killed with SIGKILL, and a new child continues with the next item.
 """
 
 from __future__ import annotations

@@ -13,7 +13,24 @@ from statistics import fmean
 from typing import Any
 
 from selfloop.claims import Claims, Statement
+from selfloop.finetune.online.rewards.agent0 import Agent0Code, RZero
+from selfloop.recipe import Form
 
+TOOLS = "tools,tools=op,turns=14"
+"""How the executor attempts a task."""
+BAND = {"min_rate": 0.3, "max_rate": 0.8}
+CODE = {
+    "environment": "arithmetic:claims",
+    "challenge": {"reward": Agent0Code(protocol=TOOLS), "protocol": TOOLS},
+    "learn": {"protocol": TOOLS},
+    "band": BAND,
+    "reinforce": {"algorithm": "adpo,trust=0.6", "steps": 100},
+}
+R_ZERO = {"challenge": {"reward": RZero(protocol=TOOLS)}, "band": BAND, "reinforce": {"algorithm": "grpo", "steps": 20}}
+forms = {
+    "code": Form("As Agent0's released code has it.", CODE, "arXiv:2511.16043", needs=frozenset({"claims"})),
+    "r-zero": Form("R-Zero: no tool is rewarded.", R_ZERO, "arXiv:2508.05004"),
+}
 control = {"proposer": "frozen"}
 ATTEMPTS = ("generate", "reinforce", "evaluate", "measure")
 """The stages in which the executor attempts tasks, beside the reward of proposals."""
@@ -30,7 +47,7 @@ claims = Claims(
     tuning=(1, 2),
     seeds=(41, 42, 43, 44, 45),
     statements=(
-        Statement("The solver is of two minds about what is proposed.", "rate", "agent0", within=(0.35, 0.65)),
+        Statement("The solver's pass rate on what is proposed is near 1/2.", "rate", "agent0", within=(0.35, 0.65)),
         Statement("What is proposed grows harder from round to round.", "harder", "agent0", within=(0.0, 12.0)),
         Statement("It is harder than what an untrained proposer writes.", "level", "agent0", ("frozen proposer",)),
         Statement("The executor gets better.", "gained", "agent0", within=(0.0, 3.0)),

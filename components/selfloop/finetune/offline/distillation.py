@@ -35,10 +35,12 @@ class DistilledPolicy(NamedTuple):
 
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
 def distill_policy(
-    out: DistilledPolicy, params: DistillParams, policy: Model, teacher: Model, tasks: Dataset, items: Dataset
+    out: DistilledPolicy, params: DistillParams, policy: Model, teacher: Model, tasks: Dataset, eval_items: Dataset
 ) -> None:
     """Let a policy answer tasks and learn at each token what a teacher with the same vocabulary would have said."""
-    run_training(work, params, {"policy": policy, "teacher": teacher, "tasks": tasks, "items": items}, out.candidate)
+    run_training(
+        work, params, {"policy": policy, "teacher": teacher, "tasks": tasks, "eval_items": eval_items}, out.candidate
+    )
 
 
 def work(params: DistillParams, job: Job) -> TrainingResult:
@@ -50,7 +52,7 @@ def work(params: DistillParams, job: Job) -> TrainingResult:
     from selfloop.finetune.running.training import Plan, fit, processes
     from selfloop.finetune.running.weights import keep, to_train
 
-    clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
+    clean = uncontaminated(job.inputs["tasks"], job.inputs["eval_items"], params.ngram)
     if not clean.tasks:
         raise clean.none_left()
     made, guide = to_train(params, job.inputs["policy"]), load(job.inputs["teacher"])

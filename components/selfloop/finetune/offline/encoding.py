@@ -87,7 +87,7 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
             flat = slice(self.starts[row], self.starts[row] + self.lengths[row])
             tokens[line, here] = self.tokens[flat]
             labels[line, here] = np.where(self.learnt[flat], self.tokens[flat], IGNORED)
-            labels[line, first] = IGNORED  # no text goes on from the one before it
+            labels[line, first] = IGNORED  # no text continues from the one before it
             positions[line, here] = np.arange(self.lengths[row])
             weights[line, here] = self.weights[row]
         made = {"input_ids": tokens, "labels": labels, "position_ids": positions}

@@ -2,7 +2,7 @@
 
 Held-out items are removed from the examples before anything is drawn from them, and counted. What a method cannot use
 is left: text to train away from by ``sft``, examples without a worse completion by ``dpo``, groups that are all good or
-all bad by ``nft``. The training starts from ``policy``, whatever that is: restarting from the base policy or going on
+all bad by ``nft``. The training starts from ``policy``, whatever that is: restarting from the base policy or continuing
 from the champion is the recipe's choice.
 """
 
@@ -55,16 +55,17 @@ def finetune_policy(
     params: FinetuneParams,
     policy: Model,
     newest: Dataset,
-    kept: Dataset,
-    base: Dataset,
-    items: Dataset,
+    replay_pool: Dataset,
+    seed_data: Dataset,
+    eval_items: Dataset,
     state: Artifact | None = None,
 ) -> None:
-    """Train a copy of the policy on this round's examples, mixed with all kept ones and the base data.
+    """Train a copy of the policy on this round's examples, mixed with the replay pool and the seed data.
 
     Without ``state`` the method remembers nothing of earlier rounds.
     """
-    inputs: dict[str, Artifact] = {"policy": policy, "newest": newest, "kept": kept, "base": base, "items": items}
+    inputs: dict[str, Artifact] = {"policy": policy, "newest": newest, "replay_pool": replay_pool}
+    inputs |= {"seed_data": seed_data, "eval_items": eval_items}
     inputs |= {STATE: state} if state is not None else {}
     run_training(work, params, inputs, out.candidate, {STATE: out.state})
 
@@ -72,7 +73,7 @@ def finetune_policy(
 def work(params: FinetuneParams, job: Job) -> TrainingResult:
     """Draw the mixture, train on it, save the candidate."""
     sources = {name: job.inputs[name] for name in SOURCES}
-    judged_by = held_out(job.inputs["items"], params.ngram)
+    judged_by = held_out(job.inputs["eval_items"], params.ngram)
     uncontaminated = {name: clean(path, judged_by) for name, path in sources.items()}
     totals = {name: count(path) for name, path in sources.items()}
     removed = {name: totals[name] - len(rows) for name, rows in uncontaminated.items()}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Column = np.ndarray[Any, Any]
 
-SOURCES = ("newest", "kept", "base")
+SOURCES = ("newest", "replay_pool", "seed_data")
 
 
 class MixtureParams(TrainingParams):
@@ -26,13 +26,13 @@ class MixtureParams(TrainingParams):
     duration: Literal["steps", "epochs"] = Field("steps", description="Draw for steps, or see all of it some times.")
     epochs: int = Field(1, ge=1, description="epochs: times that each example of a source with a share is seen.")
     newest_share: float = Field(0.5, ge=0, le=1, description="Share of the examples kept in this round.")
-    kept_share: float = Field(0.25, ge=0, le=1, description="Share of the examples kept in all rounds.")
-    base_share: float = Field(0.25, ge=0, le=1, description="Share of the data of the base policy.")
+    replay_share: float = Field(0.25, ge=0, le=1, description="Share of the replay pool, of all rounds.")
+    seed_share: float = Field(0.25, ge=0, le=1, description="Share of the seed data, of the base policy.")
 
     @property
     def shares(self) -> dict[str, float]:
         """The share of each source."""
-        return {"newest": self.newest_share, "kept": self.kept_share, "base": self.base_share}
+        return {"newest": self.newest_share, "replay_pool": self.replay_share, "seed_data": self.seed_share}
 
 
 def usable_rows(method: Method, table: str) -> Column:

@@ -40,9 +40,9 @@ class RewardModel(NamedTuple):
 
 
 @stage(image="finetune", resources=Resources(cpu="2", memory="4Gi"))
-def train_reward(out: RewardModel, params: RewardParams, policy: Model, pairs: Dataset, items: Dataset) -> None:
+def train_reward(out: RewardModel, params: RewardParams, policy: Model, pairs: Dataset, eval_items: Dataset) -> None:
     """Train a reward model on pairs of completions, beginning with a policy's weights."""
-    run_training(work, params, {"policy": policy, "pairs": pairs, "items": items}, out.reward)
+    run_training(work, params, {"policy": policy, "pairs": pairs, "eval_items": eval_items}, out.reward)
 
 
 def work(params: RewardParams, job: Job) -> TrainingResult:
@@ -60,7 +60,7 @@ def work(params: RewardParams, job: Job) -> TrainingResult:
     from selfloop.finetune.running.training import Plan, fit, processes
     from selfloop.finetune.running.weights import adapted
 
-    usable = clean(job.inputs["pairs"], held_out(job.inputs["items"]))
+    usable = clean(job.inputs["pairs"], held_out(job.inputs["eval_items"]))
     about: dict[str, Any] = {
         "pairs": count(job.inputs["pairs"]),
         "contaminated": count(job.inputs["pairs"]) - len(usable),

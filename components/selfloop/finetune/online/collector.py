@@ -1,7 +1,7 @@
 """What on-policy training tries: the tasks of each draw, the attempts at them, and what these are worth.
 
 A draw is what is tried at once: a group of attempts at each of a few tasks. It depends on its number, on the policy and
-on what the strategies remember, so that a training that was killed goes on as if it had not been.
+on what the strategies remember, so that a training that was killed continues as if it had not been.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class StrategyStates:
         return {slot: entry(strategy, getattr(self, slot)) for slot, strategy in self._strategies.items()}
 
     def restore(self, kept: Mapping[str, Any]) -> None:
-        """Go on from what they remembered."""
+        """Continue from what they remembered."""
         for slot, strategy in self._strategies.items():
             setattr(self, slot, remembered(slot, strategy, type(getattr(self, slot)), kept))
 
@@ -190,7 +190,7 @@ class RolloutCollector:
                 table.write(rollouts)
 
     def restore(self, place: Path) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         about, attempts = read_json(place, COLLECTED), rows(place / ATTEMPTS, Rollout)
         self.states.restore(about["states"])
         self.by_draw = about["by_draw"]

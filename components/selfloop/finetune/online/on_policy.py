@@ -18,6 +18,7 @@ from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.finetune.running.speed import speed
 from selfloop.finetune.running.training import Plan, processes
 from selfloop.finetune.running.weights import keep, to_train
+from selfloop.generate.protocols.single import Single
 from selfloop.policy import SMALL, Policy, load
 from selfloop.propose.curricula import TaskPool
 from selfloop.seeds import seed_for
@@ -89,7 +90,7 @@ def takes_own(params: ReinforceParams, policy: Policy) -> bool:
 
 def refuse_by_trl(params: ReinforceParams) -> None:
     """Refuse what TRL's trainers cannot do."""
-    if params.algorithm.ratio == "sequence" and params.protocol != "single":
+    if params.algorithm.ratio == "sequence" and not isinstance(params.protocol, Single):
         raise UserError("TRL's RLOO has attempts of one turn only: choose another algorithm, or the protocol 'single'.")
     if params.algorithm.ratio == "sequence" and params.kl_beta and not isinstance(params.algorithm, Rloo):
         raise UserError(

@@ -11,7 +11,9 @@ from selfloop.finetune.online.algorithms.grpo import Grpo
 from selfloop.finetune.online.rewards import Reward
 from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.finetune.online.sampling import OnPolicyParams
-from selfloop.generate.params import GenerateParams, refuse_unknown
+from selfloop.generate.params import GenerateParams
+from selfloop.generate.protocols import Protocol
+from selfloop.generate.protocols.single import Single
 from selfloop.propose.curricula import Curriculum
 from selfloop.propose.curricula.in_turn import InTurn
 
@@ -31,14 +33,12 @@ class ReinforceParams(OnPolicyParams):
     updates: int = Field(1, ge=1, description="Steps that share one draw, a part of its groups each.")
     kl_beta: float = Field(0.0, ge=0, description="How closely the policy is held to where it starts.")
     clip: float = Field(0.2, gt=0, description="How far a token's ratio may move before it stops counting.")
-    protocol: str = Field("single", description="How an attempt goes: single, correct, tools, or module:function.")
-    turns: int = Field(4, ge=1, description="Turns of an attempt at most; the protocol 'single' has one.")
-    tools: list[str] = Field(["calc"], description="tools: those that the policy may call: calc, python, module:name.")
+    protocol: Protocol = Field(Single(), description="How an attempt goes: NAME,key=value, or one of your own.")
     environment: str = Field("addition", description="The taskset that made the tasks.")
     trainer: Literal["auto", "own", "trl"] = Field(
         "auto", description="What takes the steps: TRL, or a loop of our own, which auto takes for small policies."
     )
-    when_empty: Literal["stop", "go on"] = Field(
+    when_empty: Literal["stop", "continue"] = Field(
         "stop", description="Where there are no tasks: stop, or hand the policy on as it is."
     )
     keep_draws: int = Field(20, ge=1, description="The last draws, whose attempts are handed on.")
@@ -52,8 +52,6 @@ class ReinforceParams(OnPolicyParams):
         """How attempts are made in training: by this protocol, every one drawn, none scored, and otherwise as given."""
         return GenerateParams(
             protocol=self.protocol,
-            turns=self.turns,
-            tools=self.tools,
             greedy_first=False,
             score="nothing",
             round=self.round,
@@ -62,7 +60,6 @@ class ReinforceParams(OnPolicyParams):
 
     @model_validator(mode="after")
     def _refuse_what_a_round_would_trip_over(self) -> Self:
-        refuse_unknown(self.protocol, self.tools)
         if self.batch_size % self.group_size:
             raise ValueError(
                 f"batch_size {self.batch_size} holds no whole groups of {self.group_size}: give a multiple of it."

@@ -55,17 +55,17 @@ def reinforce_policy(
     params: ReinforceParams,
     policy: Model,
     tasks: Dataset | None = None,
-    items: Dataset | None = None,
+    eval_items: Dataset | None = None,
     state: Artifact | None = None,
     asked: Model | None = None,
 ) -> None:
     """Let a policy try tasks while it trains, and reinforce what a reward says.
 
-    A curriculum that makes its own tasks needs no ``tasks`` and ``items``; without ``state`` nothing is remembered of
-    earlier rounds; ``asked`` is whom a reward may ask: a policy (the one that starts where there is none), or a reward
-    model.
+    A curriculum that makes its own tasks needs no ``tasks`` and ``eval_items``; without ``state`` nothing is remembered
+    of earlier rounds; ``asked`` is whom a reward may ask: a policy (the one that starts where there is none), or a
+    reward model.
     """
-    given = {"policy": policy, "tasks": tasks, "items": items, "state": state, "asked": asked}
+    given = {"policy": policy, "tasks": tasks, "eval_items": eval_items, "state": state, "asked": asked}
     inputs = {name: artifact for name, artifact in given.items() if artifact is not None}
     run_training(work, params, inputs, out.candidate, {ROLLOUTS: out.rollouts, STATE: out.state})
 
@@ -77,13 +77,13 @@ def work(params: ReinforceParams, job: Job) -> TrainingResult:
     if not params.curriculum.takes_tasks:
         own = params.curriculum.tasks([], params.environment, params.groups)
         return train_on_policy(params, job, CleanTasks(list(own), 0, [0]), stored(job))
-    missing = {"tasks", "items"} - job.inputs.keys()
+    missing = {"tasks", "eval_items"} - job.inputs.keys()
     if missing:
         raise UserError(
             f"The curriculum '{params.curriculum}' chooses among tasks that are no held-out items: give "
             f"reinforce_policy its {' and '.join(sorted(missing, reverse=True))}."
         )
-    clean = uncontaminated(job.inputs["tasks"], job.inputs["items"], params.ngram)
+    clean = uncontaminated(job.inputs["tasks"], job.inputs["eval_items"], params.ngram)
     if not clean.tasks:
         if params.when_empty == "stop":
             raise clean.none_left()

@@ -149,7 +149,7 @@ class SmallTrainer:
             shutil.rmtree(old)
 
     def _resumed(self) -> int:
-        """Go on from the last whole checkpoint. Returns the number of the first step."""
+        """Continue from the last whole checkpoint. Returns the number of the first step."""
         from safetensors.torch import load_file
 
         found = latest(self._plan.place)

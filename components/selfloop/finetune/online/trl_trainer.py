@@ -21,6 +21,7 @@ from selfloop.finetune.online.sampling import AsksAsWeDo
 from selfloop.finetune.running.checkpoints import latest
 from selfloop.finetune.running.training import Guarded, Plan, Trained, check_weights, fit, processes
 from selfloop.generate.draw import TokenizedRollout, one_role
+from selfloop.generate.protocols.single import Single
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task
 
@@ -127,7 +128,7 @@ def train_by_trl(
     more: dict[str, Any] = {}
     if not of_sequences:
         given["loss_type"] = "dr_grpo" if params.algorithm.mean == "constant" else "grpo"
-    if params.protocol != "single":
+    if not isinstance(params.protocol, Single):
         more["rollout_func"] = lambda prompts, trainer: trainer.rolled_out()
 
     def verifier(*, completions: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any) -> Sequence[float]:

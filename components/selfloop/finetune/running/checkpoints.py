@@ -1,4 +1,4 @@
-"""Where a training leaves its checkpoints, and which of them is whole: what a killed training goes on from.
+"""Where a training leaves its checkpoints, and which of them is whole: what a killed training continues from.
 
 A checkpoint is the library's own (weights as safetensors; optimizer and random states in torch's format, which is read
 with ``weights_only=True``). It counts once it is marked, which happens last. The place is found again by the content of

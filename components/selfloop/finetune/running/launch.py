@@ -51,11 +51,11 @@ def launch_processes(work: Work, params: TrainingParams, job: Job) -> TrainingRe
     log = job.place / LOG
     with log.open("w") as kept:
 
-        def hear(line: str) -> None:
-            if not told(line):
+        def on_line(line: str) -> None:
+            if not report_step(line):
                 kept.write(line)
 
-        status = started(described(work, params), job, job.place, how, hear)
+        status = run_launcher(job_description(work, params), job, job.place, how, on_line)
     made = result(job.place)
     if status or made is None:
         raise UserError(f"The training processes ended with status {status}: what they said is in {log}.")
@@ -70,7 +70,7 @@ def configuration(params: TrainingParams) -> str:
     return "" if config == "auto" else config
 
 
-def described(work: Work, params: TrainingParams) -> dict[str, Any]:
+def job_description(work: Work, params: TrainingParams) -> dict[str, Any]:
     """What another process needs to know to do the work, but for the places of its inputs and output."""
     return {
         "work": f"{work.__module__}:{work.__qualname__}",
@@ -79,8 +79,10 @@ def described(work: Work, params: TrainingParams) -> dict[str, Any]:
     }
 
 
-def started(about: Mapping[str, Any], job: Job, files: Path, how: Sequence[str], hear: Callable[[str], None]) -> int:
-    """Let ``accelerate launch`` do what is described, with its files in a folder, and hear each line that is said.
+def run_launcher(
+    about: Mapping[str, Any], job: Job, files: Path, how: Sequence[str], on_line: Callable[[str], None]
+) -> int:
+    """Let ``accelerate launch`` do what is described, with its files in a folder; ``on_line`` hears what is said.
 
     Returns the status with which it ended. Raises what one of the processes refused.
     """
@@ -94,7 +96,7 @@ def started(about: Mapping[str, Any], job: Job, files: Path, how: Sequence[str],
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                hear(line)
+                on_line(line)
         except BaseException:  # such as the signal that ends this process
             process.terminate()
             raise
@@ -103,7 +105,7 @@ def started(about: Mapping[str, Any], job: Job, files: Path, how: Sequence[str],
     return process.returncode
 
 
-def told(line: str) -> bool:
+def report_step(line: str) -> bool:
     """Whether a line tells of a step, which is handed on to whoever watches the stage."""
     if not line.startswith(progress.STEP):
         return False

@@ -34,10 +34,10 @@ from selfloop.finetune.running.launch import (
     TrainingResult,
     Work,
     configuration,
-    described,
+    job_description,
+    report_step,
     result,
-    started,
-    told,
+    run_launcher,
 )
 from selfloop.store import Store, open_store
 
@@ -61,16 +61,16 @@ def train_on_nodes(work: Work, params: TrainingParams, job: Job, beside: Sequenc
         )
     said: list[str] = []
 
-    def hear(line: str) -> None:
+    def on_line(line: str) -> None:
         if line.startswith(MADE):
             said.append(line.removeprefix(MADE).strip())
-        elif not told(line):
+        elif not report_step(line):
             print(line, end="", flush=True)
 
     with open_store(uri) as store:
         handed = handed_over(store, work, params, job, beside)
         name = f"selfloop-{store.key(handed)[:16]}"
-        trainjob.run(name, ["python", "-m", __name__, handed], params.nodes, hear)
+        trainjob.run(name, ["python", "-m", __name__, handed], params.nodes, on_line)
         if not said:
             raise UserError(
                 f"TrainJob {name} ended well, but its first node's log does not say what it made: try again."
@@ -94,7 +94,7 @@ def handed_over(store: Store, work: Work, params: TrainingParams, job: Job, besi
                 _copied(Path(path), place / TABLES / name)
         if config:
             shutil.copyfile(config, place / CONFIG)
-        about = described(work, params) | {"policies": policies, "place": job.place.name, "beside": beside}
+        about = job_description(work, params) | {"policies": policies, "place": job.place.name, "beside": beside}
         about["code"] = code_digest()
         write_json(place, about, JOB)
         seal(place, "Artifact")
@@ -153,8 +153,8 @@ class Node(NamedTuple):
 def serve(uri: str, node: Node) -> str:
     """Do this node's part of the work. Returns where what was made is; nothing on nodes other than the first.
 
-    Checkpoints lie in ``SELFLOOP_SCRATCH``, a place that all nodes share: a training that the Trainer starts again goes
-    on from them. Where it is not set they go with the pod, and such a training begins anew.
+    Checkpoints lie in ``SELFLOOP_SCRATCH``, a place that all nodes share: a training that the Trainer starts again
+    continues from them. Where it is not set they go with the pod, and such a training begins anew.
     """
     with open_store(uri.rpartition("/")[0]) as store, tempfile.TemporaryDirectory() as made:
         handed, here = store.get(uri), Path(made)
@@ -168,7 +168,7 @@ def serve(uri: str, node: Node) -> str:
         inputs |= {name: str(store.get(policy)) for name, policy in about["policies"].items()}
         place = Path(os.environ.get("SELFLOOP_SCRATCH") or here) / str(about["place"])
         job = Job(inputs, here / "output", place)
-        status = started(
+        status = run_launcher(
             about, job, here, node.launching(handed / CONFIG), lambda line: print(line, end="", flush=True)
         )
         made_here = result(here)

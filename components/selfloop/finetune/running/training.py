@@ -1,4 +1,4 @@
-"""What all trainings share: the plan, the trainer's habits, checkpoints to go on from, and how they stop."""
+"""What all trainings share: the plan, the trainer's habits, checkpoints to continue from, and how they stop."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
 
 
 def check_agreed(first: int) -> None:
-    """Refuse to go on where the processes would go on from different steps."""
+    """Refuse to continue where the processes would continue from different steps."""
     if processes() == 1:
         return
     from accelerate.utils import gather_object

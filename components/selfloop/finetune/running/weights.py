@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def to_train(params: TrainingParams, directory: str) -> Policy:
     """A policy whose trainable weights are what the parameters say; those that change are float32 while they do.
 
-    An adapter policy goes on with its own adapter, or is merged first where all weights are to change.
+    An adapter policy continues with its own adapter, or is merged first where all weights are to change.
     """
     if params.adapter == "full":
         policy = load(directory)

@@ -25,18 +25,18 @@ class Guide:
         self._state, self._ends = State(index), ends
 
     def allowed(self) -> list[int]:
-        """The tokens that the text may go on with; an end token among them where it may end."""
+        """The tokens that the text may continue with; an end token among them where it may end."""
         tokens: list[int] = self._state.get_tokens()
         return tokens
 
     def advance(self, token: int) -> None:
-        """Go on with a token that is allowed."""
+        """Continue with a token that is allowed."""
         if token not in self._ends:
             self._state.advance(token, return_tokens=False)
 
 
 def guided(logits: torch.Tensor, guides: Collection[tuple[int, Guide]]) -> torch.Tensor:
-    """Logits (rows, vocabulary) in which each of these rows can only go on as its guide allows."""
+    """Logits (rows, vocabulary) in which each of these rows can only continue as its guide allows."""
     import torch
 
     shut = torch.zeros_like(logits, dtype=torch.bool)

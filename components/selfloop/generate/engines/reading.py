@@ -74,7 +74,7 @@ class Reader(Protocol):
         ...
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows only, in this order."""
+        """Continue with these rows only, in this order."""
         ...
 
 

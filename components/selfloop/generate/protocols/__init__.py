@@ -1,6 +1,6 @@
-"""Protocols: how an attempt goes, one file each, found by name or as ``module:function``.
+"""Protocols: how an attempt goes, one file each.
 
-A protocol is a generator function of its ``Rules``. It yields an ``Ask`` to let the policy write and is sent what it
+A protocol is called with a task and gives a generator. It yields an ``Ask`` to let the policy write and is sent what it
 ``Wrote``; it yields a ``Call`` to let a tool work and is sent its answer; it yields a ``Reward`` to say what the last
 text of a role is worth. It ends when the attempt has ended. The text of the rollout is everything in this order, what
 the policy was told included; its segments say who wrote what.
@@ -11,29 +11,17 @@ reads only what it is told itself, and has a rollout of its own, in one ``episod
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Generator
-from functools import cache
+from abc import abstractmethod
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.errors import UserError
-from selfloop.lookup import imported, unknown
+from selfloop.generate.tools import Tool
 from selfloop.records import POLICY, PROTOCOL, Task
+from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-
-class Rules(NamedTuple):
-    """What a protocol goes by: turns at most, what a policy is told that shall try again, the tools that there are, and
-    the task at hand.
-    """
-
-    turns: int
-    follow_up: str
-    tools: tuple[str, ...]
-    task: Task
 
 
 class Ask(NamedTuple):
@@ -71,27 +59,24 @@ class Wrote(NamedTuple):
 
 
 Steps = Generator[Ask | Call | Reward, Any, None]
-Protocol = Callable[[Rules], Steps]
 PLACE = "\ue000"
 """A character for private use: stands where an answer goes in a chat template."""
 
 
-@cache
-def protocols() -> dict[str, Protocol]:
-    """Every protocol that comes with selfloop, by name."""
-    modules = [importlib.import_module(f"{__name__}.{info.name}") for info in pkgutil.iter_modules(__path__)]
-    return {module.__name__.rpartition(".")[2]: module.protocol for module in modules}
+class Protocol(Strategy):
+    """How an attempt at a task goes: who writes when, and is told what."""
 
+    kind = "protocol"
+    package = __name__
 
-def find_protocol(name: str) -> Protocol:
-    """The protocol of this name. Raises ``UserError`` with the nearest name where there is none."""
-    if ":" in name:
-        found: Protocol = imported("protocol", name)
-        return found
-    known = protocols()
-    if name not in known:
-        raise unknown("protocol", name, known)
-    return known[name]
+    @property
+    def toolbox(self) -> dict[str, Tool]:
+        """The tools that it may call, by their names; those of its parameter ``tools``, where it has one."""
+        return {tool.label(): tool for tool in getattr(self, "tools", ())}
+
+    @abstractmethod
+    def __call__(self, task: Task) -> Steps:
+        """The steps of an attempt at a task."""
 
 
 def between(tokenizer: PreTrainedTokenizerBase, prompt: str, told: str) -> str:

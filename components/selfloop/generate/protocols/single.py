@@ -1,8 +1,16 @@
-"""One turn: the policy answers the prompt."""
+"""``single``: the policy answers the prompt."""
 
-from selfloop.generate.protocols import Ask, Rules, Steps
+from __future__ import annotations
+
+from selfloop.generate.protocols import Ask, Protocol, Steps
+from selfloop.records import Task
 
 
-def protocol(rules: Rules) -> Steps:
-    """Ask once."""
-    yield Ask()
+class Single(Protocol):
+    """One turn: the policy answers the prompt."""
+
+    name = "single"
+
+    def __call__(self, task: Task) -> Steps:
+        """Ask once."""
+        yield Ask()

@@ -1,22 +1,36 @@
-"""Tool use: the policy writes a call between marks, ``<calc>6*7</calc>``, reads ``<result>42</result>`` and goes on.
+"""``tools``: the policy writes a call between marks, ``<calc>6*7</calc>``, reads ``<result>42</result>`` and continues.
 
 The text holds calls and results in their order; what stands behind the last result counts (``records.final_text``).
 """
 
-from selfloop.generate.protocols import Ask, Call, Rules, Steps, Wrote
-from selfloop.records import TOOL
+from __future__ import annotations
+
+from pydantic import Field
+
+from selfloop.generate.protocols import Ask, Call, Protocol, Steps, Wrote
+from selfloop.generate.tools import Tool
+from selfloop.generate.tools.calc import Calc
+from selfloop.records import TOOL, Task
 
 
-def protocol(rules: Rules) -> Steps:
-    """Ask, and answer calls, until a turn ends without one or ``turns`` are over."""
-    marks = tuple(f"</{tool}>" for tool in rules.tools)
-    wrote: Wrote = yield Ask(marks=marks)
-    for _ in range(rules.turns - 1):
-        call = called(wrote.text, rules.tools)
-        if call is None:
-            return
-        answer: str = yield call
-        wrote = yield Ask(f"<result>{answer}</result>", marks=marks, told_by=TOOL)
+class Tools(Protocol):
+    """The policy calls tools: it writes a call between marks, reads the answer behind it and continues."""
+
+    name = "tools"
+    tools: list[Tool] = Field([Calc()], description="Those that it may call.")
+    turns: int = Field(4, ge=1, description="Turns at most.")
+
+    def __call__(self, task: Task) -> Steps:
+        """Ask, and answer calls, until a turn ends without one or ``turns`` are over."""
+        names = tuple(self.toolbox)
+        marks = tuple(f"</{name}>" for name in names)
+        wrote: Wrote = yield Ask(marks=marks)
+        for _ in range(self.turns - 1):
+            call = called(wrote.text, names)
+            if call is None:
+                return
+            answer: str = yield call
+            wrote = yield Ask(f"<result>{answer}</result>", marks=marks, told_by=TOOL)
 
 
 def called(text: str, tools: tuple[str, ...]) -> Call | None:

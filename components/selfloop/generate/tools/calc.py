@@ -1,11 +1,12 @@
-"""A calculator: numbers, ``+ - * / // % **``, signs and brackets. It reads the syntax tree and runs no code."""
+"""``calc``: numbers, ``+ - * / // % **``, signs and brackets. It reads the syntax tree and runs no code."""
 
 import ast
 import operator
 from collections.abc import Callable
 from typing import Any
 
-at_once = True
+from selfloop.generate.tools import Tool
+
 LONGEST = 200
 LARGEST_EXPONENT = 64
 MOST_BITS = 4096
@@ -22,16 +23,22 @@ BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 UNARY: dict[type[ast.unaryop], Callable[[Any], Any]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 
 
-def tool(expression: str) -> str:
-    """The value of an arithmetic expression, or ``error:`` and why there is none."""
-    if len(expression) > LONGEST:
-        return f"error: longer than {LONGEST} characters"
-    try:
-        return _shown(_value(ast.parse(expression.strip(), mode="eval").body))
-    except SyntaxError:
-        return "error: not an expression"
-    except (ArithmeticError, ValueError, RecursionError) as error:
-        return f"error: {error}"
+class Calc(Tool):
+    """A calculator: numbers, + - * / // % **, signs and brackets."""
+
+    name = "calc"
+    at_once = True
+
+    def __call__(self, argument: str) -> str:
+        """The value of an arithmetic expression, or ``error:`` and why there is none."""
+        if len(argument) > LONGEST:
+            return f"error: longer than {LONGEST} characters"
+        try:
+            return _shown(_value(ast.parse(argument.strip(), mode="eval").body))
+        except SyntaxError:
+            return "error: not an expression"
+        except (ArithmeticError, ValueError, RecursionError) as error:
+            return f"error: {error}"
 
 
 def _shown(value: float) -> str:

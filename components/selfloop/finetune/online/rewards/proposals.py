@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from selfloop.environments import Environment, find_environment
 from selfloop.finetune.online.rewards import Attempts, Reward
-from selfloop.generate.params import GenerateParams, refuse_unknown
+from selfloop.generate.params import GenerateParams
+from selfloop.generate.protocols import Protocol
+from selfloop.generate.protocols.single import Single
 from selfloop.propose.votes import Vote, repetition, votes
 from selfloop.records import Rollout, Task, final_text, non_policy_spans
 
@@ -63,17 +65,11 @@ class ProposalReward(Reward):
     needs = "the curriculum 'proposal-prompt', and a solver"
     keeps = ProposalNotes
     attempts: int = Field(10, ge=2, description="The solver's attempts at each proposal.")
-    protocol: str = Field("single", description="How the solver attempts one: single, correct, tools, module:function.")
-    turns: int = Field(4, ge=1, description="Turns of such an attempt at most.")
-    tools: list[str] = Field(["calc"], description="tools: those that the solver may call.")
+    protocol: Protocol = Field(Single(), description="How the solver attempts one.")
     max_tokens: int = Field(512, ge=1, description="Tokens of a turn of the solver at most; a task may allow fewer.")
     temperature: float = Field(1.0, gt=0, description="Temperature of the solver.")
     repetition: float = Field(1.0, ge=0, description="What the share of a proposal's cluster weighs.")
     near: float = Field(0.5, ge=0, le=1, description="Distance 1 - BLEU up to which proposals are one cluster.")
-
-    def model_post_init(self, context: Any) -> None:
-        """Refuse a protocol and tools that there are not."""
-        refuse_unknown(self.protocol, self.tools)
 
     @abstractmethod
     def score(self, proposal: Proposal) -> float:
@@ -114,8 +110,6 @@ class ProposalReward(Reward):
         context = attempts.context
         decoding = GenerateParams(
             protocol=self.protocol,
-            turns=self.turns,
-            tools=self.tools,
             greedy_first=False,
             score="nothing",
             round=context.round,
