@@ -113,7 +113,7 @@ def test_a_form_says_the_reward_and_the_band(
     asked = Reward.parse(manifest_of(trained).params["reward"])
     assert isinstance(asked, ProposalReward)
     assert (asked.name, asked.attempts) == (reward, 3)
-    assert asked.protocol == resolved.generate.protocol
+    assert asked.protocol.spelling() == resolved.generate.protocol.spelling()
     assert manifest_of(last.proposer.path).digest == manifest_of(trained).digest
     assert told["band"]["kept"] > 0
 
