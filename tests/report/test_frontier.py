@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from playwright.sync_api import Browser
 from selfloop.filter.band import BINS, BandParams, Measured, Tally
 from selfloop.filter.band import frontier as banded
-from selfloop.report.frontier import BY_LEVEL, FATES, frontier, proposals
 from selfloop.report.render import render
+from selfloop.report.sections.frontier import BY_LEVEL, FATES, frontier, proposals
 
 from . import test_render as reports
 from .test_render import Tags, a_history, a_round, an_audit, contrasts, measured, opened

@@ -14,39 +14,17 @@ from selfloop.propose.arms import ArmFeedback, ArmState
 from selfloop.propose.curricula import LevelCurriculum
 from selfloop.propose.curricula.ordered import Ordered
 from selfloop.propose.curricula.uniform import Uniform
-from selfloop.report.arms import COLUMNS, MARKED, Column, area, curriculum, in_columns, rate_paths
-from selfloop.report.render import (
-    AUDITS_BY_DIFFICULTY,
-    DISTINCT_ATTEMPTS,
-    TEXT_HEAD,
-    TEXT_TAIL,
-    Axis,
-    asked,
-    audits,
-    axis,
-    by_test,
-    clipped,
-    duration,
-    facts,
-    frontiers,
-    funnels,
-    heatmap,
-    interval,
-    lanes,
-    percent,
-    reading,
-    reasons,
-    render,
-    sample,
-    samples,
-    scores,
-    selections,
-    short,
-    target_first,
-    times,
-    warned,
-    watched,
-)
+from selfloop.report.formats import Axis, axis, duration, interval, percent, reading, short
+from selfloop.report.render import facts, render
+from selfloop.report.sections.accuracy import frontiers, heatmap
+from selfloop.report.sections.arms import COLUMNS, MARKED, Column, area, curriculum, in_columns, rate_paths
+from selfloop.report.sections.audit import AUDITS_BY_DIFFICULTY, audits
+from selfloop.report.sections.gate import asked, by_test, scores, target_first
+from selfloop.report.sections.guards import warned, watched
+from selfloop.report.sections.kept import funnels, reasons, selections
+from selfloop.report.sections.roles import lanes
+from selfloop.report.sections.samples import DISTINCT_ATTEMPTS, TEXT_HEAD, TEXT_TAIL, clipped, sample, samples
+from selfloop.report.sections.time import times
 
 STAGES = ["propose_tasks", "generate_rollouts", "finetune_policy", "evaluate_policies"]
 

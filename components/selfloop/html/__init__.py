@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 class Fact(NamedTuple):
@@ -23,6 +24,8 @@ class Fact(NamedTuple):
 
 def template(name: str, filters: Mapping[str, Callable[..., Any]] = {}) -> Template:
     """The template at ``name`` below this package's parent, with ``filters`` beside the formats of this module."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader("selfloop", ""),
         autoescape=True,

@@ -16,6 +16,8 @@ from pydantic import Field
 
 from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
 from selfloop.records import Audit, ItemResult, Rollout, Task, Verdict, count, read, rows
+from selfloop.report.sections import SECTIONS, Section
+from selfloop.report.sections.samples import Samples
 from selfloop.stage import Params, stage
 
 
@@ -26,11 +28,14 @@ class BeginParams(Params):
 
 
 class ReportParams(Params):
-    """How much of a round the report shows."""
+    """What the report shows."""
 
     inherits = frozenset({"round"})
 
-    samples: int = Field(6, ge=0, description="Tasks of a round whose attempts are shown.")
+    sections: list[Section] = Field(
+        default_factory=lambda: [Section.parse(name) for name in SECTIONS],
+        description="What the report shows, such as +samples,tasks=20+own.py:section.",
+    )
     round: int = Field(0, ge=0, description="The number of the round.")
 
 
@@ -73,6 +78,7 @@ def add_round(
     trained = [role for role in roles if role.candidate.metadata.get("digest") != role.champion.metadata.get("digest")]
     made = [*evidence.values(), *(role.candidate for role in trained)]
     told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
+    told["sections"] = [str(each) for each in params.sections]
     about = {name: table.metadata for name, table in evidence.items()}
     examples = about.get("examples", {})
     told["rounds"].append(
@@ -93,7 +99,7 @@ def add_round(
             "decision": decision,
             "roles": [_trained(role) for role in roles],
             "state": state,
-            "samples": _samples(evidence, params.samples),
+            "samples": _samples(evidence, sum(each.tasks for each in params.sections if isinstance(each, Samples))),
         }
     )
     spent = {"round": params.round, "stages": [sidecar_of(each.path) for each in made]}

@@ -1,4 +1,4 @@
-"""The tasks that a policy proposed, by round: pure functions from what ``band_tasks`` tells of a round to rows."""
+"""``frontier``: tasks that a policy proposed, by round: pure functions from what a band tells of a round to rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from selfloop.html import number
+from selfloop.report.formats import Round
+from selfloop.report.sections import RunHistory, Templated
 
-Round = Mapping[str, Any]
 Counts = Mapping[str, Any]
 """What became of some tasks, and their mean rate: of a band, or of a level in it."""
 
@@ -15,6 +16,18 @@ FATES = {"kept": 0, "below": 4, "above": 2, "unanswered": 1, "capped": 3}
 """What becomes of a task, each with its tone."""
 BY_LEVEL = 10
 """The newest rounds that are told by level."""
+
+
+class FrontierSection(Templated):
+    """The tasks that a policy proposed: their rates, and what became of them."""
+
+    name = "frontier"
+    title = "Frontier"
+
+    def values(self, run: RunHistory) -> Mapping[str, Any] | None:
+        """The proposals, and the band that is asked of them; nothing where no policy proposes."""
+        found = frontier(run.rounds)
+        return {"frontier": found, "asked": run.parameters.get("band_tasks", {})} if found else None
 
 
 class Proposals(NamedTuple):

@@ -1,4 +1,4 @@
-"""A curriculum over arms as two charts: pure functions from the courses of a run's rounds to paths and rows.
+"""``arms``: a curriculum over arms as two charts: pure functions from the courses of a run's rounds to paths and rows.
 
 A course is what ``selfloop.propose.arms`` remembers of a round: of every step, or of evenly many in a long round, the
 mass that each level was drawn with and the pass rate that was seen.
@@ -6,17 +6,37 @@ mass that each level was drawn with and the pass rate that was seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
-Round = Mapping[str, Any]
+from selfloop.report.formats import Round
+from selfloop.report.sections import RunHistory, Templated
+
 Values = Mapping[int, float]
 
 COLUMNS = 120
 """The steps of the whole run are told as this many columns at most, each the mean of its steps."""
 MARKED = 10
 """Rounds that are marked at the axis, at most."""
+
+
+class Arms(Templated):
+    """Which levels a curriculum over arms drew, and how the policy did on them."""
+
+    name = "arms"
+    title = "Arms"
+    look = "arms"
+
+    def values(self, run: RunHistory) -> Mapping[str, Any] | None:
+        """The charts; nothing where no curriculum has arms."""
+        found = curriculum(run.rounds)
+        return {"arms": found} if found else None
+
+    @classmethod
+    def filters(cls) -> tuple[Callable[..., Any], ...]:
+        """The names of curricula."""
+        return (named,)
 
 
 class Column(NamedTuple):
