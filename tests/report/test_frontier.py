@@ -132,7 +132,7 @@ def test_a_report_of_proposals_is_balanced_and_names_the_band_where_it_is_known(
     right = BandParams(rate="correct").model_dump()
     assert "attempts that are right. Kept" in render(history | {"stages": {"band_tasks": right}}, [])
     unknown = render(history | {"stages": {}}, [])
-    assert "Kept are those in the band, on" in unknown
+    assert "Kept are those in the band, neither" in unknown
     assert "the band of rates" not in unknown
 
 

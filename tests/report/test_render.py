@@ -132,7 +132,7 @@ def a_round(number: int, verdict: str = "promoted", **given: Any) -> dict[str, A
         "audit": an_audit(),
         "contaminated": {"newest": 0, "replay_pool": 0, "seed_data": 0},
         "decision": a_decision(verdict),
-        "state": {"frontier": frontier + (verdict == "promoted")},
+        "state": {"progress": {"frontier": frontier + (verdict == "promoted")}},
         "samples": [a_task(attempt("460"), attempt("461", False, False, "wrong answer"))],
     } | given
 
@@ -162,7 +162,7 @@ def a_large_run(rounds: int = 40, levels: int = 100) -> tuple[dict[str, Any], li
             accuracy={"candidate": accuracy, "champion": accuracy},
             suites={"old": list(range(1, 50)), "target": list(range(50, levels + 1))},
             kept=dict.fromkeys(accuracy, 1234),
-            state={"frontier": 49},
+            state={"progress": {"frontier": 49}},
             decision=a_decision(guards={f"guard {i}": an_alarm(0.5, "yellow", "x" * 80) for i in range(9)}),
             samples=[a_task(*(attempt('<"&' * 1000 + str(i)) for i in range(5)), prompt="<" * 3000) for _ in range(6)],
         )
@@ -452,8 +452,8 @@ def test_the_arms_are_told_over_the_steps_of_all_rounds() -> None:
     assert first.lines == "M6.25 100.0L18.75 75.0L31.25 50.0L43.75 25.0"
     assert second.lines == "M56.25 100.0L68.75 75.0L81.25 50.0L93.75 25.0"
     assert [(row.round, row.strategy, row.mean) for row in told.rows] == [
-        (1, "ordered", Column({1: 1.0, 2: 0.0}, {1: 0.375})),
-        (2, "ordered", Column({1: 0.0, 2: 1.0}, {2: 0.375})),
+        (1, "ordered,horizon=8", Column({1: 1.0, 2: 0.0}, {1: 0.375})),
+        (2, "ordered,horizon=8", Column({1: 0.0, 2: 1.0}, {2: 0.375})),
     ]
 
 

@@ -15,7 +15,7 @@ from selfloop.strategies import Strategy
 if TYPE_CHECKING:
     from jinja2 import Template
 
-FORMATS = (
+FORMATS: tuple[Callable[..., Any], ...] = (
     formats.decile, formats.duration, formats.error, formats.interval, formats.percent, formats.reading, formats.short,
     formats.signed, formats.size,
 )  # fmt: skip
