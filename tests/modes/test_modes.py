@@ -51,10 +51,10 @@ def test_policies_go_through_the_store_where_there_is_one(
     recipe = find_recipe("length-generalization")
     run_locally(recipe, recipe.resolve(small), tmp_path / "kfp")
     assert not list((tmp_path / "kfp").rglob("*.safetensors")), "KFP carried references only"
-    policies = [key for key in in_process if key[0] in ("pretrain_policy", "finetune_policy")]
+    policies = {key for key in in_process if key[1] in ("policy", "candidate", "new_champion")}
     sent = {manifest_of(path.parent).digest for path in (tmp_path / "store").glob("*/manifest.json")}
     assert sent == {digest for key in policies for digest in in_process[key]}
-    tables = {key: value for key, value in in_process.items() if key[0] not in ("pretrain_policy", "finetune_policy")}
+    tables = {key: value for key, value in in_process.items() if key not in policies}
     assert {key: digests(tmp_path / "kfp").get(key) for key in tables} == tables
 
 
