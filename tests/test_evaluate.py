@@ -203,7 +203,7 @@ def test_answers_are_graded_by_the_verifier_that_is_named(trained: Path, tmp_pat
     assert not any(item.ok for item in undecided), "a lone answer has no majority"
 
 
-@pytest.mark.parametrize(("verifier", "kind"), [("judge", "policy"), ("reward-model", "reward-model")])
+@pytest.mark.parametrize(("verifier", "kind"), [("judge", "policy"), ("reward-model", "reward model")])
 def test_an_evaluation_takes_no_verifier_that_asks_a_model(verifier: str, kind: str) -> None:
     with pytest.raises(UserError, match=f"The verifier '{verifier}' asks a {kind}, and answers are graded without one"):
         EvaluateParams(verifier=verifier)

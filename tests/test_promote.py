@@ -17,8 +17,8 @@ from selfloop.errors import HaltedError, UserError
 from selfloop.guards.length import Length
 from selfloop.lineage.registry import Registry
 from selfloop.loop import Improved, Loop, LoopSettings, Now, state_of
-from selfloop.modes.fused import calls_of
 from selfloop.modes.inprocess import InProcess
+from selfloop.modes.noting import calls_of
 from selfloop.promote import GateParams, RestoreParams, close_stage, restore_stage
 from selfloop.recipe import Recipe
 from selfloop.records import ItemResult

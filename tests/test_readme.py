@@ -84,6 +84,7 @@ def test_the_form_of_the_example_lies_under_what_a_person_says(tmp_path: Path, m
     (tmp_path / "star.py").write_text(FILES["star.py"])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "star", raising=False)
     recipe = find_recipe("star.py")
     assert recipe.resolve({"form": "wide"}).draw.attempts == 16
     assert recipe.resolve({"form": "wide"}, {"draw": {"attempts": 4}}).draw.attempts == 4

@@ -87,7 +87,7 @@ class Settings(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, **defaults: Any) -> None:
         """Take other defaults for fields that a parent has. Raises ``UserError`` for one that none has."""
-        change_defaults(cls, defaults)
+        change_defaults(cls, defaults, "setting")
 
     @field_validator("model")
     @classmethod

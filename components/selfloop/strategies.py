@@ -345,11 +345,11 @@ class Added:
         return made
 
 
-def change_defaults(model: type[BaseModel], defaults: Mapping[str, Any]) -> None:
+def change_defaults(model: type[BaseModel], defaults: Mapping[str, Any], what: str = "parameter") -> None:
     """Give fields that a model has from a parent other defaults. Raises ``UserError`` for one that it has not."""
     for name, default in defaults.items():
         if name not in model.model_fields:
-            raise unknown(f"field of {model.__name__}", name, model.model_fields)
+            raise unknown(f"{what} of {model.__name__}", name, model.model_fields)
         changed = copy(model.model_fields[name])
         changed.default = default
         model.model_fields[name] = changed

@@ -13,7 +13,8 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from selfloop.errors import UserError
 from selfloop.modes import compiling
 from selfloop.modes.compiling import compile_pipeline
-from selfloop.modes.fused import calls_of, fused_stage
+from selfloop.modes.fused import fused_stage
+from selfloop.modes.noting import calls_of
 from selfloop.profiles import find_profile, profiles
 from selfloop.propose.curricula import Curriculum, LevelCurriculum
 from selfloop.recipe import Recipe, find_recipe, recipes

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from kfp.dsl import Dataset, Model
 from selfloop.artifacts import seal
 from selfloop.errors import UserError
+from selfloop.modes.inprocess import run
 from selfloop.policy import Policy, save
+from selfloop.recipe import find_recipe
 from selfloop.records import Audit, Rollout, Task, Verdict, rows
 from selfloop.verify import VerifyParams, judge_rollouts, verified_by, verify_rollouts
 from selfloop.verify.verifiers.fobar import backward, value
@@ -233,7 +235,7 @@ def test_the_number_recovered_is_the_last_one_of_the_answer() -> None:
     [
         ("judge", "judge,samples=2", "policy"),
         ("weighted", "weighted,weights=fobar:1+exact:1", "policy"),
-        ("reward-model", "reward-model", "reward.model"),
+        ("reward-model", "reward-model", "reward model"),
     ],
 )
 def test_a_verifier_that_asks_a_model_is_refused_where_there_is_none(
@@ -255,3 +257,16 @@ def test_a_verifier_that_asks_a_model_is_refused_where_there_is_none(
         verified_by(VerifyParams(verifier=verifier), tasks=tables["tasks"], rollouts=tables["rollouts"])
     with pytest.raises(UserError, match=f"asks a {kind}, and it was given none: .*use the stage judge_rollouts"):
         said([TASK], attempts(TASK, "3"), verifier)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "verifier", "kind"),
+    [("expert-iteration", "reward-model", "reward model"), ("spiral", "judge", "policy")],
+)
+def test_a_loop_that_has_not_what_its_verifier_asks_does_not_start(
+    recipe: str, verifier: str, kind: str, tmp_path: Path
+) -> None:
+    loop = find_recipe(recipe)
+    with pytest.raises(UserError, match=f"'{verifier}' asks a {kind}, and this loop has none to hand it"):
+        run(loop, loop.resolve({"verify": {"verifier": verifier}}), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("round-*"))

@@ -42,10 +42,9 @@ class EvaluateParams(DecodingParams):
 
     @model_validator(mode="after")
     def _asks_no_model(self) -> Self:
-        if kind := self.verifier.wants:
+        if self.verifier.wants:
             raise UserError(
-                f"The verifier '{self.verifier.spelling()}' asks a {kind}, and answers are graded without one: choose "
-                "another verifier for the evaluation."
+                f"{self.verifier.asking}, and answers are graded without one: choose another verifier here."
             )
         return self
 

@@ -15,7 +15,8 @@ from typing import Any, Literal
 
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
-from selfloop.modes.fused import calls_of, fused_stage
+from selfloop.modes.fused import fused_stage
+from selfloop.modes.noting import calls_of
 from selfloop.modes.pods import entered, followed, handed, own_place
 from selfloop.recipe import Recipe, load_recipe
 from selfloop.settings import RunParams, Settings

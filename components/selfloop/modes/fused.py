@@ -20,12 +20,13 @@ from kfp.dsl import Artifact
 from selfloop.artifacts import hand_on
 from selfloop.loop import Loop, LoopSettings, loop_of
 from selfloop.modes.inprocess import InProcess
+from selfloop.modes.noting import calls_of
 from selfloop.modes.pods import lighten
 from selfloop.promote import changing
 from selfloop.recipe import Recipe
 from selfloop.resources import Resources
 from selfloop.settings import RunParams
-from selfloop.stage import Params, Stage, executed_by, is_page, outputs_named
+from selfloop.stage import Stage, executed_by, is_page, outputs_named
 
 S = typing.TypeVar("S", bound=LoopSettings)
 
@@ -94,38 +95,3 @@ def pages_of(recipe: Recipe[Any], part: Literal["start", "round"]) -> dict[str, 
     """The pages that the stages of the start or of a round make, by name."""
     calls = calls_of(recipe, recipe.resolve(), part)
     return {name: kind for call in calls for name, kind in call.stage.outputs.items() if is_page(kind)}
-
-
-class Call(typing.NamedTuple):
-    """A stage call in a recipe: what is called, with which parameters, and where each input comes from."""
-
-    stage: Stage
-    params: Params
-    inputs: dict[str, Any]
-
-
-class _Notes:
-    """An executor that runs nothing and notes each call; its artifacts are names: ``3.verdicts`` of the fourth call."""
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-
-    def call(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
-        number = len(self.calls)
-        self.calls.append(Call(stage, params, inputs))
-        return stage.made({name: f"{number}.{name}" for name in stage.outputs}, f"{number}.returned")
-
-    def map(self, stage: Stage, params: Params, inputs: dict[str, Any]) -> Any:
-        return [self.call(stage, params, inputs)[0]]
-
-
-def calls_of(recipe: Recipe[S], settings: S, part: Literal["start", "round"]) -> list[Call]:
-    """The stage calls of the start or of a round, in order, with the parameters that these settings come to."""
-    notes = _Notes()
-    loop = loop_of(recipe)
-    with executed_by(notes):
-        if part == "start":
-            loop.start(settings)
-        else:
-            loop.take_round(settings, loop.state(**{name: name for name in loop.kinds}, proceed=True))
-    return notes.calls

@@ -22,6 +22,7 @@ from selfloop import artifacts, progress
 from selfloop.errors import UserError
 from selfloop.identity import brought
 from selfloop.loop import LoopSettings, loop_of
+from selfloop.modes.noting import calls_of
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
 from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
@@ -154,6 +155,7 @@ def complete(
     recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None
 ) -> tuple[Any, Mapping[str, Any]]:
     """The rounds and the measurement at the end, in a folder that the caller has ``claimed``."""
+    calls_of(recipe, settings.for_round(settings.first), "round")  # what a call would refuse is refused before a start
     driver = InProcess(root, listener)
     loop = loop_of(recipe)
     last = loop.drive(settings, driver)

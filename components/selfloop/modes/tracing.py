@@ -16,7 +16,8 @@ from kfp import dsl
 
 from selfloop import __version__
 from selfloop.modes import calls, images, placing, resolving
-from selfloop.modes.fused import LoopInPods, calls_of, fused_stage
+from selfloop.modes.fused import LoopInPods, fused_stage
+from selfloop.modes.noting import calls_of
 from selfloop.profiles import Profile
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings

@@ -47,6 +47,11 @@ class Verifier(Strategy):
         return self.asks
 
     @property
+    def asking(self) -> str:
+        """The same as the beginning of a sentence."""
+        return f"The verifier '{self.spelling()}' asks a {self.wants.replace('-', ' ')}"
+
+    @property
     def loads(self) -> bool:
         """Whether it runs a model, which wants an image and hardware for that."""
         return bool(self.asks)

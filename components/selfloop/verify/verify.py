@@ -81,11 +81,8 @@ class VerifiedRollouts(NamedTuple):
 @stage(image="sandbox")
 def verify_rollouts(out: VerifiedRollouts, params: VerifyParams, tasks: Dataset, rollouts: Dataset) -> None:
     """Judge each rollout with the verifier, and hold the verdicts against the truth where the environment knows it."""
-    if kind := params.verifier.wants:
-        raise UserError(
-            f"The verifier '{params.verifier.spelling()}' asks a {kind}, which verify_rollouts has not: use "
-            "judge_rollouts."
-        )
+    if params.verifier.wants:
+        raise UserError(f"{params.verifier.asking}, which verify_rollouts has not: use judge_rollouts.")
     _write(params, tasks, rollouts, None, out.verdicts, out.audit)
 
 
@@ -114,10 +111,7 @@ def verified_by(
     if not params.verifier.loads or (model is None and not kind):
         return verify_rollouts(params, tasks=tasks, rollouts=rollouts)
     if model is None:
-        raise UserError(
-            f"The verifier '{params.verifier.spelling()}' asks a {kind}, and this loop has none to hand it: choose "
-            "another verifier."
-        )
+        raise UserError(f"{params.verifier.asking}, and this loop has none to hand it: choose another verifier.")
     return judge_rollouts(params, model=model, tasks=tasks, rollouts=rollouts)
 
 
