@@ -38,7 +38,7 @@ def test_these_schedules_come_with_selfloop() -> None:
 
 @pytest.mark.parametrize(
     ("name", "stage", "part", "inputs"),
-    [("fixed", "draw_tasks", "draw", []), ("frontier", "propose_tasks", "propose", ["curriculum"])],
+    [("fixed", "draw_tasks", "draw", []), ("frontier", "propose_tasks", "propose", ["progress"])],
 )
 def test_a_schedule_draws_with_the_settings_that_it_takes(name: str, stage: str, part: str, inputs: list[str]) -> None:
     settings = find_recipe("length-generalization").resolve({"schedule": name, "seed": 3}).for_round(4)
@@ -48,7 +48,7 @@ def test_a_schedule_draws_with_the_settings_that_it_takes(name: str, stage: str,
     params = getattr(settings, part)
     assert asked.calls == [(stage, params, dict.fromkeys(inputs, progress))]
     assert (params.seed, params.round) == (3, 4)
-    assert drawn == (f"{stage}.tasks", f"{stage}.items")
+    assert drawn == (f"{stage}.tasks", f"{stage}.eval_items")
     assert settings.schedule.takes == (part,)
 
 
