@@ -35,12 +35,12 @@ def test_overrides_keep_what_they_do_not_name(recipe: Recipe[Any]) -> None:
 
 
 def test_a_stage_inherits_what_its_parameters_say_unless_it_has_its_own(recipe: Recipe[Any]) -> None:
-    bound = recipe.resolve({"seed": 4, "engine": "transformers", "generate": {"seed": 9}}).for_round(3)
-    assert (bound.finetune.seed, bound.generate.seed) == (4, 9)
-    assert (bound.evaluate.engine, bound.verify.environment) == ("transformers", "addition")
-    assert (bound.finetune.round, bound.number) == (3, 3)
-    assert bound.unbound.finetune.round == 0
-    assert bound.unbound is bound.for_round(4).unbound.unbound
+    of_round = recipe.resolve({"seed": 4, "engine": "transformers", "generate": {"seed": 9}}).for_round(3)
+    assert (of_round.finetune.seed, of_round.generate.seed) == (4, 9)
+    assert (of_round.evaluate.engine, of_round.verify.environment) == ("transformers", "addition")
+    assert (of_round.finetune.round, of_round.number) == (3, 3)
+    assert of_round.run_settings.finetune.round == 0
+    assert of_round.run_settings is of_round.for_round(4).run_settings.run_settings
 
 
 def test_four_names_are_inherited_and_no_others() -> None:
@@ -73,10 +73,10 @@ class Tea(LoopSettings):
 
 
 def test_a_parameter_is_inherited_where_it_says_so_and_was_not_set() -> None:
-    bound = Tea(seed=5, reached=0.75).for_round(4)
-    assert bound.cup == Cup(seed=5, round=1, reached=0.25)
-    assert (bound.saucer.seed, bound.saucer.round, bound.saucer.reached) == (7, 4, 0.25)
-    assert bound.unbound.cup == Cup()
+    of_round = Tea(seed=5, reached=0.75).for_round(4)
+    assert of_round.cup == Cup(seed=5, round=1, reached=0.25)
+    assert (of_round.saucer.seed, of_round.saucer.round, of_round.saucer.reached) == (7, 4, 0.25)
+    assert of_round.run_settings.cup == Cup()
 
 
 def test_a_class_of_settings_changes_defaults_by_keywords() -> None:

@@ -142,8 +142,8 @@ def _newest_history(root: Path) -> Path:
 
 def _measure_base(recipe: Recipe[Any], settings: Settings, root: Path) -> dict[str, Any]:
     with executed_by(InProcess(root)):  # the start is finished, so it is found, not run
-        loop, bound = loop_of(recipe), settings.for_round(0)
-        return dict(loop.measure(bound, loop.start(bound)))
+        loop, of_round = loop_of(recipe), settings.for_round(0)
+        return dict(loop.measure(of_round, loop.start(of_round)))
 
 
 def machine() -> dict[str, str]:

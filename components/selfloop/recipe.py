@@ -173,9 +173,9 @@ class Recipe(typing.Generic[S]):
                 f"Recipe '{self.name}' cannot run on environment '{settings.environment}', which does not offer "
                 f"{' and '.join(sorted(lacking))}: choose another with --environment."
             )
-        bound = settings.for_round(settings.first)
+        of_round = settings.for_round(settings.first)
         for name, kind in settings.stages().items():
-            validated(kind, getattr(bound, name).model_dump(), f"{self.name}.{name}").check()
+            validated(kind, getattr(of_round, name).model_dump(), f"{self.name}.{name}").check()
         if settings.policy != "scratch":
             from selfloop.fetch import FetchParams, check_source
 
@@ -185,7 +185,7 @@ class Recipe(typing.Generic[S]):
     @staticmethod
     def run_params(settings: Settings) -> RunParams:
         """The settings as the parameters of a stage that needs all of them."""
-        return RunParams(settings=json.dumps(settings.unbound.overrides()), round=settings.number)
+        return RunParams(settings=json.dumps(settings.run_settings.overrides()), round=settings.number)
 
     def settings_of(self, params: RunParams) -> S:
         """The settings that such parameters hold, for their round."""

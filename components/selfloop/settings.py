@@ -79,7 +79,7 @@ class Settings(BaseModel):
 
     _recipe: str = PrivateAttr("selfloop")
     _number: int = PrivateAttr(0)
-    _unbound: Any = PrivateAttr(None)
+    _run_settings: Any = PrivateAttr(None)
 
     def __init_subclass__(cls, **defaults: Any) -> None:
         super().__init_subclass__()
@@ -117,9 +117,9 @@ class Settings(BaseModel):
         return self._number
 
     @property
-    def unbound(self) -> typing.Self:
-        """These settings as they were before they were those of a round."""
-        return self if self._unbound is None else self._unbound
+    def run_settings(self) -> typing.Self:
+        """The settings of the run that these were made of, for a round."""
+        return self if self._run_settings is None else self._run_settings
 
     @classmethod
     def stages(cls) -> dict[str, type[Params]]:
@@ -147,11 +147,11 @@ class Settings(BaseModel):
         return top | {f"{stage}.{name}": fields[name] for (stage, name), fields in found.items() if name in fields}
 
     def for_round(self, round: int) -> typing.Self:
-        """These settings for one round, with what the stages inherit filled into their parameters."""
+        """These settings for one round, with what the stages inherit as their parameters."""
         shared = {name: getattr(self, name) for name in INHERITED if name != "round"} | {"round": round}
-        bound = self.model_copy(update={name: getattr(self, name).inherit(shared) for name in self.stages()})
-        bound._number, bound._unbound = round, self
-        return bound
+        of_round = self.model_copy(update={name: getattr(self, name).inherit(shared) for name in self.stages()})
+        of_round._number, of_round._run_settings = round, self
+        return of_round
 
     def overrides(self) -> dict[str, Any]:
         """The settings as plain values, without the stage parameters that nobody set."""

@@ -15,7 +15,7 @@ from kfp_server_api import V2beta1PipelineTaskDetail
 from rich.console import Console
 from selfloop.cluster import runs, uploads
 from selfloop.cluster.connection import Connection, RefusedError
-from selfloop.cluster.runs import Progress, Step
+from selfloop.cluster.runs import Progress, StageStatus
 from selfloop.cluster.table import table_of
 from selfloop.cluster.uploads import Planned, Task
 
@@ -154,9 +154,9 @@ def test_a_stage_is_what_its_task_and_its_driver_tell(connected: Connection, kfp
     kfp.move(begun, "work-4-driver", "FAILED", BEGAN, ENDED)
     kfp.move(begun, "root", "RUNNING", BEGAN)
     kfp.move(begun, "executor", "RUNNING", BEGAN)
-    steps = runs.look(connected, begun, tasks).steps
-    assert [step.state for step in steps] == ["SUCCEEDED", "RUNNING", "PENDING", "FAILED", ""]
-    assert [step.seconds(NOW) for step in steps] == [12, 3600, None, 12, None]
+    statuses = runs.look(connected, begun, tasks).statuses
+    assert [status.state for status in statuses] == ["SUCCEEDED", "RUNNING", "PENDING", "FAILED", ""]
+    assert [status.seconds(NOW) for status in statuses] == [12, 3600, None, 12, None]
 
 
 def _detail(name: str, began: int, state: str = "SUCCEEDED") -> V2beta1PipelineTaskDetail:
@@ -174,7 +174,8 @@ def test_of_tasks_with_one_name_those_that_began_first_are_of_the_first_round() 
         _detail("draw", 8, "RUNNING"), _detail("draw", 1), _detail("train", 5), _detail("draw", 4), _detail("train", 2)
     ]  # fmt: skip
     details += [_detail("train-driver", minute) for minute in (4, 1)]
-    told = [(step.task, step.state, step.began and step.began.minute) for step in runs.steps(loop, details)]
+    found = runs.statuses_of(loop, details)
+    told = [(status.task, status.state, status.began and status.began.minute) for status in found]
     assert told == [
         (Task(1, "draw"), "SUCCEEDED", 1),
         (Task(1, "train"), "SUCCEEDED", 2),
@@ -188,14 +189,14 @@ def test_of_tasks_with_one_name_those_that_began_first_are_of_the_first_round() 
 def test_a_stage_of_several_pods_is_as_far_as_the_last_of_them() -> None:
     loop = [Planned(Task(n, "generate"), (*["condition"] * (n - 1), "for-loop", "generate"), 3) for n in (1, 2)]
     details = [_detail("generate", minute) for minute in (1, 2, 3)]
-    first, second = runs.steps(loop, [*details, _detail("generate", 9, "RUNNING"), _detail("generate", 8)])
+    first, second = runs.statuses_of(loop, [*details, _detail("generate", 9, "RUNNING"), _detail("generate", 8)])
     assert (first.state, first.seconds(NOW)) == ("SUCCEEDED", 180)
     assert (second.state, second.seconds(NOW)) == ("RUNNING", 52 * 60)
 
 
 def test_where_kfp_tells_of_tasks_by_what_its_ui_shows_that_is_believed() -> None:
     loop = [Planned(Task(n, "generate"), (*["condition"] * (n - 1), "generate")) for n in (1, 2)]
-    first, second = runs.steps(loop, [_detail("round 2 · generate", 1)])
+    first, second = runs.statuses_of(loop, [_detail("round 2 · generate", 1)])
     assert (first.state, second.state) == ("", "SUCCEEDED")
 
 
@@ -224,9 +225,9 @@ def _progress(rounds: int, at: int, state: str = "RUNNING") -> Progress:
     began = NOW - timedelta(seconds=400)
     names = [Task(0, "draw"), *(Task(n, stage) for n in range(1, rounds + 1) for stage in STAGES)]
     tasks = [Planned(task, (str(task),)) for task in names]
-    done = [Step(task, "SUCCEEDED", began, began + timedelta(seconds=41)) for task in tasks[:at]]
-    now = Step(tasks[at], state, NOW - timedelta(seconds=75))
-    left = [Step(task) for task in tasks[at + 1 :]]
+    done = [StageStatus(task, "SUCCEEDED", began, began + timedelta(seconds=41)) for task in tasks[:at]]
+    now = StageStatus(tasks[at], state, NOW - timedelta(seconds=75))
+    left = [StageStatus(task) for task in tasks[at + 1 :]]
     return Progress("id", "sec 2026-11-21 02:00:00", "RUNNING", began, None, (*done, now, *left))
 
 

@@ -180,11 +180,11 @@ def judged_by(*prompts: str) -> HeldOut:
 def test_the_sieve_counts_a_text_at_the_first_gate_that_it_does_not_pass() -> None:
     sieve = Sieve(Guesses(), ["old"], judged_by("kept"))
     texts = ["new", "Capital", "old", " new", "kept", "newer"]
-    sifted = [sieve.task(text, str(number)) for number, text in enumerate(texts)]
-    assert [one.gate if isinstance(one, Refused) else one.id for one in sifted] == [
+    results = [sieve.task(text, str(number)) for number, text in enumerate(texts)]
+    assert [one.gate if isinstance(one, Refused) else one.id for one in results] == [
         "0", "solvable", "new", "new", "clean", "5"
     ]  # fmt: skip
-    assert funnel(sifted) == {"sampled": 6, "parsed": 6, "solvable": 5, "new": 3, "clean": 2}
+    assert funnel(results) == {"sampled": 6, "parsed": 6, "solvable": 5, "new": 3, "clean": 2}
     assert Sieve(find_environment("arithmetic"), [], judged_by()).task("1+", "x") == Refused(
         "parsed", "not an expression"
     )
@@ -194,11 +194,11 @@ def test_the_sieve_counts_a_text_at_the_first_gate_that_it_does_not_pass() -> No
 @settings(deadline=None)
 def test_whatever_is_written_no_task_comes_twice_and_the_counts_add_up(texts: list[str]) -> None:
     sieve = Sieve(Arithmetic(), ["1+1="], judged_by("2*2="))
-    sifted = [sieve.task(text, str(number)) for number, text in enumerate(texts)]
-    prompts = [one.prompt for one in sifted if isinstance(one, Task)]
+    results = [sieve.task(text, str(number)) for number, text in enumerate(texts)]
+    prompts = [one.prompt for one in results if isinstance(one, Task)]
     assert len(set(prompts)) == len(prompts)
     assert not {"1+1=", "2*2="} & set(prompts)
-    counts = list(funnel(sifted).values())
+    counts = list(funnel(results).values())
     assert counts == sorted(counts, reverse=True)
     assert (counts[0], counts[-1]) == (len(texts), len(prompts))
 

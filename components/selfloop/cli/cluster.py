@@ -306,12 +306,12 @@ class Lines:
     def show(self, progress: Progress) -> None:
         """Print what has not been told."""
         from selfloop.cluster.runs import ENDED
-        from selfloop.cluster.table import step_line
+        from selfloop.cluster.table import status_line
 
-        for step in progress.steps:
-            if step.state in ENDED and step.state != "SKIPPED" and step.task not in self._told:
-                self._told.add(step.task)
-                _say(step_line(step))
+        for status in progress.statuses:
+            if status.state in ENDED and status.state != "SKIPPED" and status.task not in self._told:
+                self._told.add(status.task)
+                _say(status_line(status))
         if progress.trouble and progress.trouble != self._trouble:
             _say(progress.trouble)
         self._trouble = progress.trouble
@@ -326,14 +326,14 @@ def conclude(connection: Connection, last: Progress) -> None:
     url = connection.run_url(last.run_id)
     if last.state == "CANCELED":
         raise UserError(f"Run {last.run_id} was cancelled: what its finished stages made is kept, see {url}.")
-    step = last.failed
-    if step is None:
+    status = last.failed
+    if status is None:
         raise UserError(f"Run {last.run_id} failed before a stage began: see {url}.")
-    reason = pods.why_halted(connection, last.run_id, step.task, [each.planned for each in last.steps])
+    reason = pods.why_halted(connection, last.run_id, status.task, [each.planned for each in last.statuses])
     if reason:
         raise HaltedError(f"{reason} See {url}.")
-    log = f"selfloop logs {last.run_id} {step.task.short}"
-    raise UserError(f"Run {last.run_id} failed in {step.task.title}: see '{log}' or {url}.")
+    log = f"selfloop logs {last.run_id} {status.task.short}"
+    raise UserError(f"Run {last.run_id} failed in {status.task.title}: see '{log}' or {url}.")
 
 
 def _say(line: str) -> None:

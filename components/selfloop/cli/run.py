@@ -264,10 +264,10 @@ def bench(
 def as_toml(settings: Settings) -> str:
     """Settings as TOML that ``--config`` reads."""
     stages = settings.stages()
-    bound, top = settings.for_round(0), settings.model_dump(mode="json", exclude=set(stages))
+    of_round, top = settings.for_round(0), settings.model_dump(mode="json", exclude=set(stages))
     lines = [f"{name} = {spelt(value)}" for name, value in top.items()]
     for name in stages:
-        values = getattr(bound, name).model_dump(mode="json", exclude={"round"})
+        values = getattr(of_round, name).model_dump(mode="json", exclude={"round"})
         lines += ["", f"[{name}]", *(f"{key} = {spelt(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
 

@@ -29,7 +29,7 @@ PATIENCE = 40
 
 
 @dataclass(frozen=True)
-class Step:
+class StageStatus:
     """A stage of a run: its state as KFP names it, empty where it has not begun, and its time."""
 
     planned: Planned
@@ -58,7 +58,7 @@ class Progress:
     state: str
     began: datetime | None
     finished: datetime | None
-    steps: tuple[Step, ...]
+    statuses: tuple[StageStatus, ...]
     trouble: str = ""
     """Why this may be old."""
 
@@ -68,10 +68,10 @@ class Progress:
         return self.state in ENDED
 
     @property
-    def failed(self) -> Step | None:
+    def failed(self) -> StageStatus | None:
         """The stage that failed first."""
-        failed = [step for step in self.steps if step.state == "FAILED"]
-        return min(failed, key=lambda step: step.ended or datetime.max.replace(tzinfo=UTC), default=None)
+        failed = [status for status in self.statuses if status.state == "FAILED"]
+        return min(failed, key=lambda status: status.ended or datetime.max.replace(tzinfo=UTC), default=None)
 
 
 def parameters(package: Package, seed: int | None = None, origin: str | None = None) -> dict[str, Any]:
@@ -148,9 +148,9 @@ def look(connection: Connection, run_id: str, tasks: Sequence[Planned]) -> Progr
     """How far a run is now."""
     run = find_run(connection, run_id)
     details = (run.run_details.task_details if run.run_details else None) or []
-    found = steps(tasks, details)
+    found = statuses_of(tasks, details)
     if run.state in ENDED:  # what was not needed has no state of its own
-        found = [step if step.state else replace(step, state="SKIPPED") for step in found]
+        found = [status if status.state else replace(status, state="SKIPPED") for status in found]
     began, finished = _moment(run.created_at), _moment(run.finished_at)
     return Progress(run_id, run.display_name, run.state or "PENDING", began, finished, tuple(found))
 
@@ -168,17 +168,17 @@ def plan_of(connection: Connection, run_id: str) -> list[Planned]:
         return []
 
 
-def steps(tasks: Sequence[Planned], details: Iterable[Any]) -> list[Step]:
-    """A step for each task, with what KFP tells of it, or of its driver as long as that is all there is.
+def statuses_of(tasks: Sequence[Planned], details: Iterable[Any]) -> list[StageStatus]:
+    """The status of each task: what KFP says of it, or of its driver as long as that is all there is.
 
     KFP tells of tasks by their names in the pipeline, which are equal in every round, and does not tell of which round
     they are. Rounds come one after another: what began first is of the first.
     """
-    told = Told(tasks, details)
-    return [_with_driver(_step(each, told.of(each)), told.of(each, "-driver")) for each in tasks]
+    found = TaskDetails(tasks, details)
+    return [_with_driver(_status(each, found.of(each)), found.of(each, "-driver")) for each in tasks]
 
 
-class Told:
+class TaskDetails:
     """What KFP tells of tasks, given out to those that bear the same name in turn."""
 
     def __init__(self, tasks: Sequence[Planned], details: Iterable[Any]) -> None:
@@ -198,20 +198,20 @@ class Told:
         return taken
 
 
-def _step(planned: Planned, details: list[Any]) -> Step:
+def _status(planned: Planned, details: list[Any]) -> StageStatus:
     states = {detail.state for detail in details}
     state = next((state for state in URGENT if state in states), "")
     began = [moment for detail in details if (moment := _moment(detail.start_time))]
     ended = [moment for detail in details if (moment := _moment(detail.end_time))]
     is_over = state in ENDED and bool(ended)
-    return Step(planned, state, min(began, default=None), max(ended) if is_over else None)
+    return StageStatus(planned, state, min(began, default=None), max(ended) if is_over else None)
 
 
-def _with_driver(step: Step, details: list[Any]) -> Step:
-    """The step, or, where only its driver has begun, what that tells."""
-    if step.state not in ("", "PENDING"):
-        return step
-    driver = _step(step.planned, details)
+def _with_driver(status: StageStatus, details: list[Any]) -> StageStatus:
+    """The status, or, where only its driver has begun, what that tells."""
+    if status.state not in ("", "PENDING"):
+        return status
+    driver = _status(status.planned, details)
     return replace(driver, state="PENDING") if driver.state in ("RUNNING", "SUCCEEDED") else driver
 
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
-from selfloop.cluster.runs import Progress, Step
+from selfloop.cluster.runs import Progress, StageStatus
 from selfloop.display import duration
 
 MARKS = {
@@ -34,8 +34,8 @@ BEFORE = {-1: "run", 0: "start"}
 def table_of(progress: Progress, console: Console, now: datetime | None = None, most: int = 1000) -> RenderableType:
     """The rounds of a run, ``most`` of them: a column a stage where there is room for it, otherwise a mark a stage."""
     now = now or datetime.now(UTC)
-    rounds = _rounds(progress.steps)
-    begun = {n: steps for n, steps in rounds.items() if any(step.state != "SKIPPED" for step in steps)}
+    rounds = _rounds(progress.statuses)
+    begun = {n: statuses for n, statuses in rounds.items() if any(status.state != "SKIPPED" for status in statuses)}
     shown = _near_the_work(begun, most)
     stages = _order(shown)
     table = _wide(shown, stages, now)
@@ -54,11 +54,11 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
     return Group(*lines)
 
 
-def step_line(step: Step) -> str:
+def status_line(status: StageStatus) -> str:
     """A stage that has ended, in a line of a log."""
-    seconds = step.seconds(datetime.now(UTC))
+    seconds = status.seconds(datetime.now(UTC))
     took = "" if seconds is None else f", {duration(seconds)}"
-    return f"{step.task.title}: {step.state.lower()}{took}"
+    return f"{status.task.title}: {status.state.lower()}{took}"
 
 
 def _head(progress: Progress, now: datetime) -> Text:
@@ -69,68 +69,69 @@ def _head(progress: Progress, now: datetime) -> Text:
     )
 
 
-def _rounds(steps: Sequence[Step]) -> dict[int, list[Step]]:
-    rounds: dict[int, list[Step]] = {}
-    for step in steps:
-        rounds.setdefault(step.task.round, []).append(step)
+def _rounds(statuses: Sequence[StageStatus]) -> dict[int, list[StageStatus]]:
+    rounds: dict[int, list[StageStatus]] = {}
+    for status in statuses:
+        rounds.setdefault(status.task.round, []).append(status)
     return dict(sorted(rounds.items()))
 
 
-def _near_the_work(rounds: dict[int, list[Step]], most: int) -> dict[int, list[Step]]:
+def _near_the_work(rounds: dict[int, list[StageStatus]], most: int) -> dict[int, list[StageStatus]]:
     """As many rounds as can be seen at once: those around the one at work."""
     numbers = list(rounds)
-    at_work = max((place for place, n in enumerate(numbers) if any(step.state for step in rounds[n])), default=0)
+    at_work = max((place for place, n in enumerate(numbers) if any(status.state for status in rounds[n])), default=0)
     first = min(max(at_work - most + 2, 0), max(len(numbers) - most, 0))
     return {n: rounds[n] for n in numbers[first : first + most]}
 
 
-def _before(rounds: dict[int, list[Step]], now: datetime) -> list[Text]:
+def _before(rounds: dict[int, list[StageStatus]], now: datetime) -> list[Text]:
     """A line for each row that is no round, whose stages are its own."""
     lines = []
     for number in filter(BEFORE.__contains__, rounds):
-        told = (Text(f"{step.task.stage} ") + _cell(step, now) for step in rounds[number])
+        told = (Text(f"{status.task.stage} ") + _cell(status, now) for status in rounds[number])
         lines.append(Text("  ").join([Text(BEFORE[number].ljust(5)), *told]))
     return lines
 
 
-def _wide(rounds: dict[int, list[Step]], stages: Sequence[str], now: datetime) -> Table:
+def _wide(rounds: dict[int, list[StageStatus]], stages: Sequence[str], now: datetime) -> Table:
     columns = (Column(escape(stage), no_wrap=True) for stage in (*stages, "took"))
     table = Table("round", *columns, box=None, pad_edge=False)
-    for number, steps in rounds.items():
-        cells = {step.task.stage: _cell(step, now) for step in steps}
+    for number, statuses in rounds.items():
+        cells = {status.task.stage: _cell(status, now) for status in statuses}
         if number > 0:
-            table.add_row(str(number), *(cells.get(stage, "") for stage in stages), _took(steps, now))
+            table.add_row(str(number), *(cells.get(stage, "") for stage in stages), _took(statuses, now))
     return table
 
 
-def _narrow(rounds: dict[int, list[Step]], now: datetime) -> Table:
+def _narrow(rounds: dict[int, list[StageStatus]], now: datetime) -> Table:
     table = Table("round", "stages", "took", "at work", box=None, pad_edge=False)
-    for number, steps in rounds.items():
-        marks = Text.assemble(*(MARKS.get(step.state, UNKNOWN) for step in steps))
-        at_work = [step for step in steps if step.state in ("RUNNING", "FAILED", "CANCELING")]
-        told = (Text.assemble(step.task.stage, " ", _time(step, now)) for step in at_work)
-        table.add_row(BEFORE.get(number, str(number)), marks, _took(steps, now), Text(", ").join(told))
+    for number, statuses in rounds.items():
+        marks = Text.assemble(*(MARKS.get(status.state, UNKNOWN) for status in statuses))
+        at_work = [status for status in statuses if status.state in ("RUNNING", "FAILED", "CANCELING")]
+        told = (Text.assemble(status.task.stage, " ", _time(status, now)) for status in at_work)
+        table.add_row(BEFORE.get(number, str(number)), marks, _took(statuses, now), Text(", ").join(told))
     return table
 
 
-def _order(rounds: dict[int, list[Step]]) -> list[str]:
+def _order(rounds: dict[int, list[StageStatus]]) -> list[str]:
     """The stages of the rounds, in the order of the round that has most."""
-    by_size = sorted((steps for number, steps in rounds.items() if number > 0), key=len, reverse=True)
-    return list(dict.fromkeys(step.task.stage for steps in by_size for step in steps))
+    by_size = sorted((statuses for number, statuses in rounds.items() if number > 0), key=len, reverse=True)
+    return list(dict.fromkeys(status.task.stage for statuses in by_size for status in statuses))
 
 
-def _took(steps: Sequence[Step], now: datetime) -> str:
+def _took(statuses: Sequence[StageStatus], now: datetime) -> str:
     """From the first stage's begin to the last one's end."""
-    began = [step.began for step in steps if step.began and step.state != "PENDING"]
+    began = [status.began for status in statuses if status.began and status.state != "PENDING"]
     if not began:
         return ""
-    return duration(max((max(step.ended or now for step in steps if step.began) - min(began)).total_seconds(), 0.0))
+    last = max(status.ended or now for status in statuses if status.began)
+    return duration(max((last - min(began)).total_seconds(), 0.0))
 
 
-def _cell(step: Step, now: datetime) -> Text:
-    return Text.assemble(MARKS.get(step.state, UNKNOWN), " ", _time(step, now), no_wrap=True)
+def _cell(status: StageStatus, now: datetime) -> Text:
+    return Text.assemble(MARKS.get(status.state, UNKNOWN), " ", _time(status, now), no_wrap=True)
 
 
-def _time(step: Step, now: datetime) -> str:
-    seconds = step.seconds(now)
+def _time(status: StageStatus, now: datetime) -> str:
+    seconds = status.seconds(now)
     return "" if seconds is None else duration(seconds)

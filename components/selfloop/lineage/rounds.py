@@ -42,7 +42,7 @@ def record_round(
     registry = Registry(settings.loop)
     with tracking.reachable():
         run_id = tracking.round_run(registry.client, settings.number)
-        tracking.log_round(registry.client, run_id, settings.number, decision, settings.unbound.overrides())
+        tracking.log_round(registry.client, run_id, settings.number, decision, settings.run_settings.overrides())
     branch = Branch(registry, run_id)
     round = _Round(recipe, settings, before, after, decision)
     champion = round.champion(branch)
@@ -202,7 +202,7 @@ class _Round(NamedTuple):
     def _of_run(self, branch: Branch) -> dict[str, Any]:
         return {
             "recipe": self.recipe.target,
-            "settings": self.settings.unbound.overrides(),
+            "settings": self.settings.run_settings.overrides(),
             "brought": brought(self.settings, self.recipe.module).all,
             "seed": self.settings.seed,
             "origin": self.settings.origin,

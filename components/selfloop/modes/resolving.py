@@ -33,10 +33,10 @@ ORIGIN = (
 
 def form_of(recipe: Recipe[Any], settings: Settings) -> dict[str, tuple[str, Any, str]]:
     """The inputs of a pipeline: type, default and description by flat name, grouped by the stage before it."""
-    form, bound = {}, settings.for_round(settings.first)
+    form, of_round = {}, settings.for_round(settings.first)
     for name, info in recipe.settings.inputs().items():
         stage, _, parameter = name.rpartition(".")
-        default = as_plain(getattr(getattr(bound, stage) if stage else settings, parameter), info.annotation)
+        default = as_plain(getattr(getattr(of_round, stage) if stage else settings, parameter), info.annotation)
         form[name.replace(".", "_")] = (kfp_type(info.annotation, name), default, info.description or "")
     form["origin"] = ("str", settings.origin, ORIGIN)
     form["settings"] = ("str", "{}", 'Any other setting, as JSON: {"gate": {"guards": []}}.')
@@ -57,7 +57,7 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
     """The stage that decides the settings of a run of this recipe."""
 
     def function(out: Any, params: Any) -> None:
-        settings = chosen(recipe, params)
+        settings = settings_of(recipe, params)
         write_json(
             out.resolved.path, {"recipe": recipe.target, "settings": settings.overrides()} | begun(settings, params.run)
         )
@@ -89,7 +89,7 @@ def enter(target: str, given: Mapping[str, Any]) -> None:
     entered_flat(resolve_stage(load_recipe(target)), given)
 
 
-def chosen(recipe: Recipe[S], params: Any) -> S:
+def settings_of(recipe: Recipe[S], params: Any) -> S:
     """The settings of a run: those it was compiled with, then the JSON, then what was changed in the form.
 
     Raises ``UserError`` for what no run of this pipeline can have.

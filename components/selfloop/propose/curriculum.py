@@ -17,7 +17,7 @@ from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
 from selfloop.propose.items import ItemParams, held_out
-from selfloop.propose.schedule import Drawn, Progress, Schedule
+from selfloop.propose.schedule import Progress, RoundTasks, Schedule
 from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
@@ -112,10 +112,10 @@ class Frontier(Schedule):
     advance_at: float = Field(0.9, gt=0, le=1, description="Accuracy at which the frontier moves past a level.")
     target: int = Field(30, ge=1, description="The loop ends when the frontier has come to this level.")
 
-    def draw(self, settings: Any, progress: Artifact) -> Drawn:
+    def draw(self, settings: Any, progress: Artifact) -> RoundTasks:
         """Draw tasks and items by ``propose_tasks``."""
         made = propose_tasks(settings.propose, progress=progress)
-        return Drawn(made.tasks, made.eval_items)
+        return RoundTasks(made.tasks, made.eval_items)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Move the frontier past the levels that the champion has mastered; over when the target is reached."""

@@ -13,7 +13,7 @@ from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
 from selfloop.propose.items import ItemParams, held_out
-from selfloop.propose.schedule import Drawn, Progress, Schedule
+from selfloop.propose.schedule import Progress, RoundTasks, Schedule
 from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
@@ -84,10 +84,10 @@ class Fixed(Schedule):
     enough: float = Field(1.0, gt=0, le=1, description="Accuracy on the target suite at which the loop ends.")
     patience: int = Field(3, ge=1, description="Rounds in a row without a promotion after which the loop ends.")
 
-    def draw(self, settings: Any, progress: Artifact) -> Drawn:
+    def draw(self, settings: Any, progress: Artifact) -> RoundTasks:
         """Draw tasks and items by ``draw_tasks``."""
         made = draw_tasks(settings.draw)
-        return Drawn(made.tasks, made.eval_items)
+        return RoundTasks(made.tasks, made.eval_items)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Note the champion's accuracy; over when it is enough, or when no candidate was promoted for too long."""

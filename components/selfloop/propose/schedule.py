@@ -15,7 +15,7 @@ Progress = Mapping[str, Any]
 """What a schedule keeps from round to round, as JSON."""
 
 
-class Drawn(NamedTuple):
+class RoundTasks(NamedTuple):
     """A round's tasks and the held-out items to judge its candidate on; ``None`` where the loop makes its own."""
 
     tasks: Dataset
@@ -30,7 +30,7 @@ class Schedule(Strategy):
     takes: ClassVar[tuple[str, ...]] = ()
     """The parts of a loop's settings that it draws with."""
 
-    def draw(self, settings: Any, progress: Artifact) -> Drawn:
+    def draw(self, settings: Any, progress: Artifact) -> RoundTasks:
         """The tasks and items of a round: stage calls with the loop's settings."""
         raise TypeError(f"The schedule '{self}' draws nothing.")
 
@@ -45,10 +45,10 @@ class Unscheduled(Schedule):
     name = "none"
     patience: int = Field(1000, ge=1, description="Rounds in a row without a promotion after which the loop ends.")
 
-    def draw(self, settings: Any, progress: Artifact) -> Drawn:
+    def draw(self, settings: Any, progress: Artifact) -> RoundTasks:
         """Draw nothing."""
         nothing: Any = None
-        return Drawn(nothing, nothing)
+        return RoundTasks(nothing, nothing)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Count the rounds without a promotion."""

@@ -47,7 +47,7 @@ def work(params: DistillParams, job: Job) -> TrainingResult:
     """Train on the tasks that are no held-out items, and save the candidate."""
     from trl import DistillationConfig
 
-    from selfloop.finetune.offline.distillation_trainer import Distillation, Drawn
+    from selfloop.finetune.offline.distillation_trainer import Distillation, TaskSource
     from selfloop.finetune.running.speed import speed
     from selfloop.finetune.running.training import Plan, fit, processes
     from selfloop.finetune.running.weights import keep, to_train
@@ -68,7 +68,7 @@ def work(params: DistillParams, job: Job) -> TrainingResult:
         processing_class=made.tokenizer,
     )
     trainer.policy = made
-    trained = fit(trainer, plan, Drawn(clean.tasks))
+    trained = fit(trainer, plan, TaskSource(clean.tasks))
     if is_first():
         keep(params, made, job.inputs["policy"], trained, job.output)
     about = clean.counts() | {"steps": trained.steps, "loss": trained.loss, "method": "distillation"}

@@ -16,7 +16,7 @@ class Distillation(Guarded, AsksAsWeDo, DistillationTrainer):
     """On-policy distillation with a teacher in memory."""
 
 
-class Drawn:
+class TaskSource:
     """What a trainer draws its own completions of."""
 
     def __init__(self, tasks: Sequence[Task]) -> None:
