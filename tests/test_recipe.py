@@ -98,7 +98,7 @@ def test_a_class_of_settings_changes_defaults_by_keywords() -> None:
 
 
 def test_a_keyword_that_names_no_setting_or_no_value_of_it_is_refused() -> None:
-    with pytest.raises(UserError, match=r"There is no field of Odd 'round': did you mean 'rounds'\?"):
+    with pytest.raises(UserError, match=r"There is no setting of Odd 'round': did you mean 'rounds'\?"):
         new_class("Odd", (Tea,), {"round": 3})
     odd = new_class("Odd", (Tea,), {"rounds": 0})
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
