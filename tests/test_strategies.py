@@ -172,6 +172,15 @@ OWN = '''
 def tall(size, *, height: float = 2.0):
     """A tall one."""
     return size * height
+
+
+def flat(width, height, *, scale: float = 1.0):
+    """It takes two things."""
+
+
+def any_size(size, *more):
+    """It takes what it is given."""
+    return size
 '''
 
 
@@ -187,6 +196,19 @@ def test_a_function_of_ones_own_has_its_keyword_only_arguments_as_parameters(
     assert Shape.parse("own_shapes:tall,height=3") == by_path
     with pytest.raises(UserError, match=r"did you mean 'height'\?"):
         Shape.parse("own_shapes:tall,heigth=3")
+
+
+def test_a_function_that_cannot_be_called_as_its_kind_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_sizes.py").write_text(OWN)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    said = r"'.*own_sizes.py:flat' takes \(width, height\), and is called with \(size\): take these"
+    with pytest.raises(UserError, match=said):
+        Shape.parse(f"{tmp_path / 'own_sizes.py'}:flat")
+    assert Shape.parse("own_sizes:any_size")(3) == 3
+    with pytest.raises(UserError, match=r"is no colour: make it a subclass of .*test_strategies.Colour\.$"):
+        Colour.parse("own_sizes:tall")
 
 
 def test_members_are_found_with_their_parameters() -> None:

@@ -188,6 +188,16 @@ class Strategy(BaseModel):
         return cls
 
     @classmethod
+    def function(cls) -> inspect.Signature | None:
+        """What a function of one's own takes by position, and gives; None where this kind takes no function."""
+        calls = (vars(each)["__call__"] for each in cls.base_of_functions().__mro__ if "__call__" in vars(each))
+        call = next(calls, None)
+        if call is None:
+            return None
+        whole = inspect.signature(call)
+        return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+    @classmethod
     def several(cls) -> str:
         """The word for several of this kind."""
         return cls.plural or f"{cls.kind.replace(' ', '-')}s"
@@ -422,13 +432,28 @@ def _own(kind: Any, target: str) -> Any:
             missing = " and ".join(sorted(vars(found)["__abstractmethods__"]))
             raise UserError(f"The {kind.kind} '{target}' does nothing: define {missing}.")
         return found
-    if inspect.isfunction(found):
+    if inspect.isfunction(found) and kind.function() is not None:
+        _check_call(kind, target, found)
         return _of_function(kind.base_of_functions(), found)
     if inspect.isclass(found) and issubclass(found, Strategy):
         raise UserError(f"'{target}' is a {found.kind}, not a {kind.kind}.")
-    raise UserError(
-        f"'{target}' is no {kind.kind}: make it a subclass of {kind.__module__}.{kind.__name__}, or a function."
-    )
+    what = f"a subclass of {kind.__module__}.{kind.__name__}"
+    what += ", or a function" if kind.function() is not None else ""
+    raise UserError(f"'{target}' is no {kind.kind}: make it {what}.")
+
+
+def _check_call(kind: Any, target: str, function: Any) -> None:
+    """Raise ``UserError`` for a function that cannot be called as its kind is."""
+    given = list(kind.function().parameters)
+    taken = [each for each in inspect.signature(function).parameters.values() if each.kind is not each.KEYWORD_ONLY]
+    plain = inspect.Signature([each.replace(annotation=each.empty) for each in taken])
+    try:
+        plain.bind(*given)
+    except TypeError:
+        raise UserError(
+            f"The {kind.kind} '{target}' takes {plain}, and is called with ({', '.join(given)}): "
+            "take these, and the parameters of its own behind a '*'."
+        ) from None
 
 
 @cache

@@ -27,7 +27,7 @@ THERE = {"selfloop.generate.engines.vllm": {"vllm"}}
 ENTRY: Name = ("selfloop.__main__", ALL)
 TASK: list[Name] = [("selfloop.modes.calls", ""), ("selfloop.modes.resolving", "")]
 """What the tasks of a pipeline import."""
-NOTED: list[Name] = [("selfloop.modes.fused", "calls_of")]
+NOTED: list[Name] = [("selfloop.modes.noting", "calls_of")]
 """What follows the calls of a recipe to know their parameters, and runs none."""
 DOCTOR: list[Name] = [("selfloop.cli", ""), ("selfloop.cli.doctor", ALL)]
 Programs = Callable[[str], Path]

@@ -64,6 +64,14 @@ def sentence(found: type[Strategy]) -> str:
     return found.summary().replace("``", "'")
 
 
+def own(kind: type[Strategy]) -> str:
+    """How one of one's own is written."""
+    base, call = f"{kind.__module__}.{kind.__name__}", kind.function()
+    shown = str(call).replace("'", "").replace("pa.", "pyarrow.")
+    function = f", or a function {shown} with its parameters behind a '*'" if call else ""
+    return f"One of your own is module:attribute or file.py:attribute: a subclass of {base}{function}."
+
+
 def in_short(found: type[Strategy]) -> str:
     """The same in a few lines."""
     parameters = " ".join(f"{name}={default}" for name, default, _ in found.parameters())

@@ -27,13 +27,16 @@ Row = tuple[str, ...]
 
 
 class Listed(NamedTuple):
-    """A kind of thing: what it is, its columns, a row for each, what is shown of one, its table in Markdown."""
+    """A kind of thing: what it is, its columns, a row for each, what is shown of one, its table in Markdown, and how
+    one of one's own is written.
+    """
 
     summary: str
     columns: Row
     rows: Callable[[], Iterable[Row]]
     one: Callable[[str], None]
     markdown: Callable[[], str] | None = None
+    own: str = ""
 
 
 @app.command("list")
@@ -55,6 +58,8 @@ def list_(
         about.one(name)
     elif not markdown:
         table(about.columns, about.rows())
+        if about.own:
+            say(f"\n{about.own}")
     elif about.markdown is None:
         raise UserError(f"There is no table of {kind} in Markdown: leave out --markdown.")
     else:
@@ -121,6 +126,7 @@ def _of_strategies(kind: type[Strategy]) -> Listed:
         lambda: ((name, describe.in_short(member)) for name, member in kind.members().items()),
         partial(describe.strategy, kind),
         partial(as_markdown, kind),
+        describe.own(kind),
     )
 
 
