@@ -109,6 +109,12 @@ def test_a_recipe_s_file_that_cannot_be_imported_gets_one_sentence_and_leaves_no
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}
 
 
+def test_a_round_that_would_lack_its_tasks_is_refused_before_a_stage_runs(selfloop: Command, tmp_path: Path) -> None:
+    done = selfloop("run", "length-generalization", "--set", "schedule=none", "-o", "run")
+    _refused(done, "Stage 'generate_rollouts' cannot do without 'tasks', and is given none: choose a schedule that")
+    assert not list(tmp_path.glob("run/round-*"))
+
+
 def test_a_form_and_one_parameter_of_a_strategy_are_in_the_configuration(selfloop: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('schedule = "fixed,enough=0.75,patience=2"\n')
     words = ["-c", "mine.toml", "--form", "r-zero", "--set", "schedule.patience=5", "--dry-run"]
