@@ -5,9 +5,9 @@ trained on those whose vote lies in a band, on the majority's answer, with tools
 and are promoted together, by the executor's accuracy on held-out items (the paper chose on its test sets). The default
 is what the paper says, because its reward needs no claimed answer; the form ``code`` is what the released code does:
 its reward, its band from 0.3 to 0.8, its gate by the answer that the agent works out with the tools and claims, its 100
-steps instead of 40. ``r-zero`` is the same loop without tools. A policy from scratch is shown the tool in one text of
-three and bare answers in the others; that calls are worth their length it finds out, so answers may grow. Xia et al.,
-"Agent0" (arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).
+steps instead of 40. ``r-zero`` is the same loop with R-Zero's reward, which pays no tool. A policy from scratch is
+shown the tool in one text of three and bare answers in the others; that calls are worth their length it finds out, so
+answers may grow. Xia et al., "Agent0" (arXiv:2511.16043); Huang et al., "R-Zero" (arXiv:2508.05004).
 """
 
 from typing import Literal, NamedTuple
