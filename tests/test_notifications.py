@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from selfloop import notifications
 from selfloop.errors import UserError
 from selfloop.lineage.registry import Version
-from selfloop.notifications import Notice, escaped, message, tell, told_verdicts
+from selfloop.notifications import Notice, escaped, message, notify, verdicts_to_send
 from tenacity import Retrying
 
 from .webhook import PATH, Webhook, check_message, listening
@@ -54,7 +54,7 @@ def _decided(verdict: str, **more: Any) -> dict[str, Any]:
 
 
 def test_a_round_is_told_with_its_numbers(webhook: Webhook) -> None:
-    tell("adder", 7, ["d"], {**DECISION, "guards": {"entropy": ALARM, "gap": {**ALARM, "level": "green"}}})
+    notify("adder", 7, ["d"], {**DECISION, "guards": {"entropy": ALARM, "gap": {**ALARM, "level": "green"}}})
     assert webhook.headlines == ["adder round 7: promoted"]
     _, reason, facts = webhook.taken[0]["blocks"]
     assert reason["text"]["text"] == "target +0.123"
@@ -85,7 +85,7 @@ def test_what_the_registry_knows_is_told_too() -> None:
 def test_rounds_are_told_in_their_order(webhook: Webhook, pauses: list[float]) -> None:
     webhook.answers += [200, 500, 500]
     for number, verdict in enumerate(["promoted", "pending", "halted"], start=1):
-        tell("adder", number, [], _decided(verdict))
+        notify("adder", number, [], _decided(verdict))
     assert webhook.headlines == [
         "adder round 1: promoted",
         "adder round 2: waits for approval",
@@ -109,7 +109,7 @@ def test_the_verdicts_that_are_told_are_chosen(
     if chosen is not None:
         monkeypatch.setenv("SELFLOOP_WEBHOOK_ON", chosen)
     for verdict in ("promoted", "rejected", "pending", "halted"):
-        tell("adder", 1, [], _decided(verdict))
+        notify("adder", 1, [], _decided(verdict))
     words = [notifications.WORDS.get(verdict, verdict) for verdict in told]
     assert webhook.headlines == [f"adder round 1: {word}" for word in words]
 
@@ -117,12 +117,12 @@ def test_the_verdicts_that_are_told_are_chosen(
 def test_a_verdict_that_there_is_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SELFLOOP_WEBHOOK_ON", "promoted,halt")
     with pytest.raises(UserError, match=r"no verdict for SELFLOOP_WEBHOOK_ON 'halt': did you mean 'halted'\?"):
-        told_verdicts()
+        verdicts_to_send()
 
 
 def test_without_a_webhook_nothing_is_told(webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SELFLOOP_WEBHOOK_URL")
-    tell("adder", 1, [], DECISION)
+    notify("adder", 1, [], DECISION)
     assert webhook.requests == 0
 
 
@@ -131,15 +131,15 @@ def test_a_webhook_that_fails_for_a_moment_is_told_again(
     webhook: Webhook, pauses: list[float], said: pytest.LogCaptureFixture, answer: int | str
 ) -> None:
     webhook.answers += [answer] * 3
-    tell("adder", 1, [], DECISION)
+    notify("adder", 1, [], DECISION)
     assert (len(webhook.taken), webhook.requests, len(pauses)) == (1, 4, 3)
-    assert "was not told" not in said.text
+    assert "was not notified" not in said.text
 
 
 def test_a_webhook_is_asked_again_when_it_wants_to_be(webhook: Webhook, pauses: list[float]) -> None:
     webhook.answers.append(429)
     webhook.headers["Retry-After"] = "11"
-    tell("adder", 1, [], DECISION)
+    notify("adder", 1, [], DECISION)
     assert (len(webhook.taken), pauses) == (1, [11.0])
 
 
@@ -151,16 +151,16 @@ def test_a_webhook_that_wants_to_be_asked_much_later_is_left_alone(
 ) -> None:
     webhook.answers.append(429)
     webhook.headers["Retry-After"] = after
-    tell("adder", 1, [], DECISION)
+    notify("adder", 1, [], DECISION)
     assert (webhook.requests, pauses) == (1, [])
-    assert "SELFLOOP_WEBHOOK_URL names was not told (it answers 429): the loop continues" in said.text
+    assert "SELFLOOP_WEBHOOK_URL names was not notified (it answers 429): the loop continues" in said.text
 
 
 @pytest.mark.parametrize("after", ["soon", "", "-1"])
 def test_a_time_that_is_none_is_passed_over(webhook: Webhook, pauses: list[float], after: str) -> None:
     webhook.answers.append(503)
     webhook.headers["Retry-After"] = after
-    tell("adder", 1, [], DECISION)
+    notify("adder", 1, [], DECISION)
     assert len(webhook.taken) == 1
 
 
@@ -170,9 +170,9 @@ def test_a_refusal_that_lasts_is_a_warning_and_nothing_else(
 ) -> None:
     webhook.answers.append(answer)
     webhook.headers["Location"] = webhook.url
-    tell("adder", 1, [], DECISION)
+    notify("adder", 1, [], DECISION)
     assert (webhook.requests, pauses) == (1, [])
-    assert f"was not told (it answers {answer})" in said.text
+    assert f"was not notified (it answers {answer})" in said.text
 
 
 def test_a_webhook_that_is_down_is_a_warning_after_some_attempts(
@@ -180,9 +180,9 @@ def test_a_webhook_that_is_down_is_a_warning_after_some_attempts(
 ) -> None:
     monkeypatch.setattr(notifications, "stop_before_delay", lambda seconds: lambda state: state.attempt_number == 4)
     monkeypatch.setenv("SELFLOOP_WEBHOOK_URL", f"http://127.0.0.1:1{PATH}")
-    tell("adder", 1, [], DECISION)
+    notify("adder", 1, [], DECISION)
     assert len(pauses) == 3
-    assert "was not told (Connection refused)" in said.text
+    assert "was not notified (Connection refused)" in said.text
 
 
 def test_a_webhook_that_never_answers_is_left_behind(
@@ -190,8 +190,8 @@ def test_a_webhook_that_never_answers_is_left_behind(
 ) -> None:
     monkeypatch.setattr(notifications, "BUDGET_S", 0.3)
     webhook.answers.append("hang")
-    tell("adder", 1, [], DECISION)
-    assert "was not told (it did not answer within 0.3 s)" in said.text
+    notify("adder", 1, [], DECISION)
+    assert "was not notified (it did not answer within 0.3 s)" in said.text
 
 
 def test_an_answer_that_takes_too_long_is_not_waited_for(
@@ -199,7 +199,7 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(notifications, "ANSWER_S", 0.3)
     webhook.answers.append("hang")
-    tell("adder", 1, [], DECISION)
+    notify("adder", 1, [], DECISION)
     assert (len(webhook.taken), len(pauses)) == (1, 1)
 
 
@@ -211,8 +211,8 @@ def test_an_address_that_is_none_is_not_repeated(
     pauses: list[float], said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:
     monkeypatch.setenv("SELFLOOP_WEBHOOK_URL", url)
-    tell("adder", 1, [], DECISION)
-    assert "was not told (it is no address of the web, such as https://host/path)" in said.text
+    notify("adder", 1, [], DECISION)
+    assert "was not notified (it is no address of the web, such as https://host/path)" in said.text
     assert pauses == []
 
 

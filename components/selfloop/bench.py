@@ -58,15 +58,15 @@ def gains(rows: Sequence[Row]) -> dict[str, dict[str, Gain]]:
     for row in rows:
         for name in row.base.keys() & row.champion.keys():
             found.setdefault(row.arm, {}).setdefault(name, []).append(row.champion[name] - row.base[name])
-    told: dict[str, dict[str, Gain]] = {}
+    gained: dict[str, dict[str, Gain]] = {}
     for arm, measures in found.items():
         for name, values in measures.items():
             mean = fmean(values)
             low, high = mean, mean
             if len(set(values)) > 1:
                 low, high = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-            told.setdefault(arm, {})[name] = Gain(mean, float(low), float(high), len(values))
-    return told
+            gained.setdefault(arm, {})[name] = Gain(mean, float(low), float(high), len(values))
+    return gained
 
 
 def run_arms(
@@ -100,7 +100,7 @@ def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener
             write_json(root, {"seconds": seconds}, note)
         base = _measure_base(recipe, settings, root)
     rounds = read_json(history)["rounds"]
-    audits = [told["audit"] for told in rounds if told["audit"]]
+    audits = [round["audit"] for round in rounds if round["audit"]]
     right, wrong = (sum(a[name] for a in audits) for name in ("true_positive", "false_positive"))
     return Row(
         arm=arm,
@@ -108,12 +108,12 @@ def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener
         base=base,
         champion=champion,
         rounds=len(rounds),
-        promoted=sum(told["decision"]["promoted"] for told in rounds),
-        kept=sum(sum(told["kept"].values()) for told in rounds),
+        promoted=sum(round["decision"]["promoted"] for round in rounds),
+        kept=sum(sum(round["kept"].values()) for round in rounds),
         precision=right / max(right + wrong, 1),
         seconds=seconds,
         halted=halted,
-        course=[told["decision"]["suites"]["target"]["champion"]["pass@1"] for told in rounds],
+        course=[round["decision"]["suites"]["target"]["champion"]["pass@1"] for round in rounds],
     )
 
 

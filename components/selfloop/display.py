@@ -55,14 +55,14 @@ class Terminal:
         if not self._console.is_terminal and not skipped:
             seconds = time.monotonic() - self._stage_began
             rates = [(pace.rate or pace.done / max(seconds, 1e-9), unit) for unit, pace in ordered(self._paces)]
-            told = "".join(f", {rate:,.0f} {unit}/s" for rate, unit in rates)
-            self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{told}")
+            speeds = "".join(f", {rate:,.0f} {unit}/s" for rate, unit in rates)
+            self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{speeds}")
         if "new_history" in stage.outputs:
-            self._tell(read_json(outputs.new_history.path)["rounds"][-1])
+            self._show(read_json(outputs.new_history.path)["rounds"][-1])
 
-    def _tell(self, told: Mapping[str, Any]) -> None:
-        self._accuracy |= accuracy_in_force(told)
-        self._console.print(round_line(told), soft_wrap=True)
+    def _show(self, round: Mapping[str, Any]) -> None:
+        self._accuracy |= accuracy_in_force(round)
+        self._console.print(round_line(round), soft_wrap=True)
 
     def _draw(self) -> Group:
         elapsed = time.monotonic() - self._began
@@ -97,25 +97,25 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def round_line(told: Mapping[str, Any]) -> Text:
+def round_line(round: Mapping[str, Any]) -> Text:
     """A round in a line: its verdict, the gain on the target suite, why it is not promoted, and what was kept."""
-    decision = told["decision"]
+    decision = round["decision"]
     gain = [f"target {_gain(suite)}" for name, suite in decision["suites"].items() if name == "target"]
-    said = [*(gain or [decision["reason"]]), *_why(decision), *_kept(told)]
+    said = [*(gain or [decision["reason"]]), *_why(decision), *_kept(round)]
     return Text.assemble(
-        f"round {told['round']:>2} ",
+        f"round {round['round']:>2} ",
         (decision["verdict"].ljust(8), COLOURS[decision["verdict"]]),
         f"  {'; '.join(said)}",
     )
 
 
-def _kept(told: Mapping[str, Any]) -> list[str]:
+def _kept(round: Mapping[str, Any]) -> list[str]:
     """What a round kept of its rollouts; how many there were, where it filters none."""
-    if empty := told.get("empty", ""):
+    if empty := round.get("empty", ""):
         return [empty[:1].lower() + empty[1:]]
-    if told.get("funnel"):
-        return [f"kept {sum(told['kept'].values()):,} of {told['rollouts']:,} rollouts"]
-    return [f"{told['rollouts']:,} rollouts"] if told["rollouts"] else []
+    if round.get("funnel"):
+        return [f"kept {sum(round['kept'].values()):,} of {round['rollouts']:,} rollouts"]
+    return [f"{round['rollouts']:,} rollouts"] if round["rollouts"] else []
 
 
 def _why(decision: Mapping[str, Any]) -> list[str]:
@@ -136,10 +136,10 @@ def _gain(suite: Mapping[str, Any]) -> str:
     return f"{suite['gain']:+z.3f} [{suite['lower']:+z.3f}, {suite['upper']:+z.3f}]"
 
 
-def accuracy_in_force(told: Mapping[str, Any]) -> dict[int, float]:
+def accuracy_in_force(round: Mapping[str, Any]) -> dict[int, float]:
     """Accuracy by level of the policy in force after a round."""
-    force = "candidate" if told["decision"]["promoted"] else "champion"
-    return {int(level): value for level, value in told["accuracy"][force].items()}
+    force = "candidate" if round["decision"]["promoted"] else "champion"
+    return {int(level): value for level, value in round["accuracy"][force].items()}
 
 
 def skyline(accuracy: Mapping[int, float]) -> Text:
@@ -163,13 +163,13 @@ def rounds_table(history: Mapping[str, Any], width: int) -> Table:
     """Exact match by level, a row a round: the base policy first, then the policy in force after each round."""
     rounds = history["rounds"]
     base = {int(level): value for level, value in rounds[0]["accuracy"]["champion"].items()} if rounds else {}
-    known = [(0, base), *((told["round"], accuracy_in_force(told)) for told in rounds)]
+    known = [(0, base), *((round["round"], accuracy_in_force(round)) for round in rounds)]
     levels = _columns(sorted({level for _, accuracy in known for level in accuracy}), (width - 30) // 5)
     table = Table(title="Exact match by level (held-out items of the rounds)", title_justify="left", box=None)
     table.add_column("round", justify="right")
     for level in levels:
         table.add_column(str(level), justify="right", no_wrap=True)
-    verdicts = {told["round"]: told["decision"]["verdict"] for told in rounds}
+    verdicts = {round["round"]: round["decision"]["verdict"] for round in rounds}
     table.add_column("gate")
     for number, accuracy in known:
         cells = [Text(_number(accuracy[n]), style=_colour(accuracy[n])) if n in accuracy else "" for n in levels]

@@ -220,13 +220,13 @@ class Loop:
         """What the loop came to: its first role's accuracy on items that no decision was made on, in the recipe's
         figures.
         """
-        told: Mapping[str, Any] = {}
+        measured: Mapping[str, Any] = {}
         if self.kinds[self.role] is Model and self.recipe.compare is None:
             policy = getattr(last, self.role)
-            told = measure_policy(s.measure, policy=policy, progress=last.progress).results.metadata
+            measured = measure_policy(s.measure, policy=policy, progress=last.progress).results.metadata
         if self.recipe.figures is not None:
-            return self.recipe.figures(s, read_json(last.history.path)["rounds"], told)
-        return {"accuracy": fmean(told["accuracy"].values())} if told else {}
+            return self.recipe.figures(s, read_json(last.history.path)["rounds"], measured)
+        return {"accuracy": fmean(measured["accuracy"].values())} if measured else {}
 
 
 def loop_of(recipe: Recipe[Any]) -> Loop:

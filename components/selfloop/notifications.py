@@ -1,11 +1,11 @@
-"""Notices: what the gate decided, told to a webhook that takes what Slack takes.
+"""Notifications: what the gate decided, sent to a webhook that takes what Slack takes.
 
 ``SELFLOOP_WEBHOOK_URL`` is where to; whoever knows it may write there, so it is in no log and no error.
-``SELFLOOP_WEBHOOK_ON`` names the verdicts that are told: promoted, pending and halted unless it is said otherwise. A
+``SELFLOOP_WEBHOOK_ON`` names the verdicts that are sent: promoted, pending and halted unless it is said otherwise. A
 webhook that is away delays a round by half a minute at most, and never fails it.
 
-Where a registry remembers the round, it also remembers that it was told: a stage that runs again does not say it twice,
-unless it was killed between the two. Without a registry each run of the stage tells.
+Where a registry remembers the round, it also remembers that the webhook was notified: a stage that runs again does not
+say it twice, unless it was killed between the two. Without a registry each run of the stage notifies it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from selfloop.lookup import unknown
 
 WEBHOOK, VERDICTS = "SELFLOOP_WEBHOOK_URL", "SELFLOOP_WEBHOOK_ON"
 DEFAULT = "promoted,pending,halted"
-TOLD = "told"
-"""The tag of a version that says which verdict on it was told."""
+NOTIFIED = "notified"
+"""The tag of a version that says of which verdict on it the webhook was notified."""
 BUDGET_S = 30.0
 ANSWER_S = 10.0
 PAUSE = wait_random_exponential(multiplier=0.5, max=8)
@@ -51,7 +51,7 @@ log = logging.getLogger(__name__)
 
 
 class Notice(NamedTuple):
-    """What is told of a round. ``version`` is the candidate's, where there is a registry; ``link`` leads to its run."""
+    """What is sent of a round. ``version`` is the candidate's, where there is a registry; ``link`` leads to its run."""
 
     loop: str
     round: int
@@ -61,8 +61,8 @@ class Notice(NamedTuple):
     link: str = ""
 
 
-def tell(loop: str, round: int, digests: Sequence[str], decision: Mapping[str, Any]) -> None:
-    """Tell the webhook what was decided about the candidates with these digests, where there is a webhook for it.
+def notify(loop: str, round: int, digests: Sequence[str], decision: Mapping[str, Any]) -> None:
+    """Send the webhook what was decided about the candidates with these digests, where there is a webhook for it.
 
     Never raises for what is wrong with the webhook, the setting or MLflow: that is a warning in the log.
     """
@@ -71,14 +71,14 @@ def tell(loop: str, round: int, digests: Sequence[str], decision: Mapping[str, A
     if not url or verdict not in _chosen():
         return
     notice = _looked_up(Notice(loop, round, verdict, decision), digests)
-    told = notice.version and notice.version.tag(TOLD) == verdict
-    if not told and send(url, message(notice)) and notice.version:
+    sent = notice.version and notice.version.tag(NOTIFIED) == verdict
+    if not sent and send(url, message(notice)) and notice.version:
         with _warned():
-            Registry(loop).tag(notice.version.number, {TOLD: verdict})
+            Registry(loop).tag(notice.version.number, {NOTIFIED: verdict})
 
 
-def told_verdicts() -> set[str]:
-    """The verdicts that are told. Raises ``UserError`` where the setting names something else."""
+def verdicts_to_send() -> set[str]:
+    """The verdicts that are sent. Raises ``UserError`` where the setting names something else."""
     chosen = {name.strip() for name in os.environ.get(VERDICTS, DEFAULT).split(",")} - {""}
     for name in sorted(chosen - set(get_args(Outcome))):
         raise unknown(f"verdict for {VERDICTS}", name, get_args(Outcome))
@@ -87,7 +87,7 @@ def told_verdicts() -> set[str]:
 
 def _chosen() -> set[str]:
     with _warned():
-        return told_verdicts()
+        return verdicts_to_send()
     return set(get_args(Outcome))  # rather too much than a halt that nobody hears of
 
 
@@ -129,8 +129,8 @@ def message(notice: Notice) -> dict[str, Any]:
     fields = _fields(notice)
     blocks: list[dict[str, Any]] = [_section(f"*{escaped(headline)}*"), _section(escaped(reason or "no reason given"))]
     if fields:
-        told = [_text(f"*{title}*\n{escaped(text, FIELD_CHARACTERS)}") for title, text in fields.items()]
-        blocks.append({"type": "section", "fields": told})
+        texts = [_text(f"*{title}*\n{escaped(text, FIELD_CHARACTERS)}") for title, text in fields.items()]
+        blocks.append({"type": "section", "fields": texts})
     if notice.verdict == "pending" and notice.version:
         approve = f"selfloop approve {notice.loop} {notice.version.number} --reason ..."
         blocks.append(_section(f"To put it in force: `{escaped(approve)}`"))
@@ -174,10 +174,10 @@ def _section(text: str) -> dict[str, Any]:
     return {"type": "section", "text": _text(text)}
 
 
-def send(url: str, told: Mapping[str, Any]) -> bool:
+def send(url: str, content: Mapping[str, Any]) -> bool:
     """Post to a webhook, again where that may help, for half a minute at most. Returns whether it was taken."""
     outcome = SimpleQueue[str]()
-    body = json.dumps(told).encode()
+    body = json.dumps(content).encode()
     # a thread can be left behind, whatever a server or a name server does to keep it waiting
     Thread(target=lambda: outcome.put(_trouble(url, body)), daemon=True).start()
     try:
@@ -185,7 +185,7 @@ def send(url: str, told: Mapping[str, Any]) -> bool:
     except Empty:
         trouble = f"it did not answer within {BUDGET_S:g} s"
     if trouble:
-        log.warning("The webhook that %s names was not told (%s): the loop continues without it.", WEBHOOK, trouble)
+        log.warning("The webhook that %s names was not notified (%s): the loop continues without it.", WEBHOOK, trouble)
     return not trouble
 
 
@@ -222,7 +222,7 @@ def _pause(state: RetryCallState) -> float:
 
 class _NoRedirects(HTTPRedirectHandler):
     def redirect_request(self, *_: Any) -> None:
-        """Follow none: what is told goes to the address that was given, or nowhere."""
+        """Follow none: what is sent goes to the address that was given, or nowhere."""
 
 
 def _post(url: str, body: bytes) -> None:

@@ -79,7 +79,7 @@ class Selected:
         kept = list(selected(iter(batches), steps, Context(before or Counter()), place))
         self.rows = [row for batch in kept for row in batch.drop_columns(["group"]).to_pylist()]
         self.texts = [row["completion"] for row in self.rows]
-        self.funnel = [step.told() for step in steps]
+        self.funnel = [step.report() for step in steps]
 
 
 class Filtered:

@@ -500,7 +500,7 @@ from selfloop.generate.protocols import Ask, Reward
 def duel(task):
     """Two seats name a digit; the higher one wins, and the second seat hears what the first said."""
     first = yield Ask(role="first")
-    yield Ask(told=first.text[:1], role="second")
+    yield Ask(text=first.text[:1], role="second")
     won = 1.0 if "5" in first.text else -1.0
     yield Reward(won, role="first")
     yield Reward(-won, role="second")

@@ -27,7 +27,7 @@ def higher(task: Task) -> Steps:
     """A game: each seat is told a card of its own, then what the other said; who wrote the later letter has won."""
     one: Wrote = yield Ask(f"(1{task.answer})", as_message=True, role=FIRST)
     other: Wrote = yield Ask(f"(2{one.text})", as_message=True, role=SECOND)
-    last: Wrote = yield Ask(f"={other.text};", role=FIRST, told_by=SECOND)
+    last: Wrote = yield Ask(f"={other.text};", role=FIRST, author=SECOND)
     payoff = 1.0 if last.text >= other.text else -1.0
     yield Reward(payoff, role=FIRST)
     yield Reward(-payoff, role=SECOND)
@@ -152,7 +152,7 @@ def greeted(task: Task) -> Steps:
 
 
 def hinted(task: Task) -> Steps:
-    yield Ask("c", told_by="policy")
+    yield Ask("c", author="policy")
 
 
 def test_what_a_role_is_told_in_its_own_name_counts_as_its_own(wild: Policy) -> None:

@@ -38,7 +38,7 @@ def test_each_round_of_a_run_is_told_with_its_version(
     assert [_facts(told)["Version"] for told in webhook.taken] == ["2, after 1", "3, after 2"]
     assert [_facts(told)["In force"] for told in webhook.taken] == ["version 2", "version 3"]
     assert "items" in _facts(webhook.taken[0])["Gain on the target"]
-    assert [version.tag("told") for version in Registry(NAME).versions().values()] == ["", "promoted", "promoted"]
+    assert [version.tag("notified") for version in Registry(NAME).versions().values()] == ["", "promoted", "promoted"]
 
 
 def test_a_round_that_is_recorded_again_is_not_told_again(
@@ -47,10 +47,10 @@ def test_a_round_that_is_recorded_again_is_not_told_again(
     ran(small, tmp_path / "a", ALWAYS)
     last = Registry(NAME).versions()[3]
     told = {"promoted": True, "verdict": "promoted", "reason": "again"}
-    notifications.tell(NAME, 2, last.tag("digests").split(","), told)
+    notifications.notify(NAME, 2, last.tag("digests").split(","), told)
     assert len(webhook.taken) == 2
-    Registry(NAME).tag(3, {"told": ""})
-    notifications.tell(NAME, 2, last.tag("digests").split(","), told)
+    Registry(NAME).tag(3, {"notified": ""})
+    notifications.notify(NAME, 2, last.tag("digests").split(","), told)
     assert len(webhook.taken) == 3
 
 

@@ -41,7 +41,7 @@ def a_band(proposed: Sequence[Proposed], room: int = 1000) -> dict[str, Any]:
     found = Measured(tasks, pa.array([rate or 0.0 for rate in rates], pa.float64()), label)
     kept = banded(found, BandParams(min_rate=0.25, max_rate=0.75), tally)
     tally.keep(kept["level"][:room])
-    told: dict[str, Any] = json.loads(json.dumps(tally.told()))
+    told: dict[str, Any] = json.loads(json.dumps(tally.report()))
     return told
 
 

@@ -188,22 +188,22 @@ def _outcome(recipe: Recipe[Any], run: Run, place: Path) -> dict[str, Any]:
     """What became of a run, as it is kept. A failure is an outcome: its reason is what there is to say."""
     _clear_other_code(place)
     resumed, began = place.exists(), time.perf_counter()
-    told: dict[str, Any] = {"metrics": {}, "halted": "", "failed": "", "seconds": None, "code": code_digest()}
+    outcome: dict[str, Any] = {"metrics": {}, "halted": "", "failed": "", "seconds": None, "code": code_digest()}
     settings = settings_of(recipe, run)
     try:
         with claimed(place, recipe, settings):
             _, numbers = complete(recipe, settings, place)
-        told["metrics"] = {name: _number(value) for name, value in numbers.items()} | {HALTED: 0.0}
+        outcome["metrics"] = {name: _number(value) for name, value in numbers.items()} | {HALTED: 0.0}
     except HaltedError as error:
-        told |= {"metrics": {HALTED: 1.0}, "halted": str(error)}
+        outcome |= {"metrics": {HALTED: 1.0}, "halted": str(error)}
     except UserError as error:
-        told["failed"] = str(error)
+        outcome["failed"] = str(error)
     except Exception as error:
         traceback.print_exc()
-        told["failed"] = f"{type(error).__name__}: {error}; see {_beside(place, 'log')}"
+        outcome["failed"] = f"{type(error).__name__}: {error}; see {_beside(place, 'log')}"
     if not resumed:
-        told["seconds"] = round(time.perf_counter() - began, 1)
-    return told
+        outcome["seconds"] = round(time.perf_counter() - began, 1)
+    return outcome
 
 
 def _clear_other_code(place: Path) -> None:

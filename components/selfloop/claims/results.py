@@ -167,6 +167,6 @@ def committed(recipe: Recipe[Any]) -> dict[str, Any] | None:
     return read_json(place.parent, place.name) if place.is_file() else None
 
 
-def is_stale(recipe: Recipe[Any], told: Mapping[str, Any]) -> bool:
+def is_stale(recipe: Recipe[Any], result: Mapping[str, Any]) -> bool:
     """Whether a result is of other settings, seeds or statements than those that the recipe has now."""
-    return recipe.claims is None or bool(told["digest"] != digest(recipe))
+    return recipe.claims is None or bool(result["digest"] != digest(recipe))

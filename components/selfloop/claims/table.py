@@ -18,13 +18,13 @@ CENSORED = "*"
 """Stands behind a value that a run did not come to."""
 
 
-def shown(told: Mapping[str, Any]) -> Iterator[RenderableType]:
+def shown(result: Mapping[str, Any]) -> Iterator[RenderableType]:
     """A result for the terminal: by statement the sentence, its arms, its comparisons, its word."""
     from rich.padding import Padding
     from rich.table import Column, Table
     from rich.text import Text
 
-    for statement in told["statements"]:
+    for statement in result["statements"]:
         yield Text(f"\n{statement['sentence']}")
         yield Text(f"{statement['metric']}, {_hoped(statement)}", style="dim")
         several = len({each["setup"] for each in statement["arms"]}) > 1
@@ -36,10 +36,10 @@ def shown(told: Mapping[str, Any]) -> Iterator[RenderableType]:
             less = f"less {_named(each, 'baseline', several)}: {spread(each, '+')}"
             yield Text(f"  {less} by seed, at {statement['confidence']:.1%}")
         yield Text.assemble("  ", (statement["word"], "bold"), f": {statement['note']}" * bool(statement["note"]))
-    if any(each["censored"] for statement in told["statements"] for each in statement["arms"]):
+    if any(each["censored"] for statement in result["statements"] for each in statement["arms"]):
         yield Text(f"\n{CENSORED} the run did not come to a value; what the claim declares for that stands for it.")
     for what in ("halted", "failed"):
-        for run, reason in told[what].items():
+        for run, reason in result[what].items():
             yield Text(f"\n{what}: {run}: {reason}")
 
 
@@ -50,9 +50,9 @@ def values(arm: Mapping[str, Any]) -> list[str]:
     return [f"{value:.3g}{CENSORED * (seed in censored)}" for seed, value in by_seed]
 
 
-def spread(told: Mapping[str, Any], sign: str = "") -> str:
+def spread(estimate: Mapping[str, Any], sign: str = "") -> str:
     """A mean with its interval."""
-    mean, low, high = (told[name] for name in ("mean", "low", "high"))
+    mean, low, high = (estimate[name] for name in ("mean", "low", "high"))
     if mean is None:
         return "none"
     low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
@@ -70,12 +70,12 @@ def _named(each: Mapping[str, Any], what: str, with_setup: bool) -> str:
 
 def state(recipe: Recipe[Any]) -> str:
     """In a few words: how many of a recipe's claims hold, or why that is not known."""
-    told = committed(recipe)
-    if told is None:
+    result = committed(recipe)
+    if result is None:
         return "none" if recipe.claims is None else "not measured"
-    if is_stale(recipe, told):
+    if is_stale(recipe, result):
         return "stale"
-    words = [statement["word"] for statement in told["statements"]]
+    words = [statement["word"] for statement in result["statements"]]
     return f"{words.count('holds')} of {len(words)}"
 
 
@@ -96,14 +96,14 @@ def _linked(paper: str) -> str:
 
 def _told(recipe: Recipe[Any]) -> list[str]:
     """A line a claim: the sentence, the word, the numbers."""
-    told = committed(recipe)
+    result = committed(recipe)
     if recipe.claims is None:
         return []
-    if told is None:
+    if result is None:
         return [f"{_cell(statement.sentence)} *not measured*" for statement in recipe.claims.statements]
-    stale = " (of other settings than the recipe has now)" * is_stale(recipe, told)
+    stale = " (of other settings than the recipe has now)" * is_stale(recipe, result)
     return [
-        f"{_cell(each['sentence'])} **{each['word']}**{stale}: {_cell(_numbers(each))}" for each in told["statements"]
+        f"{_cell(each['sentence'])} **{each['word']}**{stale}: {_cell(_numbers(each))}" for each in result["statements"]
     ]
 
 

@@ -37,9 +37,9 @@ EXITS: dict[type, int] = {StoppedError: 130, HaltedError: 3}
 def main() -> None:
     """Run the command; a mistake that a person can mend is one sentence and a non-zero exit."""
     sys.path.insert(0, os.getcwd())  # so that module:name finds what lies beside the user
-    told = logging.StreamHandler()
-    told.setFormatter(logging.Formatter("selfloop: %(message)s"))
-    logging.getLogger("selfloop").addHandler(told)
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("selfloop: %(message)s"))
+    logging.getLogger("selfloop").addHandler(handler)
     try:
         app()
     except UserError as error:

@@ -61,16 +61,16 @@ def claim(
     command = shlex.join(
         ["selfloop", "claim", recipe, *(["--tuning"] if tuning else []), *(["--write"] if write else [])]
     )
-    told = results.result(found, outcomes, command, chosen)
-    for part in table.shown(told):
+    result = results.result(found, outcomes, command, chosen)
+    for part in table.shown(result):
         console.print(part)
-    if told["code"] not in ([], [code_digest()[:12]]):
+    if result["code"] not in ([], [code_digest()[:12]]):
         say("\nSome of these runs are of another version of the code: delete their folders to make them anew.")
     if tuning:
         say("\nThese are the tuning seeds: choose by them what you like, this is no result and is written nowhere.")
         return
     place = results.place_beside(found) if write else root / "result.json"
-    write_json(place.parent, told, place.name)
+    write_json(place.parent, result, place.name)
     say(f"\n{place}")
 
 

@@ -297,20 +297,20 @@ def watched(connection: Connection, run_id: str) -> None:
 
 
 class Lines:
-    """Tells a run as a log does: a line for each stage that has ended, and for each trouble."""
+    """Prints a run as a log does: a line for each stage that has ended, and for each trouble."""
 
     def __init__(self) -> None:
-        self._told: set[tuple[int, str]] = set()
+        self._printed: set[tuple[int, str]] = set()
         self._trouble = ""
 
     def show(self, progress: Progress) -> None:
-        """Print what has not been told."""
+        """Print what is new."""
         from selfloop.cluster.runs import ENDED
         from selfloop.cluster.table import status_line
 
         for status in progress.statuses:
-            if status.state in ENDED and status.state != "SKIPPED" and status.task not in self._told:
-                self._told.add(status.task)
+            if status.state in ENDED and status.state != "SKIPPED" and status.task not in self._printed:
+                self._printed.add(status.task)
                 _say(status_line(status))
         if progress.trouble and progress.trouble != self._trouble:
             _say(progress.trouble)

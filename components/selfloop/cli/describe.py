@@ -137,8 +137,8 @@ def environment(name: str) -> None:
     found = find_environment(name)
     tasks = three_tasks(found)
     scale = found.levels
-    told = "no levels" if scale is None else f"levels {scale[0]} to {scale[-1]}"
-    say(f"{name}  {found.summary}; {told}")
+    levels = "no levels" if scale is None else f"levels {scale[0]} to {scale[-1]}"
+    say(f"{name}  {found.summary}; {levels}")
     for task in tasks:
         table = Table.grid(padding=(0, 2))
         table.add_row("prompt", shortened(task.prompt))

@@ -57,11 +57,11 @@ def show(findings: Sequence[Finding]) -> None:
     table = Table.grid(padding=(0, 1))
     for finding in findings:
         mark, style = MARKS[finding.state]
-        told = Text.assemble(finding.found, (f" → {finding.remedy}" if finding.remedy else "", "bold"))
+        words = Text.assemble(finding.found, (f" → {finding.remedy}" if finding.remedy else "", "bold"))
         if console.is_terminal:
-            table.add_row(Text(mark, style), Text(finding.subject, no_wrap=True), told)
+            table.add_row(Text(mark, style), Text(finding.subject, no_wrap=True), words)
         else:
-            console.print(Text.assemble(f"{mark} {finding.subject.ljust(width)} ", told), soft_wrap=True)
+            console.print(Text.assemble(f"{mark} {finding.subject.ljust(width)} ", words), soft_wrap=True)
     if table.row_count:
         console.print(table)
     counts = {state: sum(finding.state == state for finding in findings) for state in MARKS}

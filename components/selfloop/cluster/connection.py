@@ -221,8 +221,8 @@ def said(error: Exception) -> str:
     """What the API says of a refusal, on one line."""
     body = getattr(error, "body", None) or ""
     try:
-        told = json.loads(body)
-        text = told.get("message") or told.get("error_message") or told.get("error") or ""
+        answer = json.loads(body)
+        text = answer.get("message") or answer.get("error_message") or answer.get("error") or ""
     except (ValueError, AttributeError):
         text = ""
     text = text or str(getattr(error, "reason", None) or type(error).__name__)

@@ -125,10 +125,10 @@ def why_halted(connection: Connection, run_id: str, failed: Task, tasks: Sequenc
     try:
         api = kubernetes()
         pods = [pod for pod in pods_of(api, run_id, namespaces(connection), tasks) if pod.task == failed]
-        told = HALTED.findall("".join(log(api, pods[-1], lines=100))) if pods else []
+        halts = HALTED.findall("".join(log(api, pods[-1], lines=100))) if pods else []
     except UserError:
         return ""
-    return str(told[-1]).strip() if told else ""
+    return str(halts[-1]).strip() if halts else ""
 
 
 def task_of(node: str, tasks: Sequence[Planned]) -> Task | None:

@@ -49,8 +49,8 @@ class End(NamedTuple):
         """The end of a pod's container; ``last`` are the last lines that it said."""
         found = terminated(pod)
         refused = [line.removeprefix(REFUSED) for line in last if line.startswith(REFUSED)]
-        told = [line.strip() for line in last if line.strip() and not line.startswith(STEP)]
-        words = " / ".join(told[-LAST_LINES:])[-LAST_CHARACTERS:]
+        said = [line.strip() for line in last if line.strip() and not line.startswith(STEP)]
+        words = " / ".join(said[-LAST_LINES:])[-LAST_CHARACTERS:]
         mine = next((each for each in pod.spec.containers if each.name == CONTAINER), pod.spec.containers[0])
         limits = mine.resources and mine.resources.limits
         return cls(
@@ -92,8 +92,8 @@ class Waiting:
         self._broken_since = (self._broken_since or now) if reason in BROKEN else 0.0
         patience = BROKEN_S if self._broken_since else START_WITHIN_S
         if now - (self._broken_since or self._since) >= patience:
-            told = f" ({reason or 'no node was made'}{message and f': {message}'})"
-            raise UserError(f"TrainJob {self._name} does not start{told}: {remedy}.")
+            why = f" ({reason or 'no node was made'}{message and f': {message}'})"
+            raise UserError(f"TrainJob {self._name} does not start{why}: {remedy}.")
 
     def _why(self, pods: Sequence[Any], warnings: Callable[[], Sequence[str]]) -> tuple[str, str, str]:
         """A word for it, what the cluster says of it, and the remedy."""
@@ -107,9 +107,9 @@ class Waiting:
                 if each.type == "PodScheduled" and each.status == "False":
                     remedy = "ask for less in SELFLOOP_NODE_RESOURCES, lower nodes, or give the cluster more machines"
                     return each.reason or "Unschedulable", one_line(each.message), remedy
-        told = warnings()
+        events = warnings()
         remedy = "mend what that says, or set nodes to 1"
-        return ("FailedToStart", one_line(told[-1]), remedy) if told else ("", "", "ask who runs the cluster")
+        return ("FailedToStart", one_line(events[-1]), remedy) if events else ("", "", "ask who runs the cluster")
 
 
 def failure(name: str, condition: Mapping[str, Any], ends: Iterable[End]) -> str:

@@ -215,9 +215,9 @@ def _with_driver(status: StageStatus, details: list[Any]) -> StageStatus:
     return replace(driver, state="PENDING") if driver.state in ("RUNNING", "SUCCEEDED") else driver
 
 
-def _moment(told: datetime | None) -> datetime | None:
+def _moment(given: datetime | None) -> datetime | None:
     """A time, where it is one: KFP tells what has not happened as the year 1 or 1970."""
-    return told if told is not None and told.year > 2000 else None
+    return given if given is not None and given.year > 2000 else None
 
 
 def watch(connection: Connection, run_id: str, show: Callable[[Progress], None]) -> Progress:

@@ -128,7 +128,7 @@ def schedule(
 def schedules(connection: Connection) -> list[Schedule]:
     """What selfloop has scheduled in the namespace."""
     mine = [one for one in _recurring(connection) if (one.description or "").startswith(MARK)]
-    return [_told(connection, one) for one in mine]
+    return [_schedule(connection, one) for one in mine]
 
 
 def unschedule(connection: Connection, name: str) -> None:
@@ -179,7 +179,7 @@ def _recurring(connection: Connection, name: str | None = None) -> Iterator[Any]
     )
 
 
-def _told(connection: Connection, one: Any) -> Schedule:
+def _schedule(connection: Connection, one: Any) -> Schedule:
     last = _last_run(connection, one)
     at = last.scheduled_at or last.created_at if last else None
     is_on = one.status == "ENABLED"

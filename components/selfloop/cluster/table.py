@@ -88,8 +88,8 @@ def _before(rounds: dict[int, list[StageStatus]], now: datetime) -> list[Text]:
     """A line for each row that is no round, whose stages are its own."""
     lines = []
     for number in filter(BEFORE.__contains__, rounds):
-        told = (Text(f"{status.task.stage} ") + _cell(status, now) for status in rounds[number])
-        lines.append(Text("  ").join([Text(BEFORE[number].ljust(5)), *told]))
+        cells = (Text(f"{status.task.stage} ") + _cell(status, now) for status in rounds[number])
+        lines.append(Text("  ").join([Text(BEFORE[number].ljust(5)), *cells]))
     return lines
 
 
@@ -108,8 +108,8 @@ def _narrow(rounds: dict[int, list[StageStatus]], now: datetime) -> Table:
     for number, statuses in rounds.items():
         marks = Text.assemble(*(MARKS.get(status.state, UNKNOWN) for status in statuses))
         at_work = [status for status in statuses if status.state in ("RUNNING", "FAILED", "CANCELING")]
-        told = (Text.assemble(status.task.stage, " ", _time(status, now)) for status in at_work)
-        table.add_row(BEFORE.get(number, str(number)), marks, _took(statuses, now), Text(", ").join(told))
+        cells = (Text.assemble(status.task.stage, " ", _time(status, now)) for status in at_work)
+        table.add_row(BEFORE.get(number, str(number)), marks, _took(statuses, now), Text(", ").join(cells))
     return table
 
 

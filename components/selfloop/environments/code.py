@@ -83,8 +83,8 @@ def _attempt(id: str, kept: str, completion: str) -> Attempt:
     from selfloop.sandbox.grading import Attempt
 
     try:
-        told = json.loads(kept)
-        tests, function, before = told["tests"], told["function"], told["before"]
+        about = json.loads(kept)
+        tests, function, before = about["tests"], about["function"], about["before"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"Task {id} has no unit tests in its metadata: make it with {__name__}.metadata.") from None
     return Attempt(f"{before}{program_in(completion)}", tests, function)

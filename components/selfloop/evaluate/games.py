@@ -63,9 +63,9 @@ def strategy_of(policy: Policy, prompt: str) -> Strategy:
 
     strategy = {}
     for name in (name for seat in range(2) for name in information_sets(seat)):
-        told, *moves = encode(policy.tokenizer, [prompt + name, *(prompt + name + move for move in MOVES)])
+        prefix, *moves = encode(policy.tokenizer, [prompt + name, *(prompt + name + move for move in MOVES)])
         with torch.inference_mode():
-            logits = policy.model(input_ids=torch.tensor([told])).logits[0, -1, [move[len(told)] for move in moves]]
+            logits = policy.model(input_ids=torch.tensor([prefix])).logits[0, -1, [move[len(prefix)] for move in moves]]
         strategy[name] = float(logits.double().softmax(0)[MOVES.index("b")])
     return strategy
 

@@ -87,7 +87,7 @@ def band_tasks(out: FrontierTasks, params: BandParams, tasks: Dataset, rollouts:
             for batch in thinned(read(place, Task), found.rows, params.number):
                 tally.keep(batch["level"])
                 table.write(batch)
-    about = tally.told()
+    about = tally.report()
     if not about["kept"]:
         about["empty"] = why_empty(about, params)
         if params.when_empty == "stop":
@@ -211,7 +211,7 @@ class Tally:
         for level in levels.to_pylist():
             self._by_level[level]["kept"] += 1
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """The counts, mean level and mean rate of all tasks, and how many have a rate in each tenth from 0 to 1."""
         whole = sum(self._by_level.values(), Counter[str]())
         levels = {

@@ -65,7 +65,7 @@ def filter_rollouts(
     about: dict[str, Any] = {
         "kept": {str(level): number for level, number in sorted(new.items())},
         "rejected": dict(sorted(rejected.items())),
-        "funnel": [step.told() for step in funnel],
+        "funnel": [step.report() for step in funnel],
     }
     if not new:
         about["empty"] = why_empty(funnel)
@@ -119,7 +119,7 @@ class Step:
                 yield from pa.ipc.open_stream(source)
             file.unlink()
 
-    def told(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         """The step as the examples' metadata and the report have it."""
         return {
             "selector": self.name,

@@ -39,7 +39,7 @@ class Context:
 
 
 class Selecting(Protocol):
-    """What goes through the rollouts of one run. An attribute ``says``, where it has one, is told beside its counts."""
+    """What goes through the rollouts of one run. An attribute ``says``, if any, is reported beside its counts."""
 
     def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
         """What of a batch is kept, and why the rest is not."""

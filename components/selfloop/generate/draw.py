@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 CALLS_AT_ONCE = 8
 
-Told = Callable[[Sequence[Rollout]], None]
+Listener = Callable[[Sequence[Rollout]], None]
 
 
 def draw(
-    policy: Policy | Engine, tasks: Iterable[Task], params: GenerateParams, told: Told = lambda rollouts: None
+    policy: Policy | Engine, tasks: Iterable[Task], params: GenerateParams, listener: Listener = lambda rollouts: None
 ) -> Iterator[list[Rollout]]:
     """Rollouts in the order of the tasks and their attempts, a list for each window of tasks. An attempt has one, or
     one for each role that its protocol asks for.
 
-    ``told`` hears of each attempt as it ends.
+    ``listener`` hears of each attempt as it ends.
     """
     if isinstance(policy, Engine):
         engine = policy
@@ -40,7 +40,7 @@ def draw(
 
         engine = Transformers(policy, params.batch_size)
     for window in batched(tasks, params.window):
-        yield Window(engine, window, params, told).rollouts()
+        yield Window(engine, window, params, listener).rollouts()
 
 
 class TokenizedRollout(NamedTuple):
@@ -66,8 +66,8 @@ def one_role(rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
 class Window:
     """Tasks that are drawn together. Tools answer in threads while the engine continues with the other attempts."""
 
-    def __init__(self, engine: Engine, tasks: Sequence[Task], params: GenerateParams, told: Told) -> None:
-        self._engine, self._params, self._told = engine, params, told
+    def __init__(self, engine: Engine, tasks: Sequence[Task], params: GenerateParams, listener: Listener) -> None:
+        self._engine, self._params, self._listener = engine, params, listener
         self._tools = params.protocol.toolbox
         self._sampling = cache(partial(_sampling, params))
         self._calls: dict[Future[str], tuple[int, str]] = {}
@@ -111,7 +111,7 @@ class Window:
         elif isinstance(wanted, Call):
             self._calls[pool.submit(self._tool(wanted.tool), wanted.argument)] = (key, wanted.tool)
         else:
-            self._told(attempt.rollouts)
+            self._listener(attempt.rollouts)
 
     def _tool(self, name: str) -> Tool:
         if name not in self._tools:
@@ -124,7 +124,7 @@ class Window:
             raise UserError(
                 f"The task '{task.id}' has the temperature {task.temperature}: give it one above 0, or none."
             )
-        sampling = self._sampling(params.greedy_first and attempt.number == 0, asked.marks, task.temperature)
+        sampling = self._sampling(params.greedy_first and attempt.number == 0, asked.stop_after, task.temperature)
         seed = seed_for(params, params.round, "generate", task.id, attempt.number, attempt.turns)
         return Request(key, attempt.context, min(task.max_tokens, params.max_tokens), seed, sampling)
 
@@ -136,8 +136,8 @@ class Window:
         return [(key, _answer(name, call.result)) for call in ready for key, name in [self._calls.pop(call)]]
 
 
-def _sampling(params: GenerateParams, greedy: bool, marks: tuple[str, ...], temperature: float | None) -> Sampling:
-    made = params.sampling(greedy)._replace(marks=marks, keep_tokens=params.keep_tokens)
+def _sampling(params: GenerateParams, greedy: bool, stop_after: tuple[str, ...], temperature: float | None) -> Sampling:
+    made = params.sampling(greedy)._replace(stop_after=stop_after, keep_tokens=params.keep_tokens)
     return made if greedy or temperature is None else made._replace(temperature=temperature)
 
 
@@ -230,21 +230,21 @@ class Transcript:
         self._tokenizer, self._role, self._prompt, self.context = tokenizer, role, prompt, tokens
         self._begins, self._own, self._logprobs = len(tokens), list[bool](), list[float | None]()
         self._segments, self.turns = list[Segment](), list[Completion]()
-        self._marks, self._finished = tuple[str, ...](), False
+        self._stop_after, self._finished = tuple[str, ...](), False
 
     def tell(self, asked: Ask) -> None:
         """Put what the role is told behind what was written; a message before that belongs to the prompt."""
-        self._marks = asked.marks
+        self._stop_after = asked.stop_after
         if asked.as_message and not self._segments:
-            self._prompt += asked.told
+            self._prompt += asked.text
             [self.context] = encode(self._tokenizer, [self._prompt])
             self._begins = len(self.context)
             return
-        told = between(self._tokenizer, self._prompt, asked.told) if asked.as_message else asked.told
-        if told:
-            self._segments.append(Segment(asked.told_by, told))
-            tokens = self._tokenizer(told, add_special_tokens=False)["input_ids"]
-            self._lengthen(tokens, own=asked.told_by == self._role)
+        text = between(self._tokenizer, self._prompt, asked.text) if asked.as_message else asked.text
+        if text:
+            self._segments.append(Segment(asked.author, text))
+            tokens = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            self._lengthen(tokens, own=asked.author == self._role)
 
     def hear(self, completion: Completion) -> None:
         """Take what the policy wrote. It continues from its own tokens, unless a stop string cut through them."""
@@ -254,7 +254,7 @@ class Transcript:
             self._lengthen(self._tokenizer(completion.text, add_special_tokens=False)["input_ids"], own=True)
         self._segments.append(Segment(self._role, completion.text))
         self.turns.append(completion)
-        waits = completion.text.endswith(self._marks) if self._marks else False
+        waits = completion.text.endswith(self._stop_after) if self._stop_after else False
         self._finished = completion.finished and not waits
 
     def _lengthen(self, tokens: list[int], own: bool, logprobs: Sequence[float | None] | None = None) -> None:

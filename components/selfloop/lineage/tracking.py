@@ -326,10 +326,10 @@ def _audited(audit: Mapping[str, Any]) -> dict[str, float]:
     """What the label audit measured: of all rollouts, ``audit.precision``, and by difficulty, ``audit.level_3.ece``."""
     measured = {"audit": audit} | {f"audit.{each['name'].replace(' ', '_')}": each for each in audit.get("strata", ())}
     return {
-        f"{prefix}.{name}": told[name]
-        for prefix, told in measured.items()
+        f"{prefix}.{name}": values[name]
+        for prefix, values in measured.items()
         for name in ("precision", "recall", "ece", "brier")
-        if told.get(name) is not None
+        if values.get(name) is not None
     }
 
 

@@ -79,5 +79,5 @@ def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -
 def shape_of(recipe: Recipe[Any], settings: Settings) -> str:
     """A digest of a round's graph: which stages it calls, and what each takes from where."""
     calls = calls_of(recipe, settings.for_round(settings.first), "round")
-    told = [[call.stage.target, sorted((name, str(source)) for name, source in call.inputs.items())] for call in calls]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+    graph = [[call.stage.target, sorted((name, str(source)) for name, source in call.inputs.items())] for call in calls]
+    return hashlib.sha256(json.dumps(graph).encode()).hexdigest()[:12]

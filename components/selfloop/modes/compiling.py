@@ -52,10 +52,10 @@ def compile_pipeline(
 def as_yaml(traced: Any) -> str:
     """A pipeline as the UI takes it: what KFP's own writer writes, in fewer lines and a third of the time."""
     spec, platform = MessageToDict(traced.pipeline_spec), MessageToDict(traced.platform_spec)
-    told = pipeline_spec_builder.extract_comments_from_pipeline_spec(spec, traced.description)
+    comments = pipeline_spec_builder.extract_comments_from_pipeline_spec(spec, traced.description)
     documents = [spec, platform] if platform else [spec]
     text = yaml.dump_all(documents, Dumper=yaml.CSafeDumper, default_flow_style=None, allow_unicode=True, width=120)
-    return f"{told}{text}"
+    return f"{comments}{text}"
 
 
 def compiled(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> tuple[Any, int]:

@@ -131,8 +131,8 @@ def content_key(stage: Stage, params: Params, inputs: Mapping[str, Any]) -> str:
 def found(place: Path, kind: type[Artifact]) -> Artifact:
     """The finished artifact at a place."""
     if is_page(kind):
-        told = json.loads(place.read_text()) if kind is Metrics else {}
-        return kind(name=place.name, uri=str(place), metadata=told)
+        metadata = json.loads(place.read_text()) if kind is Metrics else {}
+        return kind(name=place.name, uri=str(place), metadata=metadata)
     manifest = artifacts.manifest_of(place)
     return kind(name=place.name, uri=str(place), metadata=manifest.metadata | {"digest": manifest.digest})
 

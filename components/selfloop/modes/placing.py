@@ -37,7 +37,7 @@ def place(task: Any, stage: Stage, profile: Profile, image: str) -> Any:
     task.set_container_image(image)
     _ask(task, resources)
     _choose_nodes(task, resources)
-    _tell(task, profile.cluster, stage, image)
+    _set_environment(task, profile.cluster, stage, image)
     if stage.image in TRAINING and profile.nodes.model_fields_set:
         task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(_by_kind(profile.node(stage))))
     _mount(task, profile.cluster, resources)
@@ -72,14 +72,14 @@ def _choose_nodes(task: Any, resources: Resources) -> None:
             kubernetes.add_pod_label(task, label, value)
 
 
-def _tell(task: Any, cluster: Cluster, stage: Stage, image: str) -> None:
-    told = {
+def _set_environment(task: Any, cluster: Cluster, stage: Stage, image: str) -> None:
+    environment = {
         "SELFLOOP_IMAGE": image,
         "SELFLOOP_CACHE": CACHE,
         "HF_HOME": f"{CACHE}/huggingface",
         "PYTHONHASHSEED": "0",
     }
-    for name, value in told.items():
+    for name, value in environment.items():
         task.set_env_variable(name, value)
     if cluster.config_map:
         kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in CONFIG})

@@ -79,14 +79,14 @@ def _run_or_recall(stage: Stage, out: Any, params: Params, given: Mapping[str, A
 
     with open_store(uri) as store, open_store(f"{uri}/{PASSING}") as passing:
         key = content_key(stage, params, inputs)
-        told = None if stage.effects else recalled(passing, store, key, outputs)
-        if told is not None:
+        outcome = None if stage.effects else recalled(passing, store, key, outputs)
+        if outcome is not None:
             log.info("%s was done before, with the same inputs: its outputs are taken from there.", stage.name)
-            return told.returned
+            return outcome.returned
         returned = returned_of(stage, stage.run(out, params, inputs))
         kept = {name: left(store, output) for name, output in outputs.items() if isinstance(output, Model)}
         if not stage.effects:
-            passing.note(key, json.dumps(told_of(passing, outputs, returned, kept)._asdict()))
+            passing.note(key, json.dumps(outcome_of(passing, outputs, returned, kept)._asdict()))
     return returned
 
 
@@ -95,7 +95,7 @@ def returned_of(stage: Stage, out: Any) -> bool | None:
     return getattr(out, stage.returns) if stage.returns else None
 
 
-class Told(NamedTuple):
+class Outcome(NamedTuple):
     """What a call came to: its return value, references to its policies, and where its other outputs lie."""
 
     returned: bool | None
@@ -104,41 +104,41 @@ class Told(NamedTuple):
     pages: dict[str, str]
 
 
-def told_of(
+def outcome_of(
     passing: Store, outputs: Mapping[str, Artifact], returned: bool | None, policies: dict[str, dict[str, str]]
-) -> Told:
+) -> Outcome:
     """What a call came to, its tables put into the store; for any later call with the same key."""
-    told = Told(returned, policies, {}, {})
+    outcome = Outcome(returned, policies, {}, {})
     for name, output in outputs.items():
         if is_page(type(output)):
-            told.pages[name] = Path(output.path).read_text()
+            outcome.pages[name] = Path(output.path).read_text()
         elif name not in policies:
             manifest = (Path(output.path) / MANIFEST).read_text()  # equal rows may be of different makes
-            told.tables[name] = {"uri": passing.put(output.path), MANIFEST: manifest}
-    return told
+            outcome.tables[name] = {"uri": passing.put(output.path), MANIFEST: manifest}
+    return outcome
 
 
-def recalled(passing: Store, store: Store, key: str, outputs: Mapping[str, Artifact]) -> Told | None:
+def recalled(passing: Store, store: Store, key: str, outputs: Mapping[str, Artifact]) -> Outcome | None:
     """What an equal call came to, laid into the outputs; none where there was none, or it is not whole any more."""
     note = passing.noted(key)
     if note is None:
         return None
-    told = Told(**json.loads(note))
-    places = [(passing, each["uri"]) for each in told.tables.values()] + [
-        (store, each["uri"]) for each in told.policies.values()
+    outcome = Outcome(**json.loads(note))
+    places = [(passing, each["uri"]) for each in outcome.tables.values()] + [
+        (store, each["uri"]) for each in outcome.policies.values()
     ]
     if not all(where.has(where.key(uri)) for where, uri in places):
         return None
-    for name, reference in told.policies.items():
+    for name, reference in outcome.policies.items():
         refer(outputs[name], reference)
-    for name, table in told.tables.items():
+    for name, table in outcome.tables.items():
         laid(passing.get(table["uri"]), table[MANIFEST], outputs[name])
-    for name, text in told.pages.items():
+    for name, text in outcome.pages.items():
         Path(outputs[name].path).parent.mkdir(parents=True, exist_ok=True)
         Path(outputs[name].path).write_text(text)
         if isinstance(outputs[name], Metrics):
             outputs[name].metadata.update(json.loads(text))
-    return told
+    return outcome
 
 
 def laid(place: Path, manifest: str, output: Artifact) -> None:

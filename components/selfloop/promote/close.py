@@ -100,7 +100,7 @@ class _Close:
             self.out.metrics.log_metric(name, value)
         carried = self._recorded(decision)
         candidates = [manifest_of(self._candidate(role).path).digest for role in self.recipe.roles]
-        notifications.tell(self.settings.loop, self.settings.number, candidates, decision)
+        notifications.notify(self.settings.loop, self.settings.number, candidates, decision)
         self._hand_on(carried)
         return proceed
 
@@ -109,9 +109,11 @@ class _Close:
         own = {name: self._candidate(name) for name in self.recipe.own if name not in self.recipe.roles}
         state = {name: read_json(place.path) for name, place in own.items() if (Path(place.path) / VALUE).is_file()}
         state["progress"] = read_json(self.out.new_progress.path)
-        told, moments = add_round(self.settings.report, self.given["history"], self._evidence(), roles, state, decision)
-        publish(told, moments, self.out.new_history, self.out.report)
-        Path(self.out.sampled.path).write_text(samples_page(told["rounds"][-1]), encoding="utf-8")
+        history, moments = add_round(
+            self.settings.report, self.given["history"], self._evidence(), roles, state, decision
+        )
+        publish(history, moments, self.out.new_history, self.out.report)
+        Path(self.out.sampled.path).write_text(samples_page(history["rounds"][-1]), encoding="utf-8")
 
     def _evidence(self) -> dict[str, Dataset]:
         return {name: self.given[name] for name in EVIDENCE if name in self.given}

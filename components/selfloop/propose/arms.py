@@ -78,7 +78,7 @@ class ArmState(BaseModel):
         return [arm.level for arm in self.arms]
 
     def for_round(self, levels: Iterable[int], other_arms: Literal["stop", "adapt"]) -> Self:
-        """The state for a training on tasks of these levels, whose course is not told yet.
+        """The state for a training on tasks of these levels, whose course is still empty.
 
         Raises ``UserError`` where it has other arms and shall not adapt.
         """

@@ -94,6 +94,6 @@ class Fixed(Schedule):
         by_level = accuracy_by_level(results, ("target",))
         accuracy = by_level.get("candidate" if promoted else "champion", {})
         waited = 0 if promoted else state.get("waited", 0) + 1
-        told = {"accuracy": {str(k): v for k, v in accuracy.items()}, "waited": waited}
+        after = {"accuracy": {str(k): v for k, v in accuracy.items()}, "waited": waited}
         is_enough = bool(accuracy) and fmean(accuracy.values()) >= self.enough
-        return told, not is_enough and waited < self.patience
+        return after, not is_enough and waited < self.patience

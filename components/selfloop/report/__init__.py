@@ -58,8 +58,8 @@ class InitialReport(NamedTuple):
 def begin_report(out: InitialReport, params: BeginParams, champion: Artifact) -> None:
     """Begin the run's history with what it starts from, and a report that says that no round has ended."""
     manifest = manifest_of(champion.path)
-    told = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
-    publish(told, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
+    record = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
+    publish(record, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
 
 
 def add_round(
@@ -74,14 +74,14 @@ def add_round(
 
     ``evidence`` holds the round's tables by name, as many as there are; ``state`` the values of the loop's state.
     """
-    told, moments = read_json(history.path), sidecar_of(history.path)
+    record, moments = read_json(history.path), sidecar_of(history.path)
     trained = [role for role in roles if role.candidate.metadata.get("digest") != role.champion.metadata.get("digest")]
     made = [*evidence.values(), *(role.candidate for role in trained)]
-    told["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
-    told["sections"] = [str(each) for each in params.sections]
+    record["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
+    record["sections"] = [str(each) for each in params.sections]
     about = {name: table.metadata for name, table in evidence.items()}
     examples = about.get("examples", {})
-    told["rounds"].append(
+    record["rounds"].append(
         {
             "round": params.round,
             "tasks": _rows(evidence, "tasks"),
@@ -103,7 +103,7 @@ def add_round(
         }
     )
     spent = {"round": params.round, "stages": [sidecar_of(each.path) for each in made]}
-    return told, [*moments.get("rounds", []), spent]
+    return record, [*moments.get("rounds", []), spent]
 
 
 def _rows(evidence: Mapping[str, Dataset], name: str) -> int:
@@ -134,10 +134,10 @@ def _trained(role: Role) -> dict[str, Any]:
     }
 
 
-def samples_page(told: Mapping[str, Any]) -> str:
+def samples_page(round: Mapping[str, Any]) -> str:
     """A round's samples as Markdown; what a policy wrote stands between fences that it cannot close."""
-    lines = [f"# Round {told['round']}: {len(told['samples'])} tasks and what was attempted", ""]
-    for sample in told["samples"]:
+    lines = [f"# Round {round['round']}: {len(round['samples'])} tasks and what was attempted", ""]
+    for sample in round["samples"]:
         lines += [f"## Level {sample['level']}", "", *_fenced(sample["prompt"])]
         lines += ["Answer:", "", *_fenced(sample["answer"])] if sample["answer"] else []
         for attempt in sample["attempts"]:
@@ -183,10 +183,10 @@ def _values(table: str, record: type[tuple[Any, ...]], column: str) -> Iterator[
     return (value for batch in read(table, record, [column]) for value in batch[column].to_pylist())
 
 
-def publish(told: dict[str, Any], moments: list[dict[str, Any]], history: Artifact, report: HTML) -> None:
+def publish(record: dict[str, Any], moments: list[dict[str, Any]], history: Artifact, report: HTML) -> None:
     """Write a run's history, with the moments of its stages beside it, and its report as one HTML file."""
     from selfloop.report.render import render
 
-    write_json(history.path, told)
+    write_json(history.path, record)
     write_json(history.path, {"rounds": moments}, SIDECAR)
     Path(report.path).write_text(render(read_json(history.path), moments), encoding="utf-8")

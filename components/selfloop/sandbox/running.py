@@ -264,14 +264,14 @@ def _answers(written: bytes, expected: int) -> tuple[Answer, ...]:
         return ()
 
 
-def _answer(told: Any, number: int) -> Answer:
-    if type(told["call"]) is not int or told["call"] != number or len(told) != 2:
+def _answer(reply: Any, number: int) -> Answer:
+    if type(reply["call"]) is not int or reply["call"] != number or len(reply) != 2:
         raise ValueError("answers are out of order")
-    if "missing" in told:
-        return Answer(None, f"no function {_readable(told['missing'])}")
-    if "error" in told:
-        return Answer(None, _readable(told["error"]))
-    return Answer(unpack(told["value"]))
+    if "missing" in reply:
+        return Answer(None, f"no function {_readable(reply['missing'])}")
+    if "error" in reply:
+        return Answer(None, _readable(reply["error"]))
+    return Answer(unpack(reply["value"]))
 
 
 def _readable(text: object) -> str:

@@ -44,24 +44,24 @@ class S3Store(Store):
         manifest = manifest_of(directory)
         key = key_of(manifest)
         if not self.has(key):
-            with self._told():
+            with self._explained():
                 self._send(Path(directory), manifest, key)
         return f"{self.uri}/{key}"
 
     @override
     def get(self, uri_or_key: str) -> Path:
         key = self.key(uri_or_key)
-        with self._told():
+        with self._explained():
             return self.cache.get(key, partial(self._fetch, key))
 
     @override
     def has(self, key: str) -> bool:
-        with self._told():
+        with self._explained():
             return self.objects.read(f"{self.key(key)}/{MANIFEST}") is not None
 
     @override
     def keys(self) -> Iterator[str]:
-        with self._told():
+        with self._explained():
             for found, _ in self.objects.listed(""):
                 key, _, name = found.partition("/")
                 if name == MANIFEST and KEY.fullmatch(key):
@@ -71,13 +71,13 @@ class S3Store(Store):
     def size(self, key: str) -> int:
         if not self.has(key):
             raise self._absent(key)
-        with self._told():
+        with self._explained():
             return sum(size for _, size in self.objects.listed(f"{key}/"))
 
     @override
     def delete(self, key: str) -> None:
         key = self.key(key)
-        with self._told():
+        with self._explained():
             self.objects.remove(f"{key}/{MANIFEST}")
             for name, _ in list(self.objects.listed(f"{key}/")):
                 self.objects.remove(name)
@@ -86,12 +86,12 @@ class S3Store(Store):
 
     @override
     def note(self, name: str, text: str) -> None:
-        with self._told():
+        with self._explained():
             self.objects.write(f"{NOTES}/{name}", text.encode())
 
     @override
     def noted(self, name: str) -> str | None:
-        with self._told():
+        with self._explained():
             found = self.objects.read(f"{NOTES}/{name}")
         return None if found is None else found.decode()
 
@@ -152,7 +152,7 @@ class S3Store(Store):
         raise self._altered(key, MANIFEST)
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         """Turn what libraries raise into one sentence."""
         try:
             yield

@@ -143,14 +143,14 @@ class Pool:
         """What became of a worker's item by now; ``None`` where it still works, or has nothing to do."""
         spent = time.monotonic() - worker.began
         try:
-            told = worker.hear() if heard else None
+            reply = worker.hear() if heard else None
         except EOFError:
             return self._lost(worker, "crashed", spent)
-        if told is not None and not worker.ready:
+        if reply is not None and not worker.ready:
             worker.ready = True
             return Outcome(None, "", spent)
-        if told is not None:
-            return Outcome(told[0], told[1], spent)
+        if reply is not None:
+            return Outcome(reply[0], reply[1], spent)
         if time.monotonic() >= worker.deadline:
             worker.deadline = float("inf")
             return self._lost(worker, "timeout", spent)

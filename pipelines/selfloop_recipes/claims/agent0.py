@@ -62,12 +62,12 @@ claims = Claims(
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to, from its history and its accuracy at the end, by level; of rounds in which was proposed."""
     accuracy, levels = measured["accuracy"], s.base.levels
-    rounds = [told for told in rounds if told["band"]["tasks"]]
-    proposed = [told["band"]["mean_level"] for told in rounds]
+    rounds = [round for round in rounds if round["band"]["tasks"]]
+    proposed = [round["band"]["mean_level"] for round in rounds]
     beyond = [value for level, value in accuracy.items() if int(level) > levels]
-    rates = [told["band"]["mean_rate"] for told in rounds]
-    gains = [told["decision"]["suites"]["target"]["gain"] for told in rounds if told["decision"]["promoted"]]
-    precise = [told["audit"]["precision"] for told in rounds if told["audit"]["precision"] is not None]
+    rates = [round["band"]["mean_rate"] for round in rounds]
+    gains = [round["decision"]["suites"]["target"]["gain"] for round in rounds if round["decision"]["promoted"]]
+    precise = [round["audit"]["precision"] for round in rounds if round["audit"]["precision"] is not None]
     return {
         "beyond": fmean(beyond) if beyond else nan,
         "gained": sum(gains),

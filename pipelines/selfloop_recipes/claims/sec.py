@@ -59,10 +59,10 @@ claims = Claims(
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to, from its history and its accuracy at the end, by level."""
     accuracy, levels, target, steps = measured["accuracy"], s.draw.levels, s.reached, s.reinforce.steps
-    masses = [point["mass"] for told in rounds for point in told["state"]["training"]["curriculum"]["course"]]
+    masses = [point["mass"] for round in rounds for point in round["state"]["training"]["curriculum"]["course"]]
     drawn = [sum(int(level) * share for level, share in mass.items()) for mass in masses]
     quarter, hardest = max(1, len(drawn) // 4), str(max(levels))
-    reached = [told["round"] * steps for told in rounds if told["accuracy"]["candidate"].get(hardest, 0) >= target]
+    reached = [round["round"] * steps for round in rounds if round["accuracy"]["candidate"].get(hardest, 0) >= target]
     beyond = [value for level, value in accuracy.items() if int(level) not in levels]
     return {
         "hardest": accuracy.get(hardest, nan),

@@ -131,8 +131,8 @@ def check_store(case: Case) -> Iterator[Finding]:
         finally:
             objects.remove(name)
     except (MinioException, HTTPError) as error:
-        told = sentence(error, objects.endpoint, objects.bucket, store.uri)
-        yield of_sentence(subject, UserError(re.sub(rf",? and {AGAIN}|\[Errno -?\d+\] ", "", told)))
+        words = sentence(error, objects.endpoint, objects.bucket, store.uri)
+        yield of_sentence(subject, UserError(re.sub(rf",? and {AGAIN}|\[Errno -?\d+\] ", "", words)))
         return
     if arrived:
         yield well(subject, f"{store.uri} at {objects.endpoint} takes objects, and gives and removes them")
@@ -204,15 +204,15 @@ def _tried(subject: str, probe: Any) -> Finding:
 
 def check_notices(case: Case) -> Iterator[Finding]:
     """That notifications can go out as they are set; nothing is sent."""
-    from selfloop.notifications import WEBHOOK, told_verdicts
+    from selfloop.notifications import WEBHOOK, verdicts_to_send
 
     subject = "notifications"
     url = os.environ.get(WEBHOOK, "")
     if not url:
-        remedy = f"set {WEBHOOK} to be told of verdicts" if case.is_in_pod else POD
-        yield unseen(subject, "nobody is told" if case.is_in_pod else LAPTOP, remedy)
+        remedy = f"set {WEBHOOK} to be notified of verdicts" if case.is_in_pod else POD
+        yield unseen(subject, "nobody is notified" if case.is_in_pod else LAPTOP, remedy)
         return
     if not re.match(r"https?://[^/\s]+/?\S*$", url):
         yield bad(subject, f"{WEBHOOK} is no address of the web", "give one such as https://host/path")
         return
-    yield well(subject, f"tell of {', '.join(sorted(told_verdicts()))}; nothing was sent")
+    yield well(subject, f"tell of {', '.join(sorted(verdicts_to_send()))}; nothing was sent")

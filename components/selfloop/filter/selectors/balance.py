@@ -78,8 +78,8 @@ def gains(batch: pa.RecordBatch, enough: int) -> tuple[Column, Column]:
 
     columns = {"group": batch["group"], "said": batch["completion"], "score": scores(batch), "good": batch["good"]}
     of_each = [("score", "max"), ("good", "any")]
-    told = pa.table(columns).group_by(["group", "said"], use_threads=False).aggregate(of_each)
-    group, score, good = (told[name].to_numpy() for name in ("group", "score_max", "good_any"))
+    of_completion = pa.table(columns).group_by(["group", "said"], use_threads=False).aggregate(of_each)
+    group, score, good = (of_completion[name].to_numpy() for name in ("group", "score_max", "good_any"))
     order = np.lexsort((-score, group))
     group, score, good = group[order], score[order], good[order].astype(float)
     begins = np.flatnonzero(np.diff(group, prepend=-1))

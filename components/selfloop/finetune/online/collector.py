@@ -137,8 +137,8 @@ class RolloutCollector:
             given, state = reward.rewards(attempts, self.states.reward)
         odd = next((value for value in given if not math.isfinite(value)), None)
         if odd is not None or len(given) != len(rollouts):
-            told = f"{odd} to an attempt" if odd is not None else f"{len(given)} rewards to {len(rollouts)} attempts"
-            raise UserError(f"The reward '{reward}' gave {told}: let it give each a finite number.")
+            what = f"{odd} to an attempt" if odd is not None else f"{len(given)} rewards to {len(rollouts)} attempts"
+            raise UserError(f"The reward '{reward}' gave {what}: let it give each a finite number.")
         return given, state
 
     def collect(self, draw: int, groups: int) -> RolloutBatch:

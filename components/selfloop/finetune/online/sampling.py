@@ -70,8 +70,8 @@ class CleanTasks(NamedTuple):
 
     def none_left(self) -> UserError:
         """Why there is no task to train on."""
-        told = "Every task is a held-out item" if self.removed else "There are no tasks to train on"
-        return UserError(f"{told}: propose tasks that the policies are not judged on.")
+        why = "Every task is a held-out item" if self.removed else "There are no tasks to train on"
+        return UserError(f"{why}: propose tasks that the policies are not judged on.")
 
 
 def uncontaminated(tasks: str, items: str, ngram: int) -> CleanTasks:

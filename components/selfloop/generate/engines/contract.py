@@ -24,7 +24,7 @@ class Form(NamedTuple):
 
 class Sampling(NamedTuple):
     """How tokens are chosen. The distribution is changed in this order: repetition penalty, temperature, ``min_p``,
-    ``top_k``, ``top_p``. A text ends at one of ``stop``, which is cut off, or at one of ``marks``, which stays.
+    ``top_k``, ``top_p``. A text ends before one of ``stop``, or after one of ``stop_after``.
     """
 
     greedy: bool = False
@@ -34,7 +34,7 @@ class Sampling(NamedTuple):
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     stop: tuple[str, ...] = ()
-    marks: tuple[str, ...] = ()
+    stop_after: tuple[str, ...] = ()
     form: Form = Form()
     score: Score = "logprob"
     keep_tokens: bool = False
@@ -84,10 +84,10 @@ class Engine(ABC):
         """Decode until at least one request has ended. Empty when nothing is pending."""
 
 
-def cut(text: str, stop: Sequence[str], marks: Sequence[str]) -> tuple[str, bool]:
-    """A text up to the stop string that is complete first; of those, ``marks`` stay in it. Whether there was one."""
-    found = [(text.find(string) + len(string), string) for string in (*stop, *marks) if string in text]
+def cut(text: str, stop: Sequence[str], stop_after: Sequence[str]) -> tuple[str, bool]:
+    """A text up to the stop string that is complete first; ``stop_after`` stay in it. Whether there was one."""
+    found = [(text.find(string) + len(string), string) for string in (*stop, *stop_after) if string in text]
     if not found:
         return text, False
     end, string = min(found)
-    return text[: end if string in marks else end - len(string)], True
+    return text[: end if string in stop_after else end - len(string)], True

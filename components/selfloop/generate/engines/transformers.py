@@ -97,7 +97,7 @@ class Batch:
 
         self._policy, self._rows, self._ends = policy, requests, frozenset(ends)
         self._sampling, self._device = requests[0].sampling, policy.model.device
-        self._stops = Stops(policy.tokenizer, (*self._sampling.stop, *self._sampling.marks))
+        self._stops = Stops(policy.tokenizer, (*self._sampling.stop, *self._sampling.stop_after))
         self._lanes, self._step = Lanes(policy, [request.prompt for request in requests]), 0
         self._written: list[list[int]] = [[] for _ in requests]
         self._alive = [True] * len(requests)
@@ -205,7 +205,7 @@ class Batch:
         at_end = written[-1] in self._ends
         tokens = written[:-1] if at_end else written
         decoded = self._policy.tokenizer.decode(tokens)
-        text, stopped = cut(decoded, self._sampling.stop, self._sampling.marks)
+        text, stopped = cut(decoded, self._sampling.stop, self._sampling.stop_after)
         score = self._sampling.score
         return Completion(
             request.key,

@@ -159,7 +159,7 @@ class Vllm(Engine):
         from vllm.sampling_params import RequestOutputKind
 
         sampling = request.sampling
-        stop = [*sampling.stop, *sampling.marks]
+        stop = [*sampling.stop, *sampling.stop_after]
         chosen = {
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
@@ -188,7 +188,7 @@ class Vllm(Engine):
         at_end = bool(written) and written[-1] in self._ends
         tokens = written[:-1] if at_end else written
         decoded = self.tokenizer.decode(tokens)
-        text, stopped = cut(decoded, request.sampling.stop, request.sampling.marks)
+        text, stopped = cut(decoded, request.sampling.stop, request.sampling.stop_after)
         logprob, certain = scores(output.logprobs, request.sampling)
         return Completion(
             request.key,

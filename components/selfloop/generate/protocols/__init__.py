@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 
 class Ask(NamedTuple):
-    """The policy shall write as a ``role``, after this was ``told`` a text by an author: a user's message in its chat
-    template where it has one and this is ``as_message``, else the bare text. It ends at its end token or at one of
-    ``marks``, which stays. A message before a role wrote anything stands behind the task's prompt and belongs to it.
+    """The policy shall write as a ``role``, after it read a ``text`` by an ``author``: a user's message in its chat
+    template where it has one and this is ``as_message``, else the bare text. It ends at its end token or behind one of
+    ``stop_after``. A message before a role wrote anything stands behind the task's prompt and belongs to it.
     """
 
-    told: str = ""
+    text: str = ""
     as_message: bool = False
-    marks: tuple[str, ...] = ()
+    stop_after: tuple[str, ...] = ()
     role: str = POLICY
-    told_by: str = PROTOCOL
+    author: str = PROTOCOL
 
 
 class Call(NamedTuple):
@@ -64,7 +64,7 @@ PLACE = "\ue000"
 
 
 class Protocol(Strategy):
-    """How an attempt at a task goes: who writes when, and is told what."""
+    """How an attempt at a task goes: who writes when, and reads what."""
 
     kind = "protocol"
     package = __name__
@@ -79,11 +79,11 @@ class Protocol(Strategy):
         """The steps of an attempt at a task."""
 
 
-def between(tokenizer: PreTrainedTokenizerBase, prompt: str, told: str) -> str:
-    """What stands between two answers of a policy that is told a text: its chat template's own words, or the text."""
+def between(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str) -> str:
+    """What stands between two answers of a policy that reads a text: its chat template's own words, or the text."""
     if tokenizer.chat_template is None:
-        return told
-    chat = [("user", prompt), ("assistant", PLACE), ("user", told)]
+        return text
+    chat = [("user", prompt), ("assistant", PLACE), ("user", text)]
     messages = [{"role": role, "content": content} for role, content in chat]
     whole: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     if whole.count(PLACE) != 1:

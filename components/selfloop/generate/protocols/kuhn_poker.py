@@ -24,7 +24,7 @@ class KuhnPoker(Protocol):
         heard = [view(seat, cards[seat], "") for seat in range(2)]
         while history in OPEN:
             seat = OPEN[history]
-            wrote = yield Ask(heard[seat], marks=tuple(MOVES), role=SEATS[seat], told_by=DEALER)
+            wrote = yield Ask(heard[seat], stop_after=tuple(MOVES), role=SEATS[seat], author=DEALER)
             move = wrote.text if wrote.text in tuple(MOVES) else "p"
             fines[seat] += PENALTY * (move != wrote.text)
             history, heard[seat] = history + move, ""

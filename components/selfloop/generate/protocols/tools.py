@@ -23,14 +23,14 @@ class Tools(Protocol):
     def __call__(self, task: Task) -> Steps:
         """Ask, and answer calls, until a turn ends without one or ``turns`` are over."""
         names = tuple(self.toolbox)
-        marks = tuple(f"</{name}>" for name in names)
-        wrote: Wrote = yield Ask(marks=marks)
+        ends = tuple(f"</{name}>" for name in names)
+        wrote: Wrote = yield Ask(stop_after=ends)
         for _ in range(self.turns - 1):
             call = called(wrote.text, names)
             if call is None:
                 return
             answer: str = yield call
-            wrote = yield Ask(f"<result>{answer}</result>", marks=marks, told_by=TOOL)
+            wrote = yield Ask(f"<result>{answer}</result>", stop_after=ends, author=TOOL)
 
 
 def called(text: str, tools: tuple[str, ...]) -> Call | None:

@@ -16,7 +16,7 @@ from selfloop.report.sections import RunHistory, Templated
 Values = Mapping[int, float]
 
 COLUMNS = 120
-"""The steps of the whole run are told as this many columns at most, each the mean of its steps."""
+"""The steps of the whole run are shown as this many columns at most, each the mean of its steps."""
 MARKED = 10
 """Rounds that are marked at the axis, at most."""
 
@@ -79,7 +79,7 @@ class Row(NamedTuple):
 
 
 class Curriculum(NamedTuple):
-    """All that is told of the arms."""
+    """All that is shown of the arms."""
 
     steps: int
     curves: list[Curve]
@@ -89,10 +89,10 @@ class Curriculum(NamedTuple):
 
 def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
     """The arms over the run, none where no round's state has any. Steps are counted on from round to round."""
-    told = [(round, arms) for round in rounds for arms in remembered(round) if arms.get("course")]
-    if not told:
+    of_arms = [(round, arms) for round in rounds for arms in remembered(round) if arms.get("course")]
+    if not of_arms:
         return None
-    courses = [arms["course"] for _, arms in told]
+    courses = [arms["course"] for _, arms in of_arms]
     lengths = [course[-1]["step"] - course[0]["step"] + 1 for course in courses]
     begins = [sum(lengths[:number]) for number in range(len(lengths))]
     steps = sum(lengths)
@@ -102,14 +102,14 @@ def curriculum(rounds: Sequence[Round]) -> Curriculum | None:
         for point in course
     ]
     columns = in_columns(placed, min(steps, COLUMNS))
-    every = -(-len(told) // MARKED)
+    every = -(-len(of_arms) // MARKED)
     return Curriculum(
         steps,
         curves(columns),
-        [Mark(short(100 * begin / steps), round["round"]) for (round, _), begin in zip(told, begins, strict=True)][
+        [Mark(short(100 * begin / steps), round["round"]) for (round, _), begin in zip(of_arms, begins, strict=True)][
             ::every
         ],
-        [Row(round["round"], arms["strategy"], mean(arms["course"])) for round, arms in told],
+        [Row(round["round"], arms["strategy"], mean(arms["course"])) for round, arms in of_arms],
     )
 
 

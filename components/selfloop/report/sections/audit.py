@@ -9,7 +9,7 @@ from selfloop.report.formats import Round
 from selfloop.report.sections import RunHistory, Templated
 
 AUDITS_BY_DIFFICULTY = 10
-"""The newest rounds whose label audit is told by difficulty."""
+"""The newest rounds whose label audit is shown by difficulty."""
 
 
 class Audit(Templated):

@@ -15,7 +15,7 @@ Counts = Mapping[str, Any]
 FATES = {"kept": 0, "below": 4, "above": 2, "unanswered": 1, "capped": 3}
 """What becomes of a task, each with its tone."""
 BY_LEVEL = 10
-"""The newest rounds that are told by level."""
+"""The newest rounds that are shown by level."""
 
 
 class FrontierSection(Templated):
@@ -56,9 +56,9 @@ class Proposals(NamedTuple):
 
 
 class Frontier(NamedTuple):
-    """All that is told of the proposals; ``tones`` has the fates that some task met.
+    """All that is shown of the proposals; ``tones`` has the fates that some task met.
 
-    The ``newest`` rounds with proposals are told by level: of ``levels``, and there are ``older`` ones.
+    The ``newest`` rounds with proposals are shown by level: of ``levels``, and there are ``older`` ones.
     """
 
     rows: list[Proposals]
@@ -70,30 +70,30 @@ class Frontier(NamedTuple):
 
 def frontier(rounds: Sequence[Round]) -> Frontier | None:
     """The proposals over the run, none where no round has any. A round whose tasks are of no band is left out."""
-    told = [round for round in rounds if round.get("band")]
-    if not any(round["band"]["tasks"] for round in told):
+    banded = [round for round in rounds if round.get("band")]
+    if not any(round["band"]["tasks"] for round in banded):
         return None
-    highest = max(max(shares(round["band"])) for round in told)
-    rows = [proposals(round, highest) for round in told]
+    highest = max(max(shares(round["band"])) for round in banded)
+    rows = [proposals(round, highest) for round in banded]
     met = {name: tone for name, tone in FATES.items() if any(row.fates.get(name) for row in rows)}
     some = [row for row in rows if row.tasks]
     levels = sorted({level for row in some[-BY_LEVEL:] for level in row.by_level})
     return Frontier(rows, met, some[-BY_LEVEL:], len(some) > BY_LEVEL, levels)
 
 
-def proposals(told: Round, highest: float) -> Proposals:
+def proposals(of_round: Round, highest: float) -> Proposals:
     """What a round tells, its bars by the highest share of the run."""
-    band = told["band"]
+    band = of_round["band"]
     tasks, by_level = band["tasks"], {int(level): counts for level, counts in band["levels"].items()}
     return Proposals(
-        told["round"],
+        of_round["round"],
         tasks,
         band["mean_level"] if tasks else None,
         band["mean_rate"] if tasks else None,
         {name: band[name] for name in FATES if tasks and (band[name] or name == "kept")},
         band["histogram"],
         [round(share / highest, 3) for share in shares(band)],
-        told["audit"].get("precision"),
+        of_round["audit"].get("precision"),
         by_level,
     )
 

@@ -47,7 +47,7 @@ class Bundle(NamedTuple):
 
 def lanes(rounds: Sequence[Round]) -> list[Bundle]:
     """The rounds of a loop with several policies, in the lanes of their roles; none of a loop with one policy."""
-    names = list(dict.fromkeys(told["role"] for round in rounds for told in round.get("roles", ())))
+    names = list(dict.fromkeys(role["role"] for round in rounds for role in round.get("roles", ())))
     if len(names) < 2:
         return []
     return [
@@ -57,9 +57,9 @@ def lanes(rounds: Sequence[Round]) -> list[Bundle]:
 
 def lane(name: str, round: Round) -> Lane:
     """What a round made of the policy of this role; nothing where it does not tell."""
-    for told in round.get("roles", ()):
-        if told["role"] == name:
-            steps = f"{number(told['steps'])} steps" if told["steps"] else ""
-            how = ", ".join(filter(None, (told["method"], steps)))
-            return Lane(name, told["before"], told["after"], told["stage"], how)
+    for role in round.get("roles", ()):
+        if role["role"] == name:
+            steps = f"{number(role['steps'])} steps" if role["steps"] else ""
+            how = ", ".join(filter(None, (role["method"], steps)))
+            return Lane(name, role["before"], role["after"], role["stage"], how)
     return Lane(name, "", "", "", "")
