@@ -87,6 +87,7 @@ def lent(docker: bool) -> Iterator[list[str]]:
         place = folders.setdefault(match[2], f"{LENT}/{len(folders)}")
         return f"{match[1] or ''}{place}"
 
+    settings.pop("constraint", None)  # a file of this machine; the images' own say every version
     certificates = settings.pop("cert", os.environ.get("REQUESTS_CA_BUNDLE", ""))
     for name in {"find-links", "index-url", "extra-index-url"} & settings.keys():
         above = r"(?<!\S)(file://)?(/(?:[^\s/]+/)*?[^\s/]+)(?=/simple/?(?:\s|$)|\s|$)"

@@ -16,6 +16,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mapping[str, st
         "PIP_INDEX_URL": "https://somebody:hush@index.example.com/simple",
         "PIP_EXTRA_INDEX_URL": f"file://{tmp_path}/index/simple",
         "PIP_FIND_LINKS": f"{tmp_path}/wheels",
+        "PIP_CONSTRAINT": f"{tmp_path}/constraints.txt",
         "PIP_CERT": f"{tmp_path}/ca.pem",
         "PIP_CONFIG_FILE": "/dev/null",
     }
