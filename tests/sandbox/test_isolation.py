@@ -148,7 +148,7 @@ def test_every_version_that_such_a_run_makes_says_so(
     settings = recipe.resolve(small, {"rounds": 1})
     with lineage.tracked_run("unsafe", settings.overrides(), tmp_path / "note.txt", tmp_path / "mlflow"):
         run(recipe, settings, tmp_path / "run")
-    versions = Registry(settings.model).versions().values()
+    versions = Registry(settings.loop).versions().values()
     assert [version.tag("sandbox") for version in versions] == ["none", "none"]
 
 
