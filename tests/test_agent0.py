@@ -86,12 +86,12 @@ def test_two_roles_are_trained_and_what_became_of_them_is_told(
 ) -> None:
     _, last, measured, rounds = finished
     assert measured.keys() >= {"beyond", "rate", "harder", "precision"}
-    assert all(told["band"]["tasks"] > 0 for told in rounds)
-    assert [[role["role"] for role in told["roles"]] for told in rounds] == [["executor", "proposer"]] * 2
-    assert [[role["steps"] for role in told["roles"]] for told in rounds] == [[2, 2]] * 2
+    assert all(round["band"]["tasks"] > 0 for round in rounds)
+    assert [[role["role"] for role in round["roles"]] for round in rounds] == [["executor", "proposer"]] * 2
+    assert [[role["steps"] for role in round["roles"]] for round in rounds] == [[2, 2]] * 2
     made = {role["role"]: role["after"] for role in rounds[-1]["roles"]}
     assert last.executor.metadata["digest"] == made["executor"] != made["proposer"] == last.proposer.metadata["digest"]
-    assert all(0 <= told["audit"]["precision"] <= 1 for told in rounds), "pseudo-labels are held against the truth"
+    assert all(0 <= round["audit"]["precision"] <= 1 for round in rounds), "pseudo-labels are held against the truth"
 
 
 @pytest.mark.parametrize(
@@ -108,14 +108,14 @@ def test_a_form_says_the_reward_and_the_band(
     resolved = find_recipe(NAME).resolve(settings)
     assert (resolved.band.min_rate, resolved.band.max_rate) == band
     wide = {"challenge": {"max_tokens": 40}, "learn": {"max_tokens": 40}}
-    last, _, [told] = ran(tmp_path, settings, wide, ONE)
+    last, _, [round] = ran(tmp_path, settings, wide, ONE)
     trained = of_proposer(tmp_path)
     asked = Reward.parse(manifest_of(trained).params["reward"])
     assert isinstance(asked, ProposalReward)
     assert (asked.name, asked.attempts) == (reward, 3)
     assert asked.protocol.spelling() == resolved.generate.protocol.spelling()
     assert manifest_of(last.proposer.path).digest == manifest_of(trained).digest
-    assert told["band"]["kept"] > 0
+    assert round["band"]["kept"] > 0
 
 
 def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_the_tool(tmp_path: Path) -> None:
@@ -133,8 +133,8 @@ def test_the_agent_of_the_released_code_claims_answers_that_it_works_out_with_th
 
 
 def test_a_frozen_proposer_stays_what_it_was(tmp_path: Path) -> None:
-    last, _, [told] = ran(tmp_path, dict(find_recipe(NAME).control), ONE)
-    proposer = next(role for role in told["roles"] if role["role"] == "proposer")
+    last, _, [round] = ran(tmp_path, dict(find_recipe(NAME).control), ONE)
+    proposer = next(role for role in round["roles"] if role["role"] == "proposer")
     assert proposer["before"] == proposer["after"] == last.proposer.metadata["digest"]
     assert last.executor.metadata["digest"] != proposer["after"]
 
@@ -232,10 +232,10 @@ def test_a_round_without_tasks_stops_the_loop_or_is_gone_through(
     with pytest.raises(UserError, match=says):
         ran(tmp_path / "stops", empty)
     last, measured, rounds = ran(tmp_path / "continues", empty, CONTINUE, GUARDED, {"gate": {"require": "better"}})
-    assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
-    assert [told["tasks"] for told in rounds] == [0, 0]
-    assert [told["empty"] for told in rounds] == ["There were no rollouts"] * 2
-    executors = [told["roles"][0] for told in rounds]
+    assert [round["decision"]["verdict"] for round in rounds] == ["rejected"] * 2
+    assert [round["tasks"] for round in rounds] == [0, 0]
+    assert [round["empty"] for round in rounds] == ["There were no rollouts"] * 2
+    executors = [round["roles"][0] for round in rounds]
     assert [role["steps"] for role in executors] == [0, 0]
     assert {role["after"] for role in executors} == {last.executor.metadata["digest"]}
     assert isnan(measured["rate"]) == isnan(measured["harder"]) == (empty is SILENT)

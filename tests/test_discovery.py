@@ -57,7 +57,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 def test_it_runs_two_rounds_in_process(runs: Callable[..., Any], name: str, form: str) -> None:
     recipe, _, place, last = runs(name, form)
     rounds = read_json(last.history.path)["rounds"]
-    assert [told["round"] for told in rounds] == [1, 2]
+    assert [round["round"] for round in rounds] == [1, 2]
     assert [role["role"] for role in rounds[-1]["roles"]] == list(recipe.roles)
     assert (place / "round-02").is_dir()
 

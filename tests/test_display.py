@@ -47,13 +47,13 @@ def test_a_round_without_a_filter_says_how_many_rollouts_there_were() -> None:
 
 
 def test_a_round_without_a_suite_says_that_nothing_was_tested() -> None:
-    told = a_round() | {"rollouts": 0, "kept": {}, "funnel": []}
-    told["decision"] |= {"suites": {}, "reason": "promoted without a test: this loop has no suite"}
-    assert round_line(told).plain == "round  3 promoted  promoted without a test: this loop has no suite"
+    round = a_round() | {"rollouts": 0, "kept": {}, "funnel": []}
+    round["decision"] |= {"suites": {}, "reason": "promoted without a test: this loop has no suite"}
+    assert round_line(round).plain == "round  3 promoted  promoted without a test: this loop has no suite"
 
 
 @pytest.mark.parametrize(
-    ("told", "says"),
+    ("round", "says"),
     [
         (a_round(), "promoted  target +0.052 [+0.031, +0.073]; kept"),
         (a_round("rejected", target=a_suite(-0.01, passed=False)),
@@ -66,10 +66,10 @@ def test_a_round_without_a_suite_says_that_nothing_was_tested() -> None:
          "halted    target +0.052 [+0.031, +0.073]; guard 'precision' halts the loop; kept"),
     ],
 )  # fmt: skip
-def test_a_round_is_one_line_with_its_gain_in_front(told: dict[str, Any], says: str) -> None:
-    line = round_line(told)
+def test_a_round_is_one_line_with_its_gain_in_front(round: dict[str, Any], says: str) -> None:
+    line = round_line(round)
     assert line.plain == f"round  3 {says} 1,234 of 4,000 rollouts"
-    verdict = told["decision"]["verdict"]
+    verdict = round["decision"]["verdict"]
     assert COLOURS[verdict] in [str(span.style) for span in line.spans]
 
 

@@ -38,9 +38,9 @@ ran = partial(whole_run, "expert-iteration", TINY)
 def test_what_the_verifier_calls_right_is_trained_on_and_nothing_else(tmp_path: Path) -> None:
     last, measured, rounds = ran(tmp_path)
     assert 0 <= measured["accuracy"] <= 1
-    assert [told["tasks"] for told in rounds] == [60, 60]
+    assert [round["tasks"] for round in rounds] == [60, 60]
     kept = list(rows(last.replay_pool.path, Example))
-    assert len(kept) == sum(sum(told["kept"].values()) for told in rounds) > 0
+    assert len(kept) == sum(sum(round["kept"].values()) for round in rounds) > 0
     assert all(example.good for example in kept)
 
 
@@ -144,8 +144,8 @@ def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, tmp_path:
 def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_continues(chatty: Path, tmp_path: Path) -> None:
     keep = {"finetune": {"when_nothing": "keep policy"}, "policy": str(chatty)}
     last, _, rounds = ran(tmp_path / "run", HUB, keep)
-    assert [told["decision"]["verdict"] for told in rounds] == ["rejected"] * 2
-    assert [told["empty"][:28] for told in rounds] == ["Nothing kept: of 6 rollouts "] * 2
+    assert [round["decision"]["verdict"] for round in rounds] == ["rejected"] * 2
+    assert [round["empty"][:28] for round in rounds] == ["Nothing kept: of 6 rollouts "] * 2
     assert last.champion.metadata["digest"] == last.origin.metadata["digest"]
 
 

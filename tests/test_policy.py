@@ -340,14 +340,14 @@ def own_code(place: Path) -> Path:
 
 
 def test_code_of_a_policys_maker_is_refused_unless_it_is_trusted(own_code: Path, tmp_path: Path) -> None:
-    told = r"runs Python code of its maker's own \(config.json has an auto_map\): read that code, and fetch"
-    with pytest.raises(UserError, match=told):
+    message = r"runs Python code of its maker's own \(config.json has an auto_map\): read that code, and fetch"
+    with pytest.raises(UserError, match=message):
         check_source(str(own_code))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         fetch_policy.into(
             fetch_policy.out(policy=Model(uri=str(tmp_path / "refused"))), FetchParams(source=str(own_code))
         )
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load(own_code)
 
 

@@ -50,7 +50,7 @@ def test_the_arms_follow_the_training_and_are_carried_on(
     _, last, measured, rounds = finished
     assert measured.keys() == {"hardest", "beyond", "steps", "moved"}
     assert 0 <= measured["hardest"] <= 1
-    courses = [told["state"]["training"]["curriculum"]["course"] for told in rounds]
+    courses = [round["state"]["training"]["curriculum"]["course"] for round in rounds]
     assert [[point["step"] for point in course] for course in courses] == [[1, 2, 3], [4, 5, 6]]
     first, second = courses
     assert first[0]["mass"] == {"1": 0.5, "2": 0.5} != first[1]["mass"], "a step's signal moves the next one's mass"
@@ -85,9 +85,9 @@ def test_a_run_that_is_killed_in_its_second_round_comes_to_the_same_arms_and_cha
 
 @pytest.mark.parametrize("curriculum", ["uniform", "ordered", "reverse", "reestimated"])
 def test_every_curriculum_over_levels_goes_through_a_round(curriculum: str, tmp_path: Path) -> None:
-    last, _, [told] = ran(tmp_path, {"reinforce": {"curriculum": curriculum}, "rounds": 1})
+    last, _, [round] = ran(tmp_path, {"reinforce": {"curriculum": curriculum}, "rounds": 1})
     state = read_json(last.training.path)["curriculum"]
-    assert state["strategy"] == told["state"]["training"]["curriculum"]["strategy"] == curriculum
+    assert state["strategy"] == round["state"]["training"]["curriculum"]["strategy"] == curriculum
     assert sum(arm["drawn"] for arm in state["arms"]) == 3 * 16 / 4
 
 

@@ -25,7 +25,7 @@ from measuring import Spread, console, in_child, publish, seconds, show, spread,
 from selfloop.artifacts import seal
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.records import Example, Rollout, Task, Verdict, as_rows, batch_of, read, rows, writing
-from selfloop.verify import VerifyParams, judged, verify_rollouts
+from selfloop.verify import VerifyParams, verdict_batches, verify_rollouts
 
 ATTEMPTS = 2
 BLOCK_TASKS = 20_000
@@ -126,7 +126,7 @@ def verify(place: Path) -> None:
 def judge(place: Path) -> None:
     """What the stage itself does, without digests of files."""
     with writing(fresh(place, "judged"), Verdict) as table:
-        for batch in judged(VerifyParams(), place / "tasks", place / "rollouts"):
+        for batch in verdict_batches(VerifyParams(), place / "tasks", place / "rollouts"):
             table.write(batch)
 
 

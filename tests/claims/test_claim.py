@@ -18,7 +18,7 @@ from rich.console import Console
 from selfloop.artifacts import read_json, write_json
 from selfloop.claims import Claims, Statement
 from selfloop.claims.measuring import Outcome, Run, found, measured, place_of, planned
-from selfloop.claims.results import committed, is_stale, judged, place_beside
+from selfloop.claims.results import committed, is_stale, judgements, place_beside
 from selfloop.claims.table import as_markdown, shown, state
 from selfloop.cli import app
 from selfloop.errors import UserError
@@ -184,7 +184,7 @@ def said_of(statement: Statement, *changed: Outcome) -> Any:
         for arm, least, step in (("new", 10.0, 1.0), ("old", 100.0, 2.0))
         for seed in SEEDS
     }
-    return judged(claims, SEEDS, runs | {outcome.run: outcome for outcome in changed})[0]
+    return judgements(claims, SEEDS, runs | {outcome.run: outcome for outcome in changed})[0]
 
 
 def test_a_value_that_was_never_reached_counts_as_what_the_statement_says() -> None:
@@ -206,7 +206,7 @@ def test_a_run_that_failed_or_lacks_leaves_a_statement_open() -> None:
     assert (told.word, told.note) == ("inconclusive", "of 10 runs 1 failed")
     assert len(told.arms[1].values) == 4
     claims = Claims(arms={"new": {}, "old": {}}, statements=(TOSSES,), tuning=(), seeds=SEEDS)
-    [nothing] = judged(claims, SEEDS, {})
+    [nothing] = judgements(claims, SEEDS, {})
     assert (nothing.word, nothing.note) == ("inconclusive", "of 10 runs 10 lacking")
 
 

@@ -447,7 +447,7 @@ def over_quota(api: TrainerApi, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pretend", "told"),
+    ("pretend", "message"),
     [
         (no_image, r"does not start \(ImagePullBackOff: Back-off pulling image\): let SELFLOOP_IMAGE name an image"),
         (
@@ -463,11 +463,11 @@ def test_a_trainjob_that_does_not_start_is_given_up(
     trainer: TrainerApi,
     monkeypatch: pytest.MonkeyPatch,
     pretend: Callable[[TrainerApi, str], None],
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(reasons, "BROKEN_S", 0.0)
     monkeypatch.setattr(reasons, "START_WITHIN_S", 0.0)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         runs(pretend)
     assert trainer.jobs == {}
 
@@ -509,7 +509,7 @@ def test_a_node_that_is_started_again_is_heard_again(
 
 
 @pytest.mark.parametrize(
-    ("plant", "told"),
+    ("plant", "message"),
     [
         (
             {"denied": {("create", "trainjobs")}},
@@ -530,11 +530,11 @@ def test_a_node_that_is_started_again_is_heard_again(
     ],
 )
 def test_what_the_api_refuses_is_one_sentence(
-    runs: Callable[..., list[str]], trainer: TrainerApi, plant: dict[str, Any], told: str
+    runs: Callable[..., list[str]], trainer: TrainerApi, plant: dict[str, Any], message: str
 ) -> None:
     for name, value in plant.items():
         setattr(trainer, name, value)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         runs(ran)
     assert trainer.jobs == {}
 

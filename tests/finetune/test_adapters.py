@@ -138,11 +138,12 @@ def test_an_adapter_of_another_shape_is_refused(trained: Path, adapter: Path, tm
 
 
 @pytest.mark.parametrize(
-    ("missing", "told"), [("adapter_model.safetensors", "an adapter without weights"), ("base.json", "merge it into")]
+    ("missing", "message"),
+    [("adapter_model.safetensors", "an adapter without weights"), ("base.json", "merge it into")],
 )
-def test_an_adapter_that_lacks_a_part_is_refused(adapter: Path, missing: str, told: str) -> None:
+def test_an_adapter_that_lacks_a_part_is_refused(adapter: Path, missing: str, message: str) -> None:
     (adapter / missing).unlink()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         check_source(str(adapter))
 
 

@@ -230,10 +230,10 @@ def test_a_proposal_is_rewarded_for_what_the_solvers_attempts_at_it_come_to(calc
     environment, params = find_environment("arithmetic"), ReinforceParams.model_validate(proposing(name))
     reward, texts = params.reward, ["1+2", "3*4-5", "nonsense(", "1+2", "9-9=0", "7*8"]
     assert isinstance(reward, ProposalReward)
-    invited = Task("invitation", 0, "", "<new>", "")
-    written = [Rollout("invitation", 0, n, "<new>", text, n != 5, len(text)) for n, text in enumerate(texts)]
+    prompt = Task("proposal", 0, "", "<new>", "")
+    written = [Rollout("proposal", 0, n, "<new>", text, n != 5, len(text)) for n, text in enumerate(texts)]
     context = RewardContext("arithmetic", params, 0, 64, fresh(calculator))
-    attempts = Attempts(0, [invited], written, context)
+    attempts = Attempts(0, [prompt], written, context)
     given, notes = reward.rewards(attempts, ProposalNotes())
     tasks = [environment.parse_proposal(text, "") if n not in (2, 5) else None for n, text in enumerate(texts)]
     known = list({task.prompt: task for task in tasks if task}.values())
@@ -309,7 +309,7 @@ def test_a_proposer_that_writes_nothing_valid_continues_with_the_lowest_rewards(
 
 
 @pytest.mark.parametrize(
-    ("which", "params", "told"),
+    ("which", "params", "message"),
     [
         (
             "plain",
@@ -332,10 +332,10 @@ def test_a_proposer_that_writes_nothing_valid_continues_with_the_lowest_rewards(
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_a_sentence(
-    request: pytest.FixtureRequest, tmp_path: Path, which: str, params: dict[str, Any], told: str
+    request: pytest.FixtureRequest, tmp_path: Path, which: str, params: dict[str, Any], message: str
 ) -> None:
     policy = request.getfixturevalue(which)
-    with pytest.raises(UserError, match=told) as refused:
+    with pytest.raises(UserError, match=message) as refused:
         trained_here(tmp_path / "out", job(tmp_path, policy, steps=1, **params))
     assert "\n" not in str(refused.value)
 

@@ -146,7 +146,7 @@ def test_a_round_without_a_task_stops_the_loop_or_continues(propose: Propose, no
     assert table.metadata["funnel"] == {"sampled": NUMBER, "parsed": 0, "solvable": 0, "new": 0, "clean": 0}
 
 
-def test_an_environment_without_an_invitation_is_refused(propose: Propose, nothing: Dataset, tmp_path: Path) -> None:
+def test_an_environment_without_proposals_is_refused(propose: Propose, nothing: Dataset, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'reverse' takes no proposals: choose one that does, such as 'arithmetic'"):
         propose("none", nothing, [], environment="reverse")
     with pytest.raises(UserError, match="'reverse' takes no proposals"):

@@ -107,9 +107,9 @@ def test_only_the_newest_rounds_are_told_by_level() -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 12), st.none() | st.floats(0, 1)), min_size=1), st.integers(0, 20))
 def test_every_proposal_is_told_once(proposed: list[Proposed], room: int) -> None:
-    told = a_round(1, band=a_band(proposed, room))
-    highest = max(told["band"]["histogram"]) / len(proposed)
-    row = proposals(told, highest)
+    round = a_round(1, band=a_band(proposed, room))
+    highest = max(round["band"]["histogram"]) / len(proposed)
+    row = proposals(round, highest)
     assert sum(row.fates.values()) == row.tasks == len(proposed)
     assert set(row.fates) <= set(FATES)
     assert row.level == pytest.approx(sum(level for level, _ in proposed) / len(proposed))

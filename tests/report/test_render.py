@@ -509,7 +509,7 @@ def test_arms_that_change_between_rounds_are_told_together() -> None:
 
 def test_only_the_newest_samples_are_shown_where_room_is_scarce() -> None:
     history, _ = a_large_run(rounds=20)
-    shown = [told.round for told in samples(history["rounds"])]
+    shown = [round.round for round in samples(history["rounds"])]
     assert 0 < len(shown) < 20
     assert shown == list(range(21 - len(shown), 21))
 

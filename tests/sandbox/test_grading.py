@@ -26,7 +26,7 @@ def judged(sandbox: Sandbox) -> Judge:
 
     def one(source: str) -> Graded:
         suite = Suite(TESTS, "double")
-        grade, after = map(suite.judged, sandbox.run([Program(dedent(s), calls=suite.calls) for s in (source, GOOD)]))
+        grade, after = map(suite.grade, sandbox.run([Program(dedent(s), calls=suite.calls) for s in (source, GOOD)]))
         assert after == CORRECT
         return grade
 
@@ -35,7 +35,7 @@ def judged(sandbox: Sandbox) -> Judge:
 
 def judge(tests: list[str], function: str, *values: Any) -> Graded:
     """The grade of a program that returns these values."""
-    return Suite(tests, function).judged(Outcome("ok", "", "", 0.0, tuple(Answer(value) for value in values)))
+    return Suite(tests, function).grade(Outcome("ok", "", "", 0.0, tuple(Answer(value) for value in values)))
 
 
 @debian
@@ -309,7 +309,7 @@ def test_a_loop_is_a_test_for_each_turn() -> None:
     suite = Suite(["for n in range(3):\n    assert f(n, by=2) == n * 2"], "f")
     assert [(call.args, call.kwargs) for call in suite.calls] == [([n], {"by": 2}) for n in range(3)]
     answers = tuple(Answer(value) for value in (0, 2, 5))
-    assert suite.judged(Outcome("ok", "", "", 0, answers)) == (False, 2 / 3, "wrong answer on test 3")
+    assert suite.grade(Outcome("ok", "", "", 0, answers)) == (False, 2 / 3, "wrong answer on test 3")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from selfloop.environments import find_environment
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.records import Audit, Rollout, Task, Verdict, rows, to_batch
-from selfloop.verify import Context, VerifyParams, judged, verify_rollouts
+from selfloop.verify import Context, VerifyParams, verdict_batches, verify_rollouts
 from selfloop.verify.verifiers.exact import Exact
 from selfloop.verify.verifiers.length import Length
 from selfloop.verify.verifiers.majority import Majority
@@ -28,7 +28,7 @@ def verdicts_on(place: Path, tasks: Iterable[Task], rollouts: Iterable[Rollout],
         sealed_table(place / "tasks", Task, tasks),
         sealed_table(place / "rollouts", Rollout, rollouts),
     )
-    batches = judged(VerifyParams(**params), Path(asked.path), Path(answered.path))
+    batches = verdict_batches(VerifyParams(**params), Path(asked.path), Path(answered.path))
     return [Verdict(**row) for batch in batches for row in batch.to_pylist()]
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Outcomes = Mapping[Run, Outcome]
 
 
-def judged(claims: Claims, seeds: Sequence[int], outcomes: Outcomes) -> list[Judgement]:
+def judgements(claims: Claims, seeds: Sequence[int], outcomes: Outcomes) -> list[Judgement]:
     """What is said of each statement; *inconclusive* where runs lack, failed, or came to no number.
 
     Raises ``UserError`` where a statement is about a metric that the recipe's figures do not have.
@@ -89,7 +89,7 @@ def result(recipe: Recipe[Any], outcomes: Outcomes, command: str, seeds: Sequenc
     """The result of a claim as JSON: words, numbers, what it took, where and with what."""
     claims = recipe.claims
     assert claims is not None
-    pairs = zip(claims.statements, judged(claims, seeds, outcomes), strict=True)
+    pairs = zip(claims.statements, judgements(claims, seeds, outcomes), strict=True)
     return {
         "recipe": recipe.name,
         "command": command,

@@ -19,7 +19,7 @@ from selfloop import progress
 from selfloop.artifacts import manifest_of
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
-from selfloop.filter.filter import judged
+from selfloop.filter.filter import with_verdicts
 from selfloop.filter.selecting import beyond, changed, refuse_no_rate
 from selfloop.records import Task, count, read, with_final_text, with_tasks, writing
 from selfloop.stage import Params, stage
@@ -79,7 +79,7 @@ def band_tasks(out: FrontierTasks, params: BandParams, tasks: Dataset, rollouts:
     progress.report(seen := 0, total, "rollouts")
     with TemporaryDirectory(dir=out.band.path) as place:
         with writing(place, Task) as found:
-            groups = (with_final_text(batch) for batch in judged(rollouts.path, verdicts.path))
+            groups = (with_final_text(batch) for batch in with_verdicts(rollouts.path, verdicts.path))
             for attempts, asked in with_tasks(groups, read(tasks.path, Task)):
                 found.write(frontier(measured(attempts, asked, environment, params), params, tally))
                 progress.report(seen := seen + attempts.num_rows, total, "rollouts")

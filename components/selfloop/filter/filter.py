@@ -55,7 +55,7 @@ def filter_rollouts(
             context.before.update(_counted(batch["level"]))
             pool.write(batch)
         with TemporaryDirectory(dir=out.examples.path) as folder:
-            for batch in selected(judged(rollouts.path, verdicts.path), funnel, context, Path(folder)):
+            for batch in selected(with_verdicts(rollouts.path, verdicts.path), funnel, context, Path(folder)):
                 made = as_examples(batch, params)
                 new.update(_counted(made["level"]))
                 table.write(made)
@@ -139,7 +139,7 @@ def selected(
     return batches
 
 
-def judged(rollouts: str | Path, verdicts: str | Path) -> Iterator[pa.RecordBatch]:
+def with_verdicts(rollouts: str | Path, verdicts: str | Path) -> Iterator[pa.RecordBatch]:
     """Whole groups of rollouts beside their verdicts, with the columns that selectors take."""
     return (grouped(batch) for batch in whole_groups(_joined(rollouts, verdicts)))
 

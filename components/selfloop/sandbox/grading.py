@@ -109,7 +109,7 @@ def graded(attempts: Iterable[Attempt], limits: Limits | None = None, workers: i
     with Sandbox(limits, workers) as sandbox:
         outcomes = sandbox.run(Program(source, calls=suite.calls) for source, suite in listed)
         for (_, suite), outcome in zip(listed, outcomes, strict=True):
-            yield suite.judged(outcome)
+            yield suite.grade(outcome)
 
 
 def tested(tests: Sequence[str]) -> str:
@@ -163,7 +163,7 @@ class Suite:
         if not self._tests or not self.calls:
             raise UserError(f"There is no test of '{function}': give assert statements that call it.")
 
-    def judged(self, outcome: Outcome) -> Graded:
+    def grade(self, outcome: Outcome) -> Graded:
         """What the answers of a program are worth."""
         failures = [_failure(test, outcome, number) for number, test in enumerate(self._tests, 1)]
         reason = next(filter(None, failures), "correct" if outcome.status == "ok" else _why_silent(outcome, "the end"))

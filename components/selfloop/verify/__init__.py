@@ -10,7 +10,7 @@ from selfloop.verify.verify import (
     VerifyParams,
     judge,
     judge_rollouts,
-    judged,
+    verdict_batches,
     verified_by,
     verify_rollouts,
 )
@@ -23,7 +23,7 @@ __all__ = [
     "VerifyParams",
     "judge",
     "judge_rollouts",
-    "judged",
+    "verdict_batches",
     "verified_by",
     "verify_rollouts",
 ]

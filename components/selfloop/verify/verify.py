@@ -122,7 +122,7 @@ def _opened(params: VerifyParams, model: Model) -> Engine | Path | None:
     return Path(model.path) if params.verifier.wants else None
 
 
-def judged(
+def verdict_batches(
     params: VerifyParams, tasks: Path, rollouts: Path, model: Policy | Engine | Path | None = None
 ) -> Iterator[pa.RecordBatch]:
     """Batches of verdicts, in the order of the rollouts."""
