@@ -233,15 +233,15 @@ def test_the_champion_outlives_where_it_came_from(tmp_path: Path) -> None:
     assert check(made.new_solver.path) == known
 
 
-def test_the_decision_is_told_before_anything_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
+def test_the_webhook_is_notified_before_anything_is_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
     handed_on = (tmp_path / "run").rglob
     monkeypatch.setattr(
-        notifications, "tell", lambda *about: told.append((*about, list(handed_on("new_solver/manifest.json"))))
+        notifications, "notify", lambda *about: sent.append((*about, list(handed_on("new_solver/manifest.json"))))
     )
     inputs = given(tmp_path / "given", **BETTER)
     closed(tmp_path / "run", inputs, model="pair")
-    ((loop, round, digests, decision, there),) = told
+    ((loop, round, digests, decision, there),) = sent
     assert (loop, round, decision["verdict"], there) == ("pair", 1, "promoted", [])
     assert list(handed_on("new_solver/manifest.json"))
     assert digests == [manifest_of(inputs[f"next_{role}"].path).digest for role in RECIPE.roles]

@@ -458,7 +458,7 @@ def test_the_sandbox_is_tried_in_a_pod(
         ("https://hooks/secret", "halt", "bad"),
     ],
 )
-def test_notices_are_looked_at_without_sending_one(
+def test_notifications_are_looked_at_without_sending_one(
     cluster: KubernetesApi, pod: Path, monkeypatch: pytest.MonkeyPatch, url: str, told: str, state: str
 ) -> None:
     monkeypatch.setenv("SELFLOOP_WEBHOOK_URL", url)

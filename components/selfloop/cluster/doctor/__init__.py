@@ -42,7 +42,7 @@ FROM_HERE: dict[str, Check] = {
     "store": services.check_store,
     "images": services.check_images,
     "sandbox": services.check_sandbox,
-    "notifications": services.check_notices,
+    "notifications": services.check_notifications,
 }
 FIRST: dict[str, Check] = {"namespace": namespace.check_namespace}
 """Without this one, the others on the cluster would all say the same."""

@@ -202,7 +202,7 @@ def _tried(subject: str, probe: Any) -> Finding:
     return well(subject, "keeps programs apart")
 
 
-def check_notices(case: Case) -> Iterator[Finding]:
+def check_notifications(case: Case) -> Iterator[Finding]:
     """That notifications can go out as they are set; nothing is sent."""
     from selfloop.notifications import WEBHOOK, verdicts_to_send
 
