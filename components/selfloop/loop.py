@@ -24,7 +24,7 @@ from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import PretrainParams, pretrain_policy
 from selfloop.promote import GateParams, RestoreParams, close_stage, restore_stage
 from selfloop.propose import BaseData, BaseParams, DrawParams, Fixed, Schedule, draw_base
-from selfloop.recipe import Recipe
+from selfloop.recipe import FRAME, Recipe
 from selfloop.report import BeginParams, ReportParams, begin_report
 from selfloop.settings import START, Settings
 from selfloop.stage import Executor, executed_by, outputs_named
@@ -136,8 +136,7 @@ def verify_and_filter(
 @cache
 def state_of(recipe: Recipe[Any]) -> dict[str, type[Artifact]]:
     """The artifacts that go from round to round, by name: the recipe's own state, then the frame's."""
-    frame = {"progress": Artifact, "seed_data": Dataset, "replay_pool": Dataset, "history": Artifact}
-    return {**recipe.own, **frame}
+    return {**recipe.own, **FRAME}
 
 
 @cache

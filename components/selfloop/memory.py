@@ -6,7 +6,7 @@ A strategy that remembers something names the class of it as ``keeps``; the stra
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -21,6 +21,16 @@ class NoState(BaseModel):
     """What a strategy remembers that remembers nothing."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Remembering(Strategy):
+    """A kind of strategy whose members may remember something from round to round: what its class ``keeps``."""
+
+    keeps: ClassVar[type[BaseModel]] = NoState
+
+    def for_round(self, before: Any) -> Any:
+        """What it remembers as a training begins, of what was known before; that is none at the very start."""
+        return before or self.keeps()
 
 
 def remembered(slot: str, strategy: Strategy, keeps: type[BaseModel], kept: Mapping[str, Any]) -> BaseModel | None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from kfp.dsl import Artifact, Model
+from kfp.dsl import Artifact, Dataset, Model
 
 from selfloop.claims.declared import Claims
 from selfloop.errors import UserError
@@ -28,8 +28,13 @@ from selfloop.stage import is_page, validated
 from selfloop.strategies import Added, Strategy, read_strategies
 
 S = typing.TypeVar("S", bound=Settings)
-FRAME = {"progress", "seed_data", "replay_pool", "history", "proceed"}
-"""What the frame carries from round to round beside a recipe's own state."""
+FRAME: Mapping[str, type[Artifact]] = {
+    "progress": Artifact,
+    "seed_data": Dataset,
+    "replay_pool": Dataset,
+    "history": Artifact,
+}
+"""What the frame carries from round to round beside a recipe's own state, and beside whether to ``proceed``."""
 
 
 @dataclass(frozen=True)
@@ -78,29 +83,25 @@ class Recipe(typing.Generic[S]):
     module: str = field(default_factory=lambda: _defined_in(), init=False, compare=False)
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(self.state) if hasattr(self.state, "_fields") else {}
-        if not hints:
+        if not self.own:
             raise UserError(
                 f"The state of recipe '{self.name}' is no NamedTuple with fields: make it one of artifacts."
             )
-        for name, kind in hints.items():
+        for name, kind in self.own.items():
             if not (inspect.isclass(kind) and issubclass(kind, Artifact)) or is_page(kind):
                 raise UserError(
                     f"'{name}' in the state of recipe '{self.name}' is {getattr(kind, '__name__', kind)}, which no "
                     "round takes from another: make it an Artifact, a Dataset or a Model."
                 )
-            if name in FRAME:
+            if name in {*FRAME, "proceed"}:
                 raise UserError(f"'{name}' in the state of recipe '{self.name}' is the frame's own: call it otherwise.")
-        object.__setattr__(self, "own", hints)
-        models = tuple(name for name, kind in hints.items() if kind is Model and name not in self.frozen)
+        models = tuple(name for name, kind in self.own.items() if kind is Model and name not in self.frozen)
         object.__setattr__(self, "roles", self.roles or models)
         for what, names in (("role", self.roles), ("frozen field", self.frozen)):
             for name in names:
-                if name not in hints:
-                    near = unknown(
-                        f"field '{name}' in the state of recipe '{self.name}', where it is a {what},", name, hints
-                    )
-                    raise near
+                if name not in self.own:
+                    where = f"field '{name}' in the state of recipe '{self.name}', where it is a {what},"
+                    raise unknown(where, name, self.own)
         if not self.roles:
             raise UserError(f"Recipe '{self.name}' improves nothing: name a role, or let a Model stand in its state.")
 

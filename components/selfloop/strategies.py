@@ -476,7 +476,15 @@ def _of_function(kind: Any, function: Any) -> Any:
 
 def kinds() -> dict[str, type[Strategy]]:
     """Every kind of strategy that is defined so far, by its name."""
-    return {each.kind: each for each in Strategy.__subclasses__() if "kind" in each.__dict__}
+    return dict(_kinds_below(Strategy))
+
+
+def _kinds_below(base: type[Strategy]) -> Iterator[tuple[str, type[Strategy]]]:
+    for each in base.__subclasses__():
+        if "kind" in each.__dict__:
+            yield each.kind, each
+        else:
+            yield from _kinds_below(each)
 
 
 def as_markdown(kind: type[Strategy]) -> str:

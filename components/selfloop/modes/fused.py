@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import functools
 import shutil
-import typing
 from pathlib import Path
 from typing import Any, Literal
 
 from kfp.dsl import Artifact
 
 from selfloop.artifacts import hand_on
-from selfloop.loop import Loop, LoopSettings, loop_of
+from selfloop.loop import Loop, loop_of
 from selfloop.modes.inprocess import InProcess
 from selfloop.modes.noting import calls_of
 from selfloop.modes.pods import lighten
@@ -27,8 +26,6 @@ from selfloop.recipe import Recipe
 from selfloop.resources import Resources
 from selfloop.settings import RunParams
 from selfloop.stage import Stage, executed_by, is_page, outputs_named
-
-S = typing.TypeVar("S", bound=LoopSettings)
 
 
 class LoopInPods(Loop):

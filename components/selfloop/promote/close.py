@@ -32,6 +32,8 @@ MADE = {"decision": Artifact, "report": HTML, "sampled": Markdown, "metrics": Me
 """What the stage makes beside the loop's new state."""
 CONSTANT = ("seed_data",)
 """What the frame carries and no round changes."""
+WRITTEN = ("progress", "history")
+"""What the stage itself writes anew of the loop's state."""
 
 
 def close_stage(recipe: Recipe[Any], state: Mapping[str, type[Artifact]]) -> Stage:
@@ -42,7 +44,7 @@ def close_stage(recipe: Recipe[Any], state: Mapping[str, type[Artifact]]) -> Sta
         return _Close(recipe, state, changed, out, params, given).run()
 
     function.__doc__ = "Decide about the round's candidates, and leave what the next round begins with."
-    made = {f"next_{name}": kind for name, kind in changed.items() if name not in ("progress", "history")}
+    made = {f"next_{name}": kind for name, kind in changed.items() if name not in WRITTEN}
     return Stage(
         name="close_round",
         target=f"{recipe.target}.close_round",
@@ -94,7 +96,7 @@ class _Close:
         write_json(self.out.decision.path, decision)
         proceed = self._advance(decision["promoted"])
         self._report(decision)
-        for name in ("progress", "history"):
+        for name in WRITTEN:
             self._seal(getattr(self.out, f"new_{name}"))
         for name, value in lineage.measured(decision).items():
             self.out.metrics.log_metric(name, value)
@@ -140,7 +142,7 @@ class _Close:
         from selfloop import lineage
 
         before = {name: self.given[name] for name in self.state}
-        new = {name: getattr(self.out, f"new_{name}") for name in ("progress", "history")}
+        new = {name: getattr(self.out, f"new_{name}") for name in WRITTEN}
         after = before | {name: self._candidate(name) for name in self.changed if name not in new} | new
         if lineage.is_on():
             return lineage.record_round(self.recipe, self.settings, before, after, decision)

@@ -270,8 +270,6 @@ def judge(
     """The decision about a round's candidate: was it shown to be better and no worse elsewhere, and is any guard
     tripped? ``evidence`` holds the round's tables by name, as many as there are; ``past`` are the rounds before.
     """
-    answered = list(rows(evidence["results"].path, ItemResult)) if "results" in evidence else []
-    decided = _decided(params, answered) if "results" in evidence else UNTESTED
     watched = Evidence(
         {name: table.path for name, table in evidence.items()},
         candidate=candidate.metadata,
@@ -279,6 +277,8 @@ def judge(
         audited=params.audited,
         seed=seed_of(params.seed, params.round, "audit"),
     )
+    answered = watched.answers if "results" in evidence else []
+    decided = _decided(params, answered) if "results" in evidence else UNTESTED
     alarms = watch(watched, params.guards)
     verdict, reason = heeded(decided, alarms)
     return {

@@ -10,6 +10,7 @@ your own is such a function, whose keyword-only arguments are its parameters, or
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
@@ -81,9 +82,9 @@ class Curriculum(Strategy):
         """What it remembers as a training begins, of what was known before; that is none at the very start."""
         return before or self.keeps()
 
+    @abstractmethod
     def choose(self, state: Any, pool: TaskPool, draw: int, groups: int, probe: Probe) -> tuple[list[Task], Any]:
         """The tasks of a draw, one a group, and what it remembers then."""
-        raise NotImplementedError
 
     def learn(self, state: Any, feedback: DrawFeedback) -> Any:
         """What it remembers after a draw."""
@@ -103,9 +104,9 @@ class LevelCurriculum(Curriculum):
         "stop", description="Where a state has other arms: stop, or keep those in common and begin the new ones at 0."
     )
 
+    @abstractmethod
     def __call__(self, arms: Sequence[Arm], step: int) -> Sequence[float]:
         """A weight for each arm, finite and not negative; ``step`` counts the steps behind, of all rounds."""
-        raise NotImplementedError
 
     def value(self, arm: Arm, seen: ArmFeedback | None) -> float:
         """An arm's value (Q) after a step that drew it, or did not: the mean |A| when it was drawn last."""

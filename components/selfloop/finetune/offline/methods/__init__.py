@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from pydantic import BaseModel
-
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
-from selfloop.memory import NoState
+from selfloop.memory import Remembering
 from selfloop.records import Example
-from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,7 +43,7 @@ class TrainedOn(NamedTuple):
     data: Encoded
 
 
-class Method(Strategy):
+class Method(Remembering):
     """How weights change by examples."""
 
     kind = "method"
@@ -58,7 +55,6 @@ class Method(Strategy):
     """Whether an example must have a worse completion beside its own."""
     weighs: ClassVar[bool] = True
     """Whether an example counts as much as its weight says."""
-    keeps: ClassVar[type[BaseModel]] = NoState
 
     def usable(self, examples: pa.RecordBatch) -> pa.Array:
         """Which examples it can use, a bool each; ``examples`` has the columns good, weight, rate and rejected."""
@@ -76,10 +72,6 @@ class Method(Strategy):
                 f"Method '{self.name}' knows no weights, and the examples have some: choose sft or nft, or another "
                 "filter."
             )
-
-    def for_round(self, before: Any) -> Any:
-        """What it remembers as a training begins, of what was known before; that is none at the very start."""
-        return before or self.keeps()
 
     def __call__(self, given: GivenExamples) -> TrainedOn:
         """Train the policy in place, where nothing is remembered."""

@@ -10,11 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel
-
-from selfloop.memory import NoState
+from selfloop.memory import Remembering
 from selfloop.records import Rollout
-from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +28,7 @@ class RewardedGroups(NamedTuple):
     rollouts: Sequence[Rollout] = ()
 
 
-class Algorithm(Strategy):
+class Algorithm(Remembering):
     """How advantages are made of a draw's rewards.
 
     ``ratio`` is a token's or a whole sequence's; ``mean`` is what a loss is averaged over: each attempt's own tokens,
@@ -44,7 +41,6 @@ class Algorithm(Strategy):
     mean: ClassVar[Literal["sequences", "constant"]] = "sequences"
     compares: ClassVar[bool] = True
     """Whether an advantage comes of comparing attempts at the same task."""
-    keeps: ClassVar[type[BaseModel]] = NoState
 
     def __call__(self, groups: RewardedGroups) -> Tensor:
         """Advantages (groups, attempts), where nothing is remembered."""
@@ -53,10 +49,6 @@ class Algorithm(Strategy):
     def advantages(self, groups: RewardedGroups, state: Any) -> tuple[Tensor, Any]:
         """Advantages (groups, attempts) of a draw, and what is remembered after it."""
         return self(groups), state
-
-    def for_round(self, before: Any) -> Any:
-        """What it remembers as a training begins, of what was known before; that is none at the very start."""
-        return before or self.keeps()
 
     def upper(self, rates: Tensor, clip: float) -> Tensor:
         """How far up a ratio of each group may go (groups), of its vote rate (groups): all alike."""

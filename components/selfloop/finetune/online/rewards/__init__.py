@@ -12,12 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel
-
-from selfloop.memory import NoState
+from selfloop.memory import Remembering
 from selfloop.records import Rollout, Task
 from selfloop.seeds import Drawing, seed_for
-from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
     from selfloop.generate.engines import Engine
@@ -64,13 +61,12 @@ class Attempts(NamedTuple):
     context: RewardContext
 
 
-class Reward(Strategy):
+class Reward(Remembering):
     """What attempts are worth."""
 
     kind = "reward"
     package = __name__
     asks: ClassVar[Asked] = "nobody"
-    keeps: ClassVar[type[BaseModel]] = NoState
 
     def whom(self) -> Asked:
         """Whom it asks under its parameters."""
@@ -87,10 +83,6 @@ class Reward(Strategy):
     def rewards(self, attempts: Attempts, state: Any) -> tuple[Sequence[float], Any]:
         """A reward for each attempt, and what is remembered after the draw."""
         return self(attempts), state
-
-    def for_round(self, before: Any) -> Any:
-        """What it remembers as a training begins, of what was known before; that is none at the very start."""
-        return before or self.keeps()
 
     def summary_of(self, state: Any) -> dict[str, Any]:
         """What a training's candidate tells of its rewards."""
