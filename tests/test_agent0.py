@@ -1,4 +1,4 @@
-"""The recipe ``agent0``: two roles in all three modes, every variant, pseudo-labels that rot, rounds without tasks."""
+"""The recipe ``agent0``: two roles and what became of them, its forms, pseudo-labels that rot, rounds without tasks."""
 
 import json
 from collections.abc import Callable
@@ -56,7 +56,6 @@ CONTINUE = {stage: {"when_empty": "continue"} for stage in ("learn", "band", "re
 WATCHED = "distinct+entropy+coverage+precision,warn=0.5,halt=0.4+gap+length,warn=2,halt=3+divergence"
 GUARDED = {"gate": {"guards": WATCHED}}
 ROLES = (NAME, f"{NAME}.executor", f"{NAME}.proposer")
-PODS_ONLY = {f"{part}_agent0" for part in ("resolve", "start", "round")}
 
 
 ran = partial(whole_run, NAME, TINY)

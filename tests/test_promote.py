@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import pytest
-from kfp.dsl import HTML, Artifact, Dataset, Model
+from kfp.dsl import Artifact, Dataset, Model
 from mlflow import MlflowClient
 from selfloop import lineage, notifications
 from selfloop.artifacts import Manifest, check, manifest_of, read_json, seal, write_json
@@ -247,46 +247,11 @@ def test_the_webhook_is_notified_before_anything_is_handed_on(tmp_path: Path, mo
     assert digests == [manifest_of(inputs[f"next_{role}"].path).digest for role in RECIPE.roles]
 
 
-# What a recipe is refused for
-
-
-class Told(NamedTuple):
-    champion: Model
-    report: HTML
-
-
-class Counted(NamedTuple):
-    champion: Model
-    rounds: int
-
-
-class Framed(NamedTuple):
-    champion: Model
-    history: Artifact
+# Roles of any kind
 
 
 class Unimproved(NamedTuple):
     archive: Dataset
-
-
-@pytest.mark.parametrize(
-    ("state", "given", "sentence"),
-    [
-        (Told, {}, "'report' in the state of recipe 'wrong' is HTML, which no round takes from another"),
-        (Counted, {}, "'rounds' in the state of recipe 'wrong' is int, which no round takes from another"),
-        (Framed, {}, "'history' in the state of recipe 'wrong' is the frame's own: call it otherwise"),
-        (dict, {}, "The state of recipe 'wrong' is no NamedTuple with fields"),
-        (Unimproved, {}, "Recipe 'wrong' improves nothing: name a role, or let a Model stand in its state"),
-        (State, {"roles": ("solvr",)}, "'solvr' in the state of recipe 'wrong', where it is a role,.*'solver'"),
-        (State, {"frozen": ("rule",)}, "'rule' in the state of recipe 'wrong', where it is a frozen field,.*'rules'"),
-    ],
-)
-def test_a_state_that_no_round_can_take_from_another_is_refused(
-    state: type[Any], given: dict[str, Any], sentence: str
-) -> None:
-    with pytest.raises(UserError, match=sentence) as refused:
-        Recipe("wrong", TwoRoles, state, start, improve, **given)
-    assert "\n" not in str(refused.value)
 
 
 def test_a_role_may_be_of_any_kind(tmp_path: Path) -> None:

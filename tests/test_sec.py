@@ -1,4 +1,4 @@
-"""The recipe ``sec``: a curriculum over arms in all three modes, killed and resumed, continued from and refused."""
+"""The recipe ``sec``: a curriculum over arms, killed and resumed, continued from and refused."""
 
 import json
 import signal
@@ -30,7 +30,6 @@ TINY: dict[str, Any] = {
     "gate": {"guards": [], "require": "nothing"},
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
-PODS_ONLY = {f"{part}_sec" for part in ("resolve", "start", "round")}
 
 
 ran = partial(whole_run, NAME, TINY)

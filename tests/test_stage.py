@@ -19,7 +19,7 @@ from selfloop.modes.inprocess import InProcess, content_key
 from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
 from selfloop.stage import Params, Stage, executed_by, outputs_named, stage
-from selfloop.stages import as_markdown, find_stage, stages
+from selfloop.stages import find_stage, stages
 
 from .conftest import sealed_value
 
@@ -233,10 +233,6 @@ def test_the_container_documents_every_parameter(tmp_path: Path) -> None:
     for name, info in find_stage("generate_rollouts").params.model_fields.items():
         assert f"--{name.replace('_', '-')}" in shown
         assert "".join(str(info.description).split()) in shown
-
-
-def test_the_readme_has_the_table_of_the_stages() -> None:
-    assert as_markdown() in (Path(__file__).parents[1] / "README.md").read_text()
 
 
 def test_the_documentation_gives_type_default_and_description() -> None:

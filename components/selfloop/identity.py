@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from selfloop.artifacts import MANIFEST, SIDECAR, file_digest
+from selfloop.artifacts import MANIFEST, SIDECAR, code_digest, file_digest
 from selfloop.sources import digest_of_name, is_users, signature
 from selfloop.strategies import Strategy
 
@@ -80,6 +80,21 @@ def brought(model: BaseModel, *modules: str) -> Brought:
         _add_module(found, module)
     _add(found, model)
     return found
+
+
+def work_key(
+    params: BaseModel, inputs: Mapping[str, str], *modules: str, exclude: frozenset[str] = frozenset(), **more: str
+) -> str:
+    """SHA-256 of all that work depends on, in hex: selfloop's code, parameters but those to ``exclude``, what these and
+    ``modules`` bring, the digests of its inputs, and what ``more`` tells it apart.
+    """
+    whole = {
+        **more,
+        "code": code_digest(),
+        **brought(params, *modules).identity(params.model_dump(mode="json", exclude=set(exclude))),
+        "inputs": dict(inputs),
+    }
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 def _add(found: Brought, value: Any, name: str = "") -> None:

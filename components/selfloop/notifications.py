@@ -67,7 +67,7 @@ def notify(loop: str, round: int, digests: Sequence[str], decision: Mapping[str,
     Never raises for what is wrong with the webhook, the setting or MLflow: that is a warning in the log.
     """
     url = os.environ.get(WEBHOOK)
-    verdict = str(decision.get("verdict") or ("promoted" if decision["promoted"] else "rejected"))
+    verdict = str(decision["verdict"])
     if not url or verdict not in _chosen():
         return
     notice = _looked_up(Notice(loop, round, verdict, decision), digests)

@@ -11,8 +11,9 @@ from kfp.dsl import Artifact, Dataset
 from selfloop.artifacts import read_json
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
+from selfloop.evaluate import solved_levels
 from selfloop.propose import BaseParams, Frontier, ProposeParams, draw_base, propose_tasks
-from selfloop.propose.curriculum import advanced, expected, next_levels, spread
+from selfloop.propose.curriculum import expected, next_levels, spread
 from selfloop.propose.items import RESERVED, held_out
 from selfloop.records import Example, ItemResult, Task, rows
 from selfloop.stage import validated
@@ -62,11 +63,11 @@ def test_the_accuracy_to_reckon_with_is_that_of_the_nearest_level_not_above(
 def test_the_frontier_moves_past_every_level_in_a_row_that_is_mastered(
     frontier: int, accuracy: dict[int, float], at: float
 ) -> None:
-    moved = advanced(frontier, accuracy, at)
+    moved = solved_levels(accuracy, at, frontier)
     assert moved >= frontier
     assert all(accuracy[level] >= at for level in range(frontier + 1, moved + 1))
     assert accuracy.get(moved + 1, 0.0) < at
-    assert advanced(moved, accuracy, at) == moved
+    assert solved_levels(accuracy, at, moved) == moved
 
 
 @given(st.integers(1, 200), st.integers(1, 30))

@@ -87,9 +87,9 @@ def submit(
 ) -> None:
     """Begin a run of a recipe on a cluster, and print where it can be seen."""
     connection = connected(kfp, namespace, ca_file)
-    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy}
+    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
-    with compiled(recipe, config, sets, given, engine, control, fused, hardware) as (package, settings):
+    with compiled(recipe, config, sets, given, control, fused, hardware) as (package, settings):
         from selfloop.cluster import runs, uploads
 
         values = runs.parameters(package, seed, origin)
@@ -131,9 +131,9 @@ def schedule(
 
     when = schedules.trigger(cron, every)
     connection = connected(kfp, namespace, ca_file)
-    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy}
+    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
-    with compiled(recipe, config, sets, given, engine, control, fused, hardware) as (package, settings):
+    with compiled(recipe, config, sets, given, control, fused, hardware) as (package, settings):
         values = runs.parameters(package, seed, schedules.CHAMPION)
         version = uploads.uploaded(connection, package)
         experiment_id = uploads.experiment(connection, experiment or settings.loop)
@@ -253,7 +253,6 @@ def compiled(
     config: Path | None,
     sets: list[str],
     given: dict[str, Any],
-    engine: str | None,
     control: bool,
     fused: bool,
     profile: Profile,
@@ -263,7 +262,7 @@ def compiled(
     from selfloop.modes.compiling import compile_pipeline
 
     recipe = find_recipe(name)
-    settings = resolved(recipe, config, sets, given | {"engine": engine}, control, profile)
+    settings = resolved(recipe, config, sets, given, control, profile)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, f"{recipe.name}.yaml")
         compile_pipeline(recipe, settings, file, fused, profile)

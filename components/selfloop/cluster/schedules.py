@@ -46,7 +46,6 @@ class Schedule:
     is_on: bool
     next: datetime | None
     last: datetime | None
-    last_id: str
     last_state: str
 
 
@@ -191,7 +190,6 @@ def _schedule(connection: Connection, one: Any) -> Schedule:
         is_on,
         _next(one.trigger, at or one.created_at) if is_on else None,
         at,
-        last.run_id if last else "",
         (last.state or "PENDING") if last else "",
     )
 

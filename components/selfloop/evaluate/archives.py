@@ -33,9 +33,10 @@ def compare_archives(
 ) -> None:
     """Apply the best text of both archives to the same held-out items."""
     environment = find_environment(params.environment)
+    items = list(rows(eval_items.path, Task))
     with writing(out.results.path, ItemResult) as table:
         for name, archive in (("champion", Archive.of(champion)), ("candidate", Archive.of(candidate))):
-            for item in rows(eval_items.path, Task):
+            for item in items:
                 best = archive.best(item.level)
                 ok = best is not None and environment.applied(best.text, item).ok
                 text = best.text if best else ""

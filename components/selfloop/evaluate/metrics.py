@@ -50,9 +50,8 @@ def accuracy_by_level(
     }
 
 
-def solved_levels(accuracy: Mapping[int, float], threshold: float) -> int:
-    """The largest level up to which, from 1 on, every level has at least this accuracy; 0 where level 1 has not."""
-    solved = 0
+def solved_levels(accuracy: Mapping[int, float], threshold: float, solved: int = 0) -> int:
+    """The largest level up to which every level beyond those that are ``solved`` has at least this accuracy."""
     while accuracy.get(solved + 1, 0.0) >= threshold:
         solved += 1
     return solved

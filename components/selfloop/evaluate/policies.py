@@ -17,7 +17,7 @@ from selfloop.generate import DecodingParams, GenerateParams, draw
 from selfloop.generate.draw import one_role
 from selfloop.generate.engines import Score, open_engine
 from selfloop.generate.windows import Tally
-from selfloop.records import ItemResult, Rollout, Task, count, rows, to_batch, with_final_text, writing
+from selfloop.records import ItemResult, Rollout, Task, rows, to_batch, with_final_text, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
@@ -74,10 +74,11 @@ def evaluate_policies(
     out: Evaluation, params: EvaluateParams, candidate: Model, champion: Model, eval_items: Dataset
 ) -> None:
     """Answer the same held-out items with candidate and champion."""
-    tally = Tally(2 * count(eval_items.path) * params.samples, "answers")
+    items = list(rows(eval_items.path, Task))
+    tally = Tally(2 * len(items) * params.samples, "answers")
     with writing(out.results.path, ItemResult) as table:
         for name, policy in (("champion", champion), ("candidate", candidate)):
-            for answered in _answers(params, policy, list(rows(eval_items.path, Task)), name, tally):
+            for answered in _answers(params, policy, items, name, tally):
                 table.write(answered)
 
 

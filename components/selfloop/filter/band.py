@@ -16,7 +16,6 @@ from kfp.dsl import Dataset
 from pydantic import Field, model_validator
 
 from selfloop import progress
-from selfloop.artifacts import manifest_of
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.filter.filter import with_verdicts
@@ -73,13 +72,12 @@ class FrontierTasks(NamedTuple):
 @stage()
 def band_tasks(out: FrontierTasks, params: BandParams, tasks: Dataset, rollouts: Dataset, verdicts: Dataset) -> None:
     """Keep the tasks of the frontier, by their rate; each carries its rate and the majority's answer as its label."""
-    if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
-        raise UserError(f"The verdicts in {verdicts.path} are of other rollouts: verify these rollouts again.")
+    judged = with_verdicts(rollouts, verdicts)
     environment, tally, total = find_environment(params.environment), Tally(), count(rollouts.path)
     progress.report(seen := 0, total, "rollouts")
     with TemporaryDirectory(dir=out.band.path) as place:
         with writing(place, Task) as found:
-            groups = (with_final_text(batch) for batch in with_verdicts(rollouts.path, verdicts.path))
+            groups = (with_final_text(batch) for batch in judged)
             for attempts, asked in with_tasks(groups, read(tasks.path, Task)):
                 found.write(frontier(measured(attempts, asked, environment, params), params, tally))
                 progress.report(seen := seen + attempts.num_rows, total, "rollouts")

@@ -45,8 +45,7 @@ def filter_rollouts(
     out: FilteredRollouts, params: FilterParams, rollouts: Dataset, verdicts: Dataset, replay_pool: Dataset
 ) -> None:
     """Keep the good rollouts as examples, count the others by reason, and add what is kept to the replay pool."""
-    if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
-        raise UserError(f"The verdicts in {verdicts.path} are of other rollouts: verify these rollouts again.")
+    judged = with_verdicts(rollouts, verdicts)
     context, funnel = Context(), [Step(selector) for selector in params.select]
     progress.report(0, total := count(rollouts.path), "rollouts")
     new: Counter[int] = Counter()
@@ -55,7 +54,7 @@ def filter_rollouts(
             context.before.update(_counted(batch["level"]))
             pool.write(batch)
         with TemporaryDirectory(dir=out.examples.path) as folder:
-            for batch in selected(with_verdicts(rollouts.path, verdicts.path), funnel, context, Path(folder)):
+            for batch in selected(judged, funnel, context, Path(folder)):
                 made = as_examples(batch, params)
                 new.update(_counted(made["level"]))
                 table.write(made)
@@ -139,18 +138,27 @@ def selected(
     return batches
 
 
-def with_verdicts(rollouts: str | Path, verdicts: str | Path) -> Iterator[pa.RecordBatch]:
-    """Whole groups of rollouts beside their verdicts, with the columns that selectors take."""
-    return (grouped(batch) for batch in whole_groups(_joined(rollouts, verdicts)))
+def with_verdicts(rollouts: Dataset, verdicts: Dataset) -> Iterator[pa.RecordBatch]:
+    """Whole groups of rollouts beside their verdicts, with the columns that selectors take.
+
+    Raises ``UserError``, at once where a manifest tells it, for verdicts on other rollouts.
+    """
+    if manifest_of(verdicts.path).inputs.get("rollouts") not in (None, manifest_of(rollouts.path).digest):
+        raise _of_others(verdicts.path)
+    return (grouped(batch) for batch in whole_groups(_joined(rollouts.path, verdicts.path)))
 
 
-def _joined(rollouts: str | Path, verdicts: str | Path) -> Iterator[pa.RecordBatch]:
+def _of_others(verdicts: str) -> UserError:
+    return UserError(f"The verdicts in {verdicts} are of other rollouts: verify these rollouts again.")
+
+
+def _joined(rollouts: str, verdicts: str) -> Iterator[pa.RecordBatch]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
     for attempt, verdict in beside(read(rollouts, Rollout), read(verdicts, Verdict)):
         if not pc.all(pc.equal(attempt["task"], verdict["task"])).as_py():
-            raise UserError(f"The verdicts in {verdicts} are of other rollouts: verify these rollouts again.")
+            raise _of_others(verdicts)
         columns = {name: attempt[name] for name in attempt.schema.names}
         yield pa.RecordBatch.from_pydict(columns | {name: verdict[name] for name in ("ok", "score", "reason")})
 

@@ -7,8 +7,6 @@ again takes what is there. The folder goes when the stage ends. In a pod it live
 
 from __future__ import annotations
 
-import hashlib
-import json
 import multiprocessing
 import os
 import shutil
@@ -18,11 +16,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from selfloop import artifacts, progress
+from selfloop import progress
 from selfloop.generate.draw import draw
 from selfloop.generate.engines import Engine, open_engine
 from selfloop.generate.params import GenerateParams
-from selfloop.identity import brought
+from selfloop.identity import work_key
 from selfloop.records import Rollout, Task, batched, count, rows, to_batch
 
 if TYPE_CHECKING:
@@ -86,12 +84,7 @@ class Kept:
 
 def key_of(params: GenerateParams, inputs: Mapping[str, str]) -> str:
     """SHA-256 of all that the rows depend on; who shares the work is no part of it."""
-    whole = {
-        "code": artifacts.code_digest(),
-        **brought(params).identity(params.model_dump(mode="json", exclude={"workers"})),
-        "inputs": dict(inputs),
-    }
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    return work_key(params, inputs, exclude=frozenset({"workers"}))
 
 
 def of_shard(tasks: str, params: GenerateParams) -> range:

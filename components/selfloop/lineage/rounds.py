@@ -190,7 +190,7 @@ class _Round(NamedTuple):
             trained_with={role: manifest_of(self.after[role].path).params for role in roles},
             **self._of_run(branch),
         )
-        verdict = self.decision.get("verdict") or ("promoted" if self.decision["promoted"] else "rejected")
+        verdict = self.decision["verdict"]
         tags = {
             "parent": str(champion.number),
             "digests": _digests(roles),

@@ -5,7 +5,6 @@ resumes where it stopped. A stage works in a ``.partial`` folder that is renamed
 """
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -20,7 +19,7 @@ from kfp.dsl import Artifact, Metrics
 import selfloop.environments  # noqa: F401 (it says what is brought by a parameter of this name)
 from selfloop import artifacts, progress
 from selfloop.errors import UserError
-from selfloop.identity import brought
+from selfloop.identity import work_key
 from selfloop.loop import LoopSettings, loop_of
 from selfloop.modes.noting import calls_of
 from selfloop.recipe import Recipe
@@ -119,13 +118,8 @@ def content_key(stage: Stage, params: Params, inputs: Mapping[str, Any]) -> str:
     """SHA-256 of all that a stage's outputs depend on: its name, its code, its parameters, what these name of a user's
     own, its inputs.
     """
-    whole = {
-        "stage": stage.target,
-        "code": artifacts.code_digest(),
-        **brought(params, stage.function.__module__).identity(params.model_dump(mode="json")),
-        "inputs": {name: digest_of(inputs[name]) for name in stage.inputs if name in inputs},
-    }
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    digests = {name: digest_of(inputs[name]) for name in stage.inputs if name in inputs}
+    return work_key(params, digests, stage.function.__module__, stage=stage.target)
 
 
 def found(place: Path, kind: type[Artifact]) -> Artifact:

@@ -51,7 +51,8 @@ class Best(ParentChoice):
 
     def __call__(self, scores: Sequence[float], children: Sequence[int]) -> list[float]:
         """1 where the score is the greatest, else 0."""
-        return [float(score == max(scores)) for score in scores]
+        best = max(scores, default=0.0)
+        return [float(score == best) for score in scores]
 
 
 class Uniform(ParentChoice):

@@ -15,7 +15,7 @@ from pydantic import Field
 from selfloop.artifacts import read_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
-from selfloop.evaluate import accuracy_by_level
+from selfloop.evaluate import accuracy_by_level, solved_levels
 from selfloop.propose.items import ItemParams, held_out
 from selfloop.propose.schedule import Progress, RoundTasks, Schedule
 from selfloop.records import ItemResult, Task, writing
@@ -89,13 +89,6 @@ def expected(level: int, accuracy: Mapping[int, float]) -> float:
     )
 
 
-def advanced(frontier: int, accuracy: Mapping[int, float], at: float) -> int:
-    """The frontier after it moved past every level in a row that is accurate enough."""
-    while accuracy.get(frontier + 1, 0.0) >= at:
-        frontier += 1
-    return frontier
-
-
 def spread(last: int, number: int) -> list[int]:
     """At most ``number`` levels from 1 to ``last``, evenly spread; the last one is always among them."""
     if number >= last:
@@ -120,5 +113,5 @@ class Frontier(Schedule):
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Move the frontier past the levels that the champion has mastered; over when the target is reached."""
         accuracy = accuracy_by_level(results).get("candidate" if promoted else "champion", {})
-        frontier = advanced(state["frontier"], accuracy, self.advance_at)
+        frontier = solved_levels(accuracy, self.advance_at, state["frontier"])
         return {"frontier": frontier, "accuracy": {str(k): v for k, v in accuracy.items()}}, frontier < self.target

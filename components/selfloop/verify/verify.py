@@ -22,6 +22,7 @@ from selfloop.records import (
     Rollout,
     Task,
     Verdict,
+    as_rows,
     count,
     read,
     schema,
@@ -154,7 +155,7 @@ def judge(
     context = Context(params, find_environment(params.environment), [attempts], model)
     given = called(params.verifier, attempts, asked, context)
     context.check_answers()
-    return [Verdict(*row) for row in zip(*_verdicts(attempts, given).to_pydict().values(), strict=True)]
+    return list(as_rows(_verdicts(attempts, given), Verdict))
 
 
 def _write(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from selfloop.errors import UserError, needing
 from selfloop.filter.grams import OfGrams
-from selfloop.filter.selecting import Selecting, Selector, groups, where
+from selfloop.filter.selecting import Selecting, Selector, Stateless, groups, where
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,17 +22,13 @@ BATCH_TEXTS = 64
 """Texts that are embedded at once."""
 
 
-class Diverse(OfGrams):
+class Diverse(OfGrams, Stateless):
     """Keep a rollout where at most ``overlap`` of its n-grams are in those kept before it, task by task."""
 
     name = "diverse"
     overlap: float = Field(
         0.5, ge=0, le=1, description="Greatest share of n-grams that are in kept rollouts of the task."
     )
-
-    def begin(self) -> Selecting:
-        """Itself: what a task's rollouts say is in one batch."""
-        return self
 
     def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
         """Go through each task's rows in their order."""

@@ -74,8 +74,8 @@ def work(params: ReinforceParams, job: Job) -> TrainingResult:
     """Train on the tasks that are no held-out items."""
     from selfloop.finetune.online.on_policy import train_on_policy
 
-    if not params.curriculum.takes_tasks:
-        own = params.curriculum.tasks([], params.environment, params.groups)
+    own = params.curriculum.own_tasks(params.environment, params.groups)
+    if own is not None:
         return train_on_policy(params, job, CleanTasks(list(own), 0, [0]), stored(job))
     missing = {"tasks", "eval_items"} - job.inputs.keys()
     if missing:

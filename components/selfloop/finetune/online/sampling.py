@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import Field
 
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
+from selfloop.generate.engines import EngineName, has_vllm
 from selfloop.guards.contamination import contaminated, held_out
 from selfloop.policy import Policy
 from selfloop.records import Task, read, take
@@ -26,7 +26,7 @@ class OnPolicyParams(TrainingParams):
     temperature: float = Field(1.0, gt=0, description="Temperature of the completions.")
     top_p: float = Field(1.0, gt=0, le=1, description="Share of the likeliest tokens to draw from.")
     max_tokens: int = Field(512, ge=1, description="Tokens of a completion at most.")
-    engine: Literal["auto", "transformers", "vllm"] = Field(
+    engine: EngineName = Field(
         "auto", description="What draws them; auto is vLLM beside the training where there is a GPU and vLLM."
     )
     gpu_share: float = Field(0.3, gt=0, lt=1, description="vllm: share of the GPU's memory for drawing.")
@@ -36,14 +36,14 @@ class OnPolicyParams(TrainingParams):
         """These parameters as TRL takes them. Raises ``UserError`` where vLLM is asked for and absent."""
         import torch
 
-        there = importlib.util.find_spec("vllm") is not None
-        if self.engine == "vllm" and not (there and torch.cuda.is_available()):
+        able = has_vllm() and torch.cuda.is_available()
+        if self.engine == "vllm" and not able:
             raise UserError(
                 "engine 'vllm' needs vLLM and a GPU in the training's image: choose 'transformers' or install it."
             )
         made: dict[str, Any] = {"temperature": self.temperature, "top_p": self.top_p}
         made |= {"max_completion_length": self.max_tokens}
-        if self.engine == "transformers" or not (there and torch.cuda.is_available()):
+        if self.engine == "transformers" or not able:
             return made
         return made | {"use_vllm": True, "vllm_mode": "colocate", "vllm_gpu_memory_utilization": self.gpu_share}
 
@@ -96,7 +96,7 @@ def refuse_scheme(policy: Policy) -> None:
 
 
 def asked(tasks: Sequence[Task]) -> datasets.Dataset:
-    """The data set of an on-policy trainer: prompts, and the number of each one's task."""
+    """The data set of an on-policy trainer: the prompts."""
     import datasets
 
-    return datasets.Dataset.from_dict({"prompt": [task.prompt for task in tasks], "number": list(range(len(tasks)))})
+    return datasets.Dataset.from_dict({"prompt": [task.prompt for task in tasks]})

@@ -7,14 +7,12 @@ what is trained, and goes when the stage ends well.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from selfloop.artifacts import code_digest, manifest_of, read_json, write_json
-from selfloop.identity import brought
+from selfloop.artifacts import manifest_of, read_json, write_json
+from selfloop.identity import work_key
 from selfloop.stage import Params
 
 MARK = "whole.json"
@@ -25,13 +23,7 @@ def scratch(output: str | Path, stage: str, params: Params, inputs: Mapping[str,
 
     ``inputs`` are sealed artifacts. Folders in ``.partial`` are left, since they are emptied before a stage runs again.
     """
-    whole = {
-        "stage": stage,
-        "code": code_digest(),
-        **brought(params).identity(params.model_dump(mode="json")),
-        "inputs": {name: manifest_of(path).digest for name, path in inputs.items()},
-    }
-    key = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
+    key = work_key(params, {name: manifest_of(path).digest for name, path in inputs.items()}, stage=stage)[:16]
     beside = Path(output).resolve().parent
     while beside.suffix == ".partial":
         beside = beside.parent

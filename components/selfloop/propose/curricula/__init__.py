@@ -65,8 +65,6 @@ class Curriculum(Strategy):
     package = __name__
     probes: ClassVar[bool] = False
     """Whether it has tasks tried that are not trained on, to see how hard they are."""
-    takes_tasks: ClassVar[bool] = True
-    """Whether it chooses among tasks that it is given, or makes its own."""
     keeps: ClassVar[type[BaseModel]] = NoState
 
     @classmethod
@@ -74,9 +72,9 @@ class Curriculum(Strategy):
         """A function of one's own weighs levels."""
         return LevelCurriculum
 
-    def tasks(self, given: Sequence[Task], environment: str, groups: int) -> Sequence[Task]:
-        """What it draws from, ``groups`` at once: the tasks that are given."""
-        return given
+    def own_tasks(self, environment: str, groups: int) -> Sequence[Task] | None:
+        """Tasks that it makes itself, for ``groups`` at once; none where it chooses among those that it is given."""
+        return None
 
     def for_round(self, before: Any, pool: TaskPool) -> Any:
         """What it remembers as a training begins, of what was known before; that is none at the very start."""

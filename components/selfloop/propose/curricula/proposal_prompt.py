@@ -16,9 +16,8 @@ class ProposalPrompt(Curriculum):
 
     name = "proposal-prompt"
     needs = "an environment that takes proposals"
-    takes_tasks = False
 
-    def tasks(self, given: Sequence[Task], environment: str, groups: int) -> Sequence[Task]:
+    def own_tasks(self, environment: str, groups: int) -> Sequence[Task]:
         """The prompt for each group. Raises ``UserError`` where the environment has none."""
         prompt = prompt_of(find_environment(environment), environment)
         return [Task(f"invitation-{number}", 0, "", prompt, "") for number in range(groups)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS: tuple[Callable[..., Any], ...] = (
     formats.decile, formats.duration, formats.error, formats.interval, formats.percent, formats.reading, formats.short,
-    formats.signed, formats.size,
+    formats.size,
 )  # fmt: skip
 """The formats that every template knows, as filters."""
 

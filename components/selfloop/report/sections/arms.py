@@ -6,7 +6,7 @@ mass that each level was drawn with and the pass rate that was seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -32,11 +32,6 @@ class Arms(Templated):
         """The charts; nothing where no curriculum has arms."""
         found = curriculum(run.rounds)
         return {"arms": found} if found else None
-
-    @classmethod
-    def filters(cls) -> tuple[Callable[..., Any], ...]:
-        """The names of curricula."""
-        return (named,)
 
 
 class Column(NamedTuple):
@@ -185,8 +180,3 @@ def up(share: float) -> float:
 def short(value: float) -> float:
     """A number with two digits, and no sign where it is zero."""
     return round(value, 2) + 0.0
-
-
-def named(strategies: Iterable[str]) -> str:
-    """Names of strategies, each once, in the order in which they came."""
-    return ", ".join(dict.fromkeys(strategies))

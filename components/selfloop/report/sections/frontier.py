@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from selfloop.html import number
-from selfloop.report.formats import Round
+from selfloop.report.formats import Round, by_level
 from selfloop.report.sections import RunHistory, Templated
 
 Counts = Mapping[str, Any]
@@ -84,7 +84,7 @@ def frontier(rounds: Sequence[Round]) -> Frontier | None:
 def proposals(of_round: Round, highest: float) -> Proposals:
     """What a round tells, its bars by the highest share of the run."""
     band = of_round["band"]
-    tasks, by_level = band["tasks"], {int(level): counts for level, counts in band["levels"].items()}
+    tasks = band["tasks"]
     return Proposals(
         of_round["round"],
         tasks,
@@ -94,7 +94,7 @@ def proposals(of_round: Round, highest: float) -> Proposals:
         band["histogram"],
         [round(share / highest, 3) for share in shares(band)],
         of_round["audit"].get("precision"),
-        by_level,
+        by_level(band["levels"]),
     )
 
 

@@ -51,11 +51,17 @@ def funnels(rounds: Sequence[Round]) -> list[Funnel]:
             round["round"],
             round["rollouts"],
             [Part(f"level {level}", kept, 0) for level, kept in by_level(round["kept"]).items()],
-            [Part(name, round["rejected"][name], tone) for name, tone in tones.items() if name in round["rejected"]],
+            _rejected(round, tones),
             round["contaminated"],
         )
         for round in rounds
     ]
+
+
+def _rejected(counts: Mapping[str, Any], tones: Mapping[str, int]) -> list[Part]:
+    """What a round, or a step of its funnel, rejected, by reason."""
+    found = counts["rejected"]
+    return [Part(name, found[name], tone) for name, tone in tones.items() if name in found]
 
 
 def reasons(rounds: Sequence[Round]) -> dict[str, int]:
@@ -103,11 +109,7 @@ def selections(rounds: Sequence[Round]) -> list[Selected]:
                     step["selector"],
                     step["in"],
                     step["kept"],
-                    [
-                        Part(name, step["rejected"][name], tone)
-                        for name, tone in tones.items()
-                        if name in step["rejected"]
-                    ],
+                    _rejected(step, tones),
                     step["says"],
                 )
                 for step in round["funnel"]

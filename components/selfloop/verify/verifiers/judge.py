@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from selfloop.records import Task
+from selfloop.records import Task, as_rows
 from selfloop.verify.contract import ended
 from selfloop.verify.verifiers.asking import Asking
 
@@ -52,7 +52,7 @@ class Judge(Asking):
         """Have the policy mark each different answer to a task."""
         import pyarrow as pa
 
-        pairs = zip((Task(**row) for row in tasks.to_pylist()), rollouts["completion"].to_pylist(), strict=True)
+        pairs = zip(as_rows(tasks, Task), rollouts["completion"].to_pylist(), strict=True)
         asked = [self._prompt(context.environment, task, answer) for task, answer in pairs]
         different = list(dict.fromkeys(asked))
         marks: dict[str, list[float]] = {}

@@ -29,7 +29,7 @@ class Verified(Reward):
     def __call__(self, attempts: Attempts) -> Sequence[float]:
         """The scores of a draw's attempts."""
         draw, tasks, rollouts, context = attempts
-        verdicts = judge(rollouts, list(dict.fromkeys(tasks)), self._params(draw, context), context.asked)
+        verdicts = judge(rollouts, tasks, self._params(draw, context), context.asked)
         return [verdict.score for verdict in verdicts]
 
     def _params(self, draw: int, context: RewardContext) -> VerifyParams:
