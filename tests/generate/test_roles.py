@@ -138,7 +138,7 @@ def test_a_message_before_a_role_wrote_belongs_to_its_prompt_in_its_chat_templat
     wild.tokenizer.chat_template = "{% for m in messages %}({{ m.role[0] }}{{ m.content }}){% endfor %}"
     try:
         [first, *_] = Window(
-            Transformers(wild, 8), TASKS[:1], GenerateParams(protocol=f"{__name__}:greeted"), lambda rollouts: None
+            Transformers(wild, 8), TASKS[:1], GenerateParams(protocol=f"{__name__}:greeted")
         ).tokenized()
     finally:
         wild.tokenizer.chat_template = None

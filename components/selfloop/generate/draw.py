@@ -66,7 +66,13 @@ def one_role(rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
 class Window:
     """Tasks that are drawn together. Tools answer in threads while the engine continues with the other attempts."""
 
-    def __init__(self, engine: Engine, tasks: Sequence[Task], params: GenerateParams, listener: Listener) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tasks: Sequence[Task],
+        params: GenerateParams,
+        listener: Listener = lambda rollouts: None,
+    ) -> None:
         self._engine, self._params, self._listener = engine, params, listener
         self._tools = params.protocol.toolbox
         self._sampling = cache(partial(_sampling, params))

@@ -15,21 +15,20 @@ from typing import Any, Literal, NamedTuple
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
 
-from selfloop.artifacts import read_json, write_json
+from selfloop.artifacts import write_json
 from selfloop.errors import UserError
 from selfloop.finetune.offline.methods import GivenExamples, Method
 from selfloop.finetune.offline.methods.sft import Sft
 from selfloop.finetune.offline.mixture import SOURCES, MixtureParams, mixture, usable_rows
 from selfloop.finetune.running.dispatch import run_training
 from selfloop.finetune.running.launch import Job, TrainingResult, is_first
+from selfloop.finetune.running.state import STATE, handed_on, stored
 from selfloop.guards.contamination import clean, held_out
 from selfloop.memory import entry, remembered
 from selfloop.records import count
 from selfloop.resources import Resources
 from selfloop.seeds import seed_for
 from selfloop.stage import stage
-
-STATE = "state"
 
 
 class FinetuneParams(MixtureParams):
@@ -107,21 +106,6 @@ def trained_on(params: FinetuneParams, job: Job, examples: list[Any], order: Any
     tokens = data.count(trained.first * params.batch_size, trained.steps * params.batch_size)
     rate = speed(tokens, trained.seconds, policy.model.num_parameters(), processes())
     return TrainingResult({"steps": trained.steps, "loss": trained.loss}, rate | {"cut": data.cut})
-
-
-def handed_on(job: Job) -> dict[str, Any]:
-    """Hand the policy on as it is. Returns what the training came to."""
-    from selfloop.policy import hand_on
-
-    if is_first():
-        hand_on(job.inputs["policy"], job.output)
-        write_json(job.output / STATE, stored(job))
-    return {"steps": 0, "loss": 0.0}
-
-
-def stored(job: Job) -> dict[str, Any]:
-    """What the method remembers of earlier rounds."""
-    return dict(read_json(job.inputs[STATE])) if STATE in job.inputs else {}
 
 
 def nothing(params: FinetuneParams, removed: Mapping[str, int], totals: Mapping[str, int]) -> UserError:

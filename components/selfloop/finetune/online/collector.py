@@ -114,7 +114,7 @@ class RolloutCollector:
         seed = seed_for(self._params, "practice", draw, part)
         decoding = self._decoding.model_copy(update={"seed": seed})
         with evaluating(self._policy):
-            rollouts = Window(self._engine, tasks, decoding, lambda rollouts: None).tokenized()
+            rollouts = Window(self._engine, tasks, decoding).tokenized()
         left = iter(whole_attempts(rollouts))
         at = {task: iter(list(islice(left, number))) for task, number in numbers.items()}
         return [rollout for task in asked for rollout in next(at[task])]

@@ -10,12 +10,13 @@ from selfloop.artifacts import manifest_of, write_json
 from selfloop.errors import UserError
 from selfloop.finetune.online.algorithms.rloo import Rloo
 from selfloop.finetune.online.collector import RolloutCollector, StrategyStates
-from selfloop.finetune.online.params import ROLLOUTS, STATE, ReinforceParams
+from selfloop.finetune.online.params import ROLLOUTS, ReinforceParams
 from selfloop.finetune.online.rewards import Reward, RewardContext
 from selfloop.finetune.online.sampling import CleanTasks, refuse_scheme
 from selfloop.finetune.online.small_trainer import SmallTrainer
 from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.finetune.running.speed import speed
+from selfloop.finetune.running.state import STATE
 from selfloop.finetune.running.training import Plan, processes
 from selfloop.finetune.running.weights import keep, to_train
 from selfloop.generate.protocols.single import Single

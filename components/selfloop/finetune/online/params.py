@@ -17,8 +17,8 @@ from selfloop.generate.protocols.single import Single
 from selfloop.propose.curricula import Curriculum
 from selfloop.propose.curricula.in_turn import InTurn
 
-STATE, ROLLOUTS = "state", "rollouts"
-"""What a training leaves beside its policy."""
+ROLLOUTS = "rollouts"
+"""What a training leaves beside its policy and its state: the attempts that it was trained on."""
 
 
 class ReinforceParams(OnPolicyParams):

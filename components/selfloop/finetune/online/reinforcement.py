@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
 
-from selfloop.artifacts import read_json, write_json
+from selfloop.artifacts import write_json
 from selfloop.errors import UserError
-from selfloop.finetune.online.params import ROLLOUTS, STATE, ReinforceParams
+from selfloop.finetune.online.params import ROLLOUTS, ReinforceParams
 from selfloop.finetune.online.sampling import CleanTasks, uncontaminated
 from selfloop.finetune.running.dispatch import run_training
 from selfloop.finetune.running.launch import Job, TrainingResult, is_first
+from selfloop.finetune.running.state import STATE, handed_on, stored
 from selfloop.records import Rollout, writing
 from selfloop.resources import Resources
 from selfloop.stage import Params, stage
@@ -87,23 +88,15 @@ def work(params: ReinforceParams, job: Job) -> TrainingResult:
     if not clean.tasks:
         if params.when_empty == "stop":
             raise clean.none_left()
-        return TrainingResult(clean.counts() | handed_on(params, job), {})
+        return TrainingResult(clean.counts() | untrained(params, job), {})
     made = train_on_policy(params, job, clean, stored(job))
     return made._replace(metadata=clean.counts() | made.metadata)
 
 
-def handed_on(params: ReinforceParams, job: Job) -> dict[str, Any]:
+def untrained(params: ReinforceParams, job: Job) -> dict[str, Any]:
     """Hand the policy on as it is, which attempted nothing. Returns what the training came to."""
-    from selfloop.policy import hand_on
-
+    made = handed_on(job)
     if is_first():
-        hand_on(job.inputs["policy"], job.output)
         with writing(job.output / ROLLOUTS, Rollout):
             pass
-        write_json(job.output / STATE, stored(job))
-    return {"steps": 0, "loss": 0.0, "method": str(params.algorithm), "rewards": []}
-
-
-def stored(job: Job) -> dict[str, Any]:
-    """What the strategies remember of earlier rounds, by slot."""
-    return dict(read_json(job.inputs[STATE])) if STATE in job.inputs else {}
+    return made | {"method": str(params.algorithm), "rewards": []}

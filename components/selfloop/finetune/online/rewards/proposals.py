@@ -120,7 +120,7 @@ class ProposalReward(Reward):
             seed=context.seed("votes", attempts.draw),
         )
         named = [task._replace(id=f"{number}") for number, task in enumerate(tasks)]
-        drawn = one_role(Window(context.engine, named, decoding, lambda rollouts: None).rollouts())
+        drawn = one_role(Window(context.engine, named, decoding).rollouts())
         return [list(drawn[first : first + self.attempts]) for first in range(0, len(drawn), self.attempts)]
 
 
