@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from . import forked
+from .webhook import Webhook, listening
 
 if TYPE_CHECKING:
     from kfp.dsl import Artifact, Dataset
@@ -213,6 +214,13 @@ def selfloop(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         return forked.run(*forked.CLI, *words, cwd=tmp_path, **options)
 
     return run
+
+
+@pytest.fixture
+def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
+    with listening() as hook:
+        monkeypatch.setenv("SELFLOOP_WEBHOOK_URL", hook.url)
+        yield hook
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,6 @@ import importlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -24,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from .servers import free_port
 
 CLASSES = Path("/usr/lib/x86_64-linux-gnu/rados-classes")
 STARTS_WITHIN_S = 90
@@ -147,13 +148,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def owner(server: Server) -> User:
     """Somebody who owns buckets there."""
     return server.user("owner")
-
-
-def free_port() -> int:
-    """A port of the loopback interface on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -16,19 +16,12 @@ from selfloop.lineage.registry import Version
 from selfloop.notifications import Notice, escaped, message, notify, verdicts_to_send
 from tenacity import Retrying
 
-from .webhook import PATH, Webhook, check_message, listening
+from .webhook import PATH, Webhook, check_message
 
 TARGET = {"gain": 0.1234, "lower": 0.095, "upper": 0.151, "items": 448}
 ALARM = {"level": "yellow", "says": "entropy fell to 0.1 & <below>"}
 DECISION = {"promoted": True, "verdict": "promoted", "reason": "target +0.123", "suites": {"target": TARGET}}
 SECRET = "the-secret-of-the-webhook"
-
-
-@pytest.fixture
-def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
-    with listening() as hook:
-        monkeypatch.setenv("SELFLOOP_WEBHOOK_URL", hook.url)
-        yield hook
 
 
 @pytest.fixture

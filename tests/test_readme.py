@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 from kfp.dsl import Artifact
 from selfloop.artifacts import read_json
+from selfloop.filter import FilterParams
 from selfloop.recipe import find_recipe
 from selfloop.records import Rollout, Task
 from selfloop.verify import judge
 
 from .conftest import sealed_table
+from .filter.conftest import Filtered, group
 
 HERE = Path(__file__).parents[1]
 README = (HERE / "README.md").read_text()
@@ -67,6 +69,20 @@ def test_a_verifier_in_a_file_of_its_own_is_found_with_its_parameters(
     task = Task("t", 1, "train", "1,2=3:", "1+2")
     judged = judge(rollouts, [task], settings.verify.model_copy(update={"environment": "countdown"}))
     assert [(each.ok, each.reason) for each in judged] == [(True, "correct"), (False, "too long")]
+
+
+def test_a_selector_in_a_file_of_its_own_is_added_to_those_of_the_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("short.py", "star.py"):
+        (tmp_path / name).write_text(FILES[name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    star = find_recipe("star.py")
+    select = star.resolve({"filter": {"select": "+short.py:short,longest=4"}}).filter.select
+    assert select[:-1] == star.resolve().filter.select
+    kept = Filtered(tmp_path / "kept", FilterParams(select=select[-1:]), group("t", ("1+2", True), ("1+1+1", True)))
+    assert (kept.texts, kept.rejected) == (["1+2"], {"too many tokens": 1})
 
 
 def test_a_stage_of_ones_own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

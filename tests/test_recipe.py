@@ -194,6 +194,9 @@ def test_a_form_of_another_recipe_is_refused_with_those_that_there_are(form: str
     [
         ({"finetune": {"learning_rate": 1}}, "There is no parameter of length-generalization.finetune 'learning_rate'"),
         ({"finetun": {}}, "There is no parameter of length-generalization 'finetun': did you mean 'finetune'?"),
+        ({"target": 12}, "parameter of length-generalization 'target': did you mean 'schedule.target'?"),
+        ({"confidence": 0.9}, "did you mean 'gate.confidence'?"),
+        ({"lr": 0.1}, "did you mean 'pretrain.lr' or 'finetune.lr'?"),
         ({"finetune": {"lr": "fast"}}, "Parameter 'finetune.lr' of length-generalization cannot be 'fast'"),
         (
             {"finetune": {"lr": -1}},

@@ -3,6 +3,7 @@
 import json
 import signal
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,10 @@ def test_the_arms_follow_the_training_and_are_carried_on(
     courses = [round["state"]["training"]["curriculum"]["course"] for round in rounds]
     assert [[point["step"] for point in course] for course in courses] == [[1, 2, 3], [4, 5, 6]]
     first, second = courses
-    assert first[0]["mass"] == {"1": 0.5, "2": 0.5} != first[1]["mass"], "a step's signal moves the next one's mass"
-    values = first[-1]["value"]
-    assert (second[0]["mass"]["1"] > 0.5) == (values["1"] > values["2"]), (
-        "the second round begins where the first ended"
-    )
+    assert first[0]["mass"] == {"1": 0.5, "2": 0.5}
+    for before, after in pairwise([*first, *second]):  # the second round begins where the first ended
+        values, mass = before["value"], after["mass"]
+        assert (mass["1"] > mass["2"]) == (values["1"] > values["2"])
     assert read_json(last.training.path) == rounds[-1]["state"]["training"]
 
 

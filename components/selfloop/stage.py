@@ -482,13 +482,26 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
             for part in path[:-1]:  # a model's field, or what a dict or a list holds
                 holds = hasattr(owner, "model_fields")
                 owner = owner.model_fields[part].annotation if holds else typing.get_args(owner)[-1]
-            raise unknown(f"parameter of {'.'.join([where, *path[:-1]])}", path[-1], owner.model_fields) from None
+            what, name = f"parameter of {'.'.join([where, *path[:-1]])}", path[-1]
+            if below := " or ".join(f"'{part}.{name}'" for part in parts_with(owner, name)):
+                raise UserError(f"There is no {what} '{name}': did you mean {below}?") from None
+            raise unknown(what, name, owner.model_fields) from None
         if not path:
             raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
         name = ".".join(path)
         if first["type"] == "missing":
             raise UserError(f"{where} needs the parameter '{name}': set it.") from None
         raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}.") from None
+
+
+def parts_with(model: type[BaseModel], name: str) -> list[str]:
+    """The fields of a model whose values, stages' parameters or strategies, have a parameter of this name."""
+    parts: dict[str, Any] = {}
+    for part, info in model.model_fields.items():
+        default = info.get_default(call_default_factory=True)
+        kind: Any = info.annotation
+        parts[part] = type(kind.parse(default)) if is_strategy(kind) and not info.is_required() else kind
+    return [part for part, kind in parts.items() if name in getattr(kind, "model_fields", {})]
 
 
 def each(given: Any) -> list[Artifact]:

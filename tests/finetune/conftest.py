@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from selfloop.policy import Policy
 from selfloop.propose.curricula import TaskPool
 from selfloop.records import Example, Task
 
+from .. import forked
 from ..conftest import sealed_table
 
 if TYPE_CHECKING:
@@ -82,3 +84,9 @@ def finetuned(tmp_path: Path) -> Finetuned:
         return candidate
 
     return make
+
+
+def killed(worker: Path, place: Path, kill_at: int) -> None:
+    """Train in a process of ``worker`` that is killed at a step."""
+    done = forked.run(str(worker), str(place), str(kill_at))
+    assert done.returncode == -signal.SIGKILL, done.stderr

@@ -228,7 +228,7 @@ def test_what_cannot_be_reinforced_is_refused(
 
 
 def test_a_verified_reward_asks_whom_its_verifier_wants(
-    plain: Path, tables: dict[str, Dataset], tmp_path: Path
+    plain: Path, trained: Path, tables: dict[str, Dataset], tmp_path: Path
 ) -> None:
     assert Verified().whom() == "nobody"
     assert Verified(verifier="judge").whom() == "start"
@@ -239,7 +239,7 @@ def test_a_verified_reward_asks_whom_its_verifier_wants(
     with pytest.raises(UserError, match=r"Not one of the \d+ answers that the verifier 'judge' got"):
         reinforced(plain, tables, tmp_path / "judged", reward="verified,verifier=judge,judged_by=policy")
     learned = rewarded(plain, tables, tmp_path / "reward")
-    made = reinforced(plain, tables, tmp_path / "learned", reward="verified,verifier=reward-model", asked=learned)
+    made = reinforced(trained, tables, tmp_path / "learned", reward="verified,verifier=reward-model", asked=learned)
     assert len(set(made.metadata["rewards"])) > 1
 
 

@@ -1,7 +1,6 @@
 """The on-policy stages: arms that learn, proposers, tools, a training that is killed, and what is refused."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from selfloop.propose.curricula import Curriculum, TaskPool
 from selfloop.propose.votes import repetition, votes
 from selfloop.records import TOOL, Example, Rollout, Task, final_text, rows, segments_of
 
-from .. import forked
 from ..conftest import sealed_table, sealed_value
-from .conftest import collector_of
+from .conftest import collector_of, killed
 
 WORKER = Path(__file__).with_name("reinforcement_worker.py")
 SMALL: dict[str, Any] = {"curriculum": "bandit", "batch_size": 16, "group_size": 4, "max_tokens": 4, "lr": 1e-3}
@@ -77,11 +75,6 @@ def arms_in(output: Path) -> ArmState:
     return ArmState.model_validate({name: value for name, value in kept.items() if name != "strategy"})
 
 
-def killed(place: Path, kill_at: int) -> None:
-    done = forked.run(str(WORKER), str(place), str(kill_at))
-    assert done.returncode == -signal.SIGKILL, done.stderr
-
-
 @pytest.mark.parametrize(
     ("which", "params", "steps"),
     [
@@ -97,7 +90,7 @@ def test_a_killed_training_ends_with_equal_policies_arms_and_rollouts(
     about = job(
         tmp_path, request.getfixturevalue(which), **{"steps": 7, "checkpoint_every": 2, "keep_draws": 3} | params
     )
-    killed(tmp_path, 5)
+    killed(WORKER, tmp_path, 5)
     resumed, seen = trained_here(tmp_path / "candidate.partial", about)
     assert seen == steps
     assert not list(tmp_path.glob(".training-*"))
@@ -109,15 +102,17 @@ def test_a_killed_training_ends_with_equal_policies_arms_and_rollouts(
         assert len(digests) == 1, name
 
 
-def test_arms_are_drawn_learnt_of_and_raise_the_pass_rate(trained: Path, tmp_path: Path) -> None:
-    about = job(tmp_path, trained, tasks_of((1, 2), 60), steps=80, batch_size=64, group_size=8, keep_draws=4)
+@pytest.mark.usefixtures("own")
+def test_arms_are_drawn_learnt_of_and_raise_the_reward(trained: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"batch_size": 64, "group_size": 8, "keep_draws": 4, "reward": "own_training:threes"}
+    about = job(tmp_path, trained, tasks_of((1, 2), 60), steps=30, **given | {"lr": 1e-2})
     made, _ = trained_here(tmp_path / "out", about)
     rewards = made.metadata["rewards"]
-    assert len(rewards) == 80
-    assert sum(rewards[-20:]) > sum(rewards[:20]) + 20 * 0.05
+    assert len(rewards) == 30
+    assert sum(rewards[-10:]) > sum(rewards[:10]) + 10 * 0.2
     arms = arms_in(tmp_path / "out")
-    assert arms.step == 80
-    assert sum(arm.drawn for arm in arms.arms) == 80 * 8
+    assert arms.step == 30
+    assert sum(arm.drawn for arm in arms.arms) == 30 * 8
     assert all(arm.rate is not None for arm in arms.arms)
     kept = list(rows(tmp_path / "out" / "rollouts", Rollout))
     assert len(kept) == 4 * 64
@@ -456,7 +451,8 @@ def test_what_users_own_strategies_remember_goes_from_round_to_round(plain: Path
     }
     about = job(tmp_path, plain, **given, curriculum="in-turn")
     trained_here(tmp_path / "one", about)
-    trained_here(tmp_path / "two", about | {"state": str(tmp_path / "one" / "state")})
+    next_round = {"state": str(tmp_path / "one" / "state"), "params": about["params"] | {"round": 1}}
+    trained_here(tmp_path / "two", about | next_round)
     one, two = (read_json(tmp_path / place / "state") for place in ("one", "two"))
     assert one["curriculum"] == {"strategy": "in-turn"}
     assert one["algorithm"]["strategy"] == "own_training:RunningMean"

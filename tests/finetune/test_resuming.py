@@ -1,7 +1,6 @@
 """A training that is killed continues from its last checkpoint and ends with the weights that it would have had."""
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,8 @@ from selfloop.finetune import FinetuneParams, finetune_policy
 from selfloop.finetune.running.checkpoints import MARK, latest, mark
 from selfloop.records import Example, Task
 
-from .. import forked
 from ..conftest import sealed_table
-from .conftest import tried
+from .conftest import killed, tried
 
 WORKER = Path(__file__).with_name("training_worker.py")
 
@@ -27,12 +25,6 @@ def job(place: Path, policy: Path, params: dict[str, Any]) -> dict[str, Any]:
     about |= {name: sealed_table(place / name, record, rows).path for name, (record, rows) in tables.items()}
     (place / "job.json").write_text(json.dumps(about))
     return about
-
-
-def killed(place: Path, kill_at: int) -> None:
-    """Train in a process that is killed at a step."""
-    done = forked.run(str(WORKER), str(place), str(kill_at))
-    assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def trained_here(output: Path, about: dict[str, Any]) -> tuple[Model, list[int]]:
@@ -58,7 +50,7 @@ def trained(output: Path, about: dict[str, Any]) -> Model:
 )
 def test_a_killed_training_ends_with_equal_weights(plain: Path, tmp_path: Path, params: dict[str, Any]) -> None:
     about = job(tmp_path, plain, params | {"steps": 10})
-    killed(tmp_path, 8)
+    killed(WORKER, tmp_path, 8)
     [scratch] = tmp_path.glob(".training-*")
     kept = latest(scratch)
     assert kept is not None

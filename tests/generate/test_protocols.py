@@ -237,6 +237,7 @@ def test_json_follows_its_schema_with_a_tokenizer_of_bytes(tmp_path: Path) -> No
     assert all(set(value) == {"a", "b"} and isinstance(value["a"], int) and value["b"] in "xy" for value in whole)
 
 
+@pytest.mark.debian("bubblewrap")
 def test_python_answers_from_the_sandbox() -> None:
     pytest.importorskip("selfloop.sandbox", reason="the sandbox is not here")
     python = Tool.parse("python")

@@ -3,20 +3,22 @@
 import io
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from rich.console import Console
 from selfloop.cli import lineage
 from selfloop.lineage.page import facts, nodes, page, steps
 from selfloop.lineage.registry import Move, Version
 from selfloop.lineage.tree import Tree, grown
 
+from .. import browser as pages
+
+browser = pages.browser
 EVIL = '</code><script>alert("now")</script><img src=x onerror=alert(1)>'
 PARENTS = {1: None, 2: 1, 3: 2, 4: 2, 5: 3, 6: 4, 7: 4, 8: 7, 9: 7}
 VERDICTS = dict(
@@ -223,51 +225,10 @@ def test_long_reasons_are_cut_in_a_terminal_and_whole_elsewhere(monkeypatch: pyt
 
 # In a browser
 
-CHROMIUM = "/usr/bin/chromium"
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-
-CONTRASTS = """
-(selector) => {
-  const context = Object.assign(document.createElement("canvas"), {width: 1, height: 1}).getContext("2d");
-  const luminance = (colour) => {
-    context.clearRect(0, 0, 1, 1);
-    context.fillStyle = colour;
-    context.fillRect(0, 0, 1, 1);
-    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].slice(0, 3).map((v) => v / 255)
-      .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
-  };
-  const ground = (element) => {
-    const colour = getComputedStyle(element).backgroundColor;
-    return colour === "rgba(0, 0, 0, 0)" ? ground(element.parentElement) : colour;
-  };
-  return [...document.querySelectorAll(selector)]
-    .map((element) => [luminance(getComputedStyle(element).color), luminance(ground(element))])
-    .map((pair) => Math.max(...pair) / Math.min(...pair));
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield started
-        started.close()
-
 
 def opened(browser: Browser, place: Path, tree: Tree, width: int = 1280, scheme: Any = "light") -> Page:
-    """The page of a tree. Fails on an error or a request other than for the file itself."""
-    file = place / "lineage.html"
-    file.write_text(page(tree), encoding="utf-8")
-    opened = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    complaints: list[str] = []
-    opened.on("console", lambda message: complaints.append(message.text))
-    opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on("request", lambda request: complaints.append(request.url) if request.url != file.as_uri() else None)
-    opened.goto(file.as_uri(), wait_until="networkidle")
-    assert complaints == []
-    return opened
+    """The page of a tree."""
+    return pages.opened(browser, place, page(tree), width, scheme)
 
 
 @pytest.mark.debian("chromium")
@@ -297,7 +258,7 @@ def test_lanes_tell_digest_origin_and_verdict_of_each_policy(browser: Browser, t
     assert rows[2] == "3 2 promoted 333333333333 from 2: 22222222 p3 from 2: p2"
     assert rows[5] == "6 5 rejected 666666666666 from 4: 44444444 p4 as in 4"
     assert table.locator("tr.joined th").all_inner_texts() == ["1", "2", "3", "4", "7"]
-    assert min(shown.evaluate(CONTRASTS, ".lanes td :not(.dot), .lanes th")) >= 4.5
+    assert min(pages.contrasts(shown, ".lanes td :not(.dot), .lanes th")) >= 4.5
     shown.close()
 
 
@@ -332,5 +293,5 @@ def test_the_page_is_never_wider_than_the_window(browser: Browser, tmp_path: Pat
 def test_text_stands_out_from_its_ground(browser: Browser, tmp_path: Path, scheme: str) -> None:
     shown = opened(browser, tmp_path, a_tree(), scheme=scheme)
     for selector in (".badge", ".quiet", "time", ".why", ".by", ".made span, .made code", "th", "td", ".legend li"):
-        assert min(shown.evaluate(CONTRASTS, selector)) >= 4.5, selector
+        assert min(pages.contrasts(shown, selector)) >= 4.5, selector
     shown.close()

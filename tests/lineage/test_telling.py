@@ -1,6 +1,5 @@
 """A loop that tells of its rounds: what it tells from the registry, once, and what halts it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,10 @@ from selfloop.lineage.registry import Registry
 from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 
-from ..webhook import Webhook, listening
+from ..webhook import Webhook
 from .test_rounds import ALWAYS, NAME, RECIPE, ran
 
 HALT = {"gate": {"guards": "distinct,warn=2,halt=1.5"}}
-
-
-@pytest.fixture
-def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
-    with listening() as hook:
-        monkeypatch.setenv("SELFLOOP_WEBHOOK_URL", hook.url)
-        yield hook
 
 
 def _facts(told: dict[str, Any]) -> dict[str, str]:

@@ -27,7 +27,8 @@ SCORES = st.lists(st.floats(0, 1), min_size=1, max_size=8)
 def test_a_parent_is_likelier_by_score_and_less_likely_by_children(scores: list[float]) -> None:
     choice = ScoreAndNovelty()
     weights = choice(scores, [0] * len(scores))
-    assert weights == [1 / (1 + math.exp(-10 * (score - 0.5))) for score in scores]
+    assert weights == pytest.approx([1 / (1 + math.exp(-10 * (score - 0.5))) for score in scores])
+    assert ScoreAndNovelty(steepness=1e6)([0.0, 1.0], [0, 0]) == [0.0, 1.0]
     assert choice(scores, [3] * len(scores)) == [weight / 4 for weight in weights]
 
 
@@ -42,7 +43,7 @@ def test_weights_that_are_none_are_refused() -> None:
             return [float("nan")]
 
     archive = Archive(entries=(Entry(text="", level=3, score=1.0, round=0),))
-    with pytest.raises(UserError, match="let it give each entry a weight from 0"):
+    with pytest.raises(UserError, match="gave entry 0 the weight nan: return finite ones, from 0"):
         drawn_parents(archive, 3, Odd(), 1, 1)
 
 

@@ -325,7 +325,7 @@ def test_a_function_of_ones_own_weighs_levels_and_a_class_chooses_tasks() -> Non
     assert isinstance(found, LevelCurriculum)
     assert found.grain == "round"
     assert found.mass(arms.model_copy(update={"step": 2})) == {1: 0.2, 2: 0.8}
-    with pytest.raises(UserError, match=r"'own_curricula:harder,grain=round,power=2\.0' gave every arm the weight 0"):
+    with pytest.raises(UserError, match=r"'own_curricula:harder,grain=round,power=2\.0' gave all of them the weight 0"):
         found.mass(arms)
     tasks, _ = Curriculum.parse("own_curricula:Hardest").choose(None, pool_of([1, 4], 1), 0, 2, lambda tasks: [])
     assert [task.level for task in tasks] == [4, 4]
@@ -334,13 +334,14 @@ def test_a_function_of_ones_own_weighs_levels_and_a_class_chooses_tasks() -> Non
 @pytest.mark.parametrize(
     ("weights", "sentence"),
     [
-        ([1.0], "gave 1 weights to 2 arms"),
+        ([1.0], "gave 1 weights to 2: return one each"),
         ([1.0, -0.5], "gave level 2 the weight -0.5"),
         ([math.nan, 1.0], "gave level 1 the weight nan"),
         ([math.inf, 1.0], "gave level 1 the weight inf"),
-        ([0.0, 0.0], "gave every arm the weight 0"),
-        (None, "gave None: return a weight for each arm"),
-        (["much", 1], "return a weight for each arm"),
+        ([0.0, 0.0], "gave all of them the weight 0"),
+        (None, "gave None: return a weight for each, as a number"),
+        ([10**400, 1], "return a weight for each"),
+        (["much", 1], "return a weight for each"),
     ],
 )
 def test_weights_that_are_none_are_refused(weights: Any, sentence: str) -> None:

@@ -114,13 +114,3 @@ def test_a_schedule_whose_settings_a_recipe_has_not_is_refused(known: Recipe[Any
     assert str(refused.value) == (
         f"{known.name}: the schedule '{schedule}' needs the settings '{schedule.takes[0]}': choose another."
     )
-
-
-def test_a_schedule_of_ones_own_says_what_it_draws_and_when_it_ends() -> None:
-    class Silent(Schedule):
-        """Says nothing."""
-
-    with pytest.raises(TypeError, match="draws nothing"):
-        Silent().draw(LoopSettings(), Artifact())
-    with pytest.raises(TypeError, match="never ends"):
-        Silent().advance({}, [], promoted=True)

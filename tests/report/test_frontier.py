@@ -16,10 +16,11 @@ from selfloop.filter.band import frontier as banded
 from selfloop.report.render import render
 from selfloop.report.sections.frontier import BY_LEVEL, FATES, frontier, proposals
 
-from . import test_render as reports
-from .test_render import Tags, a_history, a_round, an_audit, contrasts, measured, opened
+from .. import browser as chromium
+from ..browser import contrasts, opened
+from .test_render import Tags, a_history, a_round, an_audit, measured
 
-browser = reports.browser
+browser = chromium.browser
 
 Proposed = tuple[int, float | None]
 """A task's level, and its rate, which it has not where no attempt can be read."""

@@ -312,8 +312,12 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
         lineage.finish(run_id, page, measured)
         (root / FINISHED).touch()
     console.print()
-    console.print(rounds_table(read_json(last.history.path), console.width))
+    history = read_json(last.history.path)
+    console.print(rounds_table(history, console.width))
     console.print()
+    if not last.proceed:
+        schedule, last_round = settings.overrides()["schedule"], history["rounds"][-1]["round"]
+        say(f"The schedule '{schedule}' ended the loop after round {last_round}.")
     show(settings.loop, run=run_id)
     say_what_is_in_force(settings.loop, run_id)
     console.print()

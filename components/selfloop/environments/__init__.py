@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -77,6 +77,10 @@ class Environment(ABC):
             "game": self.game,
         }
         return {name for name, offered in features.items() if offered} | set(self.roles)
+
+    def levels_among(self, levels: Iterable[int]) -> list[int]:
+        """Those of some levels that it has; all of them where it has no scale of levels."""
+        return [level for level in levels if self.levels is None or level in self.levels]
 
     def files(self) -> list[str]:
         """The files and folders that its tasks are read from, as its name spells them: what changes there makes it

@@ -95,8 +95,7 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
     levels = params.levels or levels_of(read_json(progress.path), params.beyond)
     items = [
         task._replace(suite="measure")
-        for level in levels
-        if environment.levels is None or level in environment.levels
+        for level in environment.levels_among(levels)
         for task in environment.held_out(level, params.per_level, seed_for(params, "measure", level))
     ]
     tally = Tally(len(items) * params.samples, "answers")

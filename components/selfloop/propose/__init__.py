@@ -2,8 +2,8 @@
 
 from selfloop.propose.archive import ArchiveParams, ParentsParams, choose_parents, init_archive
 from selfloop.propose.base import BaseData, BaseParams, draw_base
-from selfloop.propose.curriculum import Frontier, ProposeParams, propose_tasks
 from selfloop.propose.fixed import DrawParams, Fixed, draw_tasks
+from selfloop.propose.frontier import Frontier, ProposeParams, propose_tasks
 from selfloop.propose.learned import LearnedParams, ProposalArchiveParams, init_proposal_archive, propose_by_policy
 from selfloop.propose.schedule import Schedule
 

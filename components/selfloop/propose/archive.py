@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from pydantic import Field
 
 from selfloop.archive import Archive, Entry
 from selfloop.environments import find_environment
-from selfloop.errors import UserError
+from selfloop.propose.weights import checked_weights, shares
 from selfloop.records import Task, writing
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import Params, stage
@@ -26,9 +27,9 @@ class ParentChoice(Strategy):
     kind = "parent choice"
     package = __name__
 
-    def __call__(self, scores: Sequence[float], children: Sequence[int]) -> list[float]:
+    @abstractmethod
+    def __call__(self, scores: Sequence[float], children: Sequence[int]) -> Sequence[float]:
         """Weights from the entries' scores, and the numbers of their children so far."""
-        raise TypeError(f"The parent choice '{self}' weighs nothing.")
 
 
 class ScoreAndNovelty(ParentChoice):
@@ -40,7 +41,7 @@ class ScoreAndNovelty(ParentChoice):
 
     def __call__(self, scores: Sequence[float], children: Sequence[int]) -> list[float]:
         """1 / (1 + exp(-steepness (score - midpoint))) / (1 + children)."""
-        fitness = [1 / (1 + math.exp(-self.steepness * (score - self.midpoint))) for score in scores]
+        fitness = [(1 + math.tanh(self.steepness * (score - self.midpoint) / 2)) / 2 for score in scores]
         return [each / (1 + number) for each, number in zip(fitness, children, strict=True)]
 
 
@@ -131,10 +132,6 @@ def drawn_parents(archive: Archive, level: int, choice: ParentChoice, number: in
 
     children: Counter[Any] = Counter(entry.parent for entry in archive.entries)
     of_level = [place for place, entry in enumerate(archive.entries) if entry.level == level]
-    weights = choice([archive.entries[place].score for place in of_level], [children[place] for place in of_level])
-    if len(weights) != len(of_level) or not all(math.isfinite(each) and each >= 0 for each in weights):
-        raise UserError(f"The parent choice '{choice}' gave {weights!r}: let it give each entry a weight from 0.")
-    if not any(weights):
-        raise UserError(f"The parent choice '{choice}' gave every entry the weight 0: let one be above 0 at least.")
-    share = np.array(weights) / math.fsum(weights)
-    return [of_level[place] for place in np.random.default_rng(seed).choice(len(of_level), number, p=share)]
+    given = choice([archive.entries[place].score for place in of_level], [children[place] for place in of_level])
+    weights = checked_weights(given, [f"entry {place}" for place in of_level], f"The parent choice '{choice}'")
+    return [of_level[place] for place in np.random.default_rng(seed).choice(len(of_level), number, p=shares(weights))]

@@ -156,12 +156,5 @@ def phase(step: int, horizon: int, number: int) -> int:
     return min(int(progress * number + 1e-9), number - 1)  # 1/49 of the horizon times 49 is below 1
 
 
-def shares(weights: Sequence[float]) -> list[float]:
-    """Weights as shares of their sum, which may be greater than any number."""
-    scaled = [weight / max(weights) for weight in weights]
-    whole = math.fsum(scaled)
-    return [weight / whole for weight in scaled]
-
-
 def _listed(levels: Sequence[int]) -> str:
     return ", ".join(map(str, levels)) or "none"

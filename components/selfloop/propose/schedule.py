@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,13 +31,13 @@ class Schedule(Strategy):
     takes: ClassVar[tuple[str, ...]] = ()
     """The parts of a loop's settings that it draws with."""
 
+    @abstractmethod
     def draw(self, settings: Any, progress: Artifact) -> RoundTasks:
         """The tasks and items of a round: stage calls with the loop's settings."""
-        raise TypeError(f"The schedule '{self}' draws nothing.")
 
+    @abstractmethod
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """What to keep after a round, and whether another is worth it."""
-        raise TypeError(f"The schedule '{self}' never ends.")
 
 
 class Unscheduled(Schedule):

@@ -9,7 +9,6 @@ your own is such a function, whose keyword-only arguments are its parameters, or
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -19,7 +18,8 @@ from pydantic import BaseModel, Field
 
 from selfloop.errors import UserError
 from selfloop.memory import NoState
-from selfloop.propose.arms import Arm, ArmFeedback, ArmState, joined, shares
+from selfloop.propose.arms import Arm, ArmFeedback, ArmState, joined
+from selfloop.propose.weights import checked_weights, shares
 from selfloop.records import Task
 from selfloop.seeds import seed_of
 from selfloop.strategies import Strategy
@@ -145,7 +145,8 @@ class LevelCurriculum(Curriculum):
 
     def mass(self, state: ArmState) -> dict[int, float]:
         """The probability of each level in the next step. Raises ``UserError`` for weights that are none."""
-        weights = checked(self(state.arms, state.step), state.levels, str(self))
+        named = [f"level {level}" for level in state.levels]
+        weights = checked_weights(self(state.arms, state.step), named, f"Curriculum '{self}'")
         return dict(zip(state.levels, shares(weights), strict=True))
 
     def learn(self, state: ArmState, feedback: DrawFeedback) -> ArmState:
@@ -177,23 +178,3 @@ def by_level(feedback: DrawFeedback) -> dict[int, ArmFeedback]:
         rows = [number for number, task in enumerate(tasks) if task.level == level]
         seen[level] = ArmFeedback(float(abs(advantages[rows]).mean()), float(rewards[rows].mean()), len(rows))
     return seen
-
-
-def checked(given: Any, levels: Sequence[int], curriculum: str) -> list[float]:
-    """The weights that a curriculum gave. Raises ``UserError`` for what is none."""
-    try:
-        weights = [float(weight) for weight in given]
-    except (TypeError, ValueError):
-        raise UserError(f"Curriculum '{curriculum}' gave {given!r}: return a weight for each arm.") from None
-    if len(weights) != len(levels):
-        raise UserError(
-            f"Curriculum '{curriculum}' gave {len(weights)} weights to {len(levels)} arms: return one each."
-        )
-    for level, weight in zip(levels, weights, strict=True):
-        if not (math.isfinite(weight) and weight >= 0):
-            raise UserError(
-                f"Curriculum '{curriculum}' gave level {level} the weight {weight}: return finite ones, from 0."
-            )
-    if not any(weights):
-        raise UserError(f"Curriculum '{curriculum}' gave every arm the weight 0: return one above 0 at least.")
-    return weights

@@ -13,7 +13,7 @@ from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.evaluate import solved_levels
 from selfloop.propose import BaseParams, Frontier, ProposeParams, draw_base, propose_tasks
-from selfloop.propose.curriculum import expected, next_levels, spread
+from selfloop.propose.frontier import expected, next_levels, spread
 from selfloop.propose.items import RESERVED, held_out
 from selfloop.records import Example, ItemResult, Task, rows
 from selfloop.stage import validated

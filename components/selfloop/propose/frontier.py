@@ -6,14 +6,14 @@ each round, also when the candidate was rejected.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field
 
 from selfloop.artifacts import read_json
-from selfloop.environments import Environment, find_environment
+from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, solved_levels
 from selfloop.propose.items import ItemParams, held_out
@@ -55,23 +55,19 @@ def propose_tasks(out: ProposedTasks, params: ProposeParams, progress: Artifact)
     environment, state = find_environment(params.environment), read_json(progress.path)
     frontier = state["frontier"]
     accuracy = {int(level): value for level, value in state["accuracy"].items()}
-    if environment.levels is not None and frontier + 1 not in environment.levels:
+    if not environment.levels_among([frontier + 1]):
         raise UserError(f"Environment '{params.environment}' has no level beyond {frontier}: lower the loop's target.")
     ahead = max(params.ahead, int(params.ahead_share * frontier))
     with writing(out.tasks.path, Task) as table:
-        for level in _within(environment, next_levels(frontier, accuracy, ahead, params.continue_above)):
+        for level in environment.levels_among(next_levels(frontier, accuracy, ahead, params.continue_above)):
             attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
             drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", params.round, level))
             table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
     suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
     beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
-    suites |= dict.fromkeys(_within(environment, beyond), "target")
+    suites |= dict.fromkeys(environment.levels_among(beyond), "target")
     with writing(out.eval_items.path, Task) as table:
         table.write(held_out(environment, suites, params))
-
-
-def _within(environment: Environment, levels: Iterable[int]) -> list[int]:
-    return [level for level in levels if environment.levels is None or level in environment.levels]
 
 
 def next_levels(frontier: int, accuracy: Mapping[int, float], ahead: int, continue_above: float) -> list[int]:
