@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import yaml
 from measuring import in_turns, publish, show, spread, wants_small
-from selfloop.modes.compact import stored_bytes
+from selfloop.modes.argo import cost
 from selfloop.modes.compiling import compile_pipeline
 from selfloop.profiles import find_profile
 from selfloop.recipe import find_recipe
@@ -53,7 +53,7 @@ def compiled(rounds: int, fused: bool) -> Compiled:
         took = process_time() - began
         spec, platform = yaml.load_all(path.read_text(), Loader=yaml.CSafeLoader)
         tasks, graphs = counted(spec, spec["root"])
-        return Compiled(took, path.stat().st_size, stored_bytes(spec, platform), tasks, graphs)
+        return Compiled(took, path.stat().st_size, cost(spec, platform).stored, tasks, graphs)
 
 
 def counted(spec: dict[str, Any], component: dict[str, Any]) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop.modes.compact import _reduce, _renumber, merged, stored_bytes
+from selfloop.modes.compact import _reduce, _renumber, merged
 
 
 def _before(tasks: dict[str, Any], name: str) -> set[str]:
@@ -55,7 +55,3 @@ def test_executors_of_which_kubernetes_is_asked_different_things_stay_apart() ->
     platform: dict[str, Any] = {"platforms": {"kubernetes": {"deploymentSpec": {"executors": asked}}}}
     spec = merged(_spec(["a", "a", "a"]), platform)
     assert spec["deploymentSpec"]["executors"].keys() == {"exec-0", "exec-1"} == asked.keys()
-
-
-def test_what_a_cluster_keeps_grows_with_each_task() -> None:
-    assert stored_bytes(_spec(["a"])) < stored_bytes(_spec(["a", "b"])) < 10_000

@@ -13,8 +13,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 CHANNEL = "pipelinechannel--"
-TEMPLATE_BYTES = 700
-"""Of the two tasks that Argo has for one of KFP's."""
 Spec = dict[str, Any]
 
 
@@ -170,20 +168,3 @@ def _first_equals(named: Mapping[str, Any]) -> dict[str, str]:
     seen: dict[str, str] = {}
     names = sorted(named, key=lambda name: (len(name), name))
     return {name: seen.setdefault(json.dumps(named[name], sort_keys=True), name) for name in names}
-
-
-def stored_bytes(spec: Spec, platform: Spec | None = None) -> int:
-    """About how large the Argo workflow is that KFP makes of a pipeline, which Kubernetes keeps as one object.
-
-    It holds each component, executor and platform's wish as JSON in a string, and each task of a graph a second time,
-    beside the templates of its driver and its executor.
-    """
-    tasks = [task for dag in _dags(spec) for task in dag["tasks"].values()]
-    texts = [
-        *spec["components"].values(),
-        *spec["deploymentSpec"]["executors"].values(),
-        spec["root"],
-        platform,
-        *tasks,
-    ]
-    return sum(len(json.dumps(json.dumps(text, separators=(",", ":")))) for text in texts) + TEMPLATE_BYTES * len(tasks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import tempfile
@@ -19,32 +18,33 @@ from kfp.compiler import pipeline_spec_builder
 from kfp.components import load_component_from_file
 
 from selfloop.errors import UserError
-from selfloop.modes.compact import compacted, stored_bytes
+from selfloop.modes.argo import ROOM, Cost, cost
+from selfloop.modes.compact import compacted
 from selfloop.modes.tracing import Here, OnCluster, Pods, pipeline, stages_of
 from selfloop.profiles import Profile
 from selfloop.profiles.fitting import check
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
 
-STORED_BYTES = 1_250_000
-"""Of the workflow that a cluster keeps as one object, about. Its etcd takes 1.5 MiB, in which the state of all pods,
-which Argo compresses, has its place as well.
-"""
+FEW = (2, 8)
+"""Rounds of two pipelines that tell what each further round costs."""
 
 
 def compile_pipeline(
     recipe: Recipe[Any], settings: Settings, output: Path, fused: bool = False, profile: Profile | None = None
 ) -> None:
-    """Write a recipe's pipeline as YAML for the KFP UI. Without a profile its tasks ask nothing of a cluster.
+    """Write a recipe's pipeline as YAML for the KFP UI. Without a profile its tasks ask nothing of a cluster, and no
+    cluster is to keep it.
 
-    Raises ``UserError`` for settings that recipe, environment or profile refuse, and for more rounds than a cluster's
-    database takes.
+    Raises ``UserError`` for settings that recipe, environment or profile refuse, and for more rounds than a cluster
+    keeps to the end.
     """
     if output.suffix not in {".yaml", ".yml"}:
         raise UserError(f"KFP reads .yaml, not '{output.name}': choose another --output.")
-    traced, size = compiled(recipe, settings, fused, _pods(recipe, settings, fused, profile))
-    if size > STORED_BYTES:
-        raise _too_many(recipe, settings, fused, size)
+    pods = _pods(recipe, settings, fused, profile)
+    traced = compiled(recipe, settings, fused, pods)
+    if profile is not None and cost_of(traced).stored > ROOM:
+        raise _too_many(recipe, settings, fused, _most(recipe, settings, fused, pods))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(as_yaml(traced), encoding="utf-8")
 
@@ -58,15 +58,30 @@ def as_yaml(traced: Any) -> str:
     return f"{comments}{text}"
 
 
-def compiled(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> tuple[Any, int]:
-    """A recipe's pipeline, made small, and about the bytes that a cluster has to keep of it."""
+def rounds_that_fit(
+    recipe: Recipe[Any], settings: Settings, fused: bool = False, profile: Profile | None = None
+) -> int:
+    """The most rounds of a loop that a cluster keeps in one run, to the end of it; however many the settings ask for.
+
+    Raises ``UserError`` where not even one round fits.
+    """
+    return _most(recipe, settings, fused, _pods(recipe, settings, fused, profile))
+
+
+def compiled(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> Any:
+    """A recipe's pipeline, made small."""
     traced = pipeline(recipe, settings, fused, pods)
     platform = MessageToDict(traced.platform_spec)
     spec = compacted(MessageToDict(traced.pipeline_spec), platform)
     traced.component_spec.implementation.graph = ParseDict(spec, type(traced.pipeline_spec)())
     if platform:
         traced.component_spec.platform_spec = ParseDict(platform, type(traced.platform_spec)())
-    return traced, stored_bytes(spec, platform)
+    return traced
+
+
+def cost_of(traced: Any) -> Cost:
+    """What it costs a cluster to keep a run of a pipeline."""
+    return cost(MessageToDict(traced.pipeline_spec), MessageToDict(traced.platform_spec))
 
 
 def _pods(recipe: Recipe[Any], settings: Settings, fused: bool, profile: Profile | None) -> Pods:
@@ -76,16 +91,28 @@ def _pods(recipe: Recipe[Any], settings: Settings, fused: bool, profile: Profile
     return OnCluster(profile, stages_of(recipe, settings, fused))
 
 
-def _too_many(recipe: Recipe[Any], settings: Settings, fused: bool, size: int) -> UserError:
+def _most(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> int:
+    def stored(rounds: int) -> int:
+        return cost_of(compiled(recipe, settings.model_copy(update={"rounds": rounds}), fused, pods)).stored
+
+    few, more = map(stored, FEW)
+    most = FEW[0] + int((ROOM - few) * (FEW[1] - FEW[0]) / (more - few))
+    while most > 0 and stored(most) > ROOM:  # the names in a round grow with the number of those around it
+        most -= 1
+    if most < 1:
+        raise UserError(
+            f"One round of {recipe.name} is more than a cluster keeps as one run: give --fused, or let the recipe call "
+            "fewer stages."
+        )
+    return most
+
+
+def _too_many(recipe: Recipe[Any], settings: Settings, fused: bool, most: int) -> UserError:
     """The error for too many rounds, with the number that fits."""
-    few = settings.rounds // 2
-    half = compiled(recipe, settings.model_copy(update={"rounds": few}), fused, Here())[1]
-    whole = compiled(recipe, settings, fused, Here())[1]
-    fits = settings.rounds - math.ceil((size - STORED_BYTES) / ((whole - half) / (settings.rounds - few)))
     ways = "" if fused else "give --fused, which makes each round one pod, or "
     return UserError(
-        f"{settings.rounds} rounds of {recipe.name} are more than a cluster keeps as one pipeline, about {fits} fit: "
-        f"{ways}compile {fits} with --rounds and let 'selfloop schedule' continue from the champion."
+        f"A run of {settings.rounds} rounds of {recipe.name} would outgrow what a cluster keeps of it before it ends, "
+        f"{most} fit: {ways}give --rounds {most} and let 'selfloop schedule' continue from the champion."
     )
 
 
