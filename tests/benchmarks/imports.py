@@ -35,14 +35,15 @@ def main() -> None:
     small = wants_small(__doc__)
     with cached_bytecode(), tempfile.TemporaryDirectory() as folder:
         target = str(Path(folder, "pipeline.yaml"))
+        compiling = (COMMAND, "compile", "length-generalization", "--rounds", "10", "-o", target)
         commands = {
             "python": ("pass",),
             "import kfp": ("import kfp",),
             "import selfloop": ("import selfloop.recipe",),
             "selfloop list recipes": (COMMAND, "list", "recipes"),
             "selfloop list stages": (COMMAND, "list", "stages"),
-            "selfloop compile": (COMMAND, "compile", "length-generalization", "-o", target),
-            "selfloop compile --fused": (COMMAND, "compile", "length-generalization", "--fused", "-o", target),
+            "selfloop compile --pods": (*compiling, "--pods"),
+            "selfloop compile --fused": (*compiling, "--fused"),
         }
         imported = {name: heavy(*words) for name, words in commands.items()}
         repeats = 2 if small else 5

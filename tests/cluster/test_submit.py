@@ -29,7 +29,27 @@ def test_submit_uploads_the_pipeline_and_begins_a_run(command: Command, kfp: Kfp
     assert (pipeline["name"], pipeline["namespace"]) == ("length-generalization", "selfloop")
     assert (experiment["display_name"], experiment["namespace"]) == ("length-generalization-addition", "selfloop")
     assert version["name"] in done.out
-    assert "round 2 · generate" in str(version["pipeline_spec"])
+    assert "round 2 · round" in str(version["pipeline_spec"])
+
+
+@pytest.mark.parametrize(
+    ("words", "is_fused"),
+    [
+        (["submit"], True),
+        (["submit", "--pods"], False),
+        (["submit", "--profile", "one-gpu"], False),
+        (["submit", "--profile", "one-gpu", "--fused"], True),
+        (["schedule", "--every", "6h"], True),
+        (["schedule", "--every", "6h", "--pods"], False),
+    ],
+)
+def test_a_pod_runs_a_round_where_the_profile_says_that_stages_are_short_unless_one_says_otherwise(
+    command: Command, kfp: Kfp, words: list[str], is_fused: bool
+) -> None:
+    assert command(*words, "length-generalization", "--rounds", "1").code == 0
+    (version,) = kfp.versions.values()
+    assert ("round 1 · round" in str(version["pipeline_spec"])) == is_fused
+    assert ("round 1 · generate" in str(version["pipeline_spec"])) != is_fused
 
 
 def test_the_ui_may_have_another_address(command: Command, kfp: Kfp, monkeypatch: pytest.MonkeyPatch) -> None:

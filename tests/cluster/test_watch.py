@@ -43,7 +43,7 @@ def _nothing(run_id: str) -> None:
 
 def test_submit_watches_until_the_run_has_ended(command: Command, kfp: Kfp) -> None:
     kfp.looks = [_nothing, _nothing, _end(kfp)]
-    done = command("submit", "length-generalization", "--rounds", "1", "--watch")
+    done = command("submit", "length-generalization", "--rounds", "1", "--pods", "--watch")
     assert (done.code, done.err) == (0, "")
     assert "round 1 · generate: succeeded, 12 s\n" in done.out
     assert "round 0 · " in done.out

@@ -22,6 +22,7 @@ from selfloop.cli.options import (
     EngineChoice,
     EnvironmentName,
     FormName,
+    Fused,
     ImagePrefix,
     PolicyName,
     ProfileName,
@@ -52,7 +53,6 @@ Namespace = Annotated[
 CaFile = Annotated[
     Path | None, typer.Option("--ca-file", help="Certificates to trust; default: SSL_CERT_FILE, or the public ones.")
 ]
-Fused = Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")]
 Experiment = Annotated[
     str | None, typer.Option("--experiment", help="Experiment in KFP; default: the loop's name in MLflow's registry.")
 ]
@@ -75,7 +75,7 @@ def submit(
     policy: PolicyName = None,
     engine: EngineChoice = None,
     control: Control = False,
-    fused: Fused = False,
+    fused: Fused = None,
     profile: ProfileName = "cpu",
     image_prefix: ImagePrefix = None,
     origin: From = None,
@@ -117,7 +117,7 @@ def schedule(
     policy: PolicyName = None,
     engine: EngineChoice = None,
     control: Control = False,
-    fused: Fused = False,
+    fused: Fused = None,
     profile: ProfileName = "cpu",
     image_prefix: ImagePrefix = None,
     experiment: Experiment = None,
@@ -254,7 +254,7 @@ def compiled(
     sets: list[str],
     given: dict[str, Any],
     control: bool,
-    fused: bool,
+    fused: bool | None,
     profile: Profile,
 ) -> Iterator[tuple[Package, Settings]]:
     """A recipe's pipeline in a file that stays for the block, and the settings that it was made with."""
@@ -265,7 +265,7 @@ def compiled(
     settings = resolved(recipe, config, sets, given, control, profile)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, f"{recipe.name}.yaml")
-        compile_pipeline(recipe, settings, file, fused, profile)
+        compile_pipeline(recipe, settings, file, profile.is_fused(fused), profile)
         yield Package(recipe.name, recipe.target, file, profile.cluster.service_account), settings
 
 

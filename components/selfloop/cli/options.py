@@ -59,6 +59,10 @@ ProfileName = Annotated[
 ImagePrefix = Annotated[
     str | None, typer.Option("--image-prefix", help="Registry and folder of the images; default: the profile's.")
 ]
+Fused = Annotated[
+    bool | None,
+    typer.Option("--fused/--pods", help="A pod a round, or a pod a stage; default: as the profile says."),
+]
 Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
 
 

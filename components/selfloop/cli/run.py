@@ -27,6 +27,7 @@ from selfloop.cli.options import (
     EngineChoice,
     EnvironmentName,
     FormName,
+    Fused,
     ImagePrefix,
     PolicyName,
     ProfileName,
@@ -167,7 +168,7 @@ def compile_(
     policy: PolicyName = None,
     engine: EngineChoice = None,
     control: Control = False,
-    fused: Annotated[bool, typer.Option("--fused", help="A pod a round instead of a pod a stage.")] = False,
+    fused: Fused = None,
     profile: ProfileName = "cpu",
     image_prefix: ImagePrefix = None,
     components: Annotated[
@@ -187,7 +188,7 @@ def compile_(
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
     settings = resolved(found, config, sets, given, control, hardware)
-    compile_pipeline(found, settings, output, fused, hardware)
+    compile_pipeline(found, settings, output, hardware.is_fused(fused), hardware)
     size = f"{output.stat().st_size / 1000:.0f} kB"
     say(f"{output}: {settings.rounds} rounds, {size}, for profile '{hardware.name}'.")
 

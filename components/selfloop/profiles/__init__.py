@@ -85,6 +85,9 @@ class Profile(Part):
 
     name: str = Field(min_length=1, description="What it is called.")
     description: str = Field("", description="What it is for, in a line.")
+    fused: bool = Field(
+        False, description="Whether a pod runs a whole round, for stages that take less time than a pod to start."
+    )
     registry: Registry = Field(Registry(), description="Where the images are, and how they are pulled.")
     cluster: Cluster = Field(Cluster(), description="Names in the namespace that the pods run in.")
     default: Request = Field(Request(), description="Resources where neither the profile nor the stage says more.")
@@ -105,6 +108,10 @@ class Profile(Part):
             shared["retries"] = 0
         values = overlaid(shared, _said(self.stages.get(stage.verb, Request())))
         return validated(Resources, values, f"stage '{stage.verb}' in profile '{self.name}'")
+
+    def is_fused(self, chosen: bool | None) -> bool:
+        """Whether a pod runs a whole round: as was chosen, else as these loops are best run."""
+        return self.fused if chosen is None else chosen
 
     def node(self, stage: Stage) -> Compute:
         """What each node has where the training of a stage spans several: as the stage's pod, where nothing is said."""
