@@ -17,6 +17,8 @@ from selfloop.strategies import Added, Strategy, change_defaults
 
 START = "start"
 """A loop that continues from nowhere."""
+RUN = "run:"
+"""Before the id of a run of KFP: a loop that continues from where that run left it."""
 NAME = r"[\w.\- ]+"
 """What the name of a loop is made of."""
 
@@ -117,6 +119,11 @@ class Settings(BaseModel):
         return self._number
 
     @property
+    def last(self) -> int:
+        """The number of the last round that is asked for."""
+        return self.first + self.rounds - 1
+
+    @property
     def run_settings(self) -> typing.Self:
         """The settings of the run that these were made of, for a round."""
         return self if self._run_settings is None else self._run_settings
@@ -165,6 +172,11 @@ class RunParams(Params):
 
     settings: str = Field("{}", description="The recipe's settings, as JSON.")
     round: int = Field(0, ge=0, description="The number of the round; 0 is the start.")
+
+
+def run_of(origin: str) -> str:
+    """The id of the KFP run that an origin names; empty where it names none."""
+    return origin.removeprefix(RUN) if origin.startswith(RUN) else ""
 
 
 def as_name(environment: str) -> str:

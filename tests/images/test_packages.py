@@ -128,7 +128,11 @@ def resolving(tmp_path: Path) -> list[str]:
     settings = recipe.resolve()
     form = {name: default for name, (_, default, _) in form_of(recipe, settings).items()}
     given = form | {"origin": "champion", "settings": "{}", "run": "1f2e-3d4c"}
-    given |= {"compiled": json.dumps(settings.overrides()), "shape": shape_of(recipe, settings)}
+    given |= {
+        "compiled": json.dumps(settings.overrides()),
+        "shape": shape_of(recipe, settings),
+        "held": settings.rounds,
+    }
     words = [str(tmp_path / "resolved"), *(f"{name}={value}" for name, value in given.items())]
     return ["-c", RESOLVE, recipe.target, *words]
 

@@ -30,7 +30,8 @@ def _resolved(recipe: Recipe[Any], place: Path, compiled: dict[str, Any], **type
     """What ``resolve`` gives for a form in which some inputs were typed, of a pipeline compiled with some settings."""
     settings = recipe.resolve(compiled)
     form = {name: default for name, (_, default, _) in form_of(recipe, settings).items()}
-    fixed = {"compiled": json.dumps(settings.overrides()), "shape": shape_of(recipe, settings), "run": "1f2e-3d4c"}
+    fixed = {"compiled": json.dumps(settings.overrides()), "shape": shape_of(recipe, settings)}
+    fixed |= {"held": settings.rounds, "run": "1f2e-3d4c"}
     made = Artifact(uri=str(place / "resolved"))
     resolving.enter(recipe.target, form | fixed | typed | {"resolved": made})
     return dict(read_json(made.path))

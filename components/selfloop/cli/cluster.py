@@ -28,6 +28,7 @@ from selfloop.cli.options import (
     ProfileName,
     RecipeName,
     Rounds,
+    RoundsARun,
     Seed,
     Sets,
     chosen_profile,
@@ -71,6 +72,7 @@ def submit(
     form: FormName = None,
     seed: Seed = None,
     rounds: Rounds = None,
+    rounds_a_run: RoundsARun = None,
     environment: EnvironmentName = None,
     policy: PolicyName = None,
     engine: EngineChoice = None,
@@ -89,7 +91,7 @@ def submit(
     connection = connected(kfp, namespace, ca_file)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
-    with compiled(recipe, config, sets, given, control, fused, hardware) as (package, settings):
+    with compiled(recipe, config, sets, given, control, fused, hardware, rounds_a_run) as (package, settings):
         from selfloop.cluster import runs, uploads
 
         values = runs.parameters(package, seed, origin)
@@ -113,6 +115,7 @@ def schedule(
     form: FormName = None,
     seed: Seed = None,
     rounds: Rounds = None,
+    rounds_a_run: RoundsARun = None,
     environment: EnvironmentName = None,
     policy: PolicyName = None,
     engine: EngineChoice = None,
@@ -133,7 +136,7 @@ def schedule(
     connection = connected(kfp, namespace, ca_file)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
-    with compiled(recipe, config, sets, given, control, fused, hardware) as (package, settings):
+    with compiled(recipe, config, sets, given, control, fused, hardware, rounds_a_run) as (package, settings):
         values = runs.parameters(package, seed, schedules.CHAMPION)
         version = uploads.uploaded(connection, package)
         experiment_id = uploads.experiment(connection, experiment or settings.loop)
@@ -221,12 +224,11 @@ def watch_(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_fi
 
 @app.command()
 def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
-    """End a run on a cluster. What its finished stages made is kept."""
+    """End a run on a cluster, or the one that continues it. What its finished stages made is kept."""
     connection = connected(kfp, namespace, ca_file)
-    from selfloop.cluster import runs
+    from selfloop.cluster import relay
 
-    runs.cancel(connection, run)
-    _say(f"Run {run} is being cancelled.")
+    _say(f"Run {relay.cancel_newest(connection, run)} is being cancelled.")
 
 
 def check_installed() -> None:
@@ -256,6 +258,7 @@ def compiled(
     control: bool,
     fused: bool | None,
     profile: Profile,
+    rounds_a_run: int | None,
 ) -> Iterator[tuple[Package, Settings]]:
     """A recipe's pipeline in a file that stays for the block, and the settings that it was made with."""
     from selfloop.cluster.uploads import Package
@@ -265,13 +268,15 @@ def compiled(
     settings = resolved(recipe, config, sets, given, control, profile)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, f"{recipe.name}.yaml")
-        compile_pipeline(recipe, settings, file, profile.is_fused(fused), profile)
+        compile_pipeline(recipe, settings, file, profile.is_fused(fused), profile, rounds_a_run)
         yield Package(recipe.name, recipe.target, file, profile.cluster.service_account), settings
 
 
 def watched(connection: Connection, run_id: str) -> None:
-    """Show a run until it has ended, and end as it did: see ``EXITS`` for a guard's halt and a person's stop."""
-    from selfloop.cluster import runs
+    """Show a run, and those that continue it, until the last has ended, and end as it did: see ``EXITS`` for a guard's
+    halt and a person's stop.
+    """
+    from selfloop.cluster import relay, runs
     from selfloop.cluster.table import table_of
 
     lines = Lines()
@@ -292,7 +297,12 @@ def watched(connection: Connection, run_id: str) -> None:
             f"'selfloop cancel {run_id}'."
         ) from None
     console.print(table_of(last, console))
-    conclude(connection, last)
+    following = relay.continuation_of(connection, runs.find_run(connection, run_id))
+    if following is None:
+        conclude(connection, last)
+        return
+    _say(f"Run {following.run_id} continues the loop: {connection.run_url(following.run_id)}")
+    watched(connection, following.run_id)
 
 
 class Lines:

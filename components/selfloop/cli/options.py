@@ -28,6 +28,12 @@ FormName = Annotated[
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of everything random.")]
 Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds at most.")]
+RoundsARun = Annotated[
+    int | None,
+    typer.Option(
+        "--rounds-a-run", min=1, help="Rounds that one run on a cluster holds; others continue it. Default: all."
+    ),
+]
 EnvironmentName = Annotated[
     str | None, typer.Option("--environment", help="The taskset; see 'selfloop list environments'.")
 ]

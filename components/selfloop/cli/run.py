@@ -33,6 +33,7 @@ from selfloop.cli.options import (
     ProfileName,
     RecipeName,
     Rounds,
+    RoundsARun,
     Seed,
     Sets,
     StoreUri,
@@ -164,6 +165,7 @@ def compile_(
     sets: Sets = [],  # noqa: B006
     form: FormName = None,
     rounds: Rounds = None,
+    rounds_a_run: RoundsARun = None,
     environment: EnvironmentName = None,
     policy: PolicyName = None,
     engine: EngineChoice = None,
@@ -188,7 +190,7 @@ def compile_(
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
     settings = resolved(found, config, sets, given, control, hardware)
-    compile_pipeline(found, settings, output, hardware.is_fused(fused), hardware)
+    compile_pipeline(found, settings, output, hardware.is_fused(fused), hardware, rounds_a_run)
     size = f"{output.stat().st_size / 1000:.0f} kB"
     say(f"{output}: {settings.rounds} rounds, {size}, for profile '{hardware.name}'.")
 

@@ -58,6 +58,8 @@ class Connection:
     namespace: str
     ui: str
     client: ApiClient = field(repr=False)
+    attempts: int = ATTEMPTS
+    """Of each request, as long as what fails may pass."""
 
     def check(self) -> None:
         """See that the API answers, and lets this user into the namespace."""
@@ -82,7 +84,7 @@ class Connection:
         asked = partial(function, *words, **options)
         try:
             return Retrying(
-                retry=retry_if_exception(_may_pass), wait=_pause, stop=stop_after_attempt(ATTEMPTS), reraise=True
+                retry=retry_if_exception(_may_pass), wait=_pause, stop=stop_after_attempt(self.attempts), reraise=True
             )(asked)
         except (ApiException, HTTPError) as error:
             raise self._refused(error) from None  # its text holds headers and a body, which are nobody's business

@@ -59,7 +59,7 @@ def hold(loop: str, run_id: str, has_ended: Callable[[str], bool], access: Acces
     access = access or of_pod()
     for _ in range(LOOKS):
         found = _look(loop, access)
-        holder = (found.spec and found.spec.holder_identity) or "" if found else ""
+        holder = _holder(found)
         if holder == run_id:
             return
         if holder and not _is_over(loop, holder, has_ended):
@@ -72,6 +72,19 @@ def hold(loop: str, run_id: str, has_ended: Callable[[str], bool], access: Acces
                 log.info("Loop '%s': run %s has ended, run %s continues.", loop, holder, run_id)
             return
     raise UserError(f"Loop '{loop}' is taken by one run after another ({LOOKS} looks): see what starts them.")
+
+
+def pass_on(loop: str, run_id: str, continuation: str, access: Access | None = None) -> None:
+    """Give a loop's Lease to the run that continues this one; nothing where this one holds it no more."""
+    access = access or of_pod()
+    for _ in range(LOOKS):
+        found = _look(loop, access)
+        if _holder(found) != run_id or _take(loop, continuation, found, access):
+            return
+
+
+def _holder(found: V1Lease | None) -> str:
+    return (found.spec and found.spec.holder_identity) or "" if found else ""
 
 
 def _is_over(loop: str, holder: str, has_ended: Callable[[str], bool]) -> bool:

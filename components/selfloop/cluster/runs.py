@@ -136,6 +136,11 @@ def has_ended(connection: Connection, run_id: str) -> bool:
         return True
 
 
+def was_cancelled(run: Any) -> bool:
+    """Whether somebody cancelled a run, which KFP tells as failed once it has ended."""
+    return {"CANCELING", "CANCELED"} & {run.state, *(past.state for past in run.state_history or [])} != set()
+
+
 def cancel(connection: Connection, run_id: str) -> None:
     """End a run that is at work."""
     state = find_run(connection, run_id).state

@@ -315,6 +315,44 @@ class Origin(NamedTuple):
     first: int
 
 
+class Left(NamedTuple):
+    """Where a run of KFP left its loop: the version and the state to continue with, the number of the next round, how
+    many are still to be done, and the run in MLflow that all of them share.
+    """
+
+    origin: str
+    first: int
+    rounds: int
+    run: str
+
+
+def left_by(loop: str, kfp_run: str) -> Left:
+    """Where a run of KFP left a loop: what the round after its last one would have begun with.
+
+    Raises ``UserError`` where it did no round, or all that were asked for.
+    """
+    registry = Registry(loop)
+    made = [each for each in registry.versions().values() if each.tag("kfp_run") == kfp_run and each.tag("in_force")]
+    if not made:
+        raise UserError(f"Run {kfp_run} left no round of loop '{loop}' to continue from: give NAME@champion instead.")
+    last = max(made, key=lambda each: (int(each.tag("round")), each.number))
+    was = record.read(record_of(registry, last.number))
+    first = was.round + 1
+    rounds = was.settings["first"] + was.settings["rounds"] - first
+    if rounds < 1:
+        raise UserError(f"Run {kfp_run} did all rounds of loop '{loop}' that were asked for: begin another run.")
+    return Left(_origin_after(loop, last), first, rounds, last.tag("run"))
+
+
+def _origin_after(loop: str, candidate: Version) -> str:
+    """What the round after a candidate's begins with: the version in force, with the candidate's state unless somebody
+    moved the champion, which brings its own.
+    """
+    in_force = candidate.tag("in_force")
+    stayed = candidate.tag("verdict") != "promoted" and in_force == candidate.tag("parent")
+    return f"{loop}/{in_force}+{candidate.number}" if stayed else f"{loop}/{in_force}"
+
+
 def find_origin(text: str) -> Origin:
     """Pin ``NAME@champion``, ``NAME@previous``, ``NAME@candidate``, ``NAME@7`` or ``NAME/7``.
 

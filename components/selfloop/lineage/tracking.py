@@ -205,6 +205,19 @@ def opened_run(name: str, settings: Mapping[str, Any], kfp_run: str) -> str:
     return run_id
 
 
+def join_run(run_id: str, before: str, by: str) -> None:
+    """Let a run of KFP write to a run of MLflow, as the one that continues the run ``before``.
+
+    Raises ``UserError`` where another run of KFP does so already.
+    """
+    made = client()
+    with reachable():
+        now = made.get_run(run_id).data.tags.get(KFP_RUN, before)
+        if now not in (before, by):
+            raise UserError(f"Run {before} is continued by run {now} already: begin another run from NAME@champion.")
+        made.set_tag(run_id, KFP_RUN, by)
+
+
 def _noted_run(made: MlflowClient, note: Path) -> str:
     """Open the run again that a note names."""
     from mlflow.exceptions import MlflowException

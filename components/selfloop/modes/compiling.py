@@ -31,10 +31,16 @@ FEW = (2, 8)
 
 
 def compile_pipeline(
-    recipe: Recipe[Any], settings: Settings, output: Path, fused: bool = False, profile: Profile | None = None
+    recipe: Recipe[Any],
+    settings: Settings,
+    output: Path,
+    fused: bool = False,
+    profile: Profile | None = None,
+    held: int | None = None,
 ) -> None:
     """Write a recipe's pipeline as YAML for the KFP UI. Without a profile its tasks ask nothing of a cluster, and no
-    cluster is to keep it.
+    cluster is to keep it. A run of it holds so many rounds where that is said, and begins the run that continues it
+    where more are asked for.
 
     Raises ``UserError`` for settings that recipe, environment or profile refuse, and for more rounds than a cluster
     keeps to the end.
@@ -42,7 +48,7 @@ def compile_pipeline(
     if output.suffix not in {".yaml", ".yml"}:
         raise UserError(f"KFP reads .yaml, not '{output.name}': choose another --output.")
     pods = _pods(recipe, settings, fused, profile)
-    traced = compiled(recipe, settings, fused, pods)
+    traced = compiled(recipe, settings, fused, pods, held)
     if profile is not None and cost_of(traced).stored > ROOM:
         raise _too_many(recipe, settings, fused, _most(recipe, settings, fused, pods))
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -68,9 +74,9 @@ def rounds_that_fit(
     return _most(recipe, settings, fused, _pods(recipe, settings, fused, profile))
 
 
-def compiled(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> Any:
+def compiled(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods, held: int | None = None) -> Any:
     """A recipe's pipeline, made small."""
-    traced = pipeline(recipe, settings, fused, pods)
+    traced = pipeline(recipe, settings, fused, pods, held)
     platform = MessageToDict(traced.platform_spec)
     spec = compacted(MessageToDict(traced.pipeline_spec), platform)
     traced.component_spec.implementation.graph = ParseDict(spec, type(traced.pipeline_spec)())
@@ -117,7 +123,12 @@ def _too_many(recipe: Recipe[Any], settings: Settings, fused: bool, most: int) -
 
 
 def run_locally(
-    recipe: Recipe[Any], settings: Settings, root: Path, fused: bool = False, form: Mapping[str, Any] | None = None
+    recipe: Recipe[Any],
+    settings: Settings,
+    root: Path,
+    fused: bool = False,
+    form: Mapping[str, Any] | None = None,
+    held: int | None = None,
 ) -> None:
     """Run a recipe's pipeline on this machine by ``kfp.local``, a process a task; its artifacts lie in ``root``.
 
@@ -129,7 +140,7 @@ def run_locally(
         local.init(runner=local.SubprocessRunner(use_venv=False), pipeline_root=str(root))
         with tempfile.TemporaryDirectory() as place:
             compiled = Path(place, "pipeline.yaml")
-            compile_pipeline(recipe, settings, compiled, fused)
+            compile_pipeline(recipe, settings, compiled, fused, held=held)
             loaded = load_component_from_file(str(compiled))
         loaded(**(form or {}))
 

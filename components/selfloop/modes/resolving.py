@@ -20,14 +20,14 @@ from selfloop.errors import UserError
 from selfloop.modes.calls import shape_of
 from selfloop.modes.pods import entered_flat
 from selfloop.recipe import Recipe, load_recipe
-from selfloop.settings import START, Settings
+from selfloop.settings import START, Settings, run_of
 from selfloop.stage import Params, Stage, as_plain, component, kfp_type, outputs_named
 
 CHAMPION = "champion"
 S = TypeVar("S", bound=Settings)
 ORIGIN = (
     "Where the loop continues from: 'start', 'champion' (from the start where there is none yet), NAME@champion, "
-    "NAME@previous or NAME/VERSION."
+    "NAME@previous or NAME/VERSION; run:ID is given by the run before it."
 )
 
 
@@ -50,6 +50,7 @@ class ResolveParams(Params):
     settings: str = Field(description="Settings, as JSON.")
     compiled: str = Field(description="The settings that the pipeline was compiled with, as JSON.")
     shape: str = Field(description="A digest of the graph that they came to.")
+    held: int = Field(description="Rounds that one run of the pipeline holds.")
     run: str = Field(description="The id of the KFP run.")
 
 
@@ -58,8 +59,10 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
 
     def function(out: Any, params: Any) -> None:
         settings = settings_of(recipe, params)
+        environment = begun(settings, params)
         write_json(
-            out.resolved.path, {"recipe": recipe.target, "settings": settings.overrides()} | begun(settings, params.run)
+            out.resolved.path,
+            {"recipe": recipe.target, "settings": settings.overrides(), "environment": environment},
         )
 
     function.__doc__ = "Decide the settings of the run: what was typed is validated, what an alias names is pinned."
@@ -141,6 +144,9 @@ def continued_from(recipe: Recipe[S], settings: S, origin: str) -> S:
         return settings
     if origin != START and not lineage.is_on():
         raise UserError(f"There is no registry to continue from '{origin}': set MLFLOW_TRACKING_URI.")
+    if before := run_of(origin):
+        left = lineage.left_by(settings.loop, before)
+        return recipe.resolve(settings.overrides(), {"origin": left.origin, "first": left.first, "rounds": left.rounds})
     if origin == CHAMPION:
         origin = f"{settings.loop}@champion" if Registry(settings.loop).settle() else START
     if origin == START:
@@ -150,26 +156,44 @@ def continued_from(recipe: Recipe[S], settings: S, origin: str) -> S:
     return recipe.resolve(settings.overrides(), {"origin": found.pinned, "first": found.first}, named)
 
 
-def begun(settings: Settings, run: str) -> dict[str, Any]:
-    """What the pods of a run find in their environment: its run in MLflow, opened here unless KFP has opened one.
+def begun(settings: Settings, params: Any) -> dict[str, str]:
+    """What the pods of a run find in their environment: its run in MLflow, opened here unless KFP has opened one, or
+    that of the run that it continues.
 
-    In a cluster the run holds the loop's Lease from now on.
+    In a cluster the run holds the loop's Lease from now on. Raises ``UserError`` where the loop will outlast the run
+    and nothing can continue it.
     """
     from selfloop import lineage
 
+    outlasts = params.held < settings.rounds
     if not lineage.is_on():
-        return {"environment": {}}
+        if outlasts:
+            raise UserError(
+                f"{settings.rounds} rounds are more than the {params.held} of one run, and without a registry no run "
+                f"continues another: set MLFLOW_TRACKING_URI, or compile with --rounds {params.held}."
+            )
+        return {}
+    before = run_of(params.origin)
     if "KUBERNETES_SERVICE_HOST" in os.environ:
-        _hold(settings.loop, run)
-    run_id = lineage.opened_run(f"{settings.loop} {run[:8]}", settings.overrides(), run)
+        _hold(settings.loop, params.run, before, outlasts)
+    if before:
+        run_id = lineage.left_by(settings.loop, before).run
+        lineage.join_run(run_id, before, params.run)
+    else:
+        run_id = lineage.opened_run(f"{settings.loop} {params.run[:8]}", settings.overrides(), params.run)
     os.environ["MLFLOW_RUN_ID"] = run_id
     lineage.note_beginning(settings.loop)
-    return {"environment": {"MLFLOW_RUN_ID": run_id}}
+    return {"MLFLOW_RUN_ID": run_id}
 
 
-def _hold(loop: str, run: str) -> None:
+def _hold(loop: str, run: str, before: str, outlasts: bool) -> None:
+    """Hold the Lease: free, or that of the run that this one continues, which has no more to do."""
     from selfloop.cluster import lease, runs
     from selfloop.cluster.connection import connect
 
     connection = connect()
-    lease.hold(loop, run, lambda holder: runs.has_ended(connection, holder))
+    if outlasts:
+        runs.find_run(connection, run)  # who cannot be asked now could not be told to continue later
+    if before and runs.was_cancelled(runs.find_run(connection, before)):
+        raise UserError(f"Run {before} was cancelled: the loop ends with it.")
+    lease.hold(loop, run, lambda holder: holder == before or runs.has_ended(connection, holder))

@@ -18,6 +18,7 @@ from selfloop import __version__
 from selfloop.modes import calls, images, placing, resolving
 from selfloop.modes.fused import LoopInPods, fused_stage
 from selfloop.modes.noting import calls_of
+from selfloop.modes.relaying import relay
 from selfloop.profiles import Profile
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
@@ -114,6 +115,14 @@ class Tracer:
             self._first[kind] = task
         return task
 
+    def relay(self, proceed: Any) -> None:
+        """Add the task that begins the next run, where the last round here decides that there is to be another."""
+        self._nest.enter_context(dsl.If(proceed == True, name="relay"))  # noqa: E712
+        component = relay.component(self._pods.image(relay))
+        task = component(resolved=self._resolved, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
+        task.set_caching_options(False).set_display_name("relay")
+        self._pods.place(task, relay)
+
     def close(self) -> None:
         """Leave the rounds, the innermost first."""
         self._nest.close()
@@ -129,8 +138,13 @@ def flattened(stage: Stage, inputs: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods: Pods | None = None) -> Any:
-    """A recipe as a KFP pipeline, whose inputs are the run's form."""
+def pipeline(
+    recipe: Recipe[Any], settings: Settings, fused: bool = False, pods: Pods | None = None, held: int | None = None
+) -> Any:
+    """A recipe as a KFP pipeline, whose inputs are the run's form. Where it holds fewer rounds than the settings ask
+    for, its last task begins the run that continues it.
+    """
+    held = min(held or settings.rounds, settings.rounds)
     recipe.check(settings)
     pods = pods or Here()
     form = resolving.form_of(recipe, settings)
@@ -138,9 +152,11 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
 
     def body(*channels: Any) -> None:
         given = dict(zip(form, channels, strict=True))
-        tracer = Tracer(_resolved(recipe, settings, given, pods), pods)
+        tracer = Tracer(_resolved(recipe, settings, given, pods, held), pods)
         try:
-            LoopInPods(recipe, fused).drive(settings, tracer)
+            last = LoopInPods(recipe, fused).drive(settings.model_copy(update={"rounds": held}), tracer)
+            if held < settings.rounds:
+                tracer.relay(last.proceed)
         finally:
             tracer.close()
 
@@ -160,12 +176,13 @@ def pipeline(recipe: Recipe[Any], settings: Settings, fused: bool = False, pods:
     return dsl.pipeline(name=recipe.name, description=recipe.summary)(body)
 
 
-def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pods: Pods) -> Any:
+def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pods: Pods, held: int) -> Any:
     stage = resolving.resolve_stage(recipe)
     task = resolving.component_of(recipe, stage, pods.image(stage))(
         **form,
         compiled=json.dumps(settings.overrides()),
         shape=calls.shape_of(recipe, settings),
+        held=held,
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
     task.set_caching_options(False).set_display_name("resolve")
@@ -176,4 +193,4 @@ def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pod
 def stages_of(recipe: Recipe[Any], settings: Settings, fused: bool) -> list[Stage]:
     """The stages that the tasks of a pipeline run."""
     round = [fused_stage(recipe, "round")] if fused else [call.stage for call in calls_of(recipe, settings, "round")]
-    return [resolving.resolve_stage(recipe), fused_stage(recipe, "start"), *round]
+    return [resolving.resolve_stage(recipe), fused_stage(recipe, "start"), *round, relay]

@@ -88,7 +88,7 @@ class _Close:
         self.settings = recipe.settings_of(params)
 
     def run(self) -> bool:
-        """Decide, note, record and hand on. Returns whether another round is worth it."""
+        """Decide, note, record and hand on. Returns whether another round is worth it and asked for."""
         from selfloop import lineage, notifications
 
         candidate, past = self._candidate(self.recipe.roles[0]), read_json(self.given["history"].path)["rounds"]
@@ -104,7 +104,7 @@ class _Close:
         candidates = [manifest_of(self._candidate(role).path).digest for role in self.recipe.roles]
         notifications.notify(self.settings.loop, self.settings.number, candidates, decision)
         self._hand_on(carried)
-        return proceed
+        return proceed and self.settings.number < self.settings.last
 
     def _report(self, decision: Mapping[str, Any]) -> None:
         roles = [Role(name, self.given[name], self._candidate(name)) for name in self.recipe.roles]
