@@ -192,20 +192,28 @@ def test_a_round_is_small(name: str, tmp_path: Path, fused: bool, a_round: int) 
     assert (sizes[6] - sizes[2]) / 4 <= a_round
 
 
-def test_more_rounds_than_a_cluster_keeps_are_refused_with_the_number_that_fits(
+@pytest.mark.parametrize("rounds", [12, 1000])
+def test_a_run_holds_the_rounds_that_a_cluster_keeps_and_begins_the_next(
+    recipe: Recipe[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rounds: int
+) -> None:
+    monkeypatch.setattr(compiling, "ROOM", 400_000)
+    fits = compiling.rounds_that_fit(recipe, recipe.resolve(), profile=find_profile("cpu"))
+    names = {task["taskInfo"]["name"] for task in _tasks(_compiled(recipe, tmp_path, rounds)[0])}
+    assert {f"round {fits} · generate", "relay"} <= names
+    assert f"round {fits + 1} · generate" not in names
+
+
+def test_a_run_that_is_to_hold_more_than_a_cluster_keeps_is_refused_with_the_number_that_fits(
     recipe: Recipe[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiling, "ROOM", 400_000)
-    with pytest.raises(UserError, match="A run of 20 rounds of length-generalization would outgrow") as refused:
-        _compiled(recipe, tmp_path, 20)
-    assert "--fused" in str(refused.value)
-    assert "selfloop schedule" in str(refused.value)
-    assert not (tmp_path / "p.yaml").exists()
-    fits = compiling.rounds_that_fit(recipe, recipe.resolve(), profile=find_profile("cpu"))
-    assert f" {fits} fit" in str(refused.value)
-    _compiled(recipe, tmp_path, fits)
-    with pytest.raises(UserError):
-        _compiled(recipe, tmp_path, fits + 1)
+    profile, settings = find_profile("cpu"), recipe.resolve({"rounds": 20})
+    fits = compiling.rounds_that_fit(recipe, settings, profile=profile)
+    compile_pipeline(recipe, settings, tmp_path / "p.yaml", profile=profile, held=fits)
+    with pytest.raises(UserError, match=f"A run of {fits + 1} rounds of length-generalization would out") as refused:
+        compile_pipeline(recipe, settings, tmp_path / "q.yaml", profile=profile, held=fits + 1)
+    assert f", {fits} fit: give --fused" in str(refused.value)
+    assert not (tmp_path / "q.yaml").exists()
 
 
 def test_a_loop_of_which_no_round_fits_is_refused(recipe: Recipe[Any], monkeypatch: pytest.MonkeyPatch) -> None:

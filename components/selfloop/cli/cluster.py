@@ -268,7 +268,9 @@ def compiled(
     settings = resolved(recipe, config, sets, given, control, profile)
     with tempfile.TemporaryDirectory() as place:
         file = Path(place, f"{recipe.name}.yaml")
-        compile_pipeline(recipe, settings, file, profile.is_fused(fused), profile, rounds_a_run)
+        held = compile_pipeline(recipe, settings, file, profile.is_fused(fused), profile, rounds_a_run)
+        if held < settings.rounds:
+            _say(f"{settings.rounds} rounds in runs of {held}, each of which begins the next.")
         yield Package(recipe.name, recipe.target, file, profile.cluster.service_account), settings
 
 

@@ -31,7 +31,7 @@ Rounds = Annotated[int | None, typer.Option("--rounds", help="Rounds at most.")]
 RoundsARun = Annotated[
     int | None,
     typer.Option(
-        "--rounds-a-run", min=1, help="Rounds that one run on a cluster holds; others continue it. Default: all."
+        "--rounds-a-run", min=1, help="Rounds of one run on a cluster; others continue it. Default: what fits."
     ),
 ]
 EnvironmentName = Annotated[

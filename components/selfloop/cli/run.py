@@ -190,9 +190,10 @@ def compile_(
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
     settings = resolved(found, config, sets, given, control, hardware)
-    compile_pipeline(found, settings, output, hardware.is_fused(fused), hardware, rounds_a_run)
+    held = compile_pipeline(found, settings, output, hardware.is_fused(fused), hardware, rounds_a_run)
+    runs = f" in runs of {held}" if held < settings.rounds else ""
     size = f"{output.stat().st_size / 1000:.0f} kB"
-    say(f"{output}: {settings.rounds} rounds, {size}, for profile '{hardware.name}'.")
+    say(f"{output}: {settings.rounds} rounds{runs}, {size}, for profile '{hardware.name}'.")
 
 
 def _export(recipe: str, folder: Path, image_prefix: str) -> None:

@@ -28,6 +28,8 @@ from selfloop.settings import Settings
 
 FEW = (2, 8)
 """Rounds of two pipelines that tell what each further round costs."""
+MANY = 16
+"""So many rounds are compiled to see whether a cluster keeps them; of more it is told first how many fit."""
 
 
 def compile_pipeline(
@@ -37,22 +39,27 @@ def compile_pipeline(
     fused: bool = False,
     profile: Profile | None = None,
     held: int | None = None,
-) -> None:
+) -> int:
     """Write a recipe's pipeline as YAML for the KFP UI. Without a profile its tasks ask nothing of a cluster, and no
-    cluster is to keep it. A run of it holds so many rounds where that is said, and begins the run that continues it
-    where more are asked for.
+    cluster is to keep it. A run of it holds as many rounds as is said, or else as a cluster keeps to the end, and
+    begins the run that continues it where more are asked for. Returns how many it holds.
 
-    Raises ``UserError`` for settings that recipe, environment or profile refuse, and for more rounds than a cluster
-    keeps to the end.
+    Raises ``UserError`` for settings that recipe, environment or profile refuse, and for runs that hold more rounds
+    than a cluster keeps.
     """
     if output.suffix not in {".yaml", ".yml"}:
         raise UserError(f"KFP reads .yaml, not '{output.name}': choose another --output.")
     pods = _pods(recipe, settings, fused, profile)
-    traced = compiled(recipe, settings, fused, pods, held)
-    if profile is not None and cost_of(traced).stored > ROOM:
-        raise _too_many(recipe, settings, fused, _most(recipe, settings, fused, pods))
+    if profile is not None and held is None:
+        traced, held = _fitting(recipe, settings, fused, pods)
+    else:
+        held = min(held or settings.rounds, settings.rounds)
+        traced = compiled(recipe, settings, fused, pods, held)
+        if profile is not None and cost_of(traced).stored > ROOM:
+            raise _too_many(recipe, held, fused, _most(recipe, settings, fused, pods))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(as_yaml(traced), encoding="utf-8")
+    return held
 
 
 def as_yaml(traced: Any) -> str:
@@ -67,7 +74,8 @@ def as_yaml(traced: Any) -> str:
 def rounds_that_fit(
     recipe: Recipe[Any], settings: Settings, fused: bool = False, profile: Profile | None = None
 ) -> int:
-    """The most rounds of a loop that a cluster keeps in one run, to the end of it; however many the settings ask for.
+    """The most rounds of a loop that a cluster keeps in one run, to the end of it, with the task that begins the next
+    run; however many the settings ask for.
 
     Raises ``UserError`` where not even one round fits.
     """
@@ -97,9 +105,20 @@ def _pods(recipe: Recipe[Any], settings: Settings, fused: bool, profile: Profile
     return OnCluster(profile, stages_of(recipe, settings, fused))
 
 
+def _fitting(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> tuple[Any, int]:
+    """The pipeline whose runs a cluster keeps, and the rounds that a run holds: all, or as many as fit."""
+    if settings.rounds <= MANY:
+        whole = compiled(recipe, settings, fused, pods)
+        if cost_of(whole).stored <= ROOM:
+            return whole, settings.rounds
+    held = min(_most(recipe, settings, fused, pods), settings.rounds)
+    return compiled(recipe, settings, fused, pods, held), held
+
+
 def _most(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> int:
     def stored(rounds: int) -> int:
-        return cost_of(compiled(recipe, settings.model_copy(update={"rounds": rounds}), fused, pods)).stored
+        longer = settings.model_copy(update={"rounds": rounds + 1})
+        return cost_of(compiled(recipe, longer, fused, pods, rounds)).stored
 
     few, more = map(stored, FEW)
     most = FEW[0] + int((ROOM - few) * (FEW[1] - FEW[0]) / (more - few))
@@ -113,12 +132,12 @@ def _most(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> i
     return most
 
 
-def _too_many(recipe: Recipe[Any], settings: Settings, fused: bool, most: int) -> UserError:
-    """The error for too many rounds, with the number that fits."""
+def _too_many(recipe: Recipe[Any], held: int, fused: bool, most: int) -> UserError:
+    """The error for a run that is to hold too many rounds, with the number that fits."""
     ways = "" if fused else "give --fused, which makes each round one pod, or "
     return UserError(
-        f"A run of {settings.rounds} rounds of {recipe.name} would outgrow what a cluster keeps of it before it ends, "
-        f"{most} fit: {ways}give --rounds {most} and let 'selfloop schedule' continue from the champion."
+        f"A run of {held} rounds of {recipe.name} would outgrow what a cluster keeps of it before it ends, {most} fit: "
+        f"{ways}leave out --rounds-a-run."
     )
 
 
