@@ -1,12 +1,14 @@
 """What stages and entry points import is in their images, in whatever body the import stands."""
 
 import json
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from selfloop.artifacts import read_json
 from selfloop.loop import state_of
 from selfloop.modes.calls import is_whole, shape_of
@@ -148,12 +150,59 @@ enter(target, given | {"resolved": Artifact(uri=place)})
 """What the task's function does, as KFP's executor calls it."""
 
 
-def test_a_run_begins_with_mlflow_as_a_server(programs_of: Programs, resolving: list[str], tmp_path: Path) -> None:
-    with mlflow_server(f"sqlite:///{tmp_path}/m.db", str(tmp_path / "artifacts"), tmp_path / "log") as uri:
-        store = str(tmp_path / "store")
-        done = ran(programs_of("base"), *resolving, MLFLOW_TRACKING_URI=uri, SELFLOOP_STORE=store)
+@pytest.fixture(scope="module")
+def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """MLflow as a server; its URI."""
+    place = tmp_path_factory.mktemp("mlflow")
+    with mlflow_server(f"sqlite:///{place}/m.db", str(place / "artifacts"), place / "log") as uri:
+        yield uri
+
+
+def test_a_run_begins_with_mlflow_as_a_server(
+    programs_of: Programs, resolving: list[str], mlflow: str, tmp_path: Path
+) -> None:
+    done = ran(programs_of("base"), *resolving, MLFLOW_TRACKING_URI=mlflow, SELFLOOP_STORE=str(tmp_path / "store"))
     assert done.returncode == 0, done.stderr
     assert set(read_json(tmp_path / "resolved")["environment"]) == {"MLFLOW_RUN_ID"}
+
+
+def of_plugin(parent: str, task: str) -> dict[str, str]:
+    """What KFP's MLflow plugin puts into a pod, with an MLflow of its own that nobody may need."""
+    nowhere = "http://127.0.0.1:1"
+    about = {"endpoint": nowhere, "parentRunId": parent, "experimentId": "9", "injectUserEnvVars": True}
+    injected = {"MLFLOW_TRACKING_URI": nowhere, "MLFLOW_RUN_ID": task, "MLFLOW_EXPERIMENT_ID": "9"}
+    injected |= {"MLFLOW_TRACKING_AUTH": "kubernetes", "MLFLOW_WORKSPACE": "team"}
+    return injected | {"KFP_MLFLOW_CONFIG": json.dumps(about)}
+
+
+def test_a_run_is_the_one_that_kfp_s_plugin_opened(
+    programs_of: Programs, resolving: list[str], mlflow: str, tmp_path: Path
+) -> None:
+    client = MlflowClient(mlflow)
+    experiment = client.create_experiment("KFP-Default")
+    parent = client.create_run(experiment, tags={"kfp.pipeline_run_id": "1f2e-3d4c"}).info.run_id
+    task = client.create_run(experiment, tags={"mlflow.parentRunId": parent}).info.run_id
+    own = {"SELFLOOP_TRACKING_URI": mlflow, "SELFLOOP_STORE": str(tmp_path / "store")}
+    for _ in range(2):  # as when the task is tried again
+        shutil.rmtree(tmp_path / "resolved", ignore_errors=True)
+        done = ran(programs_of("base"), *resolving, **of_plugin(parent, task), **own)
+        assert done.returncode == 0, done.stderr
+    assert read_json(tmp_path / "resolved")["environment"] == {"MLFLOW_RUN_ID": parent}
+    joined = client.get_run(parent)
+    assert joined.data.params["rounds"] == "40"
+    assert joined.data.tags["selfloop.kfp.run_id"] == "1f2e-3d4c"
+    assert joined.info.status == "RUNNING", "it is KFP's to end"
+    assert len(client.search_runs([experiment])) == 2
+
+
+def test_a_run_stands_beside_that_of_a_plugin_with_another_mlflow(
+    programs_of: Programs, resolving: list[str], mlflow: str, tmp_path: Path
+) -> None:
+    own = {"SELFLOOP_TRACKING_URI": mlflow, "SELFLOOP_STORE": str(tmp_path / "store")}
+    done = ran(programs_of("base"), *resolving, **of_plugin("0" * 32, "1" * 32), **own)
+    assert done.returncode == 0, done.stderr
+    made = read_json(tmp_path / "resolved")["environment"]["MLFLOW_RUN_ID"]
+    assert MlflowClient(mlflow).get_run(made).data.tags["selfloop.kfp.run_id"] == "1f2e-3d4c"
 
 
 def test_a_server_that_is_away_is_said_in_one_sentence(programs_of: Programs, resolving: list[str]) -> None:

@@ -78,6 +78,23 @@ def test_under_kfp_a_round_logs_into_the_run_of_its_task(
     assert [move.version for move in Registry(NAME).moves()] == [1, 2, 3]
 
 
+def test_rounds_are_nested_in_the_run_that_kfp_s_plugin_opened_for_the_pipeline(
+    client: MlflowClient, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One tree, which holds what KFP says of tasks beside what the loop says of rounds."""
+    whole = client.create_run("0", run_name="pipeline", tags={"kfp.pipeline_run_id": "0f-42"}).info.run_id
+    client.create_run("0", run_name="resolve", tags={"mlflow.parentRunId": whole})
+    recipe = find_recipe(RECIPE)
+    settings = recipe.resolve(small, ALWAYS)
+    monkeypatch.setenv("MLFLOW_RUN_ID", lineage.opened_run("loop", settings.overrides(), "0f-42", whole))
+    run(recipe, settings, tmp_path / "run")
+    nested = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{whole}'")
+    assert {each.info.run_name for each in nested} == {"resolve", "round 1", "round 2"}
+    assert client.get_run(whole).data.params["seed"] == "7"
+    assert client.get_experiment_by_name("selfloop") is None
+    assert {version.tag("kfp_run") for version in Registry(NAME).versions().values()} == {"0f-42"}
+
+
 def test_a_run_that_fails_is_said_to_have_failed(client: MlflowClient, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), lineage.tracked_run("r", {}, tmp_path / "note", tmp_path / "mlflow"):
         raise ZeroDivisionError

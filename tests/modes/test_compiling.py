@@ -14,6 +14,7 @@ from selfloop.errors import UserError
 from selfloop.modes import compiling
 from selfloop.modes.compiling import compile_pipeline
 from selfloop.modes.fused import fused_stage
+from selfloop.modes.mlflow_plugin import INJECTED
 from selfloop.modes.noting import calls_of
 from selfloop.profiles import find_profile, profiles
 from selfloop.propose.curricula import Curriculum, LevelCurriculum
@@ -235,6 +236,23 @@ def test_shards_are_tasks_side_by_side_that_are_joined_once(recipe: Recipe[Any],
     assert [task["taskInfo"]["name"] for task in _tasks(spec) if "join" in task["taskInfo"]["name"]] == [
         "round 1 · join"
     ]
+
+
+@pytest.mark.parametrize("name", profiles())
+@pytest.mark.parametrize("fused", [False, True])
+def test_no_variable_of_a_pod_is_one_that_kfp_s_mlflow_plugin_injects(
+    recipe: Recipe[Any], tmp_path: Path, fused: bool, name: str
+) -> None:
+    """A variable that has a value and a reference makes the pod invalid: no container of it is ever started."""
+    spec, platform = _compiled(recipe, tmp_path, 1, fused, name)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    references = [each for config in executors.values() for each in config["configMapAsEnv"] + config["secretAsEnv"]]
+    named = {pair["envVar"] for each in references for pair in each["keyToEnv"]}
+    for executor in spec["deploymentSpec"]["executors"].values():
+        named |= {each["name"] for each in executor["container"].get("env", [])}
+    assert {"SELFLOOP_TRACKING_URI", "SELFLOOP_TRACKING_PASSWORD", "SELFLOOP_STORE"} <= named
+    assert not {each for each in named if each.startswith(("MLFLOW_RUN", "MLFLOW_EXP", "MLFLOW_TRACK", "MLFLOW_WORK"))}
+    assert not named & {*INJECTED}
 
 
 @pytest.mark.parametrize("name", profiles())

@@ -174,7 +174,7 @@ def test_credentials_and_addresses_are_references(mine: Profile, tmp_path: Path)
     ]
     maps = {each["optional"]: [pair["envVar"] for pair in each["keyToEnv"]] for each in config["configMapAsEnv"]}
     assert maps == {
-        False: ["MLFLOW_TRACKING_URI", "SELFLOOP_STORE"],
+        False: ["SELFLOOP_TRACKING_URI", "SELFLOOP_STORE"],
         True: ["AWS_ENDPOINT_URL_S3", "AWS_REGION", "SELFLOOP_KFP_ENDPOINT"],
     }
 

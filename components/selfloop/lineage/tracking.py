@@ -1,8 +1,8 @@
 """A run in MLflow, with a nested run a round.
 
-A round joins the run that ``MLFLOW_RUN_ID`` names: opened by the CLI, by whoever started the CLI, or by KFP's MLflow
-plugin, which gives each task a nested run of its own. All calls can be repeated: a stage that was killed and runs again
-finds what it had written.
+A round joins the run that ``MLFLOW_RUN_ID`` names: opened by the CLI, by whoever started the CLI, by the first task of
+a pipeline, or by KFP's MLflow plugin, which gives a run of KFP a run and each task a nested one. All calls can be
+repeated: a stage that was killed and runs again finds what it had written.
 """
 
 from __future__ import annotations
@@ -186,14 +186,17 @@ def _described(made: MlflowClient, name: str, settings: Mapping[str, Any], given
     return run_id
 
 
-def opened_run(name: str, settings: Mapping[str, Any], kfp_run: str) -> str:
-    """The run that the rounds of a pipeline join, and its id: the one that MLflow was given, as by KFP's own plugin, or
-    the one that was opened for this run of KFP, now or before.
+def opened_run(name: str, settings: Mapping[str, Any], kfp_run: str, parent: str | None = None) -> str:
+    """The run that the rounds of a pipeline join, and its id: the one that MLflow was given; the ``parent`` that KFP's
+    own plugin opened, where this MLflow has it; or the one that was opened for this run of KFP, now or before.
     """
     made, given = client(), os.environ.get("MLFLOW_RUN_ID")
     with reachable():
         if given:
             return given
+        if parent and _has_run(made, parent):
+            made.set_tag(parent, KFP_RUN, kfp_run)
+            return _described(made, name, settings, parent)
         experiment = _experiment(made)
         known = made.search_runs([experiment], f"tags.`{KFP_RUN}` = '{kfp_run}'", max_results=1)
         if known:
@@ -218,21 +221,25 @@ def join_run(run_id: str, before: str, by: str) -> None:
         made.set_tag(run_id, KFP_RUN, by)
 
 
-def _noted_run(made: MlflowClient, note: Path) -> str:
-    """Open the run again that a note names."""
+def _has_run(made: MlflowClient, run_id: str) -> bool:
+    """Whether MLflow has a run, which is not deleted."""
     from mlflow.exceptions import MlflowException
 
+    try:
+        return bool(made.get_run(run_id).info.lifecycle_stage != "deleted")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+
+
+def _noted_run(made: MlflowClient, note: Path) -> str:
+    """Open the run again that a note names."""
     remedy = f"remove {note} to continue in a new run of MLflow"
     run_id = note.read_text().strip()
     if not run_id:
         raise UserError(f"{note} names no run of MLflow, it is empty: {remedy}.")
-    try:
-        gone = made.get_run(run_id).info.lifecycle_stage == "deleted"
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        gone = True
-    if gone:
+    if not _has_run(made, run_id):
         raise UserError(
             f"MLflow has no run {run_id} (any more), which {note} names: give the --tracking-uri that this run began "
             f"with, or {remedy}."

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
+from selfloop.modes import mlflow_plugin
 from selfloop.modes.fused import fused_stage
 from selfloop.modes.noting import calls_of
 from selfloop.modes.pods import entered, followed, handed, own_place
@@ -48,6 +49,7 @@ def is_whole(stage: Stage) -> bool:
 
 def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     """Run one call of a loop, as a container does."""
+    mlflow_plugin.take_own()
     about = read_json(followed(given[RESOLVED]).path)
     recipe = load_recipe(about["recipe"])
     settings = recipe.resolve(about["settings"])

@@ -17,6 +17,7 @@ from typing import Any
 
 from kfp import kubernetes
 
+from selfloop.modes.mlflow_plugin import variables
 from selfloop.profiles import Cluster, Profile
 from selfloop.resources import Compute, Resources
 from selfloop.stage import Stage
@@ -82,10 +83,10 @@ def _set_environment(task: Any, cluster: Cluster, stage: Stage, image: str) -> N
     for name, value in environment.items():
         task.set_env_variable(name, value)
     if cluster.config_map:
-        kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in CONFIG})
-        kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in OPTIONAL_CONFIG}, optional=True)
+        kubernetes.use_config_map_as_env(task, cluster.config_map, variables(CONFIG))
+        kubernetes.use_config_map_as_env(task, cluster.config_map, variables(OPTIONAL_CONFIG), optional=True)
     for secret in (each for each in cluster.secrets if not each.stages or stage.verb in each.stages):
-        kubernetes.use_secret_as_env(task, secret.name, {key: key for key in secret.keys}, secret.optional)
+        kubernetes.use_secret_as_env(task, secret.name, variables(secret.keys), secret.optional)
 
 
 def _by_kind(node: Compute) -> dict[str, str]:

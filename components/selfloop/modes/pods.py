@@ -21,6 +21,7 @@ from kfp.dsl import Artifact, Metrics, Model
 
 from selfloop.adapters import put_base
 from selfloop.artifacts import MANIFEST, check, manifest_of, read_json, write_json
+from selfloop.modes import mlflow_plugin
 from selfloop.modes.inprocess import content_key
 from selfloop.stage import Out, Params, Stage, is_page, load, validated
 
@@ -39,6 +40,7 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
 
 def entered_flat(stage: Stage, given: Mapping[str, Any]) -> bool | None:
     """Run a stage from a flat mapping of parameters and artifacts."""
+    mlflow_plugin.take_own()
     values = {name: value for name, value in given.items() if name in stage.params.model_fields}
     out, inputs = handed(stage, given)
     return entered(stage, out, validated(stage.params, values, stage.name), inputs)

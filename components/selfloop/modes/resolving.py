@@ -18,6 +18,7 @@ from pydantic import Field, create_model
 from selfloop.artifacts import write_json
 from selfloop.errors import UserError
 from selfloop.modes.calls import shape_of
+from selfloop.modes.mlflow_plugin import parent_run
 from selfloop.modes.pods import entered_flat
 from selfloop.recipe import Recipe, load_recipe
 from selfloop.settings import START, Settings, run_of
@@ -180,7 +181,8 @@ def begun(settings: Settings, params: Any) -> dict[str, str]:
         run_id = lineage.left_by(settings.loop, before).run
         lineage.join_run(run_id, before, params.run)
     else:
-        run_id = lineage.opened_run(f"{settings.loop} {params.run[:8]}", settings.overrides(), params.run)
+        name = f"{settings.loop} {params.run[:8]}"
+        run_id = lineage.opened_run(name, settings.overrides(), params.run, parent_run())
     os.environ["MLFLOW_RUN_ID"] = run_id
     lineage.note_beginning(settings.loop)
     return {"MLFLOW_RUN_ID": run_id}
