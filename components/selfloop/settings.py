@@ -33,26 +33,26 @@ class Settings(BaseModel):
 
     A subclass changes defaults without saying a field again: ``class Sec(LoopSettings, rounds=8)``. Stages inherit
     ``seed``, ``round``, ``environment`` and ``engine`` from here, where their parameters say so and were not set
-    themselves. ``shown`` are the stages' parameters that stand in the form of a compiled pipeline; what a recipe has
-    not is left out.
+    themselves. ``shown`` are the stages' parameters that stand in the form of a compiled pipeline, with what they are
+    called there, where nothing but the name explains them; what a recipe has not is left out.
     """
 
-    shown: ClassVar[tuple[str, ...]] = (
-        "propose.per_level",
-        "draw.per_level",
-        "generate.temperature",
-        "generate.max_tokens",
-        "finetune.method",
-        "finetune.steps",
-        "finetune.lr",
-        "finetune.batch_size",
-        "reinforce.steps",
-        "reinforce.lr",
-        "reinforce.batch_size",
-        "evaluate.samples",
-        "gate.confidence",
-        "gate.margin",
-    )
+    shown: ClassVar[dict[str, str]] = {
+        "propose.per_level": "propose_tasks_per_level",
+        "draw.per_level": "draw_tasks_per_level",
+        "generate.temperature": "generate_temperature",
+        "generate.max_tokens": "generate_max_tokens",
+        "finetune.method": "finetune_method",
+        "finetune.steps": "finetune_steps",
+        "finetune.lr": "finetune_learning_rate",
+        "finetune.batch_size": "finetune_batch_size",
+        "reinforce.steps": "reinforce_steps",
+        "reinforce.lr": "reinforce_learning_rate",
+        "reinforce.batch_size": "reinforce_batch_size",
+        "evaluate.samples": "evaluate_samples_per_item",
+        "gate.confidence": "gate_confidence",
+        "gate.margin": "gate_margin",
+    }
 
     reads: ClassVar[frozenset[str]] = frozenset({"policy"})
     """Those that may name a file or a folder, as stages' parameters do."""
@@ -152,6 +152,11 @@ class Settings(BaseModel):
         named = (dotted.partition(".") for dotted in cls.shown)
         found = {(stage, name): cls.stages()[stage].model_fields for stage, _, name in named if stage in cls.stages()}
         return top | {f"{stage}.{name}": fields[name] for (stage, name), fields in found.items() if name in fields}
+
+    @classmethod
+    def in_form(cls, name: str) -> str:
+        """What the form calls one of its inputs."""
+        return cls.shown.get(name, name)
 
     def for_round(self, round: int) -> typing.Self:
         """These settings for one round, with what the stages inherit as their parameters."""

@@ -10,6 +10,7 @@ from selfloop.cluster import runs, uploads
 from selfloop.cluster.connection import Connection, RefusedError
 from selfloop.cluster.uploads import Package, Task
 from selfloop.errors import UserError
+from selfloop.recipe import find_recipe
 
 from .conftest import Ended
 from .kfp_server import Fault, Kfp
@@ -147,6 +148,19 @@ def test_a_pipeline_of_somebody_else_is_not_added_to(command: Command, kfp: Kfp)
     assert "There is a pipeline 'length-generalization'" in done.err
     assert "it is not made from selfloop_recipes.length_generalization:recipe: give your recipe another" in done.err
     assert not kfp.versions
+
+
+def test_a_pipeline_tells_what_its_form_takes_and_is_known_by_its_recipe(command: Command, kfp: Kfp) -> None:
+    """Also where other inputs were told of when it was made."""
+    assert command("submit", "length-generalization", "--rounds", "1").code == 0
+    (pipeline,) = kfp.pipelines.values()
+    summary, _, table = pipeline["description"].partition("\n\n| input | what it is | values |\n")
+    assert summary == find_recipe("length-generalization").summary
+    assert "| `finetune_learning_rate` |" in table
+    assert "\n\nA loop of selfloop, `selfloop_recipes.length_generalization:recipe`. Inputs are those of" in table
+    pipeline["description"] = pipeline["description"].replace(table.partition("\n\n")[0], "other inputs")
+    assert command("submit", "length-generalization", "--rounds", "2").code == 0
+    assert len(kfp.versions) == 2
 
 
 def test_a_version_with_other_content_is_not_run(connected: Connection, kfp: Kfp, package: Package) -> None:

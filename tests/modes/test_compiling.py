@@ -81,7 +81,7 @@ def test_the_form_is_flat_typed_described_and_grouped_by_stage(recipe: Recipe[An
     assert 12 <= len(form) <= 20
     assert all(each["description"] and "defaultValue" in each for each in form.values())
     lr = recipe.settings.stages()["finetune"].model_fields["lr"]
-    assert form["finetune_lr"] == {
+    assert form["finetune_learning_rate"] == {
         "defaultValue": lr.default,
         "description": lr.description,
         "isOptional": True,
@@ -93,10 +93,40 @@ def test_the_form_is_flat_typed_described_and_grouped_by_stage(recipe: Recipe[An
     assert form["settings"]["defaultValue"] == "{}"
 
 
+def rows(markdown: str) -> dict[str, list[str]]:
+    """A table by its first column."""
+    lines = re.findall(r"^\| `(\w+)` \| (.+) \| (.*) \|$", markdown, re.MULTILINE)
+    return {name: [what, values] for name, what, values in lines}
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_the_description_says_of_every_input_what_it_is_and_may_be(name: str, tmp_path: Path) -> None:
+    """KFP's UI renders it as Markdown, and shows of the form itself nothing but names and types."""
+    spec = _compiled(find_recipe(name), tmp_path, 1)[0]
+    form, table = spec["root"]["inputDefinitions"]["parameters"], rows(spec["pipelineInfo"]["description"])
+    assert table.keys() == form.keys()
+    assert list(table) == sorted(table), "as the UI sorts them"
+    assert {name: what.replace("\\", "") for name, (what, _) in table.items()} == {
+        name: each["description"] for name, each in form.items()
+    }
+    assert not re.search(r"(?<![\\`\w])_|(?<!\\)\*", re.sub(r"`\w+`", "", spec["pipelineInfo"]["description"]))
+
+
+def test_the_description_tells_ranges_and_choices(recipe: Recipe[Any], tmp_path: Path) -> None:
+    described = _compiled(recipe, tmp_path, 1)[0]["pipelineInfo"]["description"]
+    table = rows(described)
+    assert described.startswith(f"{recipe.summary}\n\n| input |")
+    assert table["finetune_learning_rate"][1] == "> 0"
+    assert table["seed"][1] == "≥ 0"
+    assert {"addition", "countdown"} <= set(table["environment"][1].split(", "))
+    assert {"sft", "dpo"} <= set(table["finetune_method"][1].split(", "))
+    assert len(described) < 4000
+
+
 def test_the_form_has_the_values_that_it_was_compiled_with(recipe: Recipe[Any], tmp_path: Path) -> None:
     spec = _compiled(recipe, tmp_path, 1, finetune={"lr": 0.25}, environment="reverse", schedule={"target": 12})[0]
     form = spec["root"]["inputDefinitions"]["parameters"]
-    assert form["finetune_lr"]["defaultValue"] == 0.25
+    assert form["finetune_learning_rate"]["defaultValue"] == 0.25
     assert form["environment"]["defaultValue"] == "reverse"
     assert form["schedule"]["defaultValue"] == "frontier,target=12"
 

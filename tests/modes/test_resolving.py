@@ -79,7 +79,7 @@ def test_the_stage_is_read_off_the_recipe_and_described(recipe: Recipe[Any]) -> 
     stage = resolve_stage(recipe)
     assert (stage.name, stage.inputs, set(stage.outputs)) == ("resolve_length_generalization", {}, {"resolved"})
     assert stage.effects, "it opens a run in MLflow"
-    assert {name.replace(".", "_") for name in recipe.settings.inputs()} < set(stage.params.model_fields)
+    assert {recipe.settings.in_form(name) for name in recipe.settings.inputs()} < set(stage.params.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_stage_is_read_off_the_recipe_and_described(recipe: Recipe[Any]) -> 
         ({"settings": '{"schedule": "judge"}'}, "There is no schedule 'judge'"),
         ({"schedule": "fixd"}, "There is no schedule 'fixd': did you mean 'fixed'?"),
         ({"schedule": "frontier,target=0"}, "'target' of the schedule 'frontier' cannot be '0'"),
-        ({"finetune_lr": -1.0}, "cannot be -1"),
+        ({"finetune_learning_rate": -1.0}, "cannot be -1"),
         ({"environment": "adition"}, "did you mean 'addition'"),
         ({"environment": "reasoning-gym:countdown"}, "does not offer"),
         ({"model": "a/b"}, "Use letters"),

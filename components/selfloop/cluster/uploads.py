@@ -42,6 +42,8 @@ class Package:
     digest: str = field(init=False)
     form: frozenset[str] = field(init=False)
     """The names of the pipeline's parameters."""
+    description: str = field(init=False)
+    """What it is for and what its form takes, in Markdown."""
 
     def __post_init__(self) -> None:
         whole = self.file.read_bytes()
@@ -49,6 +51,12 @@ class Package:
         inputs = spec["root"].get("inputDefinitions", {}).get("parameters", {})
         object.__setattr__(self, "digest", hashlib.sha256(whole).hexdigest())
         object.__setattr__(self, "form", frozenset(inputs))
+        object.__setattr__(self, "description", spec["pipelineInfo"].get("description", ""))
+
+    @property
+    def mark(self) -> str:
+        """The line by which a pipeline of this recipe is known, whichever version it was made with."""
+        return f"A loop of selfloop, `{self.owner}`."
 
     @property
     def version(self) -> str:
@@ -122,7 +130,7 @@ def uploaded(connection: Connection, package: Package) -> V2beta1PipelineVersion
 def _pipeline(connection: Connection, package: Package) -> str:
     """The id of the recipe's pipeline, which must be of this recipe and no other."""
     pipelines = PipelineServiceApi(connection.client)
-    described = f"A loop of selfloop, {package.owner}"
+    described = f"{package.description}\n\n{package.mark} Inputs are those of version {package.version}.".strip()
     wanted = V2beta1Pipeline(
         name=package.recipe, display_name=package.recipe, description=described, **connection.scope
     )
@@ -136,7 +144,7 @@ def _pipeline(connection: Connection, package: Package) -> str:
             return None
 
     pipeline = find() or connection.create(lambda: pipelines.pipeline_service_create_pipeline(wanted), find)
-    if pipeline.description != described:
+    if package.mark not in (pipeline.description or ""):
         raise UserError(
             f"There is a pipeline '{package.recipe}' at {connection.endpoint} already, and it is not made from "
             f"{package.owner}: give your recipe another name, or delete that pipeline there."

@@ -65,7 +65,8 @@ def compile_pipeline(
 def as_yaml(traced: Any) -> str:
     """A pipeline as the UI takes it: what KFP's own writer writes, in fewer lines and a third of the time."""
     spec, platform = MessageToDict(traced.pipeline_spec), MessageToDict(traced.platform_spec)
-    comments = pipeline_spec_builder.extract_comments_from_pipeline_spec(spec, traced.description)
+    summary = traced.description.partition("\n")[0]
+    comments = pipeline_spec_builder.extract_comments_from_pipeline_spec(spec, summary)
     documents = [spec, platform] if platform else [spec]
     text = yaml.dump_all(documents, Dumper=yaml.CSafeDumper, default_flow_style=None, allow_unicode=True, width=120)
     return f"{comments}{text}"

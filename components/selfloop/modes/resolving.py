@@ -38,7 +38,7 @@ def form_of(recipe: Recipe[Any], settings: Settings) -> dict[str, tuple[str, Any
     for name, info in recipe.settings.inputs().items():
         stage, _, parameter = name.rpartition(".")
         default = as_plain(getattr(getattr(of_round, stage) if stage else settings, parameter), info.annotation)
-        form[name.replace(".", "_")] = (kfp_type(info.annotation, name), default, info.description or "")
+        form[recipe.settings.in_form(name)] = (kfp_type(info.annotation, name), default, info.description or "")
     form["origin"] = ("str", settings.origin, ORIGIN)
     form["settings"] = ("str", "{}", 'Any other setting, as JSON: {"gate": {"guards": []}}.')
     return form
@@ -68,7 +68,7 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
 
     function.__doc__ = "Decide the settings of the run: what was typed is validated, what an alias names is pinned."
     form: dict[str, Any] = {
-        name.replace(".", "_"): (info.annotation, info) for name, info in recipe.settings.inputs().items()
+        recipe.settings.in_form(name): (info.annotation, info) for name, info in recipe.settings.inputs().items()
     }
     return Stage(
         name=f"resolve_{recipe.identifier}",
@@ -102,8 +102,8 @@ def settings_of(recipe: Recipe[S], params: Any) -> S:
     form = form_of(recipe, compiled)
     changed: dict[str, Any] = {}
     for name, info in recipe.settings.inputs().items():
-        value = getattr(params, name.replace(".", "_"))
-        if as_plain(value, info.annotation) != form[name.replace(".", "_")][1]:
+        value = getattr(params, recipe.settings.in_form(name))
+        if as_plain(value, info.annotation) != form[recipe.settings.in_form(name)][1]:
             stage, _, parameter = name.rpartition(".")
             (changed.setdefault(stage, {}) if stage else changed)[parameter] = value
     settings = recipe.resolve(compiled.overrides(), _typed(params.settings), changed)

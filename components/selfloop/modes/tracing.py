@@ -16,6 +16,7 @@ from kfp import dsl
 
 from selfloop import __version__
 from selfloop.modes import calls, images, placing, resolving
+from selfloop.modes.describing import described
 from selfloop.modes.fused import LoopInPods, fused_stage
 from selfloop.modes.noting import calls_of
 from selfloop.modes.relaying import relay
@@ -160,8 +161,8 @@ def pipeline(
         finally:
             tracer.close()
 
-    described = [recipe.summary, "", "Args:", *(f"    {name}: {text}" for name, (_, _, text) in form.items())]
-    body.__doc__ = "\n".join(described)
+    inputs = [f"    {name}: {text}" for name, (_, _, text) in form.items()]
+    body.__doc__ = "\n".join([recipe.summary, "", "Args:", *inputs])
     body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
             inspect.Parameter(
@@ -173,7 +174,7 @@ def pipeline(
             for name, (kind, default, _) in form.items()
         ]
     )
-    return dsl.pipeline(name=recipe.name, description=recipe.summary)(body)
+    return dsl.pipeline(name=recipe.name, description=described(recipe, form))(body)
 
 
 def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pods: Pods, held: int) -> Any:
