@@ -28,10 +28,12 @@ manifests: $(VENV)/.installed $(BIN)/kustomize
 $(BIN)/kustomize: manifests/install-tools
 	manifests/install-tools $(BIN)
 
-# all of them, or IMAGES="base sandbox"; PUSH=1 IMAGE_PREFIX=registry.example.com/team pushes them: see images/README.md
+# all of them, or IMAGES="base sandbox"; PUSH=1 IMAGE_PREFIX=registry.example.com/team pushes them, and tells the manifests
+# where they are: see images/README.md
 IMAGE_PREFIX ?= selfloop
 images: $(BIN)/python
 	$(BIN)/python images/build.py --prefix $(IMAGE_PREFIX) $(if $(PUSH),--push) $(IMAGES)
+	$(if $(PUSH),echo IMAGE_PREFIX=$(IMAGE_PREFIX) > manifests/components/images/prefix.env)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -54,7 +54,8 @@ JSON = '[{"'
 
 class Strategy(BaseModel):
     """A named choice with parameters of its own, spelt alike where equal; ``needs`` says what it cannot do without,
-    ``reads`` which of its parameters may name a file or a folder whose content counts.
+    ``reads`` which of its parameters may name a file or a folder whose content counts, ``runs_code`` whether it runs
+    programs that a policy wrote.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
@@ -73,6 +74,7 @@ class Strategy(BaseModel):
     name: ClassVar[str] = ""
     needs: ClassVar[str] = ""
     reads: ClassVar[frozenset[str]] = frozenset()
+    runs_code: ClassVar[bool] = False
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:

@@ -29,6 +29,7 @@ kubernetes, access, pod = kubernetes_api.kubernetes, kubernetes_api.access, kube
 
 CORE = f"/api/v1/namespaces/{NAMESPACE}"
 CLAIM = f"{CORE}/persistentvolumeclaims/selfloop-models"
+PROFILES = "/apis/apps/v1/namespaces/selfloop-nodes/daemonsets/selfloop-seccomp"
 QUOTA = f"{CORE}/resourcequotas/selfloop"
 KUEUE = "/apis/kueue.x-k8s.io/v1beta2"
 QUEUE, CLUSTER_QUEUE = f"{KUEUE}/namespaces/{NAMESPACE}/localqueues/selfloop", f"{KUEUE}/clusterqueues/selfloop"
@@ -39,6 +40,7 @@ GPU_PROFILE = "eight-gpu"
 KINDS = {
     "clusterqueues",
     "configmaps",
+    "daemonsets",
     "events",
     "leases",
     "localqueues",
@@ -88,6 +90,12 @@ def _quota(**hard: str) -> dict[str, Any]:
     return {"spec": {"hard": hard}, "status": {"hard": hard, "used": dict.fromkeys(hard, "1")}}
 
 
+def _profiles(ready: int) -> dict[str, Any]:
+    """The DaemonSet that writes the profile to two nodes."""
+    counts = {"currentNumberScheduled": 2, "desiredNumberScheduled": 2, "numberMisscheduled": 0, "numberReady": ready}
+    return {"status": counts}
+
+
 @pytest.fixture
 def cluster(kubernetes: KubernetesApi, access: Any) -> KubernetesApi:
     """A cluster that has everything."""
@@ -101,6 +109,7 @@ def cluster(kubernetes: KubernetesApi, access: Any) -> KubernetesApi:
         QUOTA: _quota(**{"requests.cpu": "512", "requests.memory": "4Ti", f"requests.{GPU}": "16", "pods": "200"}),
         **_queues(),
         RUNTIME: {},
+        PROFILES: _profiles(2),
         "/api/v1/nodes/one": _node(),
         "/api/v1/nodes/two": _node(taints=[{"key": GPU, "effect": "NoSchedule"}]),
     }.items():
@@ -151,6 +160,7 @@ def test_a_cluster_that_has_everything_is_well(cluster: KubernetesApi) -> None:
         "queue selfloop",
         "runtime selfloop-torch",
         "nodes",
+        "seccomp profile",
     ]
 
 
@@ -211,6 +221,18 @@ def test_no_value_of_a_secret_is_asked_for(cluster: KubernetesApi) -> None:
             "ask who runs the cluster",
         ),
         (lambda api: api.objects.pop(CLAIM), "volume selfloop-models", "is not there", "kubectl apply -k"),
+        (
+            lambda api: api.objects.pop(PROFILES),
+            "seccomp profile",
+            "is not there",
+            "for generated code: kubectl apply -k manifests/base/sandbox, or copy it to each node by hand",
+        ),
+        (
+            lambda api: api.put(PROFILES, _profiles(1)),
+            "seccomp profile",
+            "is on 1 of 2 nodes: pods that may run generated code do not start on the others",
+            "kubectl -n selfloop-nodes describe pods",
+        ),
         (
             lambda api: api.put(CLAIM, {"spec": {}, "status": {"phase": "Pending"}}),
             "volume selfloop-models",
@@ -629,13 +651,24 @@ def test_the_command_prints_a_line_a_finding_and_says_how_it_went(cluster: Kuber
     lines = said.splitlines()
     assert (code, lines[0]) == (0, f"Namespace {NAMESPACE}, profile cpu, from a laptop:")
     assert all(line[:2] in ("✓ ", "– ") for line in lines[1:-1])
-    assert lines[-1] == "11 well, 0 to mend, 6 that cannot be seen from here."
+    assert lines[-1] == "12 well, 0 to mend, 6 that cannot be seen from here."
     del cluster.objects[f"{CORE}/serviceaccounts/selfloop"]
     code, said = _run(cluster)
     assert code == 1
     mended = next(line for line in said.splitlines() if line.startswith("✗"))
     assert re.fullmatch(r"✗ service account selfloop +is not there → install selfloop there: kubectl apply .*", mended)
-    assert said.splitlines()[-1].startswith("10 well, 1 to mend")
+    assert said.splitlines()[-1].startswith("11 well, 1 to mend")
+
+
+def test_it_looks_at_what_is_named_alone(cluster: KubernetesApi) -> None:
+    code, said = _run(cluster, "--only", "sandbox", "--only", "KFP")
+    assert (code, len(said.splitlines())) == (0, 4)
+    assert not cluster.calls
+    assert "sandbox" not in _run(cluster, "--skip", "sandbox")[1]
+    code, said = _run(cluster, "--only", "volume")
+    assert [line.split()[1] for line in said.splitlines()[1:-1]] == ["namespace", "volume"]
+    code, said = _run(cluster, "--only", "sandbx")
+    assert (code, said.splitlines()[-1]) == (1, "selfloop: There is no check 'sandbx': did you mean 'sandbox'?")
 
 
 @pytest.mark.parametrize("width", [80, 120])

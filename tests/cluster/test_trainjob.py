@@ -125,7 +125,7 @@ def test_an_adapter_comes_back_with_its_base(
 @pytest.mark.debian("radosgw")
 @pytest.mark.debian("ceph-mon")
 @pytest.mark.debian("ceph-osd")
-def test_nodes_reach_s3_with_the_keys_that_the_pod_refers_to(
+def test_nodes_reach_s3_with_the_keys_of_the_runtime(
     plain: Path,
     finetuned: Finetuned,
     trainer: TrainerApi,
@@ -284,7 +284,7 @@ def test_the_trainjob_asks_for_what_the_pod_has(trainer: TrainerApi, runs: Calla
     assert asked["numProcPerNode"] == 1
     own = {"cpu": "1", "memory": "2Gi"}
     assert asked["resourcesPerNode"] == {"requests": own, "limits": own}
-    assert [each["name"] for each in asked["env"]] == ["SELFLOOP_STORE", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"]
+    assert [each["name"] for each in asked["env"]] == ["SELFLOOP_STORE", "AWS_REGION"]
     assert "not-to-be-seen" not in json.dumps(sent)
     assert "by-value" not in json.dumps(sent)
 

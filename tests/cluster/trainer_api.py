@@ -2,8 +2,9 @@
 
 It speaks TLS, knows the token of a service account, and takes a TrainJob only as ``kubeflow-trainer-api`` describes it:
 a field that the API does not know is refused. The command of a TrainJob really runs, one process group a node, with the
-environment that the Trainer's torch runtime gives: references are looked up in the server's own config maps and
-secrets. Where a test wants nodes that cannot be had here, it puts their pods there itself (``pretend``).
+environment that the Trainer's torch runtime gives, the secrets of the runtime among it: references to config maps are
+looked up in the server's own. Where a test wants nodes that cannot be had here, it puts their pods there itself
+(``pretend``).
 """
 
 from __future__ import annotations
@@ -109,9 +110,10 @@ class TrainerApi:
     nodes: dict[str, list[Node]] = field(default_factory=lambda: defaultdict(list))
     config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Those that the TrainingRuntime gives its nodes."""
     events: list[Json] = field(default_factory=list)
     runtime: dict[str, str] = field(default_factory=dict)
-    """Environment that the TrainingRuntime gives its nodes."""
+    """What else of an environment it gives them."""
     pretend: Callable[[TrainerApi, str], None] | None = None
     """What is done with a new TrainJob, by name, instead of running it."""
     denied: set[tuple[str, str]] = field(default_factory=set)
@@ -306,6 +308,8 @@ class TrainerApi:
                 "PET_MASTER_PORT": str(port),
             }
             environment |= {key: value.format(node=number) for key, value in self.runtime.items()}
+            for secret in self.secrets.values():
+                environment |= secret
             environment |= dict(map(self._resolved, trainer.get("env", [])))
             node.process = subprocess.Popen(
                 trainer["command"],
@@ -324,8 +328,6 @@ class TrainerApi:
             return variable["name"], self.config_maps[source["configMapKeyRef"]["name"]][
                 source["configMapKeyRef"]["key"]
             ]
-        if "secretKeyRef" in source:
-            return variable["name"], self.secrets[source["secretKeyRef"]["name"]][source["secretKeyRef"]["key"]]
         return variable["name"], variable["value"]
 
     def _settle(self, name: str) -> None:

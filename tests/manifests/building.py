@@ -19,10 +19,12 @@ from ..conftest import program
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 OVERLAYS = sorted(place.name for place in (MANIFESTS / "overlays").iterdir() if place.is_dir())
 COMPONENTS = sorted(place.name for place in (MANIFESTS / "components").iterdir())
-APPLIED = [*(f"overlays/{name}" for name in OVERLAYS), "overlays/kubeflow/profile", "base/sandbox"]
+SANDBOX = ["base/sandbox", "base/sandbox-1.34", "base/sandbox-1.30"]
+APPLIED = [*(f"overlays/{name}" for name in OVERLAYS), "overlays/kubeflow/profile", *SANDBOX]
 """What a person applies, each by itself."""
 OLDEST, NEWEST = "1.33", "1.37"
-NEEDS_1_36 = {"MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding"}
+MUTATING = {"v1": ["1.36", NEWEST], "v1beta1": ["1.34", "1.35"]}
+"""The versions of Kubernetes for those of the rules that change pods."""
 
 Object = dict[str, Any]
 
@@ -84,7 +86,8 @@ def _check_builtin(thing: Object) -> None:
 @cache
 def _check_text(text: str) -> None:
     thing = json.loads(text)
-    for version in [NEWEST] if thing["kind"] in NEEDS_1_36 else [OLDEST, NEWEST]:
+    is_mutating = thing["kind"].startswith("MutatingAdmissionPolicy")
+    for version in MUTATING[thing["apiVersion"].rpartition("/")[2]] if is_mutating else [OLDEST, NEWEST]:
         try:
             kubernetes_validate.validate(thing, version, strict=True)
         except kubernetes_validate.ValidationError as error:

@@ -1,16 +1,33 @@
 """Every overlay builds with kustomize, and each of its objects is what the schema of its kind says."""
 
+import re
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import pytest
+import selfloop
 
-from .building import APPLIED, COMPONENTS, Object, built, check, named, of_kind, pod_templates, with_component
+from .building import (
+    APPLIED,
+    COMPONENTS,
+    MANIFESTS,
+    SANDBOX,
+    Object,
+    built,
+    check,
+    containers,
+    named,
+    of_kind,
+    pod_templates,
+    with_component,
+)
 
 pytestmark = pytest.mark.debian("kustomize")
 CLUSTER_SCOPED = {"ClusterQueue", "MutatingAdmissionPolicy", "MutatingAdmissionPolicyBinding", "Namespace", "Profile"}
 CLUSTER_SCOPED |= {"ClusterRole", "ClusterRoleBinding", "ResourceFlavor"}
+CLUSTER_SCOPED |= {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 
 
 @pytest.mark.parametrize("place", APPLIED)
@@ -24,7 +41,7 @@ def test_what_is_applied_is_valid(place: str) -> None:
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_a_component_can_be_added_to_the_base(name: str, tmp_path: Path) -> None:
     objects = with_component(name, tmp_path)
-    assert len(objects) > len(built("base"))
+    assert len(objects) > len(built("base")) or name == "images"
     for thing in objects:
         check(thing)
 
@@ -37,10 +54,41 @@ def test_nothing_is_said_twice(place: str) -> None:
 
 @pytest.mark.parametrize("place", APPLIED)
 def test_all_is_in_its_namespace(place: str) -> None:
-    namespace = {"overlays/kind": "kubeflow", "base/sandbox": "selfloop-nodes"}.get(place, "selfloop")
+    namespace = {"overlays/kind": "kubeflow", **dict.fromkeys(SANDBOX, "selfloop-nodes")}.get(place, "selfloop")
     for thing in built(place):
         where = None if thing["kind"] in CLUSTER_SCOPED else namespace
         assert thing["metadata"].get("namespace") == where, named(thing)
+
+
+IMAGES = {"base/sandbox": {"base"}, "overlays/dev": {"base", "sandbox"}, "overlays/kind": {"base", "sandbox"}}
+IMAGES |= {f"overlays/{name}": {"base", "sandbox", "finetune"} for name in ("kubeflow", "gpu")}
+
+
+@pytest.fixture(scope="module")
+def pushed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The manifests after images were pushed elsewhere."""
+    copied = shutil.copytree(MANIFESTS, tmp_path_factory.mktemp("pushed") / "manifests")
+    (copied / "components/images/prefix.env").write_text("IMAGE_PREFIX=registry.example:5000/team\n")
+    return copied
+
+
+@pytest.mark.parametrize("place", IMAGES)
+def test_one_line_says_where_the_images_are(place: str, pushed: Path) -> None:
+    for manifests, prefix in ((MANIFESTS, "selfloop"), (pushed, "registry.example:5000/team")):
+        objects = built(manifests / place)
+        templates = [template for thing in objects for template in pod_templates(thing)]
+        images = {each["image"] for template in templates for each in containers(template)}
+        own = {image for image in images if re.search(r"(^|/)(base|sandbox|finetune):", image)}
+        assert own == {f"{prefix}/{name}:{selfloop.__version__}" for name in IMAGES[place]}
+        assert all("@sha256:" in image or "/mlflow/" in image for image in images - own)
+        assert "IMAGE_PREFIX" not in str(objects)
+
+
+def test_where_no_rule_can_change_pods_all_else_is_the_same() -> None:
+    whole, less = built("base/sandbox"), built("base/sandbox-1.30")
+    assert less == [thing for thing in whole if not thing["kind"].startswith("Mutating")]
+    older = {named(thing): thing for thing in built("base/sandbox-1.34")}
+    assert older == {named(thing): thing | {"apiVersion": older[named(thing)]["apiVersion"]} for thing in whole}
 
 
 def test_a_profile_s_namespace_keeps_the_labels_that_kubeflow_gives_it() -> None:

@@ -63,13 +63,17 @@ def test_no_image_is_started_without_being_looked_at() -> None:
 
 
 def test_the_doctor_looks_at_everything_with_the_packages_of_its_image(programs_of: Programs) -> None:
-    ((image, words),) = [each for each in COMMANDS if "doctor" in each[1]]
-    nowhere = "http://127.0.0.1:1"
+    whole, sandboxed = [each for each in COMMANDS if "doctor" in each[1]]
+    (image, words), nowhere = whole, "http://127.0.0.1:1"
     addresses = {"SELFLOOP_KFP_ENDPOINT": nowhere, "MLFLOW_TRACKING_URI": nowhere, "AWS_ENDPOINT_URL_S3": nowhere}
     addresses |= {"SELFLOOP_STORE": "s3://bucket/prefix", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
     done = ran(programs_of(image), [*words, "--in-pod"], **addresses)
     assert (done.returncode, done.stderr) == (1, "")
-    for subject in ("KFP", "MLflow", "store", "sandbox"):
+    for subject in ("KFP", "MLflow", "store"):
         assert re.search(rf"^. {subject} ", done.stdout, re.MULTILINE), done.stdout
     assert f"{nowhere} does not answer well" in done.stdout
     assert "lacks the package" not in done.stdout
+    assert not re.search("^. sandbox", done.stdout, re.MULTILINE), "it has no bubblewrap, and the other container has"
+    image, words = sandboxed
+    done = ran(programs_of(image), [*words, "--in-pod"])
+    assert re.findall(r"^[✓✗–] (\w+)", done.stdout, re.MULTILINE) == ["sandbox"], done.stdout

@@ -26,6 +26,7 @@ RESOURCES = {
     "event": ("", "events"),
     "lease": ("coordination.k8s.io", "leases"),
     "config_map": ("", "configmaps"),
+    "daemon_set": ("apps", "daemonsets"),
     "local_subject_access_review": ("authorization.k8s.io", "localsubjectaccessreviews"),
     "namespace": ("", "namespaces"),
     "node": ("", "nodes"),
@@ -208,7 +209,14 @@ def test_only_stages_write(overlay: str) -> None:
         for name in accounts
         if any(verb in WRITES and resource not in REVIEWS for _, resource, verb in granted(objects, name))
     }
-    assert writing == {"selfloop"}
+    assert writing == {"selfloop", "selfloop-confined"}
+    assert granted(objects, "selfloop-training") == set()
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_a_confined_stage_may_do_what_kfp_s_launcher_does_and_nothing_else(overlay: str) -> None:
+    objects = built(overlay)
+    assert granted(objects, "selfloop-confined") == granted(objects, "selfloop", "selfloop-kfp")
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)

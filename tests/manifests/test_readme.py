@@ -1,5 +1,6 @@
 """The README's commands, by the programs that they name: options exist, and what needs no cluster is run."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -32,23 +33,42 @@ def commands(line: str) -> list[list[str]]:
 
 ALL = [command for line in LINES for command in commands(line)]
 KUBECTL = [command for command in ALL if command[0] == "kubectl"]
-KUSTOMIZE = [command for command in ALL if command[0] == "kustomize"]
 SELFLOOP = [command for command in ALL if command[0] == "selfloop"]
 
 
-def run(command: list[str], typed: str | None = None, place: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, input=typed, cwd=place, capture_output=True, text=True, check=False, timeout=120)
+def run(command: list[str], typed: str | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, input=typed, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_ten_commands_lead_to_a_scheduled_loop() -> None:
-    block = README.partition("in ten commands")[2].partition("The doctor's findings")[0]
-    told = re.findall(r"^    (\S.*)$", block, re.MULTILINE)
+    block = README.partition("in ten commands")[2].partition("The first also writes")[0]
+    said, *told = re.findall(r"^    (\S.*)$", block, re.MULTILINE)
     assert len(told) == 10
     assert told[-1].startswith("selfloop schedule")
+    assert block.count("registry.example.com") == said.count("registry.example.com") == 1, "it is said once"
+
+
+def test_what_is_said_before_the_commands_is_what_they_read() -> None:
+    """make and selfloop in their environment, and kustomize in the file that make writes."""
+    names = re.findall(r"(\w+)=", next(line for line in LINES if line.startswith("export ")))
+    assert names == ["IMAGE_PREFIX", "SELFLOOP_KFP_ENDPOINT"]
+    made = subprocess.run(
+        ["make", "--dry-run", "images", "PUSH=1"],
+        env=os.environ | {"IMAGE_PREFIX": "reg.example/x"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "--prefix reg.example/x --push" in made
+    assert "echo IMAGE_PREFIX=reg.example/x > manifests/components/images/prefix.env" in made
+    assert (MANIFESTS / "components/images/prefix.env").read_text() == "IMAGE_PREFIX=selfloop\n"
+    shown = run([sys.executable, "-c", "from selfloop.cli import main; main()", "submit", "--help"]).stdout
+    assert all(name in shown for name in names)
 
 
 def test_all_that_is_told_is_a_command() -> None:
-    assert {command[0] for command in ALL} == {"kubectl", "kustomize", "make", "openssl", "selfloop", "tr"}
+    assert {command[0] for command in ALL} == {"export", "kubectl", "make", "openssl", "selfloop", "tr"}
     assert len(README.splitlines()) <= 120
 
 
@@ -88,17 +108,6 @@ def test_the_secrets_are_those_that_are_asked_for() -> None:
     assert set(yaml.safe_load(made.stdout)["data"]) == {"POSTGRES_PASSWORD"}
 
 
-@pytest.mark.debian("kustomize")
-def test_images_are_put_in_as_is_told(tmp_path: Path) -> None:
-    (tmp_path / "kustomization.yaml").write_text("resources: []\n")
-    for command in KUSTOMIZE:
-        done = run([str(program("kustomize")), *command[1:]], place=tmp_path)
-        assert done.returncode == 0, done.stderr
-    told = {each["name"] for each in yaml.safe_load((tmp_path / "kustomization.yaml").read_text())["images"]}
-    texts = "\n".join(place.read_text() for place in MANIFESTS.rglob("*.yaml"))
-    assert told == set(re.findall(r"image: (selfloop/\w+)", texts))
-
-
 @pytest.mark.parametrize("command", SELFLOOP, ids=" ".join)
 def test_selfloop_knows_the_options(command: list[str]) -> None:
     done = run([sys.executable, "-c", "from selfloop.cli import main; main()", *command[1:], "--help"])
@@ -116,7 +125,7 @@ def test_every_folder_is_told_of() -> None:
     for folder in (*(f"base/{each.name}" for each in (MANIFESTS / "base").iterdir() if each.is_dir()), "components/"):
         assert f"`{folder}`" in README, folder
     assert all(f"`overlays/{name}`" in README for name in OVERLAYS)
-    assert {"kueue", "mlflow", "minio", "seaweedfs", "external-secrets", "outside"} == set(COMPONENTS)
+    assert {"images", "kueue", "mlflow", "minio", "seaweedfs", "external-secrets", "outside"} == set(COMPONENTS)
 
 
 def test_the_front_page_has_the_same_ten_commands() -> None:

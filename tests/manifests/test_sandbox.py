@@ -13,7 +13,7 @@ import pytest
 import selfloop
 
 from .building import MANIFESTS, built, of_kind, pod_templates
-from .test_admission import admitted, main, pod
+from .test_admission import CODE, admitted, main, pod
 
 PROFILE = MANIFESTS / "base/sandbox/seccomp.json"
 NAMESPACES = ["clone", "mount", "pivot_root", "sethostname", "setns", "umount2", "unshare"]
@@ -122,5 +122,5 @@ def test_nodes_get_this_file_where_stages_look_for_it() -> None:
     source, target = map(Path, copying["command"][-2:])
     assert mounts[str(source.parent)] == volumes["profile"]
     folder = Path(mounts[str(target.parent)]["hostPath"]["path"])
-    wanted = main(admitted(pod("selfloop/sandbox:0.1.0")))["securityContext"]["seccompProfile"]["localhostProfile"]
-    assert folder / target.name == Path("/var/lib/kubelet/seccomp") / wanted
+    wanted = main(admitted(pod("selfloop/sandbox:0.1.0", CODE)))["securityContext"]["seccompProfile"]
+    assert folder / target.name == Path("/var/lib/kubelet/seccomp") / wanted["localhostProfile"]

@@ -285,6 +285,32 @@ def test_no_variable_of_a_pod_is_one_that_kfp_s_mlflow_plugin_injects(
     assert not named & {*INJECTED}
 
 
+CODE = {"verify": {"verifier": "code"}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fused", "labelled"),
+    [
+        ({}, False, {}),
+        ({}, True, {}),
+        (CODE, False, {"selfloop/generated-code": {"start", "generate", "verify", "finetune", "evaluate"}}),
+        (CODE, True, {"selfloop/generated-code": {"start", "round"}}),
+        ({"finetune": {"nodes": 2}}, False, {"selfloop/nodes": {"finetune"}}),
+    ],
+)
+def test_only_pods_that_need_a_privilege_ask_for_it(
+    recipe: Recipe[Any], tmp_path: Path, settings: dict[str, Any], fused: bool, labelled: dict[str, set[str]]
+) -> None:
+    spec, platform = _compiled(recipe, tmp_path, 1, fused, **settings)
+    executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    found: dict[str, set[str]] = {}
+    for task in _tasks(spec):
+        component = spec["components"][task["componentRef"]["name"]]
+        for label in executors.get(component.get("executorLabel"), {}).get("podMetadata", {}).get("labels", {}):
+            found.setdefault(label, set()).add(task["taskInfo"]["name"].rpartition(" ")[2])
+    assert found == labelled
+
+
 @pytest.mark.parametrize("name", profiles())
 @pytest.mark.parametrize("fused", [False, True])
 def test_no_value_of_a_secret_is_in_a_compiled_pipeline(

@@ -179,6 +179,18 @@ def test_credentials_and_addresses_are_references(mine: Profile, tmp_path: Path)
     }
 
 
+def test_a_pod_bears_the_labels_that_its_loop_asks_for(mine: Profile) -> None:
+    found = []
+
+    @dsl.pipeline(name="one")  # type: ignore[untyped-decorator]
+    def one() -> None:
+        task = place(draw_base.component("x")(), draw_base, mine, "x", {"selfloop/generated-code": "asked"})
+        found.append(task.platform_config["kubernetes"]["podMetadata"]["labels"])
+
+    assert found[0]["selfloop/generated-code"] == "asked"
+    assert found[0]["kueue.x-k8s.io/queue-name"] == "team"
+
+
 def test_images_are_pulled_as_the_registry_wants_and_run_as_somebody(mine: Profile, tmp_path: Path) -> None:
     _, executors = compiled(mine, tmp_path)
     config = executors["exec-draw-base"]

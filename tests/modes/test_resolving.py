@@ -113,6 +113,24 @@ def test_what_no_run_can_have_is_one_sentence(
     assert not (tmp_path / "resolved" / "manifest.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "deed"),
+    [
+        ("expert-iteration", {"environment": "code", "policy": "team/model"}, "run generated code"),
+        ("expert-iteration", {"verify": {"verifier": "code"}}, "run generated code"),
+        ("agent0", {"generate": {"protocol": "tools,tools=calc+python"}}, "run generated code"),
+        ("length-generalization", {"finetune": {"nodes": 2}}, "train across nodes"),
+    ],
+)
+def test_settings_that_pods_were_not_compiled_for_are_refused(
+    tmp_path: Path, name: str, settings: dict[str, Any], deed: str
+) -> None:
+    recipe = find_recipe(name)
+    assert _resolved(recipe, tmp_path / "compiled", settings)["settings"] == recipe.resolve(settings).overrides()
+    with pytest.raises(UserError, match=f"These settings {deed}, which the pods of this pipeline were not compiled"):
+        _resolved(recipe, tmp_path / "typed", {}, settings=json.dumps(settings))
+
+
 def test_settings_that_change_which_stages_are_called_are_refused(tmp_path: Path) -> None:
     judged = json.dumps({"verify": {"verifier": "judge"}})
     with pytest.raises(UserError, match="change which stages a round calls"):

@@ -38,6 +38,12 @@ def doctor(
     in_pod: Annotated[
         bool | None, typer.Option("--in-pod/--on-laptop", help="Where this runs; found out if it is not said.")
     ] = None,
+    only: Annotated[
+        list[str], typer.Option("--only", metavar="CHECK", help="Look at this alone, such as sandbox; repeat for more.")
+    ] = [],  # noqa: B006 (typer copies it)
+    skip: Annotated[
+        list[str], typer.Option("--skip", metavar="CHECK", help="Do not look at this; repeat for more.")
+    ] = [],  # noqa: B006
 ) -> None:
     """Look whether a cluster has everything that a loop needs; each finding comes with its remedy."""
     from selfloop.cluster.doctor import case_of, examine
@@ -45,7 +51,7 @@ def doctor(
     inside = is_in_pod() if in_pod is None else in_pod
     case = case_of(namespace, profile, kfp, tracking_uri, store, inside)
     console.print(f"Namespace {case.namespace}, profile {case.profile.name}, from {'a pod' if inside else 'a laptop'}:")
-    findings = examine(case)
+    findings = examine(case, only, skip)
     show(findings)
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)

@@ -63,7 +63,10 @@ ProfileName = Annotated[
     str, typer.Option("--profile", help="The cluster's hardware: a name of 'selfloop list profiles', or a .toml file.")
 ]
 ImagePrefix = Annotated[
-    str | None, typer.Option("--image-prefix", help="Registry and folder of the images; default: the profile's.")
+    str | None,
+    typer.Option(
+        "--image-prefix", envvar="IMAGE_PREFIX", help="Registry and folder of the images; default: the profile's."
+    ),
 ]
 Fused = Annotated[
     bool | None,

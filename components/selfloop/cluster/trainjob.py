@@ -47,7 +47,7 @@ PLAIN = (
     "MLFLOW_S3_ENDPOINT_URL",
     "SELFLOOP_STORE",
 )
-"""What a node may be told by value; all else goes by reference to a config map or a secret, or not at all."""
+"""What a node may be told by value; all else goes by reference to a config map, or not at all."""
 RESERVED = "PET_"
 LOOK_EVERY_S = 3.0
 OWNER_EVERY_S = 30.0
@@ -150,7 +150,7 @@ def end_with(name: str, uid: str) -> None:
 def described(
     name: str, command: Sequence[str], nodes: int, pod: Any, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The TrainJob: this pod's image, its references to config maps and secrets, and the resources of a node.
+    """The TrainJob: this pod's image, its references to config maps, and the resources of a node.
 
     These are what ``SELFLOOP_NODE_RESOURCES`` says (JSON: ``{"cpu": "8", "nvidia.com/gpu": "8"}``), or this pod's own.
     """
@@ -204,17 +204,15 @@ def resources_of_node(container: Any, said: str) -> dict[str, str]:
 
 
 def handed_on(variable: Any) -> dict[str, Any] | None:
-    """An environment variable of this pod as a node gets it: a reference, or a value that is known to be no secret."""
-    source = variable.value_from
+    """An environment variable of this pod as a node gets it: a reference to a config map, or a value that is known to
+    be no secret. Which secrets nodes have says the TrainingRuntime alone.
+    """
     if variable.name.startswith(RESERVED):
         return None
-    for kind, reference in (
-        ("configMapKeyRef", source and source.config_map_key_ref),
-        ("secretKeyRef", source and source.secret_key_ref),
-    ):
-        if reference:
-            about = {"name": reference.name, "key": reference.key, "optional": bool(reference.optional)}
-            return {"name": variable.name, "valueFrom": {kind: about}}
+    reference = variable.value_from and variable.value_from.config_map_key_ref
+    if reference:
+        about = {"name": reference.name, "key": reference.key, "optional": bool(reference.optional)}
+        return {"name": variable.name, "valueFrom": {"configMapKeyRef": about}}
     if variable.name in PLAIN and variable.value:
         return {"name": variable.name, "value": variable.value}
     return None

@@ -64,6 +64,8 @@ class Environment(ABC):
 
     game: ClassVar[bool] = False
     """Whether its tasks are deals of a game that a policy plays on every seat."""
+    runs_code: ClassVar[bool] = False
+    """Whether completions are programs, which it runs in the sandbox."""
 
     @property
     def offers(self) -> set[str]:

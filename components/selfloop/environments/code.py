@@ -57,6 +57,7 @@ class Tested(Environment):
     """
 
     seconds: ClassVar[float] = 5.0
+    runs_code = True
 
     def check(self, task: Task, completion: str) -> Grade:
         """Run one program on its tests."""

@@ -20,6 +20,7 @@ from kfp.components import load_component_from_file
 from selfloop.errors import UserError
 from selfloop.modes.argo import ROOM, Cost, cost
 from selfloop.modes.compact import compacted
+from selfloop.modes.privileges import privileges
 from selfloop.modes.tracing import Here, OnCluster, Pods, pipeline, stages_of
 from selfloop.profiles import Profile
 from selfloop.profiles.fitting import check
@@ -103,7 +104,7 @@ def _pods(recipe: Recipe[Any], settings: Settings, fused: bool, profile: Profile
     if profile is None:
         return Here()
     check(profile, recipe, settings, fused)
-    return OnCluster(profile, stages_of(recipe, settings, fused))
+    return OnCluster(profile, stages_of(recipe, settings, fused), privileges(settings))
 
 
 def _fitting(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> tuple[Any, int]:

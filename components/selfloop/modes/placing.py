@@ -13,6 +13,7 @@ What kfp-kubernetes 2.17 cannot say, and what stands in for it:
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from kfp import kubernetes
@@ -32,12 +33,16 @@ CONFIG = ("MLFLOW_TRACKING_URI", "SELFLOOP_STORE")
 OPTIONAL_CONFIG = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "SELFLOOP_KFP_ENDPOINT")
 
 
-def place(task: Any, stage: Stage, profile: Profile, image: str) -> Any:
-    """Put what a profile says of a stage onto its task, a ``kfp.dsl.PipelineTask``, and return the task."""
+def place(task: Any, stage: Stage, profile: Profile, image: str, labels: Mapping[str, str] = {}) -> Any:
+    """Put what a profile says of a stage onto its task, a ``kfp.dsl.PipelineTask``, and return the task; its pod bears
+    the labels too.
+    """
     resources = profile.resources(stage)
     task.set_container_image(image)
     _ask(task, resources)
     _choose_nodes(task, resources)
+    for key, value in labels.items():
+        kubernetes.add_pod_label(task, key, value)
     _set_environment(task, profile.cluster, stage, image)
     if stage.image in TRAINING and profile.nodes.model_fields_set:
         task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(_by_kind(profile.node(stage))))

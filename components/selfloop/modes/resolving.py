@@ -17,6 +17,7 @@ from pydantic import Field, create_model
 
 from selfloop.artifacts import write_json
 from selfloop.errors import UserError
+from selfloop.modes import privileges
 from selfloop.modes.calls import shape_of
 from selfloop.modes.mlflow_plugin import parent_run
 from selfloop.modes.pods import entered_flat
@@ -120,6 +121,7 @@ def settings_of(recipe: Recipe[S], params: Any) -> S:
             "These settings change which stages a round calls, which is fixed when a pipeline is compiled: compile "
             "another pipeline with them."
         )
+    privileges.check(settings, compiled)
     return settings
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from selfloop.modes import calls, images, placing, resolving
 from selfloop.modes.describing import described
 from selfloop.modes.fused import LoopInPods, fused_stage
 from selfloop.modes.noting import calls_of
+from selfloop.modes.privileges import labels
 from selfloop.modes.relaying import relay
 from selfloop.profiles import Profile
 from selfloop.recipe import Recipe
@@ -58,8 +59,8 @@ class Here:
 class OnCluster:
     """Tasks that run where a profile says."""
 
-    def __init__(self, profile: Profile, stages: Iterable[Stage]) -> None:
-        self._profile = profile
+    def __init__(self, profile: Profile, stages: Iterable[Stage], privileges: Collection[str] = ()) -> None:
+        self._profile, self._privileges = profile, privileges
         self._images = images.references(profile, sorted({stage.image for stage in stages}))
 
     def image(self, stage: Stage) -> str:
@@ -67,8 +68,8 @@ class OnCluster:
         return self._images[stage.image]
 
     def place(self, task: Any, stage: Stage) -> None:
-        """Ask for what the profile says of the stage."""
-        placing.place(task, stage, self._profile, self.image(stage))
+        """Ask for what the profile says of the stage, and for the privileges of the loop."""
+        placing.place(task, stage, self._profile, self.image(stage), labels(stage, self._privileges))
 
 
 class Tracer:

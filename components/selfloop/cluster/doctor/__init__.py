@@ -5,6 +5,7 @@ the account of whoever runs it:
 
 - get namespaces, serviceaccounts, configmaps, persistentvolumeclaims, and the metadata of secrets
 - list resourcequotas, and nodes (of the whole cluster)
+- get daemonsets.apps, of the namespace selfloop-nodes
 - get storageclasses.storage.k8s.io (of the whole cluster), where the volume is not bound yet
 - get localqueues.kueue.x-k8s.io and clusterqueues.kueue.x-k8s.io (of the whole cluster), where the profile has a queue
 - get trainingruntimes.trainer.kubeflow.org, where the profile trains across nodes
@@ -16,7 +17,7 @@ What the account may not look at is a finding that says so, and no fault.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from importlib import import_module
 from queue import Empty, SimpleQueue
@@ -28,6 +29,7 @@ from selfloop.cluster.doctor import hardware, namespace, services
 from selfloop.cluster.doctor.findings import Case, Check, Finding, SettledError, bad, of_sentence, unseen
 from selfloop.errors import UserError
 from selfloop.lineage.tracking import without_password
+from selfloop.lookup import unknown
 from selfloop.profiles import find_profile
 
 __all__ = ["Case", "Finding", "case_of", "examine"]
@@ -56,6 +58,7 @@ ON_THE_CLUSTER: dict[str, Check] = {
     "queue": hardware.check_queue,
     "runtime": hardware.check_runtime,
     "nodes": hardware.check_nodes,
+    "seccomp profile": hardware.check_seccomp,
 }
 CLUSTER = "Kubernetes"
 
@@ -74,18 +77,30 @@ def case_of(
     return Case(place, found, kfp or "", tracking_uri or "", store or "", in_pod, access, trouble)
 
 
-def examine(case: Case) -> list[Finding]:
-    """All findings, in the order in which a person mends them."""
+def examine(case: Case, only: Collection[str] = (), skip: Collection[str] = ()) -> list[Finding]:
+    """All findings, in the order in which a person mends them; where checks are named, of these only, or not of these.
+
+    Raises ``UserError`` for a check that there is none of.
+    """
+    for name in (*only, *skip):
+        if name not in ON_THE_CLUSTER | FROM_HERE:
+            raise unknown("check", name, ON_THE_CLUSTER | FROM_HERE)
+    here, there = (
+        {name: check for name, check in checks.items() if name not in skip and (not only or name in only)}
+        for checks in (FROM_HERE, ON_THE_CLUSTER)
+    )
     for name in SLOW:
         with suppress(ImportError):  # what lacks it is found where it is needed
             import_module(name)
+    if not there:
+        return _made(here, case)
     if case.access is None:
-        return [of_sentence(CLUSTER, UserError(case.trouble)), *_made(FROM_HERE, case)]
-    first = _made(FIRST | FROM_HERE, case)
+        return [of_sentence(CLUSTER, UserError(case.trouble)), *_made(here, case)]
+    first = _made(FIRST | here, case)
     if first[0].state == "bad":
-        rest = [unseen(CLUSTER, f"not looked at: {', '.join(ON_THE_CLUSTER)}", "mend the namespace first")]
+        rest = [unseen(CLUSTER, f"not looked at: {', '.join(there)}", "mend the namespace first")]
     else:
-        rest = _made(ON_THE_CLUSTER, case)
+        rest = _made(there, case)
     return [*first[:1], *rest, *first[1:]]
 
 

@@ -12,6 +12,9 @@ from selfloop.cluster.doctor.namespace import INSTALL
 from selfloop.stages import stages
 
 KUEUE, KUEUE_VERSIONS = "kueue.x-k8s.io", ("v1beta2", "v1beta1")
+PROFILES, NODES = "selfloop-seccomp", "selfloop-nodes"
+"""The DaemonSet that writes the profile to each node, and its namespace."""
+SANDBOX = "kubectl apply -k manifests/base/sandbox"
 TRAINER, TRAINER_VERSION, RUNTIME = "trainer.kubeflow.org", "v1alpha1", "selfloop-torch"
 
 
@@ -196,6 +199,21 @@ def _of_kueue(case: Case, plural: str, name: str, *versions: str) -> tuple[dict[
             if error.status != HTTPStatus.NOT_FOUND or version == known[-1]:
                 raise
     raise AssertionError
+
+
+def check_seccomp(case: Case) -> Iterator[Finding]:
+    """That each node has the seccomp profile without which no pod starts that asks for it."""
+    from kubernetes.client import AppsV1Api
+
+    subject = "seccomp profile"
+    with looking(subject, f"for generated code: {SANDBOX}, or copy it to each node by hand", "get daemonsets"):
+        found = ask(AppsV1Api(case.asked.api).read_namespaced_daemon_set, PROFILES, NODES).status
+    wanted, ready = found.desired_number_scheduled, found.number_ready
+    if ready < wanted:
+        what = f"is on {ready} of {wanted} nodes: pods that may run generated code do not start on the others"
+        yield bad(subject, what, f"see why: kubectl -n {NODES} describe pods")
+    else:
+        yield well(subject, f"is on {ready} of {wanted} nodes")
 
 
 def check_runtime(case: Case) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ class Python(Tool):
 
     name = "python"
     needs = "the sandbox"
+    runs_code = True
     shown: int = Field(2000, ge=1, description="Characters of what was printed that the policy is told.")
 
     def __call__(self, argument: str) -> str:

@@ -18,6 +18,7 @@ class Code(Verifier):
 
     name = "code"
     needs = "tasks with unit tests, and the sandbox"
+    runs_code = True
 
     def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
         """Run each program against the tests of its task."""
