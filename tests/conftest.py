@@ -168,6 +168,7 @@ def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
         "MLFLOW_TRACKING_URI",
         "MLFLOW_REGISTRY_URI",
         "MLFLOW_RUN_ID",
+        "SELFLOOP_KFP_RUN",
         "SELFLOOP_STORE",
         "SELFLOOP_WEBHOOK_URL",
     ):

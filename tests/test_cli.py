@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from selfloop.artifacts import write_json
+from selfloop.cli.options import resolved
 from selfloop.cli.run import as_toml, run_by_kfp
 from selfloop.errors import HaltedError, UserError
 from selfloop.recipe import find_recipe, recipes
@@ -57,9 +58,22 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
             "'selfloop.verify.verifiers.exact:Exact' is a verifier, not a schedule.",
         ),
         (["run", "sec", "--set", "schedule=frontier"], "the schedule 'frontier' needs the settings 'propose'"),
+        *(
+            (
+                [*words, "--set", "schedule=none"],
+                "Stage 'generate_rollouts' cannot do without 'tasks', and is given none: choose a schedule that draws",
+            )
+            for words in (
+                ["compile", "length-generalization", "-o", "p.yaml"],
+                ["run", "length-generalization"],
+                ["run", "length-generalization", "--mode", "fused"],
+                ["submit", "length-generalization", "--kfp", "http://127.0.0.1:1"],
+            )
+        ),
+        (["submit", "agent0", "--form", "r-zro", "--kfp", "http://127.0.0.1:1"], "did you mean 'r-zero'?"),
         (
-            ["compile", "length-generalization", "-o", "p.yaml", "--set", "schedule=none"],
-            "Stage 'generate_rollouts' cannot do without 'tasks', and is given none: choose a schedule that draws",
+            ["schedule", "sec", "--cron", "0 2 * * *", "--set", "finetune.lr=fast", "--kfp", "http://127.0.0.1:1"],
+            "There is no parameter of sec 'finetune'",
         ),
         (
             ["compile", "sec", "-o", "p.yaml", "--set", "verify.verifier=selfloop.propose:Fixed"],
@@ -109,18 +123,20 @@ def test_a_recipe_s_file_that_cannot_be_imported_gets_one_sentence_and_leaves_no
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}
 
 
-def test_a_round_that_would_lack_its_tasks_is_refused_before_a_stage_runs(selfloop: Command, tmp_path: Path) -> None:
-    done = selfloop("run", "length-generalization", "--set", "schedule=none", "-o", "run")
-    _refused(done, "Stage 'generate_rollouts' cannot do without 'tasks', and is given none: choose a schedule that")
-    assert not list(tmp_path.glob("run/round-*"))
-
-
 def test_a_form_and_one_parameter_of_a_strategy_are_in_the_configuration(selfloop: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('schedule = "fixed,enough=0.75,patience=2"\n')
     words = ["-c", "mine.toml", "--form", "r-zero", "--set", "schedule.patience=5", "--dry-run"]
-    resolved = tomllib.loads(selfloop("run", "agent0", *words).stdout)
-    assert (resolved["form"], resolved["schedule"]) == ("r-zero", "fixed,enough=0.75,patience=5")
-    assert (resolved["reinforce"]["algorithm"], resolved["reinforce"]["steps"]) == ("grpo", 20)
+    told = tomllib.loads(selfloop("run", "agent0", *words).stdout)
+    assert (told["form"], told["schedule"]) == ("r-zero", "fixed,enough=0.75,patience=5")
+    assert (told["reinforce"]["algorithm"], told["reinforce"]["steps"]) == ("grpo", 20)
+
+
+@pytest.mark.parametrize(
+    ("typed", "model"),
+    [("2026", "2026"), ("1e5", "1e5"), ("true", "true"), ('"7"', "7"), ("'7'", "7"), ("v1.2", "v1.2")],
+)
+def test_a_setting_that_is_text_is_what_was_typed(typed: str, model: str) -> None:
+    assert resolved(find_recipe("sec"), None, [f"model={typed}"], {}, False).model == model
 
 
 def test_the_forms_of_a_recipe_are_listed_beneath_it(selfloop: Command) -> None:
@@ -142,8 +158,8 @@ def test_a_configuration_that_is_not_toml_is_refused(selfloop: Command, tmp_path
 def test_the_resolved_configuration_can_be_given_back(selfloop: Command, tmp_path: Path) -> None:
     words = ["run", "length-generalization", "--dry-run", "--seed", "3", "--set", "finetune.lr=3e-4"]
     first = selfloop(*words)
-    resolved = tomllib.loads(first.stdout)
-    assert (resolved["seed"], resolved["finetune"]["lr"], resolved["generate"]["seed"]) == (3, 3e-4, 3)
+    told = tomllib.loads(first.stdout)
+    assert (told["seed"], told["finetune"]["lr"], told["generate"]["seed"]) == (3, 3e-4, 3)
     (tmp_path / "all.toml").write_text(first.stdout)
     again = selfloop("run", "length-generalization", "--dry-run", "-c", "all.toml")
     assert again.stdout == first.stdout

@@ -337,6 +337,38 @@ def test_a_round_that_is_closed_again_is_in_the_registry_once(client: MlflowClie
     assert digests[0] == digests[1]
 
 
+MOMENTS = {"the start": 2, "its move": 3, "the candidate": 6, "the move to it": 7}
+"""What the first round of a loop registers beside the versions of its two roles, and how much it has before."""
+
+
+def test_a_round_that_two_pods_close_at_once_is_in_the_registry_once(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod that was deleted by force may go on while KFP runs another: here the other one does all of it, between what
+    this one has looked at and what it writes.
+    """
+    register = MlflowClient.create_model_version
+    inputs = given(tmp_path / "given", **BETTER)
+    for moment in MOMENTS.values():
+        place, loop, count = tmp_path / str(moment), f"pair-{moment}", itertools.count()
+
+        def create(self: MlflowClient, *words: Any, **named: Any) -> Any:
+            if next(count) == moment:  # noqa: B023 (called in this turn)
+                closed(place / "other", inputs, model=loop)  # noqa: B023
+            return register(self, *words, **named)
+
+        monkeypatch.setattr(MlflowClient, "create_model_version", create)
+        with lineage.tracked_run(loop, {}, tmp_path / f"note-{moment}", tmp_path / "mlflow") as run:
+            closed(place / "mine", inputs, model=loop)
+        assert next(count) > moment, "there was such a moment"
+        assert len(Registry(loop).versions()) == 2
+        assert [(move.kind, move.version) for move in Registry(loop).moves()] == [("start", 1), ("promote", 2)]
+        digests = [{name: each.digest for name, each in left(place / one).items()} for one in ("mine", "other")]
+        assert digests[0] == digests[1]
+        experiment = client.get_run(run).info.experiment_id
+        assert len(client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{run}'")) == 1
+
+
 class Lesser(NamedTuple):
     solver: Model
     judge: Model

@@ -34,6 +34,14 @@ def test_overrides_keep_what_they_do_not_name(recipe: Recipe[Any]) -> None:
     assert settings.finetune.batch_size == recipe.resolve().finetune.batch_size
 
 
+@pytest.mark.parametrize("name", ["", "my loop", "-loop", "loop_", "löop", "a/b", "a" * 64])
+def test_a_name_that_kubernetes_could_not_take_is_refused(recipe: Recipe[Any], name: str) -> None:
+    with pytest.raises(
+        UserError, match="cannot be the name of a recipe: use letters and digits, with '-' and '_' between"
+    ):
+        replace(recipe, name=name)
+
+
 def test_a_stage_inherits_what_its_parameters_say_unless_it_has_its_own(recipe: Recipe[Any]) -> None:
     of_round = recipe.resolve({"seed": 4, "engine": "transformers", "generate": {"seed": 9}}).for_round(3)
     assert (of_round.finetune.seed, of_round.generate.seed) == (4, 9)

@@ -14,7 +14,7 @@ from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field
 from selfloop.__main__ import command
 from selfloop.artifacts import manifest_of, read_json, write_json
-from selfloop.errors import UserError
+from selfloop.errors import LAST_WORDS, HaltedError, UserError, ending_plainly
 from selfloop.modes.inprocess import InProcess, content_key
 from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
@@ -169,6 +169,28 @@ def test_the_component_enters_the_stage_with_validated_parameters(tmp_path: Path
     assert [row.task for row in rows(repeated.path, Example)] == ["b"]
     with pytest.raises(UserError, match=r"Parameter 'times' of repeat_rows cannot be 0: Input should be greater"):
         enter(repeat_rows.target, {"times": 0, "examples": examples, "repeated": repeated})
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (UserError("This is wrong:\n  mend it."), 1, "selfloop: This is wrong: mend it.\n"),
+        (
+            HaltedError.because("A guard halted the loop"),
+            3,
+            "selfloop halted: A guard halted the loop. The champion st",
+        ),
+    ],
+)
+def test_a_mistake_ends_the_process_of_a_stage_with_its_sentence_alone(
+    capsys: pytest.CaptureFixture[str], error: UserError, status: int, line: str
+) -> None:
+    with pytest.raises(SystemExit) as ended, ending_plainly():
+        raise error
+    said = capsys.readouterr()
+    assert (ended.value.code, said.out, said.err.count("\n")) == (status, "", 1)
+    assert said.err.startswith(line)
+    assert LAST_WORDS.search(said.err)
 
 
 def _container(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -4,12 +4,11 @@ Artifacts are directories, parameters have the names that the KFP component has;
 """
 
 import json
-import sys
 from typing import Any
 
 import click
 
-from selfloop.errors import UserError
+from selfloop.errors import ending_plainly
 from selfloop.modes.pods import enter
 from selfloop.stage import Stage, kfp_type
 from selfloop.stages import find_stage, stages
@@ -70,8 +69,5 @@ class Stages(click.Group):
 
 
 if __name__ == "__main__":
-    try:
+    with ending_plainly():
         Stages(name="selfloop", help="Run one stage.")(prog_name="python -m selfloop")
-    except UserError as error:
-        click.echo(f"selfloop: {error}", err=True)
-        sys.exit(1)

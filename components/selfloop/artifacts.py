@@ -7,8 +7,10 @@ configuration and tokenizer of a policy. Timings and other things of the moment 
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +136,21 @@ def hand_on(source: Artifact, target: Artifact) -> None:
     )
     link(str(place / MANIFEST), str(target_place / MANIFEST))
     target.metadata.update(source.metadata)
+
+
+def known(metadata: Any) -> Any:
+    """Metadata without what is not known, at whatever depth: nothing, and what is no finite number. Neither JSON nor
+    KFP's metadata store has these.
+    """
+    if isinstance(metadata, Mapping):
+        return {name: known(value) for name, value in metadata.items() if _is_known(value)}
+    if isinstance(metadata, list | tuple):
+        return [known(value) for value in metadata if _is_known(value)]
+    return metadata
+
+
+def _is_known(value: Any) -> bool:
+    return value is not None and not (isinstance(value, float) and not math.isfinite(value))
 
 
 def sidecar_of(directory: str | Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from selfloop.artifacts import read_json, write_json
 from selfloop.errors import HaltedError, UserError
 from selfloop.loop import loop_of
 from selfloop.modes.inprocess import InProcess, Listener, claimed, complete
+from selfloop.modes.noting import check
 from selfloop.recipe import Recipe
 from selfloop.settings import START, Settings
 from selfloop.stage import executed_by
@@ -84,7 +85,7 @@ def run_arms(
 def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener: Listener | None) -> Row:
     if settings.origin != START:
         raise UserError(f"A bench begins at the start, not at {settings.origin}: leave origin out.")
-    recipe.check(settings)
+    check(recipe, settings)
     settings, note = _on_this_machine(settings), "bench.json"
     with claimed(root, recipe, settings), _untracked():
         began, champion, halted = time.perf_counter(), dict[str, Any](), ""

@@ -1,21 +1,44 @@
 """Mistakes that a person can mend, each said in one sentence."""
 
 import errno
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import ClassVar
+
+LAST_WORDS = re.compile(r"^selfloop( halted)?: (.+)$", re.MULTILINE)
+"""The line in a pod's log that says in one sentence why its stage ended, and whether a guard halted the loop."""
 
 
 class UserError(Exception):
-    """What went wrong and how to mend it, in one sentence. The CLI prints it without a traceback."""
+    """What went wrong and how to mend it, in one sentence. It is printed without a traceback, and ``exit_code`` is
+    what the process ends with.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class HaltedError(UserError):
     """A guard stopped the loop: which, where to look, and that the champion stays in force."""
 
+    exit_code = 3
+
     @classmethod
     def because(cls, reason: str) -> "HaltedError":
         """The error for a decision's reason."""
         return cls(f"{reason}{'' if reason.endswith('?') else '.'} The champion stays in force.")
+
+
+@contextmanager
+def ending_plainly() -> Iterator[None]:
+    """End this process, a stage's, with the sentence of a mistake alone: the line that ``LAST_WORDS`` finds."""
+    try:
+        yield
+    except UserError as error:
+        halted = " halted" if isinstance(error, HaltedError) else ""
+        print(f"selfloop{halted}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 import sys
 import typing
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ from selfloop.stage import is_page, validated
 from selfloop.strategies import Added, Strategy, read_strategies
 
 S = typing.TypeVar("S", bound=Settings)
+NAME = re.compile("[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+"""What the name of a recipe is made of."""
 FRAME: Mapping[str, type[Artifact]] = {
     "progress": Artifact,
     "seed_data": Dataset,
@@ -62,7 +65,7 @@ class Recipe(typing.Generic[S]):
     of the control arm, ``claims`` say what its paper claims and how that is measured, and ``figures(settings, rounds,
     measured)`` what a whole run comes to, from its history and the last measurement.
 
-    Raises ``UserError``, when it is defined, for a state or roles that no loop can have.
+    Raises ``UserError``, when it is defined, for a name, a state or roles that no loop can have.
     """
 
     name: str
@@ -83,6 +86,11 @@ class Recipe(typing.Generic[S]):
     module: str = field(default_factory=lambda: _defined_in(), init=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise UserError(
+                f"'{self.name}' cannot be the name of a recipe: use letters and digits, with '-' and '_' between them, "
+                "63 at most."
+            )
         if not self.own:
             raise UserError(
                 f"The state of recipe '{self.name}' is no NamedTuple with fields: make it one of artifacts."
@@ -133,6 +141,11 @@ class Recipe(typing.Generic[S]):
     def identifier(self) -> str:
         """The name as part of a stage's."""
         return self.name.replace("-", "_")
+
+    @property
+    def label(self) -> str:
+        """The name as Kubeflow Pipelines and Kubernetes take it."""
+        return self.name.replace("_", "-").lower()
 
     def resolve(self, *overrides: Mapping[str, Any]) -> S:
         """The settings: the recipe's own, then those of the form, then each override in turn.

@@ -99,7 +99,9 @@ class Request(Compute):
     queue: Name = Field("", description="Kueue's LocalQueue that admits the pod; empty: none.")
     priority_class: Name = Field("", description="Kueue's WorkloadPriorityClass in that queue; empty: none.")
     time_limit: int = Field(0, ge=0, description="Seconds that an attempt may take; 0: no limit.")
-    retries: int = Field(2, ge=0, le=10, description="Further attempts after one that failed.")
+    retries: int = Field(
+        2, ge=0, le=10, description="Further attempts after one whose pod was deleted or could not be made."
+    )
     backoff: int = Field(30, ge=0, description="Seconds before the first of them.")
     backoff_factor: int = Field(2, ge=1, description="How many times longer each further wait is.")
     retry_within: int = Field(

@@ -158,6 +158,13 @@ class Settings(BaseModel):
         """What the form calls one of its inputs."""
         return cls.shown.get(name, name)
 
+    @classmethod
+    def annotation(cls, key: str) -> Any:
+        """The type of a setting, or of a stage's parameter as ``finetune.lr``; none of what there is not."""
+        stage, _, name = key.rpartition(".")
+        fields = cls.stages()[stage].model_fields if stage in cls.stages() else {} if stage else cls.model_fields
+        return fields[name].annotation if name in fields else None
+
     def for_round(self, round: int) -> typing.Self:
         """These settings for one round, with what the stages inherit as their parameters."""
         shared = {name: getattr(self, name) for name in INHERITED if name != "round"} | {"round": round}

@@ -353,7 +353,7 @@ class Stage(typing.Generic[P, Out]):
         """The KFP component: a flat, typed, described function whose body only calls into this package."""
         lines = [inspect.getdoc(self.function) or self.name, "", "Args:"]
         lines += [f"    {name}: {info.description}" for name, info in self.params.model_fields.items()]
-        body = f"from selfloop.modes.pods import enter\n\n    return enter({self.target!r}, locals())"
+        body = f"from selfloop.modes.pods import main\n\n    return main({self.target!r}, locals())"
         return component(self.name, self.signature, "\n".join(lines), body, base_image)
 
 
@@ -491,7 +491,8 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         name = ".".join(path)
         if first["type"] == "missing":
             raise UserError(f"{where} needs the parameter '{name}': set it.") from None
-        raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}.") from None
+        how = ", in quotes" if first["type"] == "string_type" else ""
+        raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}{how}.") from None
 
 
 def parts_with(model: type[BaseModel], name: str) -> list[str]:

@@ -136,6 +136,8 @@ class KubernetesApi:
             return self._review(json.loads(body), resource)
         if method == "GET":
             return self._read(path, resource, name, accept)
+        if method == "DELETE" and resource == "trainjobs":
+            return self._delete(path, json.loads(body))
         if method not in ("POST", "PUT") or resource != "leases":
             raise _RefusedError(405, f"{method} {path} is not for selfloop")
         return self._write(method, path, json.loads(body))
@@ -168,6 +170,15 @@ class KubernetesApi:
         if self.objects[path]["metadata"]["resourceVersion"] != given:
             raise _RefusedError(409, "the object has been modified; please apply your changes to the latest version")
         return self._keep(path, made)
+
+    def _delete(self, path: str, options: Json) -> Json:
+        if path not in self.objects:
+            raise _RefusedError(404, f"{path} not found")
+        uid = options.get("preconditions", {}).get("uid")
+        if uid not in (None, self.objects[path]["metadata"]["uid"]):
+            raise _RefusedError(409, "the UID in the precondition is not that of the object")
+        del self.objects[path]
+        return {"kind": "Status", "apiVersion": "v1", "status": "Success"}
 
     def _keep(self, path: str, made: Json) -> Json:
         self._version += 1
@@ -208,7 +219,7 @@ def check_lease(made: Json) -> None:
     known = {"holderIdentity": str, "acquireTime": str, "leaseTransitions": int}
     _require(all(isinstance(value, known[name]) for name, value in spec.items()), "spec")
     _require(bool(MICRO_TIME.fullmatch(spec["acquireTime"])), "spec.acquireTime")
-    _require(bool(spec["holderIdentity"]) and spec["leaseTransitions"] >= 0, "spec")
+    _require(spec.get("holderIdentity") != "" and spec["leaseTransitions"] >= 0, "spec")
 
 
 def refusal(status: int, message: str) -> Json:

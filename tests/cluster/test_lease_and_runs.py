@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from selfloop.cluster import runs
 from selfloop.cluster.access import Access
-from selfloop.cluster.lease import hold
+from selfloop.cluster.lease import at_work, hold
 from selfloop.errors import UserError
 
 from . import kubernetes_api
-from .kubernetes_api import LEASES, KubernetesApi
+from .kubernetes_api import LEASES, NAMESPACE, KubernetesApi
 
 kubernetes, access = kubernetes_api.kubernetes, kubernetes_api.access
 
@@ -39,6 +39,25 @@ def test_a_lease_is_free_when_kfp_does_not_know_its_run_any_more(
     has_ended = partial(runs.has_ended, connected)
     hold("adder", begun, has_ended, access)
     del kfp.runs[begun]
+    hold("adder", "the-next", has_ended, access)
+    assert _holder(kubernetes) == "the-next"
+
+
+@pytest.mark.parametrize("known_by", ["label", "workflow"])
+def test_a_lease_stays_with_a_run_that_kfp_does_not_know_as_long_as_its_pods_are_at_work(
+    kubernetes: KubernetesApi, access: Access, connected: Any, known_by: str
+) -> None:
+    """KFP's own schedules may tell tasks the uid of their workflow for the id of their run."""
+    has_ended = partial(runs.has_ended, connected, is_at_work=partial(at_work, access=access))
+    hold("adder", "unknown", has_ended, access)
+    owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "wf", "uid": "unknown"}
+    about: dict[str, Any] = {"labels": {"pipeline/runid": "unknown" if known_by == "label" else "another"}}
+    for phase in ("Pending", "Running", "Succeeded"):
+        pod = {"metadata": about | {"ownerReferences": [owner]}, "status": {"phase": phase}}
+        kubernetes.put(f"/api/v1/namespaces/{NAMESPACE}/pods/at-work", pod)
+        if phase != "Succeeded":
+            with pytest.raises(UserError, match="already run by unknown"):
+                hold("adder", "the-next", has_ended, access)
     hold("adder", "the-next", has_ended, access)
     assert _holder(kubernetes) == "the-next"
 

@@ -142,10 +142,10 @@ def resolving(tmp_path: Path) -> list[str]:
 RESOLVE = """
 import sys
 from kfp.dsl import Artifact
-from selfloop.modes.resolving import enter
+from selfloop.modes.resolving import main
 
 target, place, given = sys.argv[1], sys.argv[2], dict(word.split("=", 1) for word in sys.argv[3:])
-enter(target, given | {"resolved": Artifact(uri=place)})
+main(target, given | {"resolved": Artifact(uri=place)})
 """
 """What the task's function does, as KFP's executor calls it."""
 
@@ -163,7 +163,7 @@ def test_a_run_begins_with_mlflow_as_a_server(
 ) -> None:
     done = ran(programs_of("base"), *resolving, MLFLOW_TRACKING_URI=mlflow, SELFLOOP_STORE=str(tmp_path / "store"))
     assert done.returncode == 0, done.stderr
-    assert set(read_json(tmp_path / "resolved")["environment"]) == {"MLFLOW_RUN_ID"}
+    assert set(read_json(tmp_path / "resolved")["environment"]) == {"MLFLOW_RUN_ID", "SELFLOOP_KFP_RUN"}
 
 
 def of_plugin(parent: str, task: str) -> dict[str, str]:
@@ -208,8 +208,8 @@ def test_a_run_stands_beside_that_of_a_plugin_with_another_mlflow(
 def test_a_server_that_is_away_is_said_in_one_sentence(programs_of: Programs, resolving: list[str]) -> None:
     done = ran(programs_of("base"), *resolving, MLFLOW_TRACKING_URI="http://127.0.0.1:1")
     assert (done.returncode, done.stdout) == (1, "")
-    said = done.stderr.splitlines()[-1]
-    assert said.startswith("selfloop.errors.UserError: MLflow at http://127.0.0.1:1 cannot be used (")
+    (said,) = (line for line in done.stderr.splitlines() if "selfloop" in line)
+    assert said.startswith("selfloop: MLflow at http://127.0.0.1:1 cannot be used (")
     assert said.endswith(".")
 
 

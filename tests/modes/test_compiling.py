@@ -2,13 +2,17 @@
 
 import json
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from google.protobuf.json_format import ParseDict
+from hypothesis import given
+from hypothesis import strategies as st
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from selfloop.errors import UserError
 from selfloop.modes import compiling
@@ -38,6 +42,36 @@ def _compiled(
 def _tasks(spec: dict[str, Any]) -> list[dict[str, Any]]:
     dags = [spec["root"]["dag"], *(each["dag"] for each in spec["components"].values() if "dag" in each)]
     return [task for dag in dags for task in dag["tasks"].values()]
+
+
+NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9_]*)?)([eE][-+]?[0-9]+)?|[-+]?0[xob][0-9a-fA-F_]+")
+"""What YAML 1.2 and Kubernetes' reader take for a number."""
+
+
+@given(st.one_of(st.from_regex(NUMBER, fullmatch=True), st.text("0123456789eE+-._xob"), st.text()))
+def test_no_text_is_written_as_a_number(text: str) -> None:
+    written = yaml.dump(text, Dumper=compiling.Dumper)
+    assert yaml.load(written, Loader=yaml.CSafeLoader) == text
+    (token,) = (each for each in yaml.scan(written) if isinstance(each, yaml.ScalarToken))
+    assert not (token.plain and NUMBER.fullmatch(token.value))
+
+
+def test_settings_that_are_more_than_a_pod_can_be_told_are_refused(recipe: Recipe[Any], tmp_path: Path) -> None:
+    settings = recipe.resolve({"model": "m" * 130_000})
+    with pytest.raises(
+        UserError, match=r"come to 1\d\d kB, and a task of KFP is told 120 kB at most: put what is long"
+    ):
+        compile_pipeline(recipe, settings, tmp_path / "p.yaml", fused=True)
+
+
+@pytest.mark.parametrize("name", ["my_loop", "My_Loop-2", "a"])
+def test_whatever_a_recipe_may_be_called_is_compiled(
+    recipe: Recipe[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    called = replace(recipe, name=name)
+    monkeypatch.setattr(sys.modules[called.module], "called", called, raising=False)
+    spec, _ = _compiled(called, tmp_path, 2, fused=True)
+    assert re.fullmatch("[a-z0-9][a-z0-9-]*", spec["pipelineInfo"]["name"])
 
 
 @pytest.mark.parametrize("name", recipes())

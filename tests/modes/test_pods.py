@@ -1,5 +1,7 @@
 """A stage as its pod runs it: places, references, and calls that were made before."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,6 +75,20 @@ def test_other_parameters_and_other_inputs_are_other_calls(tmp_path: Path) -> No
     assert CALLS == [1, 2, 1]
 
 
+def test_kfp_is_told_nothing_that_is_not_known(tmp_path: Path) -> None:
+    """JSON has no word for what is no number, and KFP's metadata store none for nothing."""
+
+    def function(out: Counted, params: CountParams, before: Artifact) -> bool:
+        count_up.function(out, params, before)
+        out.after.metadata |= {"loss": math.nan, "best": None, "by_level": {"1": math.inf, "2": 0.5}, "all": [1, None]}
+        return True
+
+    made = _called(tmp_path / "a", sealed_value(tmp_path / "before", 3), called=replace(count_up, function=function))
+    told = made["after"].metadata
+    assert {name: told[name] for name in told if name != "digest"} == {"sum": 1, "by_level": {"2": 0.5}, "all": [1]}
+    assert artifacts.manifest_of(made["after"].path).metadata["best"] is None
+
+
 def test_what_has_expired_is_made_again(tmp_path: Path) -> None:
     before = sealed_value(tmp_path / "before", 3)
     _called(tmp_path / "a", before)
@@ -85,8 +101,6 @@ def test_what_has_expired_is_made_again(tmp_path: Path) -> None:
 
 
 def test_a_stage_with_effects_is_run_each_time(tmp_path: Path) -> None:
-    from dataclasses import replace
-
     before = sealed_value(tmp_path / "before", 3)
     for name in ("a", "b"):
         _called(tmp_path / name, before, called=replace(count_up, effects=True))

@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 from kfp.dsl import Artifact
 from mlflow import MlflowClient
-from selfloop.artifacts import read_json
+from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.lineage.registry import Registry
-from selfloop.modes import resolving
+from selfloop.modes import calls, resolving
 from selfloop.modes.calls import enter, shape_of
 from selfloop.modes.compiling import run_locally
 from selfloop.modes.inprocess import run
 from selfloop.modes.resolving import form_of, resolve_stage
+from selfloop.propose import draw_base
 from selfloop.recipe import Recipe, find_recipe
 
+MADE = draw_base.flat.outputs.values()
 NAME = "length-generalization"
 LOOP = f"{NAME}-addition"
 
@@ -101,6 +103,7 @@ def test_the_stage_is_read_off_the_recipe_and_described(recipe: Recipe[Any]) -> 
         ({"environment": "adition"}, "did you mean 'addition'"),
         ({"environment": "reasoning-gym:countdown"}, "does not offer"),
         ({"model": "a/b"}, "Use letters"),
+        ({"settings": '{"model": 7}'}, "cannot be 7: Input should be a valid string, in quotes."),
         ({"origin": "champion"}, "There is no registry to continue from 'champion': set MLFLOW_TRACKING_URI."),
     ],
 )
@@ -129,6 +132,27 @@ def test_settings_that_pods_were_not_compiled_for_are_refused(
     assert _resolved(recipe, tmp_path / "compiled", settings)["settings"] == recipe.resolve(settings).overrides()
     with pytest.raises(UserError, match=f"These settings {deed}, which the pods of this pipeline were not compiled"):
         _resolved(recipe, tmp_path / "typed", {}, settings=json.dumps(settings))
+
+
+def test_every_task_ends_with_the_sentence_of_a_mistake_alone(
+    recipe: Recipe[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A task's function, as KFP's executor calls it: of ``resolve``, of a stage in a loop, and of a stage by itself."""
+    form = {name: default for name, (_, default, _) in form_of(recipe, recipe.resolve()).items()}
+    form |= {"compiled": "{}", "shape": "", "run": "1f2e", "seed": -1}
+    write_json(tmp_path, {"recipe": "nowhere:recipe", "settings": {}, "environment": {}})
+    resolve, place = resolve_stage(recipe), Artifact(uri=str(tmp_path))
+    tasks: list[tuple[Any, dict[str, Any]]] = [
+        (resolving.component_of(recipe, resolve, "image"), {"resolved": place, **form}),
+        (calls.component_of(draw_base, "image", []), {"resolved": place, "call": "1.0"} | dict.fromkeys(MADE, place)),
+        (draw_base.component("image"), {"levels": -1} | dict.fromkeys(MADE, place)),
+    ]
+    for component, given in tasks:
+        with pytest.raises(SystemExit) as ended:
+            component.python_func(**given)
+        said = capsys.readouterr()
+        assert (ended.value.code, said.out, said.err.count("\n")) == (1, "", 1)
+        assert said.err.startswith("selfloop: ")
 
 
 def test_settings_that_change_which_stages_are_called_are_refused(tmp_path: Path) -> None:
@@ -169,13 +193,22 @@ def test_the_run_in_mlflow_is_opened_once(recipe: Recipe[Any], tmp_path: Path, c
     assert found.tags["selfloop.kfp.run_id"] == "1f2e-3d4c"
 
 
+def test_a_run_continues_from_what_it_began_with_also_where_its_first_task_is_run_again(
+    recipe: Recipe[Any], tmp_path: Path, client: MlflowClient
+) -> None:
+    first = _resolved(recipe, tmp_path / "first", {}, origin="champion")["settings"]
+    registry = Registry(LOOP)
+    registry.move(registry.register("a", "/policies/a", "", {}, "").number, "start", "its first round", None)
+    assert _resolved(recipe, tmp_path / "again", {}, origin="champion")["settings"] == first
+
+
 def test_an_alias_is_pinned_and_the_rounds_count_on(
     recipe: Recipe[Any], tmp_path: Path, client: MlflowClient, small: dict[str, Any]
 ) -> None:
     run(recipe, recipe.resolve(small, {"gate": {"require": "nothing", "guards": []}}), tmp_path / "run")
     told = _resolved(recipe, tmp_path, {}, origin=f"{LOOP}@champion")["settings"]
     assert (told["origin"], told["first"]) == (f"{LOOP}/3", 3)
-    told = _resolved(recipe, tmp_path / "2", {}, origin=f"{LOOP}/2")["settings"]
+    told = _resolved(recipe, tmp_path / "2", {}, origin=f"{LOOP}/2", run="another")["settings"]
     assert (told["origin"], told["first"]) == (f"{LOOP}/2", 2)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from selfloop.errors import HaltedError, UserError, disk_is_full
+from selfloop.errors import UserError, disk_is_full
 
 app = typer.Typer(
     name="selfloop",
@@ -29,9 +29,7 @@ console = Console(highlight=False)
 class StoppedError(UserError):
     """A person stopped the run."""
 
-
-EXITS: dict[type, int] = {StoppedError: 130, HaltedError: 3}
-"""Exit codes of their own: a person's stop, and a guard's."""
+    exit_code = 130
 
 
 def main() -> None:
@@ -44,7 +42,7 @@ def main() -> None:
         app()
     except UserError as error:
         _complain(str(error))
-        sys.exit(EXITS.get(type(error), 1))
+        sys.exit(error.exit_code)
     except Exception as error:
         if not disk_is_full(error):
             raise

@@ -95,18 +95,19 @@ def resolved(
         profile.settings_for(recipe) if profile else {},
         recipe.control if control else {},
         read_toml(config, "configuration", str(config)) if config else {},
-        *map(_from_set, sets),
+        *(_from_set(recipe.settings, text) for text in sets),
         named,
     )
     return settings
 
 
-def _from_set(text: str) -> dict[str, Any]:
+def _from_set(settings: type[Settings], text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise UserError(f"--set takes KEY=VALUE, not '{text}'.")
+    is_text = settings.annotation(key) is str and value[:1] not in ("'", '"')
     try:
-        parsed: Any = tomllib.loads(f"value = {value}")["value"]
+        parsed: Any = value if is_text else tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
         parsed = value
     for part in reversed(key.split(".")):

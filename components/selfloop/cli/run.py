@@ -88,6 +88,8 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
+    from selfloop.modes.noting import check
+
     found = find_recipe(recipe)
     given: dict[str, Any] = {"form": form, "seed": seed, "rounds": rounds, "environment": environment}
     given |= {"policy": policy, "engine": engine}
@@ -100,7 +102,7 @@ def run(
         root, given["origin"], given["first"] = place_from(origin, root, output is not None)
         name = json.dumps(given["origin"].rpartition("/")[0])
         settings = resolved(found, config, [f"model={name}", *sets], given, control)
-    found.check(settings)
+    check(found, settings)
     if dry_run:
         sys.stdout.write(as_toml(settings))
         return

@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     from kubernetes.client.exceptions import ApiException
 
 NAMESPACE_OF_POD = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-TIMEOUT_S = (3.0, 5.0)
+TIMEOUT_S = (10.0, 30.0)
 """To connect, and for each answer to begin."""
 PATIENT = Retry(
-    4, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), allowed_methods=None, raise_on_status=False
+    8,
+    backoff_factor=0.5,
+    backoff_max=20,
+    status_forcelist=(429, 500, 502, 503, 504),
+    allowed_methods=None,
+    raise_on_status=False,
 )
-"""Each request may be made again, also one that changes something: what it changes is a conditional write."""
+"""Each request may be made again, also one that changes something: what it changes is a conditional write. An API
+server that is slow or away for a minute ends no run.
+"""
 NEVER = Retry(0)
 
 

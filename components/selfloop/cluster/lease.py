@@ -1,10 +1,10 @@
 """Two runs of one loop never overlap: a run holds the loop's Lease, in the name of its KFP run.
 
 The Lease (``coordination.k8s.io/v1``) says who holds it and since when. Nothing renews it, and nothing need give it
-back: it is free again when the KFP API says that the run has ended, however it ended. It is taken by a conditional
-write, so that of two that take it at once one wins and the other looks again.
+back: it is free again when the KFP API says that the run has ended, however it ended. A person who cancels a run frees
+it at once. It is taken by a conditional write, so that of two that take it at once one wins and the other looks again.
 
-The service account needs to get, create and update leases in its namespace.
+The service account needs to get, create and update leases, and to list pods, in its namespace.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ DIGEST_LENGTH = 10
 LOOKS = 8
 LOOP = "selfloop/loop"
 """The annotation that holds the loop's name as it is in MLflow's registry."""
+NAME = "app.kubernetes.io/name"
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,36 @@ def _holder(found: V1Lease | None) -> str:
     return (found.spec and found.spec.holder_identity) or "" if found else ""
 
 
+def release(loop: str, found: V1Lease, access: Access) -> bool:
+    """Let go of a Lease as it was found. Returns false where somebody else has taken it meanwhile."""
+    return _take(loop, "", found, access)
+
+
+def at_work(run_id: str, access: Access) -> bool:
+    """Whether pods of a run have not ended, in a namespace."""
+    return any(pod.status.phase in ("Pending", "Running") for pod in pods_of(run_id, access))
+
+
+def pods_of(run_id: str, access: Access) -> list[Any]:
+    """The pods of a run, known by their label or by the uid of their workflow: KFP's own schedules may tell tasks the
+    one or the other for the id of their run.
+    """
+    from kubernetes.client import CoreV1Api
+
+    from selfloop.cluster.pods import RUN_LABEL
+
+    with answered("The pods of runs", access, "list pods"):
+        found = CoreV1Api(access.api).list_namespaced_pod(
+            access.namespace, label_selector=RUN_LABEL, _request_timeout=TIMEOUT_S
+        )
+    return [pod for pod in found.items if run_id in _ids(pod.metadata, RUN_LABEL)]
+
+
+def _ids(metadata: Any, label: str) -> set[str]:
+    owners = metadata.owner_references or []
+    return {(metadata.labels or {}).get(label, ""), *(owner.uid for owner in owners)}
+
+
 def _is_over(loop: str, holder: str, has_ended: Callable[[str], bool]) -> bool:
     try:
         return has_ended(holder)
@@ -115,7 +146,7 @@ def _look(loop: str, access: Access) -> V1Lease | None:
 
 
 def _take(loop: str, run_id: str, found: V1Lease | None, access: Access) -> bool:
-    """Write the run into the Lease as it was found, or make it. Returns false where somebody else was faster."""
+    """Write the run, or none, into the Lease as it was found, or make it. Returns false where somebody was faster."""
     from kubernetes.client import CoordinationV1Api
     from kubernetes.client.exceptions import ApiException
 
@@ -144,9 +175,9 @@ def _lease(loop: str, run_id: str, metadata: Mapping[str, str] | None = None, tr
         "kind": "Lease",
         "metadata": {
             "name": lease_name(loop),
-            "labels": {"app.kubernetes.io/name": "selfloop"},
+            "labels": {NAME: "selfloop"},
             "annotations": {LOOP: loop},
             **(metadata or {}),
         },
-        "spec": {"holderIdentity": run_id, "acquireTime": now, "leaseTransitions": transitions},
+        "spec": {"acquireTime": now, "leaseTransitions": transitions} | ({"holderIdentity": run_id} if run_id else {}),
     }

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from kfp_server_api import (
     RunServiceApi,
@@ -61,6 +61,8 @@ class Progress:
     statuses: tuple[StageStatus, ...]
     trouble: str = ""
     """Why this may be old."""
+    is_whole: bool = True
+    """Whether all is known that was done: KFP tells no more of the tasks of a run that has become large."""
 
     @property
     def has_ended(self) -> bool:
@@ -122,8 +124,8 @@ def find_run(connection: Connection, run_id: str) -> Any:
         raise RefusedError(sentence, 404) from None
 
 
-def has_ended(connection: Connection, run_id: str) -> bool:
-    """Whether a run will do no more; one that was deleted will not.
+def has_ended(connection: Connection, run_id: str, is_at_work: Callable[[str], bool] = lambda run_id: False) -> bool:
+    """Whether a run will do no more; one that KFP does not know (any more) will not unless it ``is_at_work``.
 
     Raises ``RefusedError`` where that cannot be known, such as at an address that is no API of KFP.
     """
@@ -133,7 +135,7 @@ def has_ended(connection: Connection, run_id: str) -> bool:
     except RefusedError as error:
         if error.status != 404:
             raise
-        return True
+        return not is_at_work(run_id)
 
 
 def was_cancelled(run: Any) -> bool:
@@ -142,22 +144,67 @@ def was_cancelled(run: Any) -> bool:
 
 
 def cancel(connection: Connection, run_id: str) -> None:
-    """End a run that is at work."""
-    state = find_run(connection, run_id).state
-    if state in ENDED:
-        raise UserError(f"Run {run_id} has ended ({state.lower()}): there is nothing to cancel.")
-    connection.call(RunServiceApi(connection.client).run_service_terminate_run, run_id)
+    """Begin to end a run that is at work, unless somebody did."""
+    run = find_run(connection, run_id)
+    if run.state in ENDED and state_of(run) != "CANCELED":
+        raise UserError(f"Run {run_id} has ended ({run.state.lower()}): there is nothing to cancel.")
+    if run.state not in ENDED:
+        connection.call(RunServiceApi(connection.client).run_service_terminate_run, run_id)
 
 
-def look(connection: Connection, run_id: str, tasks: Sequence[Planned]) -> Progress:
+class Witness(Protocol):
+    """What else is known of a run than KFP tells."""
+
+    def complete(self, told: Progress) -> Progress:
+        """What KFP told, and what it did not."""
+        ...
+
+
+def is_over(connection: Connection, run_id: str) -> bool:
+    """Wait for the end of a run that is being cancelled; whether it came."""
+    for _ in range(PATIENCE):
+        if find_run(connection, run_id).state in ENDED:
+            return True
+        time.sleep(LOOK_S)
+    return False
+
+
+def look(connection: Connection, run_id: str, tasks: Sequence[Planned], witness: Witness | None = None) -> Progress:
     """How far a run is now."""
     run = find_run(connection, run_id)
     details = (run.run_details.task_details if run.run_details else None) or []
-    found = statuses_of(tasks, details)
-    if run.state in ENDED:  # what was not needed has no state of its own
-        found = [status if status.state else replace(status, state="SKIPPED") for status in found]
     began, finished = _moment(run.created_at), _moment(run.finished_at)
-    return Progress(run_id, run.display_name, run.state or "PENDING", began, finished, tuple(found))
+    statuses = tuple(statuses_of(tasks, details))
+    # what is told of a run that has ended was told at its end, unless something is still said to be at work
+    is_whole = bool(details) and all(detail.state in (*ENDED, None) for detail in details)
+    told = Progress(run_id, run.display_name, state_of(run), began, finished, statuses, is_whole=is_whole)
+    seen = witness.complete(told) if witness else told
+    return replace(seen, statuses=tuple(_inferred(seen)))
+
+
+def state_of(run: Any) -> str:
+    """The state of a run; KFP calls one that was cancelled failed in the end."""
+    history = {each.state for each in run.state_history or []}
+    was_cancelled = "CANCELING" in history and run.state in ENDED and run.state != "SUCCEEDED"
+    return "CANCELED" if was_cancelled else run.state or "PENDING"
+
+
+def _inferred(seen: Progress) -> Iterable[StageStatus]:
+    """The statuses, with what follows from them: a round begins when the one before has ended well, and of a run that
+    has ended nothing is at work.
+    """
+    reached = max((each.task.round for each in seen.statuses if each.state not in ("", "SKIPPED")), default=-2)
+    over = reached + (seen.state == "SUCCEEDED")
+    well = ("SUCCEEDED", "SKIPPED", *(["FAILED"] if seen.state == "FAILED" else []))
+    for each in seen.statuses:
+        if each.task.round < over and each.state not in well:
+            yield replace(each, state="SUCCEEDED", began=None, ended=None)
+        elif seen.has_ended and each.state not in ENDED:  # what was not needed has no state of its own
+            yield replace(each, state="SKIPPED" if seen.is_whole else "", began=None)
+        elif seen.state == "CANCELED" and each.state == "FAILED":
+            yield replace(each, state="CANCELED")
+        else:
+            yield each
 
 
 def plan_of(connection: Connection, run_id: str) -> list[Planned]:
@@ -225,16 +272,18 @@ def _moment(given: datetime | None) -> datetime | None:
     return given if given is not None and given.year > 2000 else None
 
 
-def watch(connection: Connection, run_id: str, show: Callable[[Progress], None]) -> Progress:
+def watch(
+    connection: Connection, run_id: str, show: Callable[[Progress], None], witness: Witness | None = None
+) -> Progress:
     """Show how far a run is until it has ended; a connection that drops is made again."""
     tasks = plan_of(connection, run_id)
-    progress = look(connection, run_id, tasks)
+    progress = look(connection, run_id, tasks, witness)
     show(progress)
     in_vain = 0
     while not progress.has_ended:
         time.sleep(LOOK_S)
         try:
-            progress, in_vain = look(connection, run_id, tasks), 0
+            progress, in_vain = look(connection, run_id, tasks, witness), 0
         except RefusedError as error:
             in_vain += 1
             if error.status not in (0, *PASSING) or in_vain > PATIENCE:

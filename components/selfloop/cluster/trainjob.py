@@ -36,6 +36,7 @@ from selfloop.errors import UserError
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUNTIME = "selfloop-torch"
 CONTAINER = reasons.CONTAINER
+PART_OF = "app.kubernetes.io/part-of"
 OF_JOB = "jobset.sigs.k8s.io/jobset-name={},jobset.sigs.k8s.io/replicatedjob-name=node"
 QUEUE = ("kueue.x-k8s.io/queue-name", "kueue.x-k8s.io/priority-class")
 PLAIN = (
@@ -85,6 +86,21 @@ def run(name: str, command: Sequence[str], nodes: int, hear: Callable[[str], Non
                 nap(LOOK_EVERY_S)
         finally:
             job.delete()
+
+
+def delete(api: CustomObjectsApi, namespace: str, name: str, uid: str = "") -> None:
+    """Delete a TrainJob, the one with this uid where one is given."""
+    # it stays until its pods are gone, so that another one of this name does not meet them
+    options: dict[str, Any] = {"propagationPolicy": "Foreground"}
+    if uid:
+        options["preconditions"] = {"uid": uid}
+    try:
+        api.delete_namespaced_custom_object(
+            GROUP, VERSION, namespace, PLURAL, name, body=options, _request_timeout=TIMEOUT_S
+        )
+    except ApiException as error:
+        if error.status not in (404, 409):  # gone, or another one by now
+            raise
 
 
 def nap(pause_s: float) -> None:
@@ -179,7 +195,7 @@ def described(
         "kind": "TrainJob",
         "metadata": {
             "name": name,
-            "labels": {"app.kubernetes.io/part-of": "selfloop", **labels},
+            "labels": {PART_OF: "selfloop", **labels},
             "ownerReferences": [owner],
         },
         "spec": spec,
@@ -377,24 +393,8 @@ class TrainJob:
                 raise
 
     def _delete(self, uid: str = "") -> None:
-        # it stays until its pods are gone, so that another one of this name does not meet them
-        options: dict[str, Any] = {"propagationPolicy": "Foreground"}
-        if uid:
-            options["preconditions"] = {"uid": uid}
         with self._asking("delete"):
-            try:
-                self._custom.delete_namespaced_custom_object(
-                    GROUP,
-                    VERSION,
-                    self._access.namespace,
-                    PLURAL,
-                    self.name,
-                    body=options,
-                    _request_timeout=TIMEOUT_S,
-                )
-            except ApiException as error:
-                if error.status not in (404, 409):  # gone, or another one by now
-                    raise
+            delete(self._custom, self._access.namespace, self.name, uid)
 
     def _pods(self, job: Mapping[str, Any]) -> list[Any]:
         """Its pods, the oldest first, and none of an earlier one's of this name."""

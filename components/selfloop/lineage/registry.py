@@ -118,15 +118,7 @@ class Registry:
             return [each.name for each in self.client.search_registered_models(max_results=1000)]
 
     def _all(self, model: str) -> list[Any]:
-        found: list[Any] = []
-        token = None
-        with tracking.reachable():
-            while True:
-                page = self.client.search_model_versions(f"name = '{model}'", max_results=200, page_token=token)
-                found += page
-                token = page.token
-                if not token:
-                    return sorted(found, key=lambda each: int(each.version))
+        return _all(self.client, f"name = '{model}'")
 
     def aliases(self) -> dict[str, int]:
         """The versions that the aliases name."""
@@ -158,11 +150,23 @@ class Registry:
         return versions[aliases[reference]]
 
     def register(self, key: str, source: str, run_id: str, tags: Mapping[str, str], words: str) -> Version:
-        """A new version, or the one that was registered with this key before."""
-        for version in self.versions().values():
-            if version.tag("key") == key:
-                return version
-        return _version(self._append(self.name, source, {"key": key, **tags}, run_id, words))
+        """A new version, or the one that was registered with this key before.
+
+        Of two processes that register a key at once, as where KFP ran a pod again whose first containers went on, the
+        one whose version has the lower number counts, and the other takes its own back.
+        """
+        if known := self._with_key(key):
+            return known[0]
+        made = _version(self._append(self.name, source, {"key": key, **tags}, run_id, words))
+        first, *others = self._with_key(key)
+        if made.number in [each.number for each in others]:
+            with tracking.reachable():
+                self.client.delete_model_version(self.name, str(made.number))
+        return first
+
+    def _with_key(self, key: str) -> list[Version]:
+        query = f"name = '{self.name}' AND tags.`{TAG}key` = '{key[:TAG_CHARACTERS]}'"
+        return [_version(each) for each in _all(self.client, query)]
 
     def _append(self, model: str, source: str, tags: Mapping[str, str], run_id: str | None, words: str) -> Any:
         from mlflow.exceptions import MlflowException
@@ -292,6 +296,28 @@ class Registry:
             self.client.set_registered_model_alias(self.name, CHAMPION, str(head.version))
             for role, version in json.loads(self.find(str(head.version)).tag("roles") or "{}").items():
                 self.client.set_registered_model_alias(f"{self.name}.{role}", CHAMPION, str(version))
+
+
+def closed_by(kfp_run: str) -> list[Version]:
+    """The versions of the rounds that a run of KFP has ended, in their order."""
+    made = tracking.client()
+    query = f"tags.`{TAG}kfp_run` = '{kfp_run}'"
+    found = [_version(each) for each in _all(made, query)]
+    by_round = {int(each.tag("round")): each for each in reversed(found) if each.tag("verdict") != "start"}
+    return [by_round[number] for number in sorted(by_round)]
+
+
+def _all(client: MlflowClient, query: str) -> list[Any]:
+    """All versions that a query finds, by number."""
+    found: list[Any] = []
+    token = None
+    with tracking.reachable():
+        while True:
+            page = client.search_model_versions(query, max_results=200, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda each: int(each.version))
 
 
 def counted(moves: Iterable[Move]) -> list[Move]:

@@ -47,6 +47,9 @@ def record_round(
     round = _Round(recipe, settings, before, after, decision)
     champion = round.champion(branch)
     candidate = round.candidate(branch, champion)
+    if candidate.run_id not in ("", run_id):  # another process ends this round too, and was first
+        with tracking.reachable():
+            tracking.forget(registry.client, run_id)
     registry.name_candidate(candidate.number)
     moved = _in_force(branch, champion, candidate, decision)
     decided = candidate.number if decision["promoted"] else champion.number

@@ -20,6 +20,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from selfloop import __version__
+from selfloop.artifacts import known
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ EXPERIMENT = "selfloop"
 OURS = "selfloop.run"
 PARENT = "mlflow.parentRunId"
 KFP_RUN = "selfloop.kfp.run_id"
+THIS_RUN = "SELFLOOP_KFP_RUN"
+"""The variable that tells the pods of a run of KFP its id."""
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 SQLITE = "sqlite:///"
 
@@ -59,7 +62,7 @@ def _retries_are_given() -> bool:
 
 
 @contextmanager
-def _patient() -> Iterator[None]:
+def patient() -> Iterator[None]:
     """Bear with a server that is away for some minutes, as when it starts anew, unless it is said otherwise."""
     if _retries_are_given():
         yield
@@ -148,7 +151,7 @@ def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: P
         run_id = _open_run(made, name, settings, note, given)
     os.environ["MLFLOW_RUN_ID"] = run_id
     try:
-        with _patient():
+        with patient():
             yield run_id
     except BaseException as error:
         with suppress(Exception):  # what went wrong first is what counts
@@ -156,7 +159,7 @@ def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: P
         raise
     else:
         if run_id != given:
-            with _patient(), reachable():
+            with patient(), reachable():
                 made.set_terminated(run_id)
     finally:
         if given is None:
@@ -186,6 +189,33 @@ def _described(made: MlflowClient, name: str, settings: Mapping[str, Any], given
     return run_id
 
 
+def begun_as(kfp_run: str) -> tuple[str, int] | None:
+    """The origin and the first round of a run of KFP that has begun before: what its first task decides, it decides
+    once, also where KFP runs it again.
+    """
+    made = client()
+    with reachable():
+        found = _of_kfp(made, kfp_run)
+    params = found.data.params if found else {}
+    return (params["origin"], int(params["first"])) if {"origin", "first"} <= params.keys() else None
+
+
+def kill(kfp_run: str) -> bool:
+    """End the run of a run of KFP as killed. Returns whether there is one."""
+    made = client()
+    with reachable():
+        found = _of_kfp(made, kfp_run)
+        if found is not None:
+            made.set_terminated(found.info.run_id, "KILLED")
+    return found is not None
+
+
+def _of_kfp(made: MlflowClient, kfp_run: str) -> Run | None:
+    """The run that was opened for a run of KFP."""
+    query = f"tags.`{KFP_RUN}` = '{kfp_run}'"
+    return next(iter(made.search_runs([_experiment(made)], query, max_results=1)), None)
+
+
 def opened_run(name: str, settings: Mapping[str, Any], kfp_run: str, parent: str | None = None) -> str:
     """The run that the rounds of a pipeline join, and its id: the one that MLflow was given; the ``parent`` that KFP's
     own plugin opened, where this MLflow has it; or the one that was opened for this run of KFP, now or before.
@@ -197,12 +227,11 @@ def opened_run(name: str, settings: Mapping[str, Any], kfp_run: str, parent: str
         if parent and _has_run(made, parent):
             made.set_tag(parent, KFP_RUN, kfp_run)
             return _described(made, name, settings, parent)
-        experiment = _experiment(made)
-        known = made.search_runs([experiment], f"tags.`{KFP_RUN}` = '{kfp_run}'", max_results=1)
+        known = _of_kfp(made, kfp_run)
         if known:
-            return str(known[0].info.run_id)
+            return str(known.info.run_id)
         tags = {KFP_RUN: kfp_run}
-        run_id = str(made.create_run(experiment, run_name=name, tags=tags).info.run_id)
+        run_id = str(made.create_run(_experiment(made), run_name=name, tags=tags).info.run_id)
         _described(made, name, settings, run_id)
         made.set_terminated(run_id)  # no later task is sure to come; metrics are taken all the same
     return run_id
@@ -263,7 +292,7 @@ def finish(run_id: str, report: Path, measured: Mapping[str, Any]) -> None:
     with reachable():
         if report.exists():
             made.log_artifact(run_id, str(report), "report")
-        for name, value in measured.items():
+        for name, value in known(measured).items():
             if isinstance(value, int | float):
                 made.log_metric(run_id, name, value)
 
@@ -279,9 +308,13 @@ def whole_run(made: MlflowClient) -> Run | None:
 
 
 def kfp_run(run: Run | None) -> str:
-    """The id of the KFP run, as KFP's plugin notes it in the tags of the run that it opens; empty where it did not."""
+    """The id of the KFP run that this process is of, as ``resolve`` told it, or as KFP's plugin notes it in the tags of
+    the run that it opens; empty where neither did.
+    """
     tags = run.data.tags if run is not None else {}
-    return next((value for name, value in tags.items() if "kfp" in name and "run_id" in name), "")
+    return os.environ.get(THIS_RUN) or next(
+        (value for name, value in tags.items() if "kfp" in name and "run_id" in name), ""
+    )
 
 
 def round_run(made: MlflowClient, round: int) -> str:
@@ -299,6 +332,12 @@ def round_run(made: MlflowClient, round: int) -> str:
         return str(known[0].info.run_id)
     nested = tags | {PARENT: given}
     return str(made.create_run(run.info.experiment_id, run_name=f"round {round}", tags=nested).info.run_id)
+
+
+def forget(made: MlflowClient, run_id: str) -> None:
+    """Delete the run that a round logged into, unless it was given."""
+    if run_id != os.environ.get("MLFLOW_RUN_ID"):
+        made.delete_run(run_id)
 
 
 def log_round(
@@ -336,10 +375,8 @@ def measured(decision: Mapping[str, Any]) -> dict[str, float]:
         values[f"{suite}.gain"] = seen["gain"]
         for policy in ("champion", "candidate"):
             values |= {f"{suite}.{policy}.{name.replace('@', '_at_')}": value for name, value in seen[policy].items()}
-    for name, alarm in decision.get("guards", {}).items():
-        if alarm["value"] is not None:
-            values[f"guard.{name}"] = alarm["value"]
-    return values | _audited(decision.get("audit", {}))
+    values |= {f"guard.{name}": alarm["value"] for name, alarm in decision.get("guards", {}).items()}
+    return dict(known(values | _audited(decision.get("audit", {}))))
 
 
 def _audited(audit: Mapping[str, Any]) -> dict[str, float]:
@@ -349,7 +386,7 @@ def _audited(audit: Mapping[str, Any]) -> dict[str, float]:
         f"{prefix}.{name}": values[name]
         for prefix, values in measured.items()
         for name in ("precision", "recall", "ece", "brier")
-        if values.get(name) is not None
+        if name in values
     }
 
 

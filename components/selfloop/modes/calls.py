@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from selfloop.artifacts import read_json
-from selfloop.errors import UserError
+from selfloop.errors import UserError, ending_plainly
 from selfloop.modes import mlflow_plugin
 from selfloop.modes.fused import fused_stage
 from selfloop.modes.noting import calls_of
@@ -38,7 +38,7 @@ def component_of(
         raise TypeError(f"Stage '{stage.name}' may not call an artifact '{taken.pop()}': loops use this name.")
     which = [f"{CALL}: str", *([f"{SHARD}: int"] if sharded else [])]
     signature = f"({', '.join([f'{RESOLVED}: Input[Artifact]', *stage.sides(given, lengths), *which])})"
-    body = f"from selfloop.modes.calls import enter\n\n    return enter({stage.target!r}, locals())"
+    body = f"from selfloop.modes.calls import main\n\n    return main({stage.target!r}, locals())"
     return component(stage.name, signature + (" -> bool" if stage.returns else ""), stage.summary, body, image)
 
 
@@ -63,6 +63,9 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     for name in stage.outputs:
         own_place(getattr(out, name))
     return entered(stage, out, params, inputs)
+
+
+main = ending_plainly()(enter)
 
 
 def _called(recipe: Recipe[Any], settings: Settings, target: str, number: str) -> tuple[Stage, Params]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import warnings
@@ -31,6 +32,20 @@ FEW = (2, 8)
 """Rounds of two pipelines that tell what each further round costs."""
 MANY = 16
 """So many rounds are compiled to see whether a cluster keeps them; of more it is told first how many fit."""
+
+
+class Dumper(yaml.CSafeDumper):
+    """Writes YAML in which no text is read as a number, whatever reads it: to Kubernetes' YAML 1e5 is one, as may be a
+    part of a digest.
+    """
+
+
+def _text(dumper: yaml.CSafeDumper, text: str) -> Any:
+    looks_like_number = re.match(r"[-+.]?\d", text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if looks_like_number else None)
+
+
+Dumper.add_representer(str, _text)
 
 
 def compile_pipeline(
@@ -69,7 +84,7 @@ def as_yaml(traced: Any) -> str:
     summary = traced.description.partition("\n")[0]
     comments = pipeline_spec_builder.extract_comments_from_pipeline_spec(spec, summary)
     documents = [spec, platform] if platform else [spec]
-    text = yaml.dump_all(documents, Dumper=yaml.CSafeDumper, default_flow_style=None, allow_unicode=True, width=120)
+    text = yaml.dump_all(documents, Dumper=Dumper, default_flow_style=None, allow_unicode=True, width=120)
     return f"{comments}{text}"
 
 

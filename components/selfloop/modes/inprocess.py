@@ -21,7 +21,7 @@ from selfloop import artifacts, progress
 from selfloop.errors import UserError
 from selfloop.identity import work_key
 from selfloop.loop import LoopSettings, loop_of
-from selfloop.modes.noting import calls_of
+from selfloop.modes.noting import check
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
 from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
@@ -140,7 +140,7 @@ def run(recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = 
     Returns what the last round left, and what was measured of it. Raises ``UserError`` where the folder belongs
     to another configuration or is in use by another run.
     """
-    recipe.check(settings)
+    check(recipe, settings)
     with claimed(root, recipe, settings):
         return complete(recipe, settings, root, listener)
 
@@ -149,7 +149,6 @@ def complete(
     recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None
 ) -> tuple[Any, Mapping[str, Any]]:
     """The rounds and the measurement at the end, in a folder that the caller has ``claimed``."""
-    calls_of(recipe, settings.for_round(settings.first), "round")  # what a call would refuse is refused before a start
     driver = InProcess(root, listener)
     loop = loop_of(recipe)
     last = loop.drive(settings, driver)

@@ -35,6 +35,12 @@ class _Notes:
         return [self.call(stage, params, inputs)[0]]
 
 
+def check(recipe: Recipe[Any], settings: Any) -> None:
+    """Refuse, before anything starts, what the recipe or one of its stage calls would refuse."""
+    recipe.check(settings)
+    calls_of(recipe, settings.for_round(settings.first), "round")
+
+
 def calls_of(recipe: Recipe[S], settings: S, part: Literal["start", "round"]) -> list[Call]:
     """The stage calls of the start or of a round, in order, with the parameters that these settings come to."""
     notes = _Notes()

@@ -7,7 +7,7 @@ What kfp-kubernetes 2.17 cannot say, and what stands in for it:
 - a read-only root filesystem, ``seccompProfile: Localhost`` (KFP sets ``RuntimeDefault`` and drops all capabilities),
   ``fsGroup``: the admission policies in ``manifests/base/sandbox``;
 - the service account: a run's, not a task's;
-- which failures are retried: all (see ``resources``).
+- which failures are retried: Argo's errors alone, such as a pod that was deleted (see the README of ``profiles``).
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kfp.dsl import Artifact, Metrics, Model
 
 from selfloop.adapters import put_base
-from selfloop.artifacts import MANIFEST, check, manifest_of, read_json, write_json
+from selfloop.artifacts import MANIFEST, check, known, manifest_of, read_json, write_json
+from selfloop.errors import ending_plainly
 from selfloop.modes import mlflow_plugin
 from selfloop.modes.inprocess import content_key
 from selfloop.stage import Out, Params, Stage, is_page, load, validated
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     """Run the stage at ``target`` from a flat mapping of parameters and artifacts, as a container does."""
     return entered_flat(load(target), given)
+
+
+main = ending_plainly()(enter)
 
 
 def entered_flat(stage: Stage, given: Mapping[str, Any]) -> bool | None:
@@ -62,8 +66,17 @@ def numbered(name: str, given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def entered(stage: Stage, out: Any, params: Params, given: Mapping[str, Any]) -> bool | None:
-    """Run a stage on artifacts that KFP handed over, or take what an equal call has left in the store."""
-    returned = _run_or_recall(stage, out, params, given)
+    """Run a stage on artifacts that KFP handed over, or take what an equal call has left in the store.
+
+    KFP does not try again what a network's hiccup ended, so this bears with a server that is away for some minutes.
+    """
+    from selfloop import lineage
+
+    with lineage.patient():
+        returned = _run_or_recall(stage, out, params, given)
+    for name in stage.outputs:  # what is told to KFP; the manifest has all of it
+        output = getattr(out, name)
+        output.metadata = known(output.metadata)
     if stage.concludes is not None:
         stage.concludes(out)
     return returned

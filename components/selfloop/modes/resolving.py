@@ -10,20 +10,25 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from kfp.dsl import Artifact
 from pydantic import Field, create_model
 
 from selfloop.artifacts import write_json
-from selfloop.errors import UserError
+from selfloop.errors import UserError, ending_plainly
 from selfloop.modes import privileges
 from selfloop.modes.calls import shape_of
 from selfloop.modes.mlflow_plugin import parent_run
+from selfloop.modes.noting import check
 from selfloop.modes.pods import entered_flat
 from selfloop.recipe import Recipe, load_recipe
 from selfloop.settings import START, Settings, run_of
 from selfloop.stage import Params, Stage, as_plain, component, kfp_type, outputs_named
+
+if TYPE_CHECKING:
+    from selfloop.lineage.rounds import Origin
 
 CHAMPION = "champion"
 S = TypeVar("S", bound=Settings)
@@ -85,13 +90,16 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
 def component_of(recipe: Recipe[Any], stage: Stage, image: str) -> Any:
     """Its KFP component; the form that describes the parameters is the pipeline's."""
     parameters = [f"{name}: {kfp_type(info.annotation, name)}" for name, info in stage.params.model_fields.items()]
-    body = f"from selfloop.modes.resolving import enter\n\n    return enter({recipe.target!r}, locals())"
+    body = f"from selfloop.modes.resolving import main\n\n    return main({recipe.target!r}, locals())"
     return component(stage.name, f"({', '.join([*stage.sides(), *parameters])})", stage.summary, body, image)
 
 
 def enter(target: str, given: Mapping[str, Any]) -> None:
     """Decide the settings of a run of the recipe at ``target``, as a container does."""
     entered_flat(resolve_stage(load_recipe(target)), given)
+
+
+main = ending_plainly()(enter)
 
 
 def settings_of(recipe: Recipe[S], params: Any) -> S:
@@ -114,8 +122,8 @@ def settings_of(recipe: Recipe[S], params: Any) -> S:
                 f"The setting '{name}' is fixed when a pipeline is compiled, here to {getattr(compiled, name)!r}: "
                 "compile another pipeline for another value."
             )
-    settings = continued_from(recipe, settings, params.origin)
-    recipe.check(settings)
+    settings = continued_from(recipe, settings, params.origin, params.run)
+    check(recipe, settings)
     if shape_of(recipe, settings) != params.shape:
         raise UserError(
             "These settings change which stages a round calls, which is fixed when a pipeline is compiled: compile "
@@ -135,13 +143,11 @@ def _typed(text: str) -> dict[str, Any]:
     return typed
 
 
-def continued_from(recipe: Recipe[S], settings: S, origin: str) -> S:
-    """The settings of a run that continues from ``origin``: the version that it names now, and the number of its next
-    round; the loop has the version's name, unless another was chosen.
+def continued_from(recipe: Recipe[S], settings: S, origin: str, run: str) -> S:
+    """The settings of a run that continues from ``origin``: the version that it named when the run began, and the
+    number of its next round; the loop has the version's name, unless another was chosen.
     """
     from selfloop import lineage
-    from selfloop.lineage.registry import Registry
-    from selfloop.lineage.rounds import find_origin
 
     if origin == settings.origin:
         return settings
@@ -150,13 +156,22 @@ def continued_from(recipe: Recipe[S], settings: S, origin: str) -> S:
     if before := run_of(origin):
         left = lineage.left_by(settings.loop, before)
         return recipe.resolve(settings.overrides(), {"origin": left.origin, "first": left.first, "rounds": left.rounds})
+    found = _pinned(settings, origin, run)
+    named = {"model": found.name} if found.name and not settings.model else {}
+    return recipe.resolve(settings.overrides(), {"origin": found.pinned, "first": found.first}, named)
+
+
+def _pinned(settings: Settings, origin: str, run: str) -> Origin:
+    """What an origin names: what it named before, where KFP runs this task again."""
+    from selfloop import lineage
+    from selfloop.lineage.registry import Registry
+    from selfloop.lineage.rounds import Origin, find_origin
+
+    if lineage.is_on() and (begun := lineage.begun_as(run)):
+        return Origin(begun[0].rpartition("/")[0], *begun)
     if origin == CHAMPION:
         origin = f"{settings.loop}@champion" if Registry(settings.loop).settle() else START
-    if origin == START:
-        return recipe.resolve(settings.overrides(), {"origin": START, "first": 1})
-    found = find_origin(origin)
-    named = {} if settings.model else {"model": found.name}
-    return recipe.resolve(settings.overrides(), {"origin": found.pinned, "first": found.first}, named)
+    return Origin("", START, 1) if origin == START else find_origin(origin)
 
 
 def begun(settings: Settings, params: Any) -> dict[str, str]:
@@ -187,17 +202,19 @@ def begun(settings: Settings, params: Any) -> dict[str, str]:
         run_id = lineage.opened_run(name, settings.overrides(), params.run, parent_run())
     os.environ["MLFLOW_RUN_ID"] = run_id
     lineage.note_beginning(settings.loop)
-    return {"MLFLOW_RUN_ID": run_id}
+    return {"MLFLOW_RUN_ID": run_id, lineage.THIS_RUN: params.run}
 
 
 def _hold(loop: str, run: str, before: str, outlasts: bool) -> None:
     """Hold the Lease: free, or that of the run that this one continues, which has no more to do."""
     from selfloop.cluster import lease, runs
+    from selfloop.cluster.access import of_pod
     from selfloop.cluster.connection import connect
 
-    connection = connect()
+    connection, access = connect(), of_pod()
     if outlasts:
         runs.find_run(connection, run)  # who cannot be asked now could not be told to continue later
     if before and runs.was_cancelled(runs.find_run(connection, before)):
         raise UserError(f"Run {before} was cancelled: the loop ends with it.")
-    lease.hold(loop, run, lambda holder: holder == before or runs.has_ended(connection, holder))
+    has_ended = partial(runs.has_ended, connection, is_at_work=partial(lease.at_work, access=access))
+    lease.hold(loop, run, lambda holder: holder == before or has_ended(holder), access)

@@ -15,16 +15,20 @@ from typing import Any, Protocol
 from kfp import dsl
 
 from selfloop import __version__
+from selfloop.errors import UserError
 from selfloop.modes import calls, images, placing, resolving
 from selfloop.modes.describing import described
 from selfloop.modes.fused import LoopInPods, fused_stage
-from selfloop.modes.noting import calls_of
+from selfloop.modes.noting import calls_of, check
 from selfloop.modes.privileges import labels
 from selfloop.modes.relaying import relay
 from selfloop.profiles import Profile
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
 from selfloop.stage import Params, Stage
+
+ARGUMENT_BYTES = 120_000
+"""Of an input that a pod is told. Linux takes 128 KiB for a word of a command line, and an input is a part of one."""
 
 
 def _place_like(first: Any, task: Any) -> None:
@@ -147,7 +151,7 @@ def pipeline(
     for, its last task begins the run that continues it.
     """
     held = min(held or settings.rounds, settings.rounds)
-    recipe.check(settings)
+    check(recipe, settings)
     pods = pods or Here()
     form = resolving.form_of(recipe, settings)
     types: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "List": list, "Dict": dict}
@@ -175,14 +179,19 @@ def pipeline(
             for name, (kind, default, _) in form.items()
         ]
     )
-    return dsl.pipeline(name=recipe.name, description=described(recipe, form))(body)
+    return dsl.pipeline(name=recipe.label, description=described(recipe, form))(body)
 
 
 def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pods: Pods, held: int) -> Any:
-    stage = resolving.resolve_stage(recipe)
+    stage, whole = resolving.resolve_stage(recipe), json.dumps(settings.overrides())
+    if len(json.dumps(json.dumps(whole))) > ARGUMENT_BYTES:  # a driver is told a task with its inputs, as JSON in JSON
+        raise UserError(
+            f"The settings of {recipe.name} come to {len(whole) // 1000} kB, and a task of KFP is told "
+            f"{ARGUMENT_BYTES // 1000} kB at most: put what is long into a file, and name that."
+        )
     task = resolving.component_of(recipe, stage, pods.image(stage))(
         **form,
-        compiled=json.dumps(settings.overrides()),
+        compiled=whole,
         shape=calls.shape_of(recipe, settings),
         held=held,
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,

@@ -10,12 +10,14 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from urllib3.exceptions import HTTPError
 
-from selfloop.cluster.access import TIMEOUT_S, Access, said
+from selfloop.cluster.access import Access, said
 from selfloop.errors import UserError
 from selfloop.profiles import Profile
 
 T = TypeVar("T")
 ABSENT = "is not there"
+SOON_S = (3.0, 5.0)
+"""To connect, and for an answer to begin: an API that is slow is a finding."""
 
 
 class Finding(NamedTuple):
@@ -113,7 +115,7 @@ def reason(error: Exception) -> str:
 
 def ask(method: Callable[..., T], *words: Any, **options: Any) -> T:
     """The answer to one request to the Kubernetes API, which is made once."""
-    return method(*words, _request_timeout=TIMEOUT_S, **options)
+    return method(*words, _request_timeout=SOON_S, **options)
 
 
 def of_sentence(subject: str, error: UserError) -> Finding:
