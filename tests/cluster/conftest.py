@@ -14,6 +14,7 @@ from selfloop.cluster.connection import Connection, connect
 from tenacity import wait_none
 
 from .kfp_server import Kfp, serving
+from .pods_server import Cluster, serving_pods
 
 VARIABLES = ("ENDPOINT", "TOKEN", "TOKEN_FILE", "COOKIES")
 
@@ -83,6 +84,16 @@ def begun(connected: Connection, package: uploads.Package) -> str:
     """The id of a run that was just submitted."""
     version = uploads.uploaded(connected, package)
     return runs.submit(connected, package, version, uploads.experiment(connected, "loop"), {"seed": 3})
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
+    """A cluster that the kubeconfig names, with pods."""
+    with serving_pods() as server:
+        server.kubeconfig(tmp_path / "kubeconfig")
+        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
+        yield server
+    assert server.mistakes == []
 
 
 @pytest.fixture

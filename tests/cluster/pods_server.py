@@ -14,6 +14,8 @@ import yaml
 from .api import Api
 
 DOCUMENT = Path(__file__).with_name("pods_api.json")
+LIMITS = {"cpu": "2", "memory": "4Gi"}
+IMAGE = {"image": "selfloop/base", "imageID": "sha256:0", "ready": False, "restartCount": 0}
 
 
 class Kept(NamedTuple):
@@ -22,6 +24,8 @@ class Kept(NamedTuple):
     phase: str
     log: str
     began: str
+    status: int
+    reason: str
 
 
 class Cluster:
@@ -35,12 +39,24 @@ class Cluster:
         self.queries: list[dict[str, str]] = []
         self.url = ""
 
-    def add(self, run: str, task: str, log: str, phase: str = "Succeeded", namespace: str = "selfloop") -> None:
-        """A pod as Argo makes it: its node says which task it is of."""
-        graph = "root.condition-1" if task in ("work-4", "work-5") else "root"
-        node = f"wf.{graph}.{task}.executor(0)"
+    def add(
+        self,
+        run: str,
+        task: str,
+        log: str,
+        phase: str = "Succeeded",
+        namespace: str = "selfloop",
+        status: int = 0,
+        reason: str = "",
+        attempt: int = 0,
+    ) -> None:
+        """A pod as Argo makes it: its node says which task it is of. ``status`` and ``reason`` are how it ended."""
+        graph = "root.condition-1" if task.removesuffix("-driver") in ("work-4", "work-5") else "root"
+        node = f"wf.{graph}.{task}{'' if task.endswith('driver') else f'.executor({attempt})'}"
         began = f"2026-11-21T02:00:{len(self.pods):02}Z"
-        self.pods[namespace, f"wf-system-container-impl-{len(self.pods)}"] = Kept(run, node, phase, log, began)
+        reason = reason or {"Succeeded": "Completed", "Failed": "Error"}.get(phase, "")
+        kept = Kept(run, node, phase, log, began, status or int(phase == "Failed"), reason)
+        self.pods[namespace, f"wf-system-container-impl-{len(self.pods)}"] = kept
 
     def kubeconfig(self, place: Path) -> None:
         """Write how a person reaches this cluster."""
@@ -49,6 +65,13 @@ class Cluster:
         cluster = {"name": "here", "cluster": {"server": self.url}}
         whole = {"apiVersion": "v1", "kind": "Config", "current-context": "here"}
         place.write_text(yaml.safe_dump(whole | {"users": [user], "contexts": [context], "clusters": [cluster]}))
+
+
+def state(pod: Kept) -> dict[str, Any]:
+    """The state of the container that works in a pod, as the kubelet tells it."""
+    if pod.phase in ("Pending", "Running"):
+        return {"waiting": {}} if pod.phase == "Pending" else {"running": {"startedAt": pod.began}}
+    return {"terminated": {"exitCode": pod.status, "reason": pod.reason, "finishedAt": "2026-11-21T02:01:30Z"}}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -86,7 +109,12 @@ class Handler(BaseHTTPRequestHandler):
                     "creationTimestamp": pod.began,
                     "annotations": {"workflows.argoproj.io/node-name": pod.node},
                 },
-                "status": {"phase": pod.phase},
+                "spec": {"containers": [{"name": "wait"}, {"name": "main", "resources": {"limits": LIMITS}}]},
+                "status": {
+                    "phase": pod.phase,
+                    "startTime": pod.began,
+                    "containerStatuses": [{**IMAGE, "name": "main", "state": state(pod)}],
+                },
             }
             for (place, name), pod in self.cluster.pods.items()
             if (place, pod.run) == (namespace, run)

@@ -109,6 +109,13 @@ def test_a_page_instead_of_an_answer_is_one_to_log_in(kfp: Kfp, status: int) -> 
     assert "answers with a page to log in" in str(_refusal(connect(kfp.url)))
 
 
+def test_the_ui_tells_what_the_api_behind_it_does_once_that_is_ready(kfp: Kfp) -> None:
+    kfp.behind_ui = [False, False, True]
+    assert connect(kfp.url).scope == {"namespace": "selfloop"}
+    kfp.behind_ui = [False] * 10
+    assert "the UI says that the API behind it is not ready" in str(_refusal(connect(kfp.url)))
+
+
 def test_where_only_https_is_spoken_that_is_said(kfp: Kfp) -> None:
     to = {"Location": f"{kfp.url.replace('http', 'https')}/apis/v2beta1/healthz"}
     kfp.fault("HealthzService_GetHealthz", Fault(308, to))

@@ -1,11 +1,11 @@
 """``selfloop logs``: what a stage printed, from its pod; and what a failed one tells of why."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from selfloop.cluster.pods import Pod, choose, task_of
+from selfloop.cluster.pods import Pod, choose, driven_task_of, task_of
 from selfloop.cluster.uploads import Planned, Task
 
 from .conftest import Ended
@@ -13,15 +13,7 @@ from .kfp_server import Kfp
 from .pods_server import Cluster, serving_pods
 
 Command = Callable[..., Ended]
-
-
-@pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
-    with serving_pods() as server:
-        server.kubeconfig(tmp_path / "kubeconfig")
-        monkeypatch.setenv("KUBECONFIG", str(tmp_path / "kubeconfig"))
-        yield server
-    assert server.mistakes == []
+LOOP = [Planned(Task(n, "generate"), (*["condition"] * (n - 1), "generate")) for n in (1, 2, 3)]
 
 
 @pytest.fixture
@@ -82,10 +74,34 @@ def test_a_stage_outside_of_all_rounds_is_named_alone() -> None:
     assert choose([pod], "run", Task(-1, "resolve").short) == pod
 
 
-def test_pods_that_are_gone_are_said_to_be(command: Command, begun: str, cluster: Cluster) -> None:
+def test_of_pods_that_are_gone_the_archive_is_named(command: Command, kfp: Kfp, begun: str, cluster: Cluster) -> None:
+    kfp.end(begun, "SUCCEEDED")
     done = command("logs", begun)
     assert (done.code, done.err.count("\n")) == (1, 1)
-    assert "has no pods (any more): look at its page in the KFP UI" in done.err
+    assert "has no pods any more: its logs are in the archive of Argo" in done.err
+    assert "(private-artifacts/selfloop/*/2026/11/21/*/main.log)" in done.err
+    assert f"{kfp.url}/#/runs/details/{begun}" in done.err
+
+
+def test_a_run_that_has_no_pods_yet_is_said_to_have_none(command: Command, begun: str, cluster: Cluster) -> None:
+    done = command("logs", begun)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "has no pods yet: wait" in done.err
+
+
+@pytest.mark.parametrize(
+    ("node", "task"),
+    [
+        ("wf.root.generate-driver", Task(1, "generate")),
+        ("wf(0).root(1).condition(0).generate-driver(2)", Task(2, "generate")),
+        ("wf.root.condition.condition.generate-driver", Task(3, "generate")),
+        ("wf.root.condition-driver", Task(2, "generate")),
+        ("wf.root-driver", Task(1, "generate")),
+        ("wf.root.generate.executor", None),
+    ],
+)
+def test_a_driver_is_of_the_task_or_of_the_first_in_the_graph_that_it_prepares(node: str, task: Task | None) -> None:
+    assert driven_task_of(node, LOOP) == task
 
 
 def test_without_a_kubeconfig_logs_says_what_to_set(command: Command, begun: str) -> None:
@@ -106,8 +122,7 @@ def test_without_a_kubeconfig_logs_says_what_to_set(command: Command, begun: str
     ],
 )
 def test_a_pod_is_of_the_round_whose_graph_it_is_in(node: str, round: int | None) -> None:
-    loop = [Planned(Task(n, "generate"), (*["condition"] * (n - 1), "generate")) for n in (1, 2, 3)]
-    assert task_of(node, loop) == (Task(round, "generate") if round else None)
+    assert task_of(node, LOOP) == (Task(round, "generate") if round else None)
 
 
 @pytest.mark.parametrize(
@@ -147,19 +162,76 @@ def _fail(kfp: Kfp, run_id: str) -> None:
     kfp.end(run_id, "FAILED")
 
 
+HALT = "Guard 'length' halts the loop: 9.1 is beyond 4. The champion stays in force."
+MISTAKE = "Parameter 'samples' of evaluate cannot be 0: Input should be greater than 0."
+LAUNCHER = "I1121 02:00:01 launcher_v2.go:151] starting\n"
+ENDED = "F1121 02:00:12 main.go:56] failed to execute component: exit status 1\n"
+
+
 def test_a_loop_that_a_guard_halted_ends_the_command_as_that(
     command: Command, kfp: Kfp, run: str, cluster: Cluster
 ) -> None:
-    said = "Guard 'length' halts the loop: 9.1 is beyond 4. The champion stays in force."
-    trace = f"Traceback (most recent call last):\n  ...\nselfloop.errors.HaltedError: {said}\nE1121 exit status 1\n"
-    cluster.add(run, "work-3", "x\n" * 500 + trace, phase="Failed")
+    cluster.add(run, "work-3", f"{LAUNCHER * 500}selfloop halted: {HALT}\n{ENDED}", phase="Failed")
     _fail(kfp, run)
     done = command("watch", run)
-    assert done.code == 3
-    assert done.err == f"selfloop: {said} See {kfp.url}/#/runs/details/{run}.\n"
+    assert (done.code, done.err) == (3, f"selfloop: {HALT} See {kfp.url}/#/runs/details/{run}.\n")
+
+
+def test_a_mistake_in_a_stage_is_said_by_watch_and_first_of_all_by_logs(
+    command: Command, kfp: Kfp, run: str, cluster: Cluster
+) -> None:
+    printed = f"{LAUNCHER}selfloop: {MISTAKE}\n{ENDED}"
+    cluster.add(run, "work-3", printed, phase="Failed")
+    _fail(kfp, run)
+    done = command("watch", run)
+    see = f"See 'selfloop logs {run} 1/verify' or {kfp.url}/#/runs/details/{run}."
+    assert (done.code, done.err) == (1, f"selfloop: Run {run} failed in round 1 · verify: {MISTAKE} {see}\n")
+    assert command("logs", run).out == f"round 1 · verify: {MISTAKE}\n{printed}"
 
 
 def test_a_stage_that_failed_otherwise_is_no_halt(command: Command, kfp: Kfp, run: str, cluster: Cluster) -> None:
-    cluster.add(run, "work-3", "ValueError: HaltedError\n", phase="Failed")
+    cluster.add(run, "work-3", f"ValueError: selfloop halted: {HALT}\n", phase="Failed")
     _fail(kfp, run)
-    assert command("watch", run).code == 1
+    done = command("watch", run)
+    assert done.code == 1
+    assert f"Run {run} failed in round 1 · verify: see 'selfloop logs {run} 1/verify'" in done.err
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "log", "sentence"),
+    [
+        (137, "OOMKilled", "", "it ran out of memory (OOMKilled, limit 4Gi): raise 'memory' under [stages.verify]"),
+        (1, "Error", "failed to execute component: signal: killed\n", "it ran out of memory (OOMKilled, limit 4Gi)"),
+        (137, "Error", "", "it was killed (status 137, limit 4Gi), as where memory is short: raise 'memory' under"),
+        (143, "DeadlineExceeded", "", "it ran out of time: raise 'time_limit' under [stages.verify] in the profile"),
+        (1, "ContainerStatusUnknown", "", "its pod was ended (ContainerStatusUnknown): mend what that says."),
+    ],
+)
+def test_what_ended_a_stage_from_outside_is_said_with_the_setting_to_change(
+    command: Command, kfp: Kfp, run: str, cluster: Cluster, status: int, reason: str, log: str, sentence: str
+) -> None:
+    cluster.add(run, "work-3", log, phase="Failed", status=status, reason=reason)
+    _fail(kfp, run)
+    assert f"failed in round 1 · verify: {sentence}" in command("watch", run).err
+    assert command("logs", run).out.startswith(f"round 1 · verify: {sentence}")
+
+
+def test_a_driver_that_failed_is_told_as_it_is(command: Command, kfp: Kfp, run: str, cluster: Cluster) -> None:
+    """KFP tells nothing of its task, since nothing was executed."""
+    said = "KFP driver: driver.Container(...) failed: UNIQUE constraint failed: Event.artifact_id"
+    cluster.add(run, "work-5-driver", f"{LAUNCHER}{said}\n", phase="Failed")
+    kfp.end(run, "FAILED")
+    done = command("watch", run)
+    assert done.code == 1
+    assert "failed in the driver of round 2 · verify: KFP's driver ended after it said '" in done.err
+    assert said in done.err
+    assert "round 2 · verify: failed" in done.out
+    assert command("logs", run).out.endswith(f"{LAUNCHER}{said}\n")
+
+
+def test_a_failed_attempt_that_was_followed_by_a_good_one_is_no_failure(
+    command: Command, kfp: Kfp, run: str, cluster: Cluster
+) -> None:
+    cluster.add(run, "work-3", "first\n", phase="Failed")
+    cluster.add(run, "work-3", "second\n", attempt=1)
+    assert command("logs", run).out == "second\n"

@@ -12,15 +12,18 @@ import pytest
 import yaml
 from kfp import compiler, dsl
 from kfp_server_api import V2beta1PipelineTaskDetail
+from mlflow import MlflowClient
 from rich.console import Console
 from selfloop.cluster import runs, uploads
 from selfloop.cluster.connection import Connection, RefusedError
 from selfloop.cluster.runs import Progress, StageStatus
 from selfloop.cluster.table import table_of
 from selfloop.cluster.uploads import Planned, Task
+from selfloop.lineage.registry import Registry
 
 from .conftest import Ended, work
 from .kfp_server import Fault, Kfp
+from .pods_server import Cluster
 
 Command = Callable[..., Ended]
 BEGAN, ENDED = "2026-11-21T02:00:00Z", "2026-11-21T02:00:12Z"
@@ -39,6 +42,25 @@ def _end(kfp: Kfp, state: str = "SUCCEEDED", failed: str = "") -> Callable[[str]
 
 def _nothing(run_id: str) -> None:
     pass
+
+
+def _compress(kfp: Kfp) -> Callable[[str], None]:
+    """What KFP tells of a run from now on is what it was: generating in the first round."""
+
+    def compress(run_id: str) -> None:
+        kfp.move(run_id, "root", "RUNNING", BEGAN)
+        kfp.move(run_id, "work", "SUCCEEDED", BEGAN, ENDED)
+        kfp.move(run_id, "work-2", "RUNNING", BEGAN)
+        kfp.compressed.add(run_id)
+
+    return compress
+
+
+def _registered(kfp_run: str, *verdicts: str) -> None:
+    """The rounds that a run has ended, from the sixth of its loop on, as the loop records them; and the start."""
+    for number, verdict in enumerate(("start", *verdicts), 5):
+        tags = {"kfp_run": kfp_run, "round": str(number), "verdict": verdict, "reason": f"{verdict} for a reason"}
+        Registry("adder").register(f"{kfp_run}:{number}", f"/policies/{number}", "", tags, "")
 
 
 def test_submit_watches_until_the_run_has_ended(command: Command, kfp: Kfp) -> None:
@@ -89,10 +111,80 @@ def test_a_run_of_no_version_is_watched_without_its_stages(connected: Connection
     assert runs.plan_of(connected, begun) == []
 
 
-def test_a_run_that_failed_before_it_began_is_said_to_have(command: Command, kfp: Kfp, begun: str) -> None:
+def test_a_run_that_failed_before_it_began_is_said_to_have(
+    command: Command, kfp: Kfp, begun: str, cluster: Cluster
+) -> None:
     kfp.end(begun, "FAILED")
     done = command("watch", begun)
     assert (done.code, f"Run {begun} failed before a stage began: see http" in done.err) == (1, True)
+
+
+def test_where_nobody_can_tell_which_stage_failed_the_remedy_is_said(command: Command, kfp: Kfp, begun: str) -> None:
+    kfp.looks = [_compress(kfp), lambda run_id: kfp.end(run_id, "FAILED")]
+    done = command("watch", begun)
+    assert (done.code, done.err.count("\n")) == (1, 1)
+    assert "failed, and KFP does not tell in which stage: set KUBECONFIG, so that its pods are asked" in done.err
+
+
+def test_a_run_of_which_kfp_tells_no_more_is_seen_by_its_pods(
+    command: Command, kfp: Kfp, begun: str, cluster: Cluster
+) -> None:
+    def work_on(run_id: str) -> None:
+        for task in ("work", "work-2", "work-3", "work-4"):
+            cluster.add(run_id, task, "")
+        cluster.add(run_id, "work-5", "", phase="Running")
+
+    def end(run_id: str) -> None:
+        del cluster.pods["selfloop", "wf-system-container-impl-4"]
+        cluster.add(run_id, "work-5", "")
+        kfp.end(run_id, "SUCCEEDED")
+
+    kfp.looks = [_nothing, _compress(kfp), work_on, end]
+    done = command("watch", begun)
+    assert (done.code, done.err) == (0, "")
+    stages = ["0 · start", "1 · generate", "1 · verify", "2 · generate", "2 · verify"]
+    assert [line.partition(":")[0] for line in done.out.splitlines()[:5]] == [f"round {stage}" for stage in stages]
+    assert "not needed" not in done.out
+
+
+def test_without_its_pods_a_run_is_seen_by_the_rounds_that_it_recorded(
+    command: Command, kfp: Kfp, begun: str, client: MlflowClient
+) -> None:
+    def end(run_id: str) -> None:
+        _registered(run_id, "rejected")
+        _registered("another", "promoted", "promoted")
+        kfp.end(run_id, "SUCCEEDED")
+
+    kfp.looks = [_nothing, _compress(kfp), end]
+    done = command("watch", begun)
+    assert (done.code, done.err) == (0, "")
+    assert "round 1 · verify: succeeded" in done.out
+    assert done.out.endswith("1 round not needed\n")
+
+
+def test_of_rounds_that_nobody_tells_of_nothing_is_claimed(command: Command, kfp: Kfp, begun: str) -> None:
+    kfp.looks = [_nothing, _compress(kfp), lambda run_id: kfp.end(run_id, "SUCCEEDED")]
+    done = command("watch", begun)
+    assert done.code == 0
+    assert "1 round of which KFP tells nothing: set KUBECONFIG or MLFLOW_TRACKING_URI" in done.out
+    assert "not needed" not in done.out
+
+
+def test_a_loop_that_was_halted_ends_the_command_so_also_where_only_the_loop_tells(
+    command: Command, kfp: Kfp, begun: str, client: MlflowClient
+) -> None:
+    def end(run_id: str) -> None:
+        _registered(run_id, "promoted", "halted")
+        kfp.end(run_id, "FAILED")
+
+    kfp.looks = [_nothing, _compress(kfp), end]
+    done = command("watch", begun)
+    url = f"{kfp.url}/#/runs/details/{begun}"
+    assert (done.code, done.err) == (
+        3,
+        f"selfloop: halted for a reason. The champion stays in force. See {url}.\n",
+    )
+    assert "round 2 · generate: succeeded" in done.out
 
 
 def test_a_run_that_was_cancelled_is_said_to_be(command: Command, kfp: Kfp, begun: str) -> None:
@@ -100,6 +192,22 @@ def test_a_run_that_was_cancelled_is_said_to_be(command: Command, kfp: Kfp, begu
     done = command("watch", begun)
     assert done.code == 1
     assert f"Run {begun} was cancelled: what its finished stages made is kept" in done.err
+
+
+def test_a_run_that_kfp_calls_failed_after_it_was_cancelled_was_cancelled(
+    command: Command, kfp: Kfp, begun: str, cluster: Cluster
+) -> None:
+    def cancel(run_id: str) -> None:
+        kfp.on_terminate_run(run_id)
+        kfp.move(run_id, "work", "FAILED", BEGAN, ENDED)
+        cluster.add(run_id, "work", "", phase="Failed", status=143)
+        kfp.end(run_id, "FAILED")
+
+    kfp.looks = [_nothing, _nothing, cancel]
+    done = command("watch", begun)
+    assert (done.code, f"Run {begun} was cancelled: what" in done.err) == (1, True)
+    assert "round 0 · start: canceled" in done.out
+    assert "failed" not in done.out
 
 
 def test_ctrl_c_leaves_the_run_running(command: Command, kfp: Kfp, begun: str) -> None:
@@ -154,9 +262,16 @@ def test_a_stage_is_what_its_task_and_its_driver_tell(connected: Connection, kfp
     kfp.move(begun, "work-4-driver", "FAILED", BEGAN, ENDED)
     kfp.move(begun, "root", "RUNNING", BEGAN)
     kfp.move(begun, "executor", "RUNNING", BEGAN)
-    statuses = runs.look(connected, begun, tasks).statuses
+    statuses = runs.statuses_of(tasks, runs.find_run(connected, begun).run_details.task_details)
     assert [status.state for status in statuses] == ["SUCCEEDED", "RUNNING", "PENDING", "FAILED", ""]
     assert [status.seconds(NOW) for status in statuses] == [12, 3600, None, 12, None]
+
+
+def test_what_is_told_of_a_later_round_is_told_of_those_before(connected: Connection, kfp: Kfp, begun: str) -> None:
+    for task in ("root", "work", "work-2", "work-4"):
+        kfp.move(begun, task, "RUNNING", BEGAN)
+    statuses = runs.look(connected, begun, runs.plan_of(connected, begun)).statuses
+    assert [status.state for status in statuses] == ["SUCCEEDED", "SUCCEEDED", "SUCCEEDED", "RUNNING", ""]
 
 
 def _detail(name: str, began: int, state: str = "SUCCEEDED") -> V2beta1PipelineTaskDetail:

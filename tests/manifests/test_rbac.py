@@ -44,8 +44,8 @@ OF_ALL = {"selfsubjectaccessreviews", "selfsubjectrulesreviews"}
 """What Kubernetes lets everybody ask about themselves (system:basic-user)."""
 REVIEWS = {"localsubjectaccessreviews"}
 """Questions, though they are asked by creating them."""
-OF_PERSONS = {"pods.py"}
-"""What runs on a laptop, with the rights of who runs it: `selfloop logs`."""
+OF_PERSONS = {"leftovers.py", "pods.py"}
+"""What runs on a laptop, with the rights of who runs it: `selfloop cancel`, `logs` and `watch`."""
 WRITES = {"create", "update", "patch", "delete", "deletecollection", "*"}
 
 OF_KFP = {"overlays/kind": "pipeline-runner", "overlays/kubeflow": "default-editor", "overlays/gpu": "default-editor"}

@@ -41,6 +41,7 @@ from selfloop.settings import Settings
 
 if TYPE_CHECKING:
     from selfloop.cluster.connection import Connection
+    from selfloop.cluster.evidence import Evidence
     from selfloop.cluster.runs import Progress
     from selfloop.cluster.uploads import Package
 
@@ -88,12 +89,13 @@ def submit(
     watch: Annotated[bool, typer.Option("--watch", help="Show how far it is; end as the run ends.")] = False,
 ) -> None:
     """Begin a run of a recipe on a cluster, and print where it can be seen."""
-    connection = connected(kfp, namespace, ca_file)
+    connection = addressed(kfp, namespace, ca_file)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
     with compiled(recipe, config, sets, given, control, fused, hardware, rounds_a_run) as (package, settings):
         from selfloop.cluster import runs, uploads
 
+        connection.check()
         values = runs.parameters(package, seed, origin)
         version = uploads.uploaded(connection, package)
         experiment_id = uploads.experiment(connection, experiment or settings.loop)
@@ -133,10 +135,11 @@ def schedule(
     from selfloop.cluster import runs, schedules, uploads
 
     when = schedules.trigger(cron, every)
-    connection = connected(kfp, namespace, ca_file)
+    connection = addressed(kfp, namespace, ca_file)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
     with compiled(recipe, config, sets, given, control, fused, hardware, rounds_a_run) as (package, settings):
+        connection.check()
         values = runs.parameters(package, seed, schedules.CHAMPION)
         version = uploads.uploaded(connection, package)
         experiment_id = uploads.experiment(connection, experiment or settings.loop)
@@ -205,9 +208,14 @@ def logs(
     connection = connected(kfp, namespace, ca_file)
     from selfloop.cluster import pods, runs
 
-    tasks = runs.plan_of(connection, run)
+    about, tasks = runs.find_run(connection, run), runs.plan_of(connection, run)
     api = pods.kubernetes()
-    pod = pods.choose(pods.pods_of(api, run, pods.namespaces(connection), tasks), run, stage)
+    found = pods.pods_of(api, run, pods.namespaces(connection), tasks)
+    if not found:
+        raise pods.without(connection, about)
+    pod = pods.choose(found, run, stage)
+    if pod.phase == "Failed" and (why := pods.why(api, pod)).sentence:
+        _say(f"{pod.title}: {why.sentence}")
     try:
         for piece in pods.log(api, pod, follow):
             sys.stdout.write(piece)
@@ -224,11 +232,33 @@ def watch_(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_fi
 
 @app.command()
 def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
-    """End a run on a cluster, or the one that continues it. What its finished stages made is kept."""
-    connection = connected(kfp, namespace, ca_file)
-    from selfloop.cluster import relay
+    """End a run on a cluster, or the one that continues it, and free what it holds.
 
-    _say(f"Run {relay.cancel_newest(connection, run)} is being cancelled.")
+    What its finished stages made is kept. With your kubeconfig its TrainJobs are deleted and its loop is free at once; with MLFLOW_TRACKING_URI its run there
+    is ended as killed.
+    """
+    connection = connected(kfp, namespace, ca_file)
+    from selfloop.cluster import leftovers, relay, runs
+    from selfloop.cluster.connection import RefusedError
+
+    try:
+        run = relay.cancel_newest(connection, run)
+        _say(f"Run {run} is being cancelled.")
+        if not runs.is_over(connection, run):
+            raise UserError(
+                f"Run {run} is still being cancelled: look at {connection.run_url(run)}, and cancel it again."
+            )
+    except RefusedError as error:
+        if error.status != 404 or not leftovers.released(connection, run):
+            raise
+        _say(f"Run {run} is unknown to KFP; the loop that it held is free for another run.")
+        return
+    except KeyboardInterrupt:
+        raise StoppedError(
+            f"Stopped waiting; run {run} is being cancelled, and holds its loop until it ends."
+        ) from None
+    for sentence in leftovers.cleared(connection, run):
+        _say(sentence)
 
 
 def check_installed() -> None:
@@ -239,12 +269,17 @@ def check_installed() -> None:
         raise UserError(f"{error.name} is not installed: pip install 'selfloop[cluster]'.") from None
 
 
-def connected(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
-    """The way to the API, which has answered."""
+def addressed(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
+    """The way to the API, which was not asked yet."""
     check_installed()
     from selfloop.cluster.connection import connect
 
-    connection = connect(kfp, namespace, ca_file)
+    return connect(kfp, namespace, ca_file)
+
+
+def connected(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
+    """The way to the API, which has answered."""
+    connection = addressed(kfp, namespace, ca_file)
     connection.check()
     return connection
 
@@ -271,17 +306,18 @@ def compiled(
         held = compile_pipeline(recipe, settings, file, profile.is_fused(fused), profile, rounds_a_run)
         if held < settings.rounds:
             _say(f"{settings.rounds} rounds in runs of {held}, each of which begins the next.")
-        yield Package(recipe.name, recipe.target, file, profile.cluster.service_account), settings
+        yield Package(recipe.label, recipe.target, file, profile.cluster.service_account), settings
 
 
 def watched(connection: Connection, run_id: str) -> None:
-    """Show a run, and those that continue it, until the last has ended, and end as it did: see ``EXITS`` for a guard's
-    halt and a person's stop.
+    """Show a run, and those that continue it, until the last has ended, and end as it did, with a status of its own for
+    a guard's halt.
     """
     from selfloop.cluster import relay, runs
+    from selfloop.cluster.evidence import Evidence
     from selfloop.cluster.table import table_of
 
-    lines = Lines()
+    lines, evidence = Lines(), Evidence(connection)
     live = Live(console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
 
     def show(progress: Progress) -> None:
@@ -292,7 +328,7 @@ def watched(connection: Connection, run_id: str) -> None:
 
     try:
         with live:
-            last = runs.watch(connection, run_id, show)
+            last = runs.watch(connection, run_id, show, evidence)
     except KeyboardInterrupt:
         raise StoppedError(
             f"Stopped watching; run {run_id} continues. See it again with 'selfloop watch {run_id}', end it with "
@@ -301,7 +337,7 @@ def watched(connection: Connection, run_id: str) -> None:
     console.print(table_of(last, console))
     following = relay.continuation_of(connection, runs.find_run(connection, run_id))
     if following is None:
-        conclude(connection, last)
+        conclude(connection, last, evidence)
         return
     _say(f"Run {following.run_id} continues the loop: {connection.run_url(following.run_id)}")
     watched(connection, following.run_id)
@@ -328,23 +364,26 @@ class Lines:
         self._trouble = progress.trouble
 
 
-def conclude(connection: Connection, last: Progress) -> None:
+def conclude(connection: Connection, last: Progress, evidence: Evidence) -> None:
     """End as a run ended. Raises ``HaltedError`` where a guard halted the loop, ``UserError`` where it failed."""
-    from selfloop.cluster import pods
-
     if last.state in ("SUCCEEDED", "SKIPPED"):
         return
     url = connection.run_url(last.run_id)
     if last.state == "CANCELED":
         raise UserError(f"Run {last.run_id} was cancelled: what its finished stages made is kept, see {url}.")
-    status = last.failed
-    if status is None:
-        raise UserError(f"Run {last.run_id} failed before a stage began: see {url}.")
-    reason = pods.why_halted(connection, last.run_id, status.task, [each.planned for each in last.statuses])
-    if reason:
-        raise HaltedError(f"{reason} See {url}.")
-    log = f"selfloop logs {last.run_id} {status.task.short}"
-    raise UserError(f"Run {last.run_id} failed in {status.task.title}: see '{log}' or {url}.")
+    title, short, why = evidence.failure(last)
+    if why.halted:
+        raise HaltedError(f"{why.sentence} See {url}.")
+    if title:
+        said = f"{why.sentence} See" if why.sentence else "see"
+        raise UserError(f"Run {last.run_id} failed in {title}: {said} 'selfloop logs {last.run_id} {short}' or {url}.")
+    if evidence.pods is None:
+        raise UserError(
+            f"Run {last.run_id} failed, and KFP does not tell in which stage: set KUBECONFIG, so that its pods are "
+            f"asked, or see {url}."
+        )
+    what = "though none of its pods did" if evidence.pods else "before a stage began"
+    raise UserError(f"Run {last.run_id} failed {what}: see {url}.")
 
 
 def _say(line: str) -> None:

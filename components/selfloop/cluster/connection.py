@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from kfp_server_api import ApiClient, ApiException, Configuration, ExperimentServiceApi, HealthzServiceApi
+from kfp_server_api import ApiClient, ApiException, Configuration, ExperimentServiceApi
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_exponential_jitter
 from urllib3 import Retry
 from urllib3.exceptions import HTTPError, InvalidHeader, NewConnectionError
@@ -30,6 +30,7 @@ UI = "KF_PIPELINES_UI_ENDPOINT"
 IN_CLUSTER = "http://ml-pipeline.kubeflow:8888"
 TOKEN_FILE = "/var/run/secrets/kubeflow/pipelines/token"  # noqa: S105
 """Where KFP users mount a pod's token for its API."""
+HEALTH = "/apis/v2beta1/healthz"
 NAMESPACE = "selfloop"
 TIMEOUTS_S = (10.0, 60.0)
 """Until a connection is made, and until an answer comes."""
@@ -73,11 +74,22 @@ class Connection:
     def recognize(self) -> bool:
         """See that it is an API of KFP that answers; whether it serves many users."""
         try:
-            return bool(self.call(HealthzServiceApi(self.client).healthz_service_get_healthz).multi_user)
+            return bool(self.call(self._health).get("multi_user"))
         except RefusedError as error:
             if error.status != 404:
                 raise
             raise RefusedError(NO_API.format(endpoint=self.endpoint), 404) from None
+
+    def _health(self) -> Mapping[str, Any]:
+        """What the API says of itself. The UI answers in its place, also while it cannot reach the API."""
+        answer = self.client.call_api(
+            HEALTH, "GET", response_type="object", auth_settings=["Bearer"], _return_http_data_only=True
+        )
+        if not isinstance(answer, Mapping):
+            raise ApiException(status=404, reason="no answer of an API")
+        if answer.get("apiServerReady") is False:
+            raise ApiException(status=503, reason="the UI says that the API behind it is not ready")
+        return answer
 
     def call(self, function: Callable[..., T], *words: Any, **options: Any) -> T:
         """The answer to a request that may be made twice. Raises ``RefusedError``."""

@@ -1,4 +1,6 @@
-"""Why a TrainJob does not start, and why it ended: a sentence for a person, from what the cluster says of its pods."""
+"""Why a TrainJob does not start, and why it or a stage ended: a sentence for a person, from what the cluster says of
+pods.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +31,10 @@ START_WITHIN_S = 1800.0
 """How long a TrainJob that no queue holds back may take until all its nodes have started."""
 LAST_LINES, LAST_CHARACTERS = 3, 400
 LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+KILLED = 137
+"""The status of a process that was ended by SIGKILL."""
+LAUNCHER_KILLED = "signal: killed"
+"""What KFP's launcher says where the kernel killed the stage and not the launcher with it."""
 
 
 class End(NamedTuple):
@@ -45,13 +51,13 @@ class End(NamedTuple):
     restarts: int = 0
 
     @classmethod
-    def of(cls, pod: Any, last: Sequence[str]) -> Self:
-        """The end of a pod's container; ``last`` are the last lines that it said."""
-        found = terminated(pod)
+    def of(cls, pod: Any, last: Sequence[str], name: str = CONTAINER) -> Self:
+        """The end of a pod's container of this name; ``last`` are the last lines that it said."""
+        found = terminated(pod, name)
         refused = [line.removeprefix(REFUSED) for line in last if line.startswith(REFUSED)]
         said = [line.strip() for line in last if line.strip() and not line.startswith(STEP)]
         words = " / ".join(said[-LAST_LINES:])[-LAST_CHARACTERS:]
-        mine = next((each for each in pod.spec.containers if each.name == CONTAINER), pod.spec.containers[0])
+        mine = next((each for each in pod.spec.containers if each.name == name), pod.spec.containers[0])
         limits = mine.resources and mine.resources.limits
         return cls(
             node=node_of(pod),
@@ -62,7 +68,7 @@ class End(NamedTuple):
             refused=json.loads(refused[-1]) if refused else "",
             memory=(limits or {}).get("memory", ""),
             at=(found and found.finished_at) or LONG_AGO,
-            restarts=restarts(pod),
+            restarts=restarts(pod, name),
         )
 
     @property
@@ -136,6 +142,21 @@ def failure(name: str, condition: Mapping[str, Any], ends: Iterable[End]) -> str
     return f"{ended} after it said '{end.words}': mend what that says, and start the stage again."
 
 
+def of_stage(end: End, stage: str) -> str:
+    """What ended a stage's pod from outside, and the setting that mends it; empty where it ended by itself."""
+    setting, limit = f"under [stages.{stage}] in the profile", f", limit {end.memory}" if end.memory else ""
+    memory = f"raise 'memory' {setting}"
+    if end.reason == "OOMKilled" or LAUNCHER_KILLED in end.words:
+        return f"it ran out of memory (OOMKilled{limit}): {memory}, or lower what it holds, such as its batch size."
+    if end.status == KILLED:
+        return f"it was killed (status {KILLED}{limit}), as where memory is short: {memory}, or begin the run again."
+    if end.reason == "DeadlineExceeded":
+        return f"it ran out of time: raise 'time_limit' {setting}, or lower what it has to do."
+    if end.reason in ("Error", "Failed", "Completed"):
+        return ""
+    return f"its pod was ended ({end.reason}{end.message and f': {one_line(end.message)}'}): mend what that says."
+
+
 def true(job: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The conditions of a TrainJob that hold."""
     return [each for each in job.get("status", {}).get("conditions", []) if each["status"] == "True"]
@@ -152,21 +173,21 @@ def node_of(pod: Any) -> str:
     return str((pod.metadata.labels or {}).get(key) or (pod.metadata.annotations or {}).get(key, "?"))
 
 
-def container(pod: Any) -> Any:
-    """What the cluster says of the container in a pod that trains, whatever runs beside it; none before there is."""
-    return next((status for status in pod.status.container_statuses or [] if status.name == CONTAINER), None)
+def container(pod: Any, name: str = CONTAINER) -> Any:
+    """What the cluster says of the container in a pod that works, whatever runs beside it; none before there is."""
+    return next((status for status in pod.status.container_statuses or [] if status.name == name), None)
 
 
-def terminated(pod: Any) -> Any:
+def terminated(pod: Any, name: str = CONTAINER) -> Any:
     """How a pod's container ended the last time; none where it never did."""
-    status = container(pod)
+    status = container(pod, name)
     states = [status.state, status.last_state] if status else []
     return next((state.terminated for state in states if state and state.terminated), None)
 
 
-def restarts(pod: Any) -> int:
+def restarts(pod: Any, name: str = CONTAINER) -> int:
     """How often a pod's container was started again."""
-    status = container(pod)
+    status = container(pod, name)
     return int(status.restart_count or 0) if status else 0
 
 

@@ -184,9 +184,8 @@ def look(connection: Connection, run_id: str, tasks: Sequence[Planned], witness:
 
 def state_of(run: Any) -> str:
     """The state of a run; KFP calls one that was cancelled failed in the end."""
-    history = {each.state for each in run.state_history or []}
-    was_cancelled = "CANCELING" in history and run.state in ENDED and run.state != "SUCCEEDED"
-    return "CANCELED" if was_cancelled else run.state or "PENDING"
+    ended_badly = run.state in ENDED and run.state != "SUCCEEDED"
+    return "CANCELED" if ended_badly and was_cancelled(run) else run.state or "PENDING"
 
 
 def _inferred(seen: Progress) -> Iterable[StageStatus]:

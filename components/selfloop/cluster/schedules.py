@@ -23,6 +23,7 @@ from kfp_server_api import (
 )
 
 from selfloop.cluster.connection import Connection, RefusedError
+from selfloop.cluster.runs import state_of
 from selfloop.cluster.uploads import Package, named
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
@@ -190,7 +191,7 @@ def _schedule(connection: Connection, one: Any) -> Schedule:
         is_on,
         _next(one.trigger, at or one.created_at) if is_on else None,
         at,
-        (last.state or "PENDING") if last else "",
+        state_of(last) if last else "",
     )
 
 

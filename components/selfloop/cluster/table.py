@@ -35,7 +35,9 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
     """The rounds of a run, ``most`` of them: a column a stage where there is room for it, otherwise a mark a stage."""
     now = now or datetime.now(UTC)
     rounds = _rounds(progress.statuses)
-    begun = {n: statuses for n, statuses in rounds.items() if any(status.state != "SKIPPED" for status in statuses)}
+    left_out = {"SKIPPED", ""} if progress.has_ended else {"SKIPPED"}
+    begun = {n: statuses for n, statuses in rounds.items() if {status.state for status in statuses} - left_out}
+    unknown = [n for n in rounds.keys() - begun.keys() if any(not status.state for status in rounds[n])]
     shown = _near_the_work(begun, most)
     stages = _order(shown)
     table = _wide(shown, stages, now)
@@ -44,7 +46,12 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
         lines += [*_before(shown, now), table]
     else:
         lines += [_narrow(shown, now), Text(f"stages: {', '.join(stages)}", "dim")]
-    for count, what in ((len(begun) - len(shown), "not shown"), (len(rounds) - len(begun), "not needed")):
+    counts = {
+        "not shown": len(begun) - len(shown),
+        "not needed" if progress.state == "SUCCEEDED" else "not begun": len(rounds) - len(begun) - len(unknown),
+        "of which KFP tells nothing: set KUBECONFIG or MLFLOW_TRACKING_URI, and look again": len(unknown),
+    }
+    for what, count in counts.items():
         if count:
             lines.append(Text(f"{count} round{'s' * (count != 1)} {what}", "dim"))
     if progress.trouble:
