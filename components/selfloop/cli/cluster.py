@@ -234,8 +234,8 @@ def watch_(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_fi
 def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
     """End a run on a cluster, or the one that continues it, and free what it holds.
 
-    What its finished stages made is kept. With your kubeconfig its TrainJobs are deleted and its loop is free at once; with MLFLOW_TRACKING_URI its run there
-    is ended as killed.
+    What its finished stages made is kept. With your kubeconfig its TrainJobs are deleted and its loop is free at once;
+    with MLFLOW_TRACKING_URI its run there is ended as killed.
     """
     connection = connected(kfp, namespace, ca_file)
     from selfloop.cluster import leftovers, relay, runs
