@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from kfp.dsl import Artifact, Dataset
 from selfloop.environments import Environment, find_environment
-from selfloop.environments.dataset import level_of
+from selfloop.environments.dataset import answer_of, level_of, question_of, text_of
 from selfloop.errors import UserError
 from selfloop.propose import BaseParams, DrawParams, draw_base, draw_tasks
 from selfloop.records import Example, Task, rows, to_batch
@@ -21,9 +21,10 @@ def write(place: Path, rows: list[dict[str, object]]) -> Path:
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), place)
-    elif place.suffix == ".csv":
-        lines = [",".join(map(str, row.values())) for row in rows]
-        place.write_text("\n".join([",".join(rows[0]), *lines]) + "\n")
+    elif place.suffix in (".csv", ".tsv"):
+        delimiter = "," if place.suffix == ".csv" else "\t"
+        lines = [delimiter.join(map(str, row.values())) for row in rows]
+        place.write_text("\n".join([delimiter.join(rows[0]), *lines]) + "\n")
     elif place.suffix == ".json":
         place.write_text(json.dumps(rows))
     else:
@@ -43,7 +44,7 @@ def everything(environment: Environment, levels: range = range(1, 4)) -> tuple[s
     return drawn, kept
 
 
-@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "parquet"])
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv", "parquet"])
 def test_a_file_of_any_kind_is_an_environment(tmp_path: Path, suffix: str) -> None:
     environment = opened(write(tmp_path / f"sums.{suffix}", ROWS))
     drawn, kept = everything(environment)
@@ -123,6 +124,56 @@ def test_check_and_check_batch_agree(tmp_path: Path) -> None:
     assert [grade.ok for grade in grades] == [True, False, False]
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "csv", "tsv"])
+def test_answers_are_the_file_s_own_text(tmp_path: Path, suffix: str) -> None:
+    answers = ["0042", "None", "N/A", "True", "1.50", "2024-05-11", "12345678901234567890123", "1e3"]
+    place = write(tmp_path / f"texts.{suffix}", [{"prompt": f"q{n}", "answer": text} for n, text in enumerate(answers)])
+    environment = find_environment(f"dataset:{place}")
+    drawn = environment.tasks(1, 99, 0) + environment.held_out(1, 99, 0)
+    assert sorted(task.answer for task in drawn) == sorted(answers)
+    assert all(environment.check(task, task.answer).ok for task in drawn)
+
+
+def test_numbers_of_a_json_file_are_its_own_text(tmp_path: Path) -> None:
+    numbers = ["12345678901234567890123", "1.50", "-0.0", "1e3"]
+    lines = [f'{{"prompt": "q{n}", "answer": {number}}}\n' for n, number in enumerate(numbers)]
+    (tmp_path / "numbers.jsonl").write_text("".join(lines))
+    environment = find_environment(f"dataset:{tmp_path}/numbers.jsonl")
+    assert {task.answer for task in environment.tasks(1, 9, 0) + environment.held_out(1, 9, 0)} == set(numbers)
+
+
+def test_a_column_may_be_a_part_of_one(tmp_path: Path) -> None:
+    made = [{"q": {"text": f"q{n}"}, "a": {"all": [f"a{n}", "b"], "level": n % 2 + 1}} for n in range(9)]
+    environment = opened(write(tmp_path / "nested.jsonl", made), "prompt=q.text&answer=a.all.0&level=a.level")
+    drawn = environment.tasks(2, 9, 0) + environment.held_out(2, 9, 0)
+    assert {(task.prompt, task.answer) for task in drawn} == {(f"q{n}", f"a{n}") for n in (1, 3, 5, 7)}
+    with pytest.raises(UserError, match=r"row 1 has no text or number in column 'a\.none' but 'None'"):
+        opened(tmp_path / "nested.jsonl", "prompt=q.text&answer=a.none").tasks(1, 1, 0)
+
+
+SYSTEM, USER, ASSISTANT = ({"role": role, "content": role[0]} for role in ("system", "user", "assistant"))
+
+
+@pytest.mark.parametrize(
+    ("chat", "question", "answer"),
+    [
+        ([USER], "u", None),
+        ([USER, ASSISTANT], "u", "a"),
+        ([SYSTEM, USER, ASSISTANT], "s\n\nu", "a"),
+        ([{"role": "user", "content": [{"type": "text", "text": "p"}, {"type": "text", "text": "q"}]}], "pq", None),
+        ([USER, ASSISTANT, USER], None, None),
+        ([USER, ASSISTANT, USER, ASSISTANT], None, "a"),
+        ([{"from": "human", "value": "u"}], None, None),
+        ([], None, None),
+        ("text", "text", "text"),
+    ],
+)
+def test_a_column_of_messages_holds_a_question_and_its_answer(
+    chat: object, question: str | None, answer: str | None
+) -> None:
+    assert (text_of(question_of(chat)), text_of(answer_of(chat))) == (question, answer)
+
+
 def test_a_loop_draws_tasks_and_items_of_different_rows(tmp_path: Path) -> None:
     name = f"dataset:{write(tmp_path / 'sums.jsonl', ROWS)}?{COLUMNS}"
     tasks, items = (Dataset(uri=str(tmp_path / output)) for output in ("tasks", "eval_items"))
@@ -173,7 +224,12 @@ def test_a_base_policy_is_shown_answers_as_they_are_asked_for(tmp_path: Path) ->
             "Parameter 'check' of dataset cannot be 'nearly'",
         ),
         ("a.parquet", "no Parquet", "", "a.parquet cannot be read as a data set: "),
-        ("a.txt", "words", "", "a.txt is none of .jsonl, .json, .parquet, .csv"),
+        ("a.txt", "words", "", "a.txt is none of .jsonl, .json, .csv, .tsv, .parquet"),
+        ("a.jsonl", '{"prompt": "a", "answer": true}', "", "row 1 has no text or number in column 'answer'"),
+        ("a.jsonl", '{"prompt": "a", "answer": "\\ud800"}', "", "row 1 has no text or number in column 'answer'"),
+        ("a.csv", "prompt,answer\na,1\nb, \n", "check=contains", "row 2 has no text or number in column 'answer'"),
+        ("a.csv", "prompt,answer\na,1\nb,N/A\n", "check=number", "a.csv: row 2: The answer 'N/A' is no number"),
+        ("a.csv", "prompt,answer\na,1\nb,}{\n", "check=math", "a.csv: row 2 has the answer '}{', by which nothing"),
     ],
 )
 def test_data_that_cannot_be_used_is_refused_in_a_sentence(

@@ -1,7 +1,8 @@
-"""Any data set with a prompt and an answer: a JSONL, JSON, CSV or Parquet file, a folder of them, or one of the Hub.
+"""Any data set with a prompt and an answer: a JSONL, JSON, CSV, TSV or Parquet file, a folder of them, or the Hub's.
 
 ``dataset:PATH?prompt=question&answer=final&level=difficulty&check=number``: behind the question mark stand the names of
-its columns and how a completion is checked, as in a web address. What is judged on is never trained on: rows of the
+its columns (``extra.answer`` for a part of one, and a column of messages holds a question or an answer) and how a
+completion is checked, as in a web address. What is judged on is never trained on: rows of the
 split ``held_out``, or one row in eight of each level, chosen by its text, where the data has none.
 """
 
@@ -9,11 +10,13 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import random
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import date, datetime
+from decimal import Decimal
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -23,19 +26,17 @@ from zlib import crc32
 from pydantic import BaseModel, ConfigDict, Field
 
 from selfloop.answers import CHECKS, IN_A_BOX, compared, final_answer, number_of
+from selfloop.datafiles import Table, check_place, splits_of, value_at
 from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError
-from selfloop.identity import data_digest
 from selfloop.lookup import unknown
 from selfloop.records import Task
 from selfloop.stage import validated
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import Dataset
 
 HELD_OUT_SHARE = 8
-KINDS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".csv": "csv"}
 
 
 class Row(NamedTuple):
@@ -74,11 +75,30 @@ class Finite(Environment):
         training, held_out = self.read()
         if not training:
             raise UserError(f"{self.place} holds no tasks to train on: give one with more rows.")
+        for row in (*training, *held_out):
+            self._refuse_unusable(row)
         judged = {row.prompt for row in held_out}
         return {
             "train": by_level(row for row in training if row.prompt not in judged),
             "held-out": by_level(held_out),
         }
+
+    def _refuse_unusable(self, row: Row) -> None:
+        """Raise ``UserError`` for an answer that no completion is right by: not even one that gives it."""
+        where = f"{self.place}: row {row.metadata['row']}"
+        try:
+            is_right = CHECKS[self.check_name](row.answer, self._as_asked(row.answer)).ok
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from None
+        if not is_right:
+            raise UserError(
+                f"{where} has the answer {row.answer[:40]!r}, by which nothing is right with check={self.check_name}: "
+                "correct it, or choose another check."
+            )
+
+    def _as_asked(self, answer: str) -> str:
+        """An answer as a policy is asked to write it."""
+        return f"\\boxed{{{answer}}}" if self.check_name in ("number", "math") else answer
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """``count`` rows of one level to train on, in an order of the seed."""
@@ -100,8 +120,7 @@ class Finite(Environment):
 
     def demonstration(self, task: Task) -> str:
         """The row's own solution, or its answer as it is asked for."""
-        answer = f"\\boxed{{{task.answer}}}" if self.check_name in ("number", "math") else task.answer
-        return str(json.loads(task.metadata).get("solution", answer))
+        return str(json.loads(task.metadata).get("solution", self._as_asked(task.answer)))
 
     def extract_answer(self, completion: str) -> str:
         """The final answer, numbers in one form."""
@@ -186,7 +205,7 @@ class AnyDataset(Finite):
 
     def read(self) -> Rows:
         """The rows of the two splits, or of one that is split."""
-        splits, wanted = loaded(self.place, self.columns.config), self.columns
+        splits, wanted = splits_of(self.place, self.columns.config), self.columns
         held_out = wanted.held_out or ("test" if wanted.split != "test" and "test" in splits else None)
         for name in (wanted.split, held_out):
             if name is not None and name not in splits:
@@ -194,29 +213,28 @@ class AnyDataset(Finite):
         training = list(self._read(splits[wanted.split]))
         return split_off(training) if held_out is None else Rows(training, list(self._read(splits[held_out])))
 
-    def _read(self, table: Dataset) -> Iterator[Row]:
+    def _read(self, table: Table) -> Iterator[Row]:
         wanted = self.columns
         for name in filter(None, (wanted.prompt, wanted.answer, wanted.level)):
-            if name not in table.column_names:
-                raise UserError(
-                    f"{self.place} has no column '{name}': its columns are {', '.join(table.column_names)}."
-                )
+            if not {name, name.partition(".")[0]} & {*table.columns}:
+                raise UserError(f"{self.place} has no column '{name}': its columns are {', '.join(table.columns)}.")
         instruction = wanted.instruction
         if instruction is None:
             instruction = IN_A_BOX if wanted.check in ("number", "math") else ""
-        for number, row in enumerate(table, 1):
-            prompt, answer = (self._text(row, name, number) for name in (wanted.prompt, wanted.answer))
-            level = 1 if wanted.level is None else self._level(row[wanted.level], number)
+        for number, row in enumerate(table.rows, 1):
+            prompt = self._text(question_of(value_at(row, wanted.prompt)), wanted.prompt, number)
+            answer = self._text(answer_of(value_at(row, wanted.answer)), wanted.answer, number)
+            level = 1 if wanted.level is None else self._level(value_at(row, wanted.level), number)
             asked = f"{prompt}\n\n{instruction}" if instruction else prompt
             yield Row(level, asked, answer, {"row": str(number)})
 
-    def _text(self, row: dict[str, Any], name: str, number: int) -> str:
-        value = row[name]
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+    def _text(self, value: object, name: str, number: int) -> str:
+        text = text_of(value)
+        if text is None:
             raise UserError(
                 f"{self.place}: row {number} has no text or number in column '{name}' but {str(value)[:40]!r}."
             )
-        return str(value)
+        return text
 
     def _level(self, value: object, number: int) -> int:
         level = level_of(value)
@@ -225,85 +243,51 @@ class AnyDataset(Finite):
         return level
 
 
+def question_of(value: object) -> object:
+    """Of a chat its question, behind the system message where it has one; of more turns, and of other values, the value
+    itself. An answer at the end is no part of it.
+    """
+    chat = _chat(value)
+    asked = chat[:-1] if chat and chat[-1][0] == "assistant" else chat
+    is_question = [role for role, _ in asked] in (["user"], ["system", "user"])
+    return "\n\n".join(text for _, text in asked) if is_question else value
+
+
+def answer_of(value: object) -> object:
+    """Of a chat the answer that it ends with; of other values the value itself."""
+    chat = _chat(value)
+    return chat[-1][1] if chat and chat[-1][0] == "assistant" else value
+
+
+def _chat(value: object) -> list[tuple[str, str]]:
+    """Roles and texts of messages; none where the value is no list of messages."""
+    messages = value if isinstance(value, list) else []
+    if not all(isinstance(each, Mapping) and each.keys() >= {"role", "content"} for each in messages):
+        return []
+    return [(each["role"], _content(each["content"])) for each in messages]
+
+
+def _content(content: Any) -> str:
+    """The text of a message, which may come in parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if isinstance(part, Mapping))
+    return content if isinstance(content, str) else ""
+
+
+def text_of(value: object) -> str | None:
+    """A text, a finite number or a day as a text; none of anything else, of a blank, and of what is no Unicode."""
+    if isinstance(value, bool | datetime) or not isinstance(value, str | int | float | Decimal | date):
+        return None
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
+        return None
+    text = f"{value:f}" if isinstance(value, Decimal) else str(value)
+    return text if text.strip() and text.encode(errors="ignore").decode() == text else None
+
+
 def level_of(value: object) -> int | None:
     """A level as a number: of ``3``, ``'3'`` and ``'Level 3'``; none of anything else."""
     last = str(value).split()[-1:]
     return int(last[0]) if last and last[0].isascii() and last[0].isdigit() else None
-
-
-def check_place(place: str) -> None:
-    """Refuse what can be neither a file, nor a folder, nor an id of the Hub."""
-    path = Path(place).expanduser()
-    if path.is_file() and path.suffix not in KINDS:
-        raise UserError(f"{place} is none of {', '.join(KINDS)}: save it as one of them.")
-    if path.exists() or (place.count("/") == 1 and place[0] not in "./~" and path.suffix not in KINDS):
-        return
-    raise UserError(f"There is no data set at {place}: give a file, a folder, or an id of the Hub (owner/name).")
-
-
-def loaded(place: str, config: str | None = None) -> dict[str, Dataset]:
-    """A data set's splits by name. Raises ``UserError`` where it cannot be read, with the line where that is known."""
-    path = Path(place).expanduser()
-    with _reading(place) as datasets:
-        if not path.exists():
-            return dict(datasets.load_dataset(place, config))
-        # the library tells files apart by path and time, which a copy may keep where the content is another
-        kept = Path(datasets.config.HF_DATASETS_CACHE, "selfloop", data_digest(path)[:16])
-        if path.is_file():
-            return dict(datasets.load_dataset(KINDS[path.suffix], data_files=str(path), cache_dir=str(kept)))
-        return dict(datasets.load_dataset(str(path), config, cache_dir=str(kept)))
-
-
-def configs(place: str) -> list[str]:
-    """The names of a data set's configurations."""
-    path = Path(place).expanduser()
-    if path.is_file():
-        return ["default"]
-    with _reading(place) as datasets:
-        return list(datasets.get_dataset_config_names(str(path) if path.is_dir() else place))
-
-
-@contextmanager
-def _reading(place: str) -> Iterator[Any]:
-    """The library, quiet: without progress bars, or log lines that go with an error which is raised as well."""
-    check_place(place)
-    for file in _files(place):
-        if not file.stat().st_size:
-            raise UserError(f"{file} is empty: give it rows, or take it away.")
-    try:
-        import datasets
-    except ModuleNotFoundError as error:
-        raise UserError(f"Install datasets with pip install 'selfloop[run]' ({error}).") from None
-    before = datasets.logging.get_verbosity()
-    datasets.logging.set_verbosity(logging.CRITICAL)
-    datasets.disable_progress_bars()
-    try:
-        yield datasets
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        said = "it holds no rows" if "corresponds to no data" in said else said
-        raise UserError(_unreadable(place) or f"{place} cannot be read as a data set: {said}.") from None
-    finally:
-        datasets.logging.set_verbosity(before)
-        datasets.enable_progress_bars()
-
-
-def _files(place: str) -> list[Path]:
-    path = Path(place).expanduser()
-    found = sorted(path.rglob("*")) if path.is_dir() else [path]
-    return [file for file in found if file.is_file() and file.suffix in KINDS]
-
-
-def _unreadable(place: str) -> str | None:
-    """The first line that is no JSON, where that is what is wrong."""
-    for file in _files(place):
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            for number, line in enumerate(lines if file.suffix == ".jsonl" else (), 1):
-                try:
-                    json.loads(line.strip() or "null")
-                except ValueError as error:
-                    return f"{file}: line {number} is not JSON ({error})."
-    return None
 
 
 environment = AnyDataset

@@ -5,11 +5,11 @@ ones too. The answer stands behind ``####``. Training tasks are its split train,
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from selfloop.answers import IN_A_BOX
-from selfloop.environments.dataset import Finite, Row, Rows, check_place, configs, loaded
+from selfloop.datafiles import Table, check_place, configs, splits_of
+from selfloop.environments.dataset import Finite, Row, Rows
 from selfloop.errors import UserError
 
 STEP = re.compile(r"<<[^<>]*>>")
@@ -30,14 +30,14 @@ class GSM8K(Finite):
 
     def read(self) -> Rows:
         """The splits train and test of the configuration main, or of the only one."""
-        splits = loaded(self.place, "main" if "main" in configs(self.place) else None)
+        splits = splits_of(self.place, "main" if "main" in configs(self.place) else None)
         for split in ("train", "test"):
             if split not in splits:
                 raise UserError(f"{self.place} is no copy of openai/gsm8k: it has no split '{split}'.")
         return Rows(*(list(self._read(splits[split])) for split in ("train", "test")))
 
-    def _read(self, table: Iterable[dict[str, Any]]) -> Iterator[Row]:
-        for number, row in enumerate(table, 1):
+    def _read(self, table: Table) -> Iterator[Row]:
+        for number, row in enumerate(table.rows, 1):
             solution, mark, answer = str(row.get("answer")).rpartition("####")
             if not mark or not row.get("question"):
                 raise UserError(

@@ -5,11 +5,11 @@ subject goes with the task. Rows without either are left out. Training tasks are
 held-out items the split test.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 from selfloop.answers import IN_A_BOX, boxed
-from selfloop.environments.dataset import Finite, Row, Rows, check_place, configs, level_of, loaded
+from selfloop.datafiles import Table, check_place, configs, splits_of
+from selfloop.environments.dataset import Finite, Row, Rows, level_of
 from selfloop.errors import UserError
 
 
@@ -29,15 +29,15 @@ class Hendrycks(Finite):
         """Both splits of every configuration, which are the subjects."""
         rows = Rows([], [])
         for config in configs(self.place):
-            splits = loaded(self.place, config)
+            splits = splits_of(self.place, config)
             for split, found in (("train", rows.training), ("test", rows.held_out)):
                 if split not in splits:
                     raise UserError(f"{self.place} is no copy of EleutherAI/hendrycks_math: it has no split '{split}'.")
                 found.extend(self._read(splits[split]))
         return rows
 
-    def _read(self, table: Iterable[dict[str, Any]]) -> Iterator[Row]:
-        for number, row in enumerate(table, 1):
+    def _read(self, table: Table) -> Iterator[Row]:
+        for number, row in enumerate(table.rows, 1):
             if not row.keys() >= {"problem", "level", "type", "solution"}:
                 raise UserError(
                     f"{self.place} is no copy of EleutherAI/hendrycks_math: it lacks one of the columns problem, "
