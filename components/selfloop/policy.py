@@ -10,14 +10,16 @@ import os
 import re
 import shutil
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.adapters import Parts as Parts
 from selfloop.adapters import check_adapter, is_adapter, mounted, note_base, save_adapter
 from selfloop.adapters import parts as parts
 from selfloop.artifacts import MANIFEST, SIDECAR
+from selfloop.chats import encode as encode
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,16 +33,41 @@ CODE = "*.py"
 TRUST = "trust.json"
 KEPT_LOADED = 2
 SMALL = 5_000_000
+UNBOUNDED = 2**31
 
 
 def own_code(place: Path) -> list[str]:
     """The files of a policy that ask for Python code of its maker's to be run."""
-    asking = []
-    for name in ("config.json", "tokenizer_config.json"):
-        path = place / name
-        if path.is_file() and "auto_map" in json.loads(path.read_text()):
-            asking.append(name)
-    return asking
+    names = ("config.json", "tokenizer_config.json")
+    return [name for name in names if (place / name).is_file() and "auto_map" in described(place / name)]
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a file of a policy says. Raises ``UserError`` where it is no JSON object."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}): copy it again.") from None
+    if not isinstance(said, dict):
+        raise UserError(f"{path} holds no JSON object: copy it again.")
+    return said
+
+
+@contextmanager
+def loading(directory: str | Path) -> Iterator[None]:
+    """Say in a sentence why the library cannot read a policy: what its files hold, and what they ask for."""
+    import torch
+
+    try:
+        yield
+    except (UserError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # the library, and those that it calls, raise whatever they like
+        said = " ".join(str(error).split())[:300].rstrip(".")
+        raise UserError(
+            f"The policy in {directory} cannot be loaded ({type(error).__name__}: {said}): copy it again, install what "
+            "it asks for, or give another policy."
+        ) from error
 
 
 def hand_on(source: str | Path, target: str | Path) -> None:
@@ -73,16 +100,46 @@ class Policy(NamedTuple):
         """The tokens of prompts as this policy is asked: each as a user's message where it has a chat template."""
         return encode(self.tokenizer, prompts)
 
+    @property
+    def ends(self) -> list[int]:
+        """The tokens that end a text; training puts the first of them behind one."""
+        known = getattr(self.model.generation_config, "eos_token_id", None)
+        return end_tokens(
+            self.tokenizer, known if known is not None else getattr(self.model.config, "eos_token_id", None)
+        )
 
-def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
-    """The tokens of prompts, in the tokenizer's chat template where it has one, up to where the answer begins."""
-    if not prompts:
-        return []
-    if tokenizer.chat_template is not None:
-        chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-        prompts = tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)
-    encoded: list[list[int]] = tokenizer(list(prompts), add_special_tokens=False)["input_ids"]
-    return encoded
+    @property
+    def context(self) -> int:
+        """The tokens that a text may have; as good as no limit for a policy that counts positions in its own way."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return UNBOUNDED if limit is None or limit < 1 or restarts_of(self) is not None else limit
+
+    def check_known(self, tokens: Sequence[int]) -> None:
+        """Refuse tokens that the model does not know: a tokenizer may have more, which no text should hold."""
+        known, most = self.model.get_input_embeddings().weight.shape[0], max(tokens, default=0)
+        if most >= known:
+            raise UserError(
+                f"A text holds the token {self.tokenizer.convert_ids_to_tokens(int(most))!r} of the number {most}, and "
+                f"the model knows {known} tokens: take it out of the text, or put the model's own tokenizer there."
+            )
+
+
+def end_tokens(tokenizer: PreTrainedTokenizerBase, configured: int | Sequence[int] | None) -> list[int]:
+    """The tokens that end a text: the tokenizer's own, then those that a configuration names, as TRL has them."""
+    known = [configured] if isinstance(configured, int) else configured or []
+    own = tokenizer.eos_token_id
+    return list(dict.fromkeys([*([] if own is None else [own]), *known]))
+
+
+def check_room(prompt: Sequence[int], limit: int, context: int) -> None:
+    """Refuse a prompt that leaves no room for an answer of so many tokens."""
+    left = context - len(prompt)
+    if limit > left:
+        remedy = f"set max_tokens to at most {left}" if left > 0 else "give shorter prompts"
+        raise UserError(
+            f"A prompt of {len(prompt)} tokens and an answer of up to {limit} do not fit the policy's context of "
+            f"{context} tokens: {remedy}."
+        )
 
 
 _loaded: OrderedDict[str, Policy] = OrderedDict()
@@ -121,7 +178,7 @@ def check_policy(directory: str | Path, trusted: bool = False) -> None:
         except SafetensorError as error:
             raise UserError(f"{path} is cut off or damaged ({error}): copy it again.") from None
     for index in place.glob("*.safetensors.index.json"):
-        missing = set(json.loads(index.read_text())["weight_map"].values()) - {path.name for path in weights}
+        missing = set(described(index).get("weight_map", {}).values()) - {path.name for path in weights}
         if missing:
             raise UserError(f"{place / min(missing)} is missing although {index.name} lists it: copy it again.")
 
@@ -155,28 +212,24 @@ def fresh(directory: str | Path) -> Policy:
     found = parts(directory)
     check_policy(found.base)
     trusted = (found.base / TRUST).is_file()
-    model = AutoModelForCausalLM.from_pretrained(
-        found.base, use_safetensors=True, local_files_only=True, trust_remote_code=trusted
-    )
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trusted)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    check_fit(model, tokenizer, directory)
+    with loading(directory):
+        model = AutoModelForCausalLM.from_pretrained(
+            found.base, use_safetensors=True, local_files_only=True, trust_remote_code=trusted
+        )
+        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trusted)
+    settle_padding(model, tokenizer)
     settle_threads(model)
     if found.adapter is not None:
         model = mounted(model, found, trainable=True)
     return Policy(model.eval().to(device()), tokenizer)
 
 
-def check_fit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, directory: str | Path) -> None:
-    """Refuse a tokenizer with tokens that its model does not know."""
+def settle_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give a tokenizer that pads with nothing, or with what the model does not know, a token to pad with."""
     known = model.get_input_embeddings().weight.shape[0]
-    token, number = max(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
-    if number >= known:
-        raise UserError(
-            f"The tokenizer in {directory} does not fit its model: its token {token!r} has the number {number}, and "
-            f"the model knows {known} tokens; put the model's own tokenizer there."
-        )
+    pads, ends = tokenizer.pad_token_id, tokenizer.eos_token_id
+    if pads is None or pads >= known:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(ends if ends is not None and ends < known else 0)
 
 
 def device() -> str:

@@ -14,6 +14,7 @@ from selfloop.generate import GenerateParams, draw, generate_rollouts
 from selfloop.policy import Policy, fresh, load, position_ids, restart_ids, scratch_tokenizer
 from selfloop.records import Rollout, Task, rows
 
+from ..byte_policy import byte_policy
 from ..conftest import sealed_table
 
 
@@ -213,3 +214,57 @@ def test_the_stage_writes_every_rollout_and_reports_them(trained: Path, tmp_path
         )
     assert list(rows(rollouts.path, Rollout)) == drawn(load(trained), tasks, seed=3)
     assert seen[-1] == (12, 12, "rollouts")
+
+
+RECURRENT: dict[str, dict[str, Any]] = {
+    "qwen3_next": {
+        "num_hidden_layers": 4, "num_key_value_heads": 2, "head_dim": 8, "linear_num_value_heads": 4,
+        "linear_num_key_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8, "num_experts": 4,
+        "num_experts_per_tok": 2, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16,
+    },
+    "mamba": {"state_size": 4},
+    "mamba2": {"hidden_size": 16, "num_heads": 4, "head_dim": 8, "state_size": 4, "n_groups": 1},
+    "lfm2": {"num_hidden_layers": 2, "num_key_value_heads": 1, "layer_types": ["conv", "full_attention"]},
+    "gpt2": {"n_embd": 16, "n_layer": 1, "n_head": 2},
+}  # fmt: skip
+"""Kinds of models with states that are no keys and values, and one without, with small sizes of theirs."""
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_a_policy_of_any_kind_writes_in_a_batch_what_it_writes_alone(tmp_path: Path, kind: str) -> None:
+    policy = load(byte_policy(tmp_path, kind=kind, **RECURRENT[kind]))
+    tasks = [Task(str(n), 1, "", f"{10**n}+1=", "", attempts=3, max_tokens=10 - n) for n in (0, 1, 1, 3)]
+    together = drawn(policy, tasks, temperature=3.0)
+    alone = [one for task in tasks for one in drawn(policy, [task], batch_size=1, temperature=3.0)]
+    assert [one.completion for one in together] == [one.completion for one in alone]
+    for one in together[::3]:
+        prompt = policy.tokenizer(one.prompt, return_tensors="pt")
+        limit = next(task.max_tokens for task in tasks if task.id == one.task)
+        [tokens] = policy.model.generate(**prompt, max_new_tokens=limit, do_sample=False)
+        text = policy.tokenizer.decode(tokens[prompt["input_ids"].shape[1] :])
+        assert text.removesuffix("<eos>") == one.completion
+
+
+def test_a_policy_that_keeps_its_state_in_a_way_of_its_own_is_refused(tmp_path: Path) -> None:
+    policy = load(byte_policy(tmp_path, kind="rwkv", attention_hidden_size=16, num_hidden_layers=2))
+    with pytest.raises(UserError, match="cannot draw with a policy of the type 'rwkv', whose state it cannot part"):
+        drawn(policy, [Task("a", 1, "", "1+2=", "", max_tokens=2)])
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        (
+            "What is 12+30?",
+            r"A prompt of 14 tokens and an answer of up to 64 .* 16 tokens: set max_tokens to at most 2\.",
+        ),
+        ("What is 1200+3000?", r"A prompt of 18 tokens .* the policy's context of 16 tokens: give shorter prompts\."),
+    ],
+)
+def test_what_is_longer_than_the_policy_s_context_is_refused_in_a_sentence(
+    tmp_path: Path, prompt: str, sentence: str
+) -> None:
+    policy = load(byte_policy(tmp_path, kind="gpt2", n_positions=16))
+    with pytest.raises(UserError, match=sentence):
+        drawn(policy, [Task("a", 1, "", prompt, "", max_tokens=64)])
+    assert len(drawn(policy, [Task("a", 1, "", "What is 12+30?", "", max_tokens=2)])) == 1

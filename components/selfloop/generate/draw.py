@@ -7,14 +7,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from selfloop.chats import CUT, as_data, encode, tokens_of
 from selfloop.errors import UserError
 from selfloop.generate.engines import Completion, Engine, Request, Sampling
 from selfloop.generate.params import GenerateParams
 from selfloop.generate.protocols import Ask, Call, Reward, Steps, Wrote, between
 from selfloop.generate.tools import Tool
 from selfloop.lookup import unknown
-from selfloop.policy import Policy, encode
-from selfloop.records import POLICY, Rollout, Segment, Task, batched
+from selfloop.policy import Policy, check_room
+from selfloop.records import POLICY, PROTOCOL, Rollout, Segment, Task, batched
 from selfloop.seeds import seed_for
 
 if TYPE_CHECKING:
@@ -132,7 +133,9 @@ class Window:
             )
         sampling = self._sampling(params.greedy_first and attempt.number == 0, asked.stop_after, task.temperature)
         seed = seed_for(params, params.round, "generate", task.id, attempt.number, attempt.turns)
-        return Request(key, attempt.context, min(task.max_tokens, params.max_tokens), seed, sampling)
+        limit = min(task.max_tokens, params.max_tokens)
+        check_room(attempt.context, limit, self._engine.context)
+        return Request(key, attempt.context, limit, seed, sampling)
 
     def _answers(self, wait_for_one: bool) -> list[tuple[int, str]]:
         """What tools have answered by now, in the order of the calls."""
@@ -246,11 +249,17 @@ class Transcript:
             [self.context] = encode(self._tokenizer, [self._prompt])
             self._begins = len(self.context)
             return
-        text = between(self._tokenizer, self._prompt, asked.text) if asked.as_message else asked.text
+        text = self._marked(asked)
         if text:
-            self._segments.append(Segment(asked.author, text))
-            tokens = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+            self._segments.append(Segment(asked.author, text.replace(CUT, "")))
+            [tokens] = tokens_of(self._tokenizer, [text])
             self._lengthen(tokens, own=asked.author == self._role)
+
+    def _marked(self, asked: Ask) -> str:
+        """What the role is told, marked where data spells control tokens."""
+        if asked.as_message:
+            return between(self._tokenizer, self._prompt, asked.text)
+        return asked.text if asked.author == PROTOCOL else as_data(self._tokenizer, asked.text)
 
     def hear(self, completion: Completion) -> None:
         """Take what the policy wrote. It continues from its own tokens, unless a stop string cut through them."""

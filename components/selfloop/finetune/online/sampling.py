@@ -11,7 +11,7 @@ from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
 from selfloop.generate.engines import EngineName, has_vllm
 from selfloop.guards.contamination import contaminated, held_out
-from selfloop.policy import Policy
+from selfloop.policy import Policy, check_room
 from selfloop.records import Task, read, take
 
 if TYPE_CHECKING:
@@ -52,9 +52,14 @@ class AsksAsWeDo:
     """A TRL trainer that turns prompts into tokens as ``generate_rollouts`` does, chat template included."""
 
     policy: Policy
+    max_completion_length: int
 
     def _tokenize_prompts(self, prompts: Sequence[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        return self.policy.encode(prompts), None, {}
+        encoded = self.policy.encode(prompts)
+        for prompt in encoded:
+            self.policy.check_known(prompt)
+            check_room(prompt, self.max_completion_length, self.policy.context)
+        return encoded, None, {}
 
 
 class CleanTasks(NamedTuple):

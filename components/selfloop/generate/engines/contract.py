@@ -74,6 +74,8 @@ class Engine(ABC):
     """Takes requests at any time and gives completions as they end."""
 
     tokenizer: PreTrainedTokenizerBase
+    context: int
+    """The tokens that a prompt and its answer may have together."""
 
     @abstractmethod
     def add(self, request: Request) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +46,16 @@ def guided(logits: torch.Tensor, guides: Collection[tuple[int, Guide]]) -> torch
     return logits.masked_fill(shut, -torch.inf)
 
 
-def open_guides(tokenizer: PreTrainedTokenizerBase, form: Form, ends: Collection[int], count: int) -> list[Guide]:
-    """Guides for so many texts of one form.
+def open_guides(
+    tokenizer: PreTrainedTokenizerBase, form: Form, ends: Sequence[int], known: int, count: int
+) -> list[Guide]:
+    """Guides for so many texts of one form, in the first ``known`` tokens.
 
     Raises ``UserError`` where outlines-core is not installed, or a form cannot be read or written with these tokens.
     """
     if not ends:
         raise UserError("A policy without an end token cannot end a text of a form: use the form 'free'.")
-    index = _index(tokenizer, regex_of(form), min(ends))
+    index = _index(tokenizer, regex_of(form), ends[0], known)
     return [Guide(index, ends) for _ in range(count)]
 
 
@@ -76,12 +78,13 @@ def regex_of(form: Form) -> str:
 
 
 @lru_cache(maxsize=8)
-def _index(tokenizer: PreTrainedTokenizerBase, pattern: str, end: int) -> Any:
+def _index(tokenizer: PreTrainedTokenizerBase, pattern: str, end: int, known: int) -> Any:
     from outlines_core import Index, Vocabulary
 
     by_bytes: dict[bytes, list[int]] = {}
     for token, written in token_bytes(tokenizer):
-        by_bytes.setdefault(written, []).append(token)
+        if token < known:
+            by_bytes.setdefault(written, []).append(token)
     try:
         return Index(pattern, Vocabulary(end, by_bytes))
     except Exception as error:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import LinearAttentionCacheLayerMixin
 
+from selfloop.errors import UserError
 from selfloop.generate.engines.llama import Cache, Llama, added, is_plain
 from selfloop.policy import Policy, next_positions, position_ids, restarts_of
 
@@ -83,25 +85,59 @@ def reader_of(model: PreTrainedModel) -> Reader:
     return BySelf(model) if is_plain(model) else ByLibrary(model)
 
 
+CACHES = ("past_key_values", "cache_params")
+"""What models call the cache of what they read."""
+
+
+def pads(model: PreTrainedModel) -> bool:
+    """Whether rows of different lengths can be read together: whether every layer attends, as a mask says and at the
+    positions that it is told. A recurrent layer's state would hold what stands on padding.
+    """
+    plain = _plain(model)
+    asks = inspect.signature(plain.forward).parameters.keys()
+    return "position_ids" in asks and not plain._is_stateful and not _recurs(DynamicCache(config=model.config))
+
+
+def _plain(model: PreTrainedModel) -> Any:
+    """The model itself, without an adapter around it."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _recurs(cache: DynamicCache) -> bool:
+    return any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
+
+
 class ByLibrary:
-    """Reads with any model."""
+    """Reads with any model that keeps what it read in the library's own cache. Raises ``UserError`` for others."""
 
     def __init__(self, model: PreTrainedModel) -> None:
-        plain = model.get_base_model() if hasattr(model, "get_base_model") else model
-        self._model, self._cache = model, DynamicCache(config=model.config)
-        self._asks = inspect.signature(plain.forward).parameters.keys()
+        self._model, self._cache, self._pads = model, dict[str, DynamicCache](), pads(model)
+        self._asks = inspect.signature(_plain(model).forward).parameters.keys()
 
     def read(self, tokens: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         """Logits by the model's forward pass."""
-        given = {"input_ids": tokens, "attention_mask": mask, "past_key_values": self._cache, "use_cache": True}
-        may = {"position_ids": positions, "logits_to_keep": 1}
-        given |= {name: value for name, value in may.items() if name in self._asks}
-        logits: Tensor = self._model(**given).logits[:, -1].float()
+        given: dict[str, Any] = {"input_ids": tokens, "use_cache": True, **self._cache}
+        may: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
+        may |= {"attention_mask": mask} if self._pads else {}  # a state space would take it for that of these tokens
+        made = self._model(**given, **{name: value for name, value in may.items() if name in self._asks})
+        self._cache = self._cache or self._kept(made)
+        logits: Tensor = made.logits[:, -1].float()
         return logits
+
+    def _kept(self, made: Any) -> dict[str, DynamicCache]:
+        """The cache that a model began; a state that is kept elsewhere could not be parted by rows."""
+        cache = {name: getattr(made, name) for name in CACHES if type(getattr(made, name, None)) is DynamicCache}
+        if not cache or (_plain(self._model)._is_stateful and not all(map(_recurs, cache.values()))):
+            raise UserError(
+                f"The engine 'transformers' cannot draw with a policy of the type '{self._model.config.model_type}', "
+                "whose state it cannot part by attempts: set engine to 'vllm', or choose another policy."
+            )
+        return cache
 
     def keep(self, rows: Tensor) -> None:
         """Select from the cache."""
-        self._cache.batch_select_indices(rows)
+        for cache in self._cache.values():
+            cache.reorder_cache(rows)
 
 
 class BySelf:

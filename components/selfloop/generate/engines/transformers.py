@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from selfloop.errors import UserError
 from selfloop.generate.engines.contract import Completion, Engine, Request, cut
-from selfloop.generate.engines.reading import KEPT, Lanes
+from selfloop.generate.engines.reading import KEPT, Lanes, pads
 from selfloop.generate.engines.sampling import certainty, picked, shaped
 
 if TYPE_CHECKING:
@@ -30,14 +30,15 @@ class Transformers(Engine):
     """Decodes one batch after the other; requests that come meanwhile join the next one."""
 
     def __init__(self, policy: Policy, batch_size: int) -> None:
-        self.tokenizer = policy.tokenizer
+        self.tokenizer, self.context = policy.tokenizer, policy.context
         self._policy, self._size = policy, batch_size
         self._pending: list[Request] = []
         self._batch: Batch | None = None
-        self._ends = end_tokens(policy)
+        self._pads = pads(policy.model)
 
     def add(self, request: Request) -> None:
         """Queue a request."""
+        self._policy.check_known(request.prompt)
         self._pending.append(request)
 
     def step(self) -> list[Completion]:
@@ -55,10 +56,10 @@ class Transformers(Engine):
 
     def _step(self) -> list[Completion]:
         if self._batch is None and self._pending:
-            chosen = next_batch(self._pending, self._size)
+            chosen = next_batch(self._pending, self._size, self._pads)
             taken = {id(request) for request in chosen}
             self._pending = [request for request in self._pending if id(request) not in taken]
-            self._batch = Batch(self._policy, chosen, self._ends)
+            self._batch = Batch(self._policy, chosen)
         ended: list[Completion] = []
         while self._batch is not None and not ended:
             ended = self._batch.advance()
@@ -67,35 +68,27 @@ class Transformers(Engine):
         return ended
 
 
-def next_batch(pending: Sequence[Request], size: int) -> list[Request]:
+def next_batch(pending: Sequence[Request], size: int, pads: bool = True) -> list[Request]:
     """What is decoded next: requests that are sampled alike, the shortest prompts first, of equal length as far as that
-    leaves the batch well filled.
+    leaves the batch well filled, and where rows cannot be padded in any case.
     """
     alike = [request for request in pending if request.sampling == pending[0].sampling]
     batch: list[Request] = []
     for request in sorted(alike, key=lambda r: (len(r.prompt), r.limit)):
-        longer = bool(batch) and len(request.prompt) != len(batch[-1].prompt) and len(batch) >= size // 4
-        if longer or len(batch) == size:
+        longer = bool(batch) and len(request.prompt) != len(batch[-1].prompt)
+        if (longer and (not pads or len(batch) >= size // 4)) or len(batch) == size:
             break
         batch.append(request)
     return batch
 
 
-def end_tokens(policy: Policy) -> list[int]:
-    """The tokens that end a text, as the policy's own configuration names them."""
-    known = policy.model.generation_config.eos_token_id
-    if known is None:
-        known = policy.tokenizer.eos_token_id
-    return known if isinstance(known, list) else [] if known is None else [known]
-
-
 class Batch:
     """Requests that are decoded together, a row each; rows that have ended are taken out."""
 
-    def __init__(self, policy: Policy, requests: list[Request], ends: Sequence[int]) -> None:
+    def __init__(self, policy: Policy, requests: list[Request]) -> None:
         import torch
 
-        self._policy, self._rows, self._ends = policy, requests, frozenset(ends)
+        self._policy, self._rows, self._ends = policy, requests, policy.ends
         self._sampling, self._device = requests[0].sampling, policy.model.device
         self._stops = Stops(policy.tokenizer, (*self._sampling.stop, *self._sampling.stop_after))
         self._lanes, self._step = Lanes(policy, [request.prompt for request in requests]), 0
@@ -144,7 +137,8 @@ class Batch:
             return []
         from selfloop.generate.engines.forms import open_guides
 
-        return open_guides(self._policy.tokenizer, self._sampling.form, self._ends, len(self._rows))
+        known = self._policy.model.get_output_embeddings().weight.shape[0]
+        return open_guides(self._policy.tokenizer, self._sampling.form, self._ends, known, len(self._rows))
 
     @property
     def live(self) -> int:

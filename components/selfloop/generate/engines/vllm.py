@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from selfloop.adapters import Parts
 from selfloop.errors import UserError
 from selfloop.generate.engines.contract import Completion, Engine, Form, Request, Sampling, cut
-from selfloop.policy import TRUST, check_policy, device
+from selfloop.policy import TRUST, check_policy, device, end_tokens, loading
 
 if TYPE_CHECKING:
     from selfloop.generate.params import DecodingParams
@@ -116,9 +116,11 @@ class Vllm(Engine):
         self._base, self._adapter = policy
         trusted = (self._base / TRUST).is_file()
         place = self._adapter or self._base
-        self.tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=trusted)
-        self._ends = end_tokens(self._base, self.tokenizer)
+        with loading(place):
+            self.tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=trusted)
+        self._ends = end_tokens(self.tokenizer, configured_ends(self._base))
         self._shape = shape_of(params, policy)
+        self.context = _length(self._shape)
         self._requests: dict[str, Request] = {}
 
     def _opened(self) -> Core:
@@ -273,11 +275,11 @@ def _on_this_device(shape: Shape) -> dict[str, Any]:
     return {"dtype": "float32", "enforce_eager": True, **whole}
 
 
-def end_tokens(base: Path, tokenizer: Any) -> list[int]:
+def configured_ends(base: Path) -> Any:
     """The tokens that end a text, as the policy's own configuration names them."""
     for name in ("generation_config.json", "config.json"):
         place = base / name
         known = json.loads(place.read_text()).get("eos_token_id") if place.exists() else None
         if known is not None:
-            return known if isinstance(known, list) else [known]
-    return [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+            return known
+    return None

@@ -15,6 +15,7 @@ from abc import abstractmethod
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from selfloop.chats import as_data, message, rendered
 from selfloop.errors import UserError
 from selfloop.generate.tools import Tool
 from selfloop.records import POLICY, PROTOCOL, Task
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 class Ask(NamedTuple):
     """The policy shall write as a ``role``, after it read a ``text`` by an ``author``: a user's message in its chat
     template where it has one and this is ``as_message``, else the bare text. It ends at its end token or behind one of
-    ``stop_after``. A message before a role wrote anything stands behind the task's prompt and belongs to it.
+    ``stop_after``. A message before a role wrote anything stands behind the task's prompt and belongs to it. Only a
+    bare text by the protocol itself may hold control tokens: messages, and what tools say, are data.
     """
 
     text: str = ""
@@ -59,8 +61,8 @@ class Wrote(NamedTuple):
 
 
 Steps = Generator[Ask | Call | Reward, Any, None]
-PLACE = "\ue000"
-"""A character for private use: stands where an answer goes in a chat template."""
+PLACE = "\ufdd1"
+"""A code point that Unicode keeps out of texts: stands where an answer goes in a chat template."""
 
 
 class Protocol(Strategy):
@@ -80,12 +82,14 @@ class Protocol(Strategy):
 
 
 def between(tokenizer: PreTrainedTokenizerBase, prompt: str, text: str) -> str:
-    """What stands between two answers of a policy that reads a text: its chat template's own words, or the text."""
+    """What stands between two answers of a policy that reads a text, marked where it is cut (``chats``): its chat
+    template's own words, or the text.
+    """
+    said = as_data(tokenizer, text)
     if tokenizer.chat_template is None:
-        return text
-    chat = [("user", prompt), ("assistant", PLACE), ("user", text)]
-    messages = [{"role": role, "content": content} for role, content in chat]
-    whole: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return said
+    chat = [message("user", as_data(tokenizer, prompt)), message("assistant", PLACE), message("user", said)]
+    [whole] = rendered(tokenizer, [chat])
     if whole.count(PLACE) != 1:
         raise UserError(
             "The chat template of this policy leaves out earlier answers, so it cannot be asked again: use the "

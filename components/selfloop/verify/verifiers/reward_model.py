@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from selfloop.chats import as_data, beginning, message, rendered, tokens_of
 from selfloop.errors import UserError, needing
 from selfloop.identity import data_digest
 from selfloop.verify.contract import Verifier, ended
@@ -58,20 +59,19 @@ class RewardModel(Verifier):
 
 def as_texts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], completions: Sequence[str]) -> list[str]:
     """Prompts with their completions: as a chat where the model has a template for it, else one behind the other."""
+    pairs = [tuple(as_data(tokenizer, text) for text in pair) for pair in zip(prompts, completions, strict=True)]
     if tokenizer.chat_template is None:
-        return [prompt + completion for prompt, completion in zip(prompts, completions, strict=True)]
-    chats = [
-        [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-        for prompt, completion in zip(prompts, completions, strict=True)
-    ]
-    return list(tokenizer.apply_chat_template(chats, tokenize=False))
+        return [prompt + completion for prompt, completion in pairs]
+    chats = [[message("user", prompt), message("assistant", completion)] for prompt, completion in pairs]
+    return rendered(tokenizer, chats, answering=False)
 
 
 def rewards(model: Any, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], batch_size: int) -> list[float]:
     """The reward of each text through the logistic function; texts of like length are scored together."""
     import torch
 
-    encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+    first = beginning(tokenizer) if tokenizer.chat_template is None else []
+    encoded = [first + row for row in tokens_of(tokenizer, texts)] if texts else []
     order = sorted(range(len(texts)), key=lambda row: len(encoded[row]))
     found = [0.0] * len(texts)
     for start in range(0, len(order), batch_size):
@@ -95,16 +95,20 @@ def loaded(source: str, content: str = "") -> tuple[Any, PreTrainedTokenizerBase
         from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
         from transformers.utils.logging import disable_progress_bar
 
-    from selfloop.policy import check_policy, device, settle_threads
+    from selfloop.policy import check_policy, device, loading, settle_threads
 
     disable_progress_bar()
     with _directory(source) as place:
         check_policy(place)
-        config = AutoConfig.from_pretrained(place, local_files_only=True)
+        with loading(place):
+            config = AutoConfig.from_pretrained(place, local_files_only=True)
         if config.num_labels != 1 or not any("SequenceClassification" in each for each in config.architectures or ()):
             raise UserError(f"{source} is no reward model: it must be a sequence classifier with one output.")
-        model = AutoModelForSequenceClassification.from_pretrained(place, use_safetensors=True, local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+        with loading(place):
+            model = AutoModelForSequenceClassification.from_pretrained(
+                place, use_safetensors=True, local_files_only=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
