@@ -4,6 +4,7 @@ import re
 import shutil
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,10 +15,14 @@ from selfloop.artifacts import check, manifest_of, seal
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.fetch import FetchParams, check_source, fetch_policy
+from selfloop.finetune.offline.encoding import Encoded
+from selfloop.generate import GenerateParams, draw
+from selfloop.generate.engines.vllm import configured_ends
 from selfloop.policy import (
     KEPT_LOADED,
     Policy,
     check_policy,
+    end_tokens,
     fresh,
     load,
     next_positions,
@@ -27,8 +32,11 @@ from selfloop.policy import (
     save,
     scratch_tokenizer,
 )
+from selfloop.records import Example, Task
 from selfloop.seeds import seed_of
 from selfloop.store import open_store
+
+from .byte_policy import CHAT_TOKENS, CHATML, byte_policy
 
 
 @pytest.fixture
@@ -373,11 +381,85 @@ def test_trust_is_not_taken_from_what_is_fetched(own_code: Path, tmp_path: Path)
         )
 
 
-def test_a_tokenizer_with_tokens_that_the_model_does_not_know_is_refused(place: Path) -> None:
+def test_a_token_that_the_model_does_not_know_is_refused_in_a_text_that_holds_it(place: Path) -> None:
     policy = fresh(place)
     policy.tokenizer.add_tokens(["<more>"])
     policy.tokenizer.save_pretrained(place)
-    with pytest.raises(UserError, match="does not fit its model: its token '<more>' has the number 14, and the model"):
+    policy = load(place)
+    tasks = [Task(prompt, 1, "", prompt, "", max_tokens=2) for prompt in ("1+2=", "1<more>2=")]
+    assert len(list(draw(policy, tasks[:1], GenerateParams()))) == 1
+    assert len(Encoded(policy, [Example("a", 1, "1+2=", "3", 0)], [0])) == 1
+    refused = "holds the token '<more>' of the number 14, and the model knows 14 tokens: take it out of the text"
+    with pytest.raises(UserError, match=refused):
+        list(draw(policy, tasks, GenerateParams()))
+    with pytest.raises(UserError, match=refused):
+        Encoded(policy, [Example("a", 1, "1+2=", "3<more>", 0)], [0])
+
+
+@pytest.mark.parametrize("pad", ["<eos>", "<spare>", None])
+def test_a_policy_is_padded_with_a_token_that_its_model_knows(tmp_path: Path, pad: str | None) -> None:
+    byte_policy(tmp_path, ("<eos>", "<spare>"), pad=pad or "<spare>", unknown=1)
+    if pad is None:
+        about = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(about | {"pad_token": None}))
+    policy = load(tmp_path)
+    tasks = [Task(prompt, 1, "", prompt, "", max_tokens=2) for prompt in ("1", "1+2=")]
+    assert len(list(draw(policy, tasks, GenerateParams()))) == 1
+    assert policy.tokenizer.pad_token == "<eos>"
+
+
+@pytest.mark.parametrize(
+    ("configured", "ends"),
+    [
+        ("<|endoftext|>", ["<|im_end|>", "<|endoftext|>"]),
+        (["<|endoftext|>", "<|im_end|>"], ["<|im_end|>", "<|endoftext|>"]),
+        (None, ["<|im_end|>"]),
+    ],
+)
+def test_what_training_puts_behind_a_text_ends_one(tmp_path: Path, configured: Any, ends: list[str]) -> None:
+    place = byte_policy(tmp_path, CHAT_TOKENS, "<|im_end|>", "<|endoftext|>", template=CHATML)
+    tokenizer = load(place).tokenizer
+    numbers = configured and tokenizer.convert_tokens_to_ids(configured)
+    (place / "generation_config.json").write_text(json.dumps({"eos_token_id": numbers} if numbers else {}))
+    policy = load(place)
+    data = Encoded(policy, [Example("t", 1, "1+2=", "3", 0)], [0])
+    assert tokenizer.convert_ids_to_tokens(policy.ends) == ends
+    assert end_tokens(tokenizer, configured_ends(place)) == policy.ends
+    assert data.tokens[-1] == policy.ends[0]
+
+
+def test_a_tokenizer_without_an_end_has_that_of_its_configuration() -> None:
+    tokenizer = scratch_tokenizer("01")
+    tokenizer.eos_token = None
+    assert end_tokens(tokenizer, 3) == end_tokens(tokenizer, [3, 3]) == [3]
+    assert end_tokens(tokenizer, None) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "sentence"),
+    [
+        ("config.json", "{", r"config\.json is not JSON \(.*\): copy it again\."),
+        ("config.json", "[]", r"config\.json holds no JSON object: copy it again\."),
+        ("config.json", "{}", r"cannot be loaded \(ValueError: .*\): copy it again, install what it asks for, or give"),
+        ("config.json", '{"model_type": "none-such"}', r"cannot be loaded \(ValueError: .*none-such"),
+        ("tokenizer_config.json", "\u00e9", r"tokenizer_config\.json is not JSON"),
+        ("tokenizer.json", "{}", r"cannot be loaded \("),
+    ],
+)
+def test_a_policy_that_the_library_cannot_read_is_refused_in_a_sentence(
+    place: Path, name: str, text: str, sentence: str
+) -> None:
+    (place / name).write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=sentence) as refused:
+        load(place)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_quantised_policy_says_what_it_asks_for(place: Path) -> None:
+    about = json.loads((place / "config.json").read_text())
+    quantised = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (place / "config.json").write_text(json.dumps(about | quantised))
+    with pytest.raises(UserError, match=r"cannot be loaded \(\w+: .*install what it asks for"):
         load(place)
 
 

@@ -253,6 +253,18 @@ def test_what_is_read_of_version_2_is_written_as_it_is_now(tmp_path: Path) -> No
     assert list(rows(tmp_path / "new", Rollout)) == list(rows(tmp_path / "old", Rollout))
 
 
+def test_examples_of_version_3_were_finished_and_keep_their_segments(tmp_path: Path) -> None:
+    made = Example("t", 1, "p", SAID, 3, segments=segments_of(SAID, [(1, 8)], PROTOCOL))
+    batch = to_batch(Example, [made])
+    metadata = {"selfloop.record": "Example", "selfloop.version": "3"}
+    older = pa.Table.from_batches([batch]).drop(["finished", "rejected_finished"]).replace_schema_metadata(metadata)
+    pq.write_table(older, tmp_path / "shard-00000.parquet")
+    assert list(rows(tmp_path, Example)) == [made]
+    pq.write_table(older.drop(["segments"]), tmp_path / "shard-00000.parquet")
+    with pytest.raises(UserError, match="lacks the field 'segments' of Example"):
+        list(read(tmp_path, Example))
+
+
 def test_a_table_of_version_2_that_lacks_a_column_is_refused(tmp_path: Path) -> None:
     write_version_2(tmp_path / "old", Rollout, [Rollout("t", 1, 0, "p", SAID, True, 2)], ["[]"])
     table = pq.read_table(tmp_path / "old" / "shard-00000.parquet").drop(["observed"])

@@ -2,7 +2,7 @@
 
 A record is a ``NamedTuple``; its Arrow schema is derived from its annotations, so a column is written once.
 Tables are directories of Parquet shards, read and written as streams of batches: ten million rows pass
-through a stage in constant memory. Tables of version 2 are read as those of version 3.
+through a stage in constant memory. Older tables, from version 2 on, are read as those of today.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ class Example(NamedTuple):
 
     ``weight`` multiplies its loss. ``good`` is false for a text to train away from, ``rate`` is the share of good
     rollouts in its group. ``rejected`` is the worse completion where the example is a pair. ``role``, ``segments`` and
-    ``rejected_segments`` are as in a ``Rollout``: what others wrote carries no loss.
+    ``rejected_segments`` are as in a ``Rollout``: what others wrote carries no loss. An end token is learnt behind what
+    is ``finished``, and behind no text that was cut at its limit.
     """
 
     task: str
@@ -135,6 +136,8 @@ class Example(NamedTuple):
     role: str = POLICY
     segments: tuple[Segment, ...] = ()
     rejected_segments: tuple[Segment, ...] = ()
+    finished: bool = True
+    rejected_finished: bool = True
 
 
 class ItemResult(NamedTuple):
@@ -150,13 +153,14 @@ class ItemResult(NamedTuple):
     seed: int = 0
 
 
-VERSIONS: Mapping[type, int] = {Task: 3, Rollout: 3, Verdict: 2, Audit: 1, Example: 3, ItemResult: 2}
-SINCE_3: Mapping[type, tuple[str, ...]] = {
-    Task: ("cluster", "temperature"),
-    Rollout: ("episode", "role", "segments", "token_ids", "logprobs"),
-    Example: ("role", "segments", "rejected_segments"),
+VERSIONS: Mapping[type, int] = {Task: 3, Rollout: 3, Verdict: 2, Audit: 1, Example: 4, ItemResult: 2}
+SINCE: Mapping[type, Mapping[str, int]] = {
+    Task: {"cluster": 3, "temperature": 3},
+    Rollout: {"episode": 3, "role": 3, "segments": 3, "token_ids": 3, "logprobs": 3},
+    Example: {"role": 3, "segments": 3, "rejected_segments": 3, "finished": 4, "rejected_finished": 4},
 }
-"""What version 2 lacks. In place of segments it has ``observed``: pairs of places in the completion, as JSON."""
+"""The versions that brought columns. In place of segments version 2 has ``observed``: pairs of places, as JSON."""
+OLDEST = 2
 OBSERVED = "observed"
 TABLE = "table.json"
 BATCH_ROWS = 65_536
@@ -303,7 +307,7 @@ def writing(directory: str | Path, record: type[tuple[Any, ...]], shard_rows: in
 def check_schema(found: pa.Schema, record: type[tuple[Any, ...]], where: str) -> None:
     """Refuse a table whose columns are not the record's, naming the file and the first field that differs."""
     version = _version(found, record)
-    if version not in (VERSIONS[record], *([2] if record in SINCE_3 else [])):
+    if version != VERSIONS[record] and not (record in SINCE and OLDEST <= version < VERSIONS[record]):
         raise UserError(
             f"{where} holds version {version} of {record.__name__}, this selfloop reads version {VERSIONS[record]}: "
             "make it again with this selfloop."
@@ -324,10 +328,9 @@ def _version(found: pa.Schema, record: type[tuple[Any, ...]]) -> int:
 
 def _stored(record: type[tuple[Any, ...]], version: int) -> list[pa.Field]:
     """The fields that a table of a version has."""
-    if version == VERSIONS[record]:
-        return list(schema(record))
-    kept = [field for field in schema(record) if field.name not in SINCE_3[record]]
-    return [*kept, field_of(OBSERVED, str)] if "segments" in SINCE_3[record] else kept
+    since = SINCE.get(record, {})
+    kept = [field for field in schema(record) if since.get(field.name, 0) <= version]
+    return [*kept, field_of(OBSERVED, str)] if since.get("segments", 0) > version else kept
 
 
 def refuse_missing(batch: pa.RecordBatch, record: type[tuple[Any, ...]], where: str, first: int) -> None:
@@ -370,16 +373,16 @@ def _batches(
     needed = {*wanted, *(("completion", OBSERVED) if "segments" in wanted else ())}
     names = [name for name in file.schema_arrow.names if name in needed] or file.schema_arrow.names[:1]
     for batch in file.iter_batches(batch_rows, columns=names):
-        yield _of_version_2(batch, record, wanted)
+        yield _of_older(batch, record, wanted)
 
 
-def _of_version_2(batch: pa.RecordBatch, record: type[tuple[Any, ...]], wanted: list[str]) -> pa.RecordBatch:
-    """These columns of a batch of version 2 as they are today."""
+def _of_older(batch: pa.RecordBatch, record: type[tuple[Any, ...]], wanted: list[str]) -> pa.RecordBatch:
+    """These columns of a batch of an older version as they are today."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     columns = {name: batch[name] for name in wanted if name in batch.schema.names}
-    if "segments" in wanted and not pc.all(pc.equal(batch[OBSERVED], "[]")).as_py():
+    if "segments" in wanted and OBSERVED in batch.schema.names and not pc.all(pc.equal(batch[OBSERVED], "[]")).as_py():
         texts, observed = batch["completion"].to_pylist(), map(json.loads, batch[OBSERVED].to_pylist())
         made = [segments_of(text, spans, PROTOCOL) for text, spans in zip(texts, observed, strict=True)]
         columns["segments"] = pa.array(made, schema(record).field("segments").type)

@@ -44,6 +44,13 @@ def test_both_sides_of_a_pair_say_who_wrote_what(selector: str, keep: Keep) -> N
     assert (example.segments, example.rejected, example.rejected_segments) == (right, "abd", wrong)
 
 
+def test_examples_say_whether_their_attempts_had_ended(keep: Keep) -> None:
+    rows = [judged("a", 1, 0, "abc", True, finished=True), judged("a", 1, 1, "abd", False, finished=False)]
+    assert [(e.completion, e.finished) for e in keep(rows, "all").examples] == [("abc", True), ("abd", False)]
+    (pair,) = keep(rows, "best-worst").examples
+    assert (pair.finished, pair.rejected_finished) == (True, False)
+
+
 @pytest.mark.parametrize("selector", ["best-worst", "first-error"])
 def test_an_empty_completion_is_no_worse_side_of_a_pair(selector: str, keep: Keep) -> None:
     assert keep(group("a", ("right", True), ("", False)), selector).examples == []

@@ -18,6 +18,7 @@ from selfloop.policy import Policy, fresh
 from selfloop.records import TOOL, Example, segments_of, to_batch
 from selfloop.stage import validated
 
+from ..byte_policy import byte_policy
 from ..conftest import sealed_value
 from .conftest import Finetuned, tried
 
@@ -92,6 +93,47 @@ def test_a_text_that_is_too_long_is_cut_at_its_end(trained: Path) -> None:
     assert data.cut == 1
     assert policy.tokenizer.decode(batch["input_ids"][0]) == "12+34=46"
     assert policy.tokenizer.decode(batch["labels"][0][6:]) == "46"
+
+
+def test_an_end_is_learnt_behind_what_was_finished_and_behind_nothing_that_was_cut(trained: Path) -> None:
+    policy, parts = fresh(trained), segments_of("7+5=5", [(1, 3)], TOOL)
+    cut = Example("a", 1, "1+2=", "3", 0, finished=False, rejected="45", rejected_finished=False)
+    texts = [cut, cut._replace(completion="7+5=5", segments=parts), *rejected_sides([cut]), cut._replace(finished=True)]
+    batch = Encoded(policy, texts, range(4)).batch(np.arange(4))
+    learnt = [row[row != IGNORED] for row in batch["labels"]]
+    assert [policy.tokenizer.decode(row) for row in learnt] == ["3", "7=5", "45", "3<eos>"]
+
+
+def test_a_text_of_which_nothing_is_learnt_gives_way_to_the_others(trained: Path) -> None:
+    policy = fresh(trained)
+    texts = [Example("a", 1, prompt, "3", 0) for prompt in ("123456789", "1+2=", "1234567", "2+1=")]
+    data = Encoded(policy, texts, [0, 1, 0, 2, 3, 0], max_length=8)
+    assert data.order.tolist() == [1, 1, 2, 2, 3, 3]
+    assert (data.left_out, data.cut) == (3, 2)
+    assert Encoded(policy, texts, [1, 2, 3], max_length=8).order.tolist() == [1, 2, 3]
+
+
+def test_a_pair_of_which_one_side_is_lost_gives_way_too(trained: Path) -> None:
+    policy = fresh(trained)
+    pairs = [Example("a", 1, "1+2=", "3", 0, rejected=text) for text in ("4", "")]
+    pairs[1] = pairs[1]._replace(rejected_finished=False)
+    data = Encoded(policy, [*pairs, *rejected_sides(pairs)], [0, 1, 1], paired=True)
+    assert (data.order.tolist(), data.left_out) == ([0, 0, 0], 2)
+
+
+@pytest.mark.parametrize("method", ["sft", "nft", "kto", "dpo"])
+def test_nothing_left_to_learn_is_said_with_its_cause(plain: Path, finetuned: Finetuned, method: str) -> None:
+    with pytest.raises(UserError, match="Cut at 4 tokens no text has a token left that is learnt: raise max_length"):
+        finetuned(plain, "none", tried(), method=method, max_length=4)
+
+
+def test_a_text_is_cut_at_the_policy_s_own_context(tmp_path: Path) -> None:
+    policy = fresh(byte_policy(tmp_path, kind="gpt2", n_positions=16))
+    data = Encoded(policy, [Example("a", 1, "What is 1+2?", "Three, I think", 0)], [0])
+    assert (data.cut, data.lengths.tolist()) == (1, [16])
+    policy.model(**data.batch(data.order))
+    with pytest.raises(UserError, match="Cut at 16 tokens no text has a token left that is learnt: give shorter"):
+        Encoded(policy, [Example("a", 1, "What is 1+2+3+4?", "10", 0)], [0]).check_learnable()
 
 
 def test_packed_texts_have_the_same_loss_in_fewer_rows(plain: Path) -> None:

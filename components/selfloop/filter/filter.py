@@ -179,7 +179,7 @@ def grouped(batch: pa.RecordBatch) -> pa.RecordBatch:
         "weight": pa.repeat(1.0, size),
         "good": good,
         "rate": pa.array(rates[group]),
-        **{name: default_of(Example, name, size) for name in ("rejected", "rejected_segments")},
+        **{name: default_of(Example, name, size) for name in ("rejected", "rejected_segments", "rejected_finished")},
     }
     return pa.RecordBatch.from_arrays([*batch.columns, *columns.values()], names=[*batch.schema.names, *columns])
 

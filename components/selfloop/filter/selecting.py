@@ -6,9 +6,9 @@ has ``see`` is shown every batch that reaches it before it is asked for the firs
 
 The rows of a batch are rollouts, those of a task together and never in two batches. Its columns are those of
 ``Rollout``, the verdict's ``ok`` (null where the verifier has no opinion), ``score`` and ``reason``, the number
-``group`` of the row's task within the batch, and ``weight``, ``good``, ``rate``, ``rejected`` and ``rejected_segments``
-as an ``Example`` will carry them: ``rate`` is the share of correct rollouts among all that the task's group had before
-anything was selected.
+``group`` of the row's task within the batch, and ``weight``, ``good``, ``rate``, ``rejected``, ``rejected_segments``
+and ``rejected_finished`` as an ``Example`` will carry them: ``rate`` is the share of correct rollouts among all that
+the task's group had before anything was selected.
 """
 
 from __future__ import annotations

@@ -124,6 +124,7 @@ def pair(batch: pa.RecordBatch, better: Column, worse: Column) -> pa.RecordBatch
         made,
         rejected=other["completion"],
         rejected_segments=other["segments"],
+        rejected_finished=other["finished"],
         tokens=pc.add(made["tokens"], other["tokens"]),
         good=pa.repeat(pa.scalar(True), made.num_rows),
     )

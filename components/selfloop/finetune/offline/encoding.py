@@ -24,8 +24,10 @@ IGNORED = -100
 class Encoded(Dataset[dict[str, torch.Tensor]]):
     """Examples in the order in which a training sees them.
 
-    The loss is on what the policy wrote of completions, as their segments say, and on their end, each text's multiplied
-    by its weight. ``max_length`` cuts texts at their end; ``packing`` puts short ones into one row.
+    The loss is on what the policy wrote of completions, as their segments say, and on the end of those that are
+    finished, each text's multiplied by its weight. ``max_length`` and the policy's own context cut texts at their end;
+    ``packing`` puts short ones into one row. Where nothing is left of a text to learn, others stand in its place.
+    ``paired``: the second half of the examples are the worse sides of the first, and go with them.
     """
 
     def __init__(
@@ -35,23 +37,45 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
         order: Sequence[int] | Column,
         max_length: int = 2**31,
         packing: bool = False,
+        paired: bool = False,
     ) -> None:
-        self.policy, self.examples, self.order, self._packing = policy, examples, np.asarray(order), packing
+        self.policy, self.examples, self._packing = policy, examples, packing
         prompts = policy.encode([e.prompt for e in examples])
         answers, learnt = answered(policy, examples)
         self.starts = np.cumsum([0, *(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))])
         self.tokens = np.fromiter(
             (token for pair in zip(prompts, answers, strict=True) for part in pair for token in part), np.int32
         )
+        policy.check_known([self.tokens.max(initial=0)])
         self.learnt = np.zeros(len(self.tokens), bool)
         self.prompts = np.array([len(row) for row in prompts], dtype=np.int64)
         for row, of_row in enumerate(learnt):
             self.learnt[self.starts[row] + self.prompts[row] : self.starts[row + 1]] = of_row
-        self.lengths = np.minimum(np.diff(self.starts), max_length)
+        self.longest = min(max_length, policy.context)
+        self.lengths = np.minimum(np.diff(self.starts), self.longest)
         self.prompts = np.minimum(self.prompts, self.lengths)
-        self.cut = int((np.diff(self.starts) > max_length).sum())
+        self.cut = int((np.diff(self.starts) > self.longest).sum())
+        self.order, self.left_out = self._learnable(np.asarray(order, np.int64), paired)
         self.weights = np.array([e.weight for e in examples], dtype=np.float32)
         self.weighted = bool((self.weights != 1).any())
+
+    def _learnable(self, order: Column, paired: bool) -> tuple[Column, int]:
+        """The order, in which texts of which nothing is learnt give way to the others in turn; how many do."""
+        before, first = np.cumsum([0, *self.learnt]), self.starts[:-1]
+        some = before[first + self.lengths] > before[first + np.minimum(self.lengths, 1)]  # nothing predicts the first
+        if paired:
+            some[: len(some) // 2] &= some[len(some) // 2 :]
+        others, places = order[some[order]], np.flatnonzero(~some[order])
+        if len(others):
+            order = order.copy()
+            order[places] = others[np.arange(len(places)) % len(others)]
+        return (order if len(others) else others), len(places)
+
+    def check_learnable(self) -> None:
+        """Refuse texts of which nothing is left to learn."""
+        if not len(self):
+            remedy = "give shorter prompts" if self.longest == self.policy.context else "raise max_length"
+            raise UserError(f"Cut at {self.longest} tokens no text has a token left that is learnt: {remedy}.")
 
     def __len__(self) -> int:
         return len(self.order)
@@ -96,7 +120,7 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
 
     def gathered(self, rows: Column) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Tokens, which of them are learnt, and which are no padding; each of shape (batch, length), padded right."""
-        index = np.arange(self.lengths[rows].max())
+        index = np.arange(self.lengths[rows].max(initial=0))
         real = index < self.lengths[rows, None]
         flat = self.starts[rows, None] + np.minimum(index, self.lengths[rows, None] - 1)
         tokens = np.where(real, self.tokens[flat], self.policy.tokenizer.pad_token_id).astype(np.int64)
@@ -142,14 +166,15 @@ def fitted(lengths: Column, width: int) -> tuple[list[tuple[int, int]], int]:
 
 
 def answered(policy: Policy, examples: Sequence[Example]) -> tuple[list[list[int]], list[Column]]:
-    """The tokens of completions and their end, and which of them the policy wrote."""
-    eos = policy.tokenizer.eos_token or ""
-    texts = [e.completion + eos for e in examples]
-    if not texts:
+    """The tokens of completions, an end token behind those that are finished, and which the policy wrote."""
+    if not examples:
         return [], []
-    others = [non_policy_spans(e.segments, e.role) for e in examples]
+    end = policy.ends[:1]
+    ends = [end if e.finished else [] for e in examples]
+    texts, others = [e.completion for e in examples], [non_policy_spans(e.segments, e.role) for e in examples]
     if not any(others):
-        ids: list[list[int]] = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        plain: list[list[int]] = policy.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        ids = [row + last for row, last in zip(plain, ends, strict=True)]
         return ids, [np.ones(len(row), bool) for row in ids]
     if not policy.tokenizer.is_fast:
         raise UserError(
@@ -157,10 +182,11 @@ def answered(policy: Policy, examples: Sequence[Example]) -> tuple[list[list[int
             "use a policy with a fast tokenizer (tokenizer.json)."
         )
     encoded = policy.tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
-    return encoded["input_ids"], [
-        own(np.array(offsets, dtype=np.int64).reshape(-1, 2), spans)
-        for offsets, spans in zip(encoded["offset_mapping"], others, strict=True)
+    masks = [
+        np.append(own(np.array(offsets, dtype=np.int64).reshape(-1, 2), spans), np.ones(len(last), bool))
+        for offsets, spans, last in zip(encoded["offset_mapping"], others, ends, strict=True)
     ]
+    return [row + last for row, last in zip(encoded["input_ids"], ends, strict=True)], masks
 
 
 def own(offsets: Column, others: Sequence[tuple[int, int]]) -> Column:

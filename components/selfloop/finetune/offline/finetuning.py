@@ -105,7 +105,9 @@ def trained_on(params: FinetuneParams, job: Job, examples: list[Any], order: Any
         write_json(job.output / STATE, {"method": entry(method, state)})
     tokens = data.count(trained.first * params.batch_size, trained.steps * params.batch_size)
     rate = speed(tokens, trained.seconds, policy.model.num_parameters(), processes())
-    return TrainingResult({"steps": trained.steps, "loss": trained.loss}, rate | {"cut": data.cut})
+    return TrainingResult(
+        {"steps": trained.steps, "loss": trained.loss}, rate | {"cut": data.cut, "left_out": data.left_out}
+    )
 
 
 def nothing(params: FinetuneParams, removed: Mapping[str, int], totals: Mapping[str, int]) -> UserError:

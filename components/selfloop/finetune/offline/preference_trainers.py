@@ -26,7 +26,7 @@ class KTO(Guarded, Prepared, KTOTrainer):
 def train_dpo(given: GivenExamples, beta: float) -> TrainedOn:
     """Make the completion of each pair more likely, against its ``rejected`` one."""
     params, policy, examples, order, plan = given
-    data = Encoded(policy, [*examples, *rejected_sides(examples)], order, params.max_length)
+    data = Encoded(policy, [*examples, *rejected_sides(examples)], order, params.max_length, paired=True)
 
     def collate(rows: Any) -> dict[str, torch.Tensor]:
         return masked(data.batch(np.concatenate([rows, rows + len(examples)])))

@@ -74,7 +74,7 @@ def work(params: RewardParams, job: Job) -> TrainingResult:
     rng = np.random.default_rng(seed_for(params, params.round, "pairs"))
     rounds = -(-params.steps * params.batch_size // len(pairs))
     order = np.concatenate([rng.permutation(len(pairs)) for _ in range(rounds)])[: params.steps * params.batch_size]
-    data = Encoded(policy, [*pairs, *rejected_sides(pairs)], order, params.max_length)
+    data = Encoded(policy, [*pairs, *rejected_sides(pairs)], order, params.max_length, paired=True)
 
     def collate(rows: Any) -> dict[str, torch.Tensor]:
         batch = data.batch(np.concatenate([rows, rows + len(pairs)]))

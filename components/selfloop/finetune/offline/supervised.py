@@ -39,6 +39,7 @@ class Supervised(Guarded, Trainer):
 
 def train(policy: Policy, data: Encoded, plan: Plan, after_step: Callable[[int], bool] = never) -> Trained:
     """Train a policy in place on ``data`` in its order; ``after_step`` ends the training early by returning true."""
+    data.check_learnable()
     trainer = Supervised(
         model=policy.model.train(),
         args=TrainingArguments(**plan.arguments()),

@@ -29,6 +29,7 @@ def places(data: Encoded) -> datasets.Dataset:
     """The data set of a trainer that collates with ``collator``."""
     import datasets
 
+    data.check_learnable()
     return datasets.Dataset.from_dict({"place": np.arange(len(data))})
 
 
@@ -41,7 +42,9 @@ def collator(
 
 def rejected_sides(pairs: Sequence[Example]) -> list[Example]:
     """The worse completion of each pair, as an example."""
-    return [e._replace(completion=e.rejected, segments=e.rejected_segments) for e in pairs]
+    return [
+        e._replace(completion=e.rejected, segments=e.rejected_segments, finished=e.rejected_finished) for e in pairs
+    ]
 
 
 def masked(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
