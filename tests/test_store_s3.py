@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from kfp.dsl import Model
 from selfloop.artifacts import Manifest, file_digest, manifest_of
 from selfloop.errors import UserError
+from selfloop.fetch import FetchParams, fetch_policy
 from selfloop.store import connection, key_of, open_store, refusals, transfers
 
 from . import s3
@@ -157,6 +159,18 @@ def test_an_artifact_is_a_readable_folder_and_its_manifest_comes_last(bucket: Bu
     assert store.has(key)
     assert store.size(key) == total(policy)
     assert contents(store.get(uri)) == contents(policy)
+
+
+def test_a_policy_may_be_a_plain_folder(bucket: Bucket, trained: Path, tmp_path: Path) -> None:
+    files = {path.name: path.read_bytes() for path in trained.iterdir() if path.name != "manifest.json"}
+    for name, data in (files | dict.fromkeys(("trust.json", "optimizer.pt", "more/config.json"), b"no")).items():
+        bucket.client.put_object(Bucket=bucket.name, Key=f"models/mine/{name}", Body=data)
+    made = Model(uri=str(tmp_path / "fetched"))
+    fetch_policy.into(fetch_policy.out(policy=made), FetchParams(source=f"s3://{bucket.name}/models/mine/"))
+    assert made.metadata["digest"] == manifest_of(trained).digest
+    assert "holds no file such as *.safetensors" in refusal(
+        lambda: fetch_policy.function(FetchParams(source=f"s3://{bucket.name}/models"), policy=made)
+    )
 
 
 def test_putting_and_getting_again_sends_nothing(bucket: Bucket, policy: Path) -> None:

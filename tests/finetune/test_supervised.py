@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kfp.dsl import Artifact, Dataset, Model
 from selfloop import progress
-from selfloop.artifacts import check, manifest_of
+from selfloop.artifacts import check, manifest_of, seal
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy, pretrain_policy
@@ -19,10 +19,11 @@ from selfloop.finetune.offline.encoding import IGNORED, Encoded
 from selfloop.finetune.offline.pretraining import Schedule
 from selfloop.finetune.offline.supervised import solved_by_level
 from selfloop.generate import GenerateParams, draw
-from selfloop.policy import fresh, load
+from selfloop.policy import Policy, fresh, load, save
 from selfloop.records import Example, Task
 
 from ..conftest import sealed_table
+from .conftest import Finetuned, tried
 
 TINY = {"hidden_size": 16, "heads": 2, "intermediate_size": 32, "layers": 1, "warmup_steps": 1}
 
@@ -337,3 +338,21 @@ def test_what_is_trained_on_is_learnt(trained: Path, tmp_path: Path) -> None:
         for policy in (fresh(trained), fresh(made.path))
     )
     assert before[3] < after[3] == 1
+
+
+def test_weights_are_kept_in_the_policy_s_precision_or_in_float32(
+    plain: Path, finetuned: Finetuned, tmp_path: Path
+) -> None:
+    policy = fresh(plain)
+    save(Policy(policy.model.to(torch.bfloat16), policy.tokenizer), tmp_path / "half")
+    seal(tmp_path / "half", "Model")
+    small = {"steps": 1, "lr": 1e-6, "weight_decay": 0.0}
+    made = {
+        kept: finetuned(tmp_path / "half", kept, tried(), weights=kept, **small) for kept in ("as before", "float32")
+    }
+    changed, half = {}, load(tmp_path / "half").model.state_dict()
+    for kept, candidate in made.items():
+        weights = load(candidate.path).model.state_dict()
+        changed[kept] = sum(int((weights[name] != half[name]).sum()) for name in half)
+        assert {each.dtype for each in weights.values()} == {torch.bfloat16 if kept == "as before" else torch.float32}
+    assert changed["float32"] > 10 * changed["as before"]

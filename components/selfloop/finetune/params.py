@@ -34,6 +34,9 @@ class TrainingParams(Params):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="Arithmetic; auto is bfloat16 on a GPU that has it, float32 elsewhere."
     )
+    weights: Literal["as before", "float32"] = Field(
+        "as before", description="Precision in which weights are kept: the policy's; float32 loses no small step."
+    )
     gradient_checkpointing: bool = Field(False, description="Compute activations twice instead of keeping them.")
     checkpoint_every: int = Field(500, ge=1, description="Steps between checkpoints, which a killed training resumes.")
     accelerate_config: str = Field(

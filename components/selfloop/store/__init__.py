@@ -26,10 +26,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from selfloop.errors import UserError
-from selfloop.store.contract import AGAIN, Store, key_of
+from selfloop.store.contract import AGAIN, Store, is_key, key_of
 from selfloop.store.directory import DirectoryStore
 
-__all__ = ["AGAIN", "Store", "key_of", "open_store"]
+__all__ = ["AGAIN", "Store", "is_key", "key_of", "open_store"]
 
 
 def open_store(uri: str) -> Store:

@@ -19,6 +19,11 @@ KEY = re.compile(r"[0-9a-f]{64}")
 AGAIN = "run the same command again, what was sent is kept"
 
 
+def is_key(text: str) -> bool:
+    """Whether a text may be the key of an artifact."""
+    return KEY.fullmatch(text) is not None
+
+
 def key_of(manifest: Manifest) -> str:
     """The key of an artifact: SHA-256 over the names and digests of its files. A policy's digest is the same."""
     names = sorted(manifest.files, key=lambda name: PurePosixPath(name).parts)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -95,6 +96,21 @@ class S3Store(Store):
             found = self.objects.read(f"{NOTES}/{name}")
         return None if found is None else found.decode()
 
+    def copy_to(self, directory: Path, wanted: Sequence[str], unwanted: Sequence[str]) -> None:
+        """Fetch files of a folder that is no artifact, of those right below this URI, by patterns of their names."""
+        with self._explained():
+            sizes = {name: size for name, size in self.objects.listed("") if "/" not in name}
+            here = [name for name in sizes if _is_like(name, wanted) and not _is_like(name, unwanted)]
+            if not here:
+                raise UserError(f"There is no policy at {self.uri}: it holds no file such as {', '.join(wanted)}.")
+
+            def fetch_file(name: str) -> None:
+                fetch(self.objects, threads, Transfer(directory / name, name, "", sizes[name]), directory / UNFINISHED)
+
+            with Threads() as threads:
+                threads.files(partial(fetch_file, name) for name in here)
+        shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
+
     @override
     def close(self) -> None:
         self.cache.close()
@@ -163,6 +179,10 @@ class S3Store(Store):
             raise UserError(
                 f"{self.cache.place} cannot be used ({why}): mend that, or set SELFLOOP_CACHE to another folder."
             ) from error
+
+
+def _is_like(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _leads_astray(name: str) -> bool:

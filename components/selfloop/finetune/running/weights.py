@@ -54,9 +54,10 @@ def adapted(policy: Policy, params: TrainingParams, kind: str = "CAUSAL_LM") -> 
 
 
 def keep(params: TrainingParams, policy: Policy, directory: str, trained: Trained, output: Path) -> None:
-    """Save what was trained of a policy, in the precision in which the policy in ``directory`` is kept."""
+    """Save what was trained of a policy, in float32 or in the precision that the policy in ``directory`` has."""
     about = json.loads((parts(directory).base / "config.json").read_text())
-    dtype = getattr(torch, about.get("dtype", about.get("torch_dtype")) or "float32")
+    before = about.get("dtype", about.get("torch_dtype")) or "float32"
+    dtype = getattr(torch, before if params.weights == "as before" else params.weights)
     model, adapter = policy.model, hasattr(policy.model, "peft_config")
     if trained.weights is not None:
         weights = {name: value if adapter else value.to(dtype) for name, value in trained.weights.items()}
