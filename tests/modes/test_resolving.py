@@ -139,7 +139,7 @@ def test_every_task_ends_with_the_sentence_of_a_mistake_alone(
 ) -> None:
     """A task's function, as KFP's executor calls it: of ``resolve``, of a stage in a loop, and of a stage by itself."""
     form = {name: default for name, (_, default, _) in form_of(recipe, recipe.resolve()).items()}
-    form |= {"compiled": "{}", "shape": "", "run": "1f2e", "seed": -1}
+    form |= {"compiled": "{}", "shape": "", "held": 2, "run": "1f2e", "seed": -1}
     write_json(tmp_path, {"recipe": "nowhere:recipe", "settings": {}, "environment": {}})
     resolve, place = resolve_stage(recipe), Artifact(uri=str(tmp_path))
     tasks: list[tuple[Any, dict[str, Any]]] = [
