@@ -328,64 +328,69 @@ def test_a_loop_that_outlasts_its_run_needs_a_registry(resolves: Callable[..., A
         resolves("first", "start")
 
 
-@pytest.mark.usefixtures("pod", "two_done")
+@pytest.fixture
+def passes_on(
+    kfp: Kfp, pod: Path, begun: str, two_done: None, relays: Callable[[str], str], resolves: Callable[..., Any]
+) -> Callable[[], str]:
+    """Begins the next run when the first one, which holds the Lease, has done its rounds; its id."""
+    resolves(begun, "start")
+
+    def end() -> str:
+        relays(begun)
+        (made,) = _others(kfp, begun)
+        return made
+
+    return end
+
+
 def test_no_other_run_comes_between_two_that_follow_each_other(
     kfp: Kfp,
     kubernetes: KubernetesApi,
     begun: str,
     submitted: Callable[[], str],
-    relays: Callable[[str], str],
+    passes_on: Callable[[], str],
     resolves: Callable[..., Any],
 ) -> None:
-    resolves(begun, "start")
-    relays(begun)
+    made = passes_on()
     kfp.end(begun, "SUCCEEDED")
-    (made,) = _others(kfp, begun)
     with pytest.raises(UserError, match=f"already run by {made}"):
         resolves(submitted(), "champion")
     resolves(made, f"run:{begun}")
     assert kubernetes.objects[LEASE]["spec"]["holderIdentity"] == made
 
 
-@pytest.mark.usefixtures("pod", "two_done")
 def test_a_run_that_was_not_given_the_lease_takes_it_from_the_one_that_it_continues(
-    kfp: Kfp,
     kubernetes: KubernetesApi,
     begun: str,
-    relays: Callable[[str], str],
+    passes_on: Callable[[], str],
     resolves: Callable[..., Any],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    resolves(begun, "start")
     kubernetes.denied.add(("update", "leases"))
-    relays(begun)
-    (made,) = _others(kfp, begun)
+    made = passes_on()
     assert f"Run {made} takes the Lease itself when it begins." in caplog.text
     kubernetes.denied.clear()
     resolves(made, f"run:{begun}")
     assert kubernetes.objects[LEASE]["spec"]["holderIdentity"] == made
 
 
-@pytest.mark.usefixtures("pod", "two_done")
 def test_a_run_that_was_cancelled_is_continued_by_none(
-    kfp: Kfp,
     connected: Connection,
     begun: str,
-    relays: Callable[[str], str],
+    passes_on: Callable[[], str],
     resolves: Callable[..., Any],
 ) -> None:
     """Whether it was before the next one was begun, or after."""
-    resolves(begun, "start")
-    relays(begun)
-    (made,) = _others(kfp, begun)
+    made = passes_on()
     runs.cancel(connected, begun)
-    for again in (partial(relays, begun), partial(resolves, made, f"run:{begun}")):
+    for again in (passes_on, partial(resolves, made, f"run:{begun}")):
         with pytest.raises(UserError, match=f"Run {begun} was cancelled: the loop ends with it"):
             again()
 
 
 @pytest.mark.usefixtures("pod", "kubernetes", "client")
 def test_a_run_that_could_not_be_continued_does_not_begin(kfp: Kfp, begun: str, resolves: Callable[..., Any]) -> None:
+    resolves("not-yet-known-as-it-is-of-a-schedule", "start")
     kfp.token = "another"
     with pytest.raises(UserError, match="does not know who asks"):
         resolves(begun, "start")

@@ -212,8 +212,8 @@ def _hold(loop: str, run: str, before: str, outlasts: bool) -> None:
     from selfloop.cluster.connection import connect
 
     connection, access = connect(), of_pod()
-    if outlasts:
-        runs.find_run(connection, run)  # who cannot be asked now could not be told to continue later
+    if outlasts:  # who does not answer now would not continue the loop later; a schedule's run is known after a while
+        runs.has_ended(connection, run)
     if before and runs.was_cancelled(runs.find_run(connection, before)):
         raise UserError(f"Run {before} was cancelled: the loop ends with it.")
     has_ended = partial(runs.has_ended, connection, is_at_work=partial(lease.at_work, access=access))
