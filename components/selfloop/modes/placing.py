@@ -6,7 +6,7 @@ What kfp-kubernetes 2.17 cannot say, and what stands in for it:
 - a request of ephemeral storage: a limit on the volume at ``/tmp``, which reserves nothing on the node;
 - a read-only root filesystem, ``seccompProfile: Localhost`` (KFP sets ``RuntimeDefault`` and drops all capabilities),
   ``fsGroup``: the admission policies in ``manifests/base/sandbox``;
-- the service account: a run's, not a task's;
+- the service account: a run's, not a task's; these policies give stages that load a policy one with fewer rights;
 - which failures are retried: Argo's errors alone, such as a pod that was deleted (see the README of ``profiles``).
 """
 
