@@ -41,7 +41,7 @@ class Dumper(yaml.CSafeDumper):
 
 
 def _text(dumper: yaml.CSafeDumper, text: str) -> Any:
-    looks_like_number = re.match(r"[-+.]?\d", text)
+    looks_like_number = re.match(r"[-+]?\.?\d", text)
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="'" if looks_like_number else None)
 
 
