@@ -168,8 +168,9 @@ def test_a_policy_may_be_a_plain_folder(bucket: Bucket, trained: Path, tmp_path:
     made = Model(uri=str(tmp_path / "fetched"))
     fetch_policy.into(fetch_policy.out(policy=made), FetchParams(source=f"s3://{bucket.name}/models/mine/"))
     assert made.metadata["digest"] == manifest_of(trained).digest
+    none = fetch_policy.out(policy=Model(uri=str(tmp_path / "none")))
     assert "holds no file such as *.safetensors" in refusal(
-        lambda: fetch_policy.function(FetchParams(source=f"s3://{bucket.name}/models"), policy=made)
+        lambda: fetch_policy.into(none, FetchParams(source=f"s3://{bucket.name}/models"))
     )
 
 

@@ -103,10 +103,9 @@ class Policy(NamedTuple):
     @property
     def ends(self) -> list[int]:
         """The tokens that end a text; training puts the first of them behind one."""
-        known = getattr(self.model.generation_config, "eos_token_id", None)
-        return end_tokens(
-            self.tokenizer, known if known is not None else getattr(self.model.config, "eos_token_id", None)
-        )
+        places = (getattr(self.model, "generation_config", None), self.model.config)  # a classifier has only the latter
+        known = (getattr(place, "eos_token_id", None) for place in places)
+        return end_tokens(self.tokenizer, next((each for each in known if each is not None), None))
 
     @property
     def context(self) -> int:

@@ -131,5 +131,5 @@ def _directory(source: str) -> Iterator[Path]:
         yield Path(source)
         return
     with tempfile.TemporaryDirectory() as place:
-        fetch_policy.function(FetchParams(source=source), policy=Model(uri=place))
+        fetch_policy.into(fetch_policy.out(policy=Model(uri=place)), FetchParams(source=source))
         yield Path(place)
