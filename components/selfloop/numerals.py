@@ -1,0 +1,254 @@
+r"""Numbers as people write them, read exactly: ``number_of`` gives the one number that a text says.
+
+Known are signs, marks of thousands, fractions, mixed numbers, powers and scientific notation; currencies, units and
+names around them; LaTeX, Markdown and Unicode. What says two numbers, or one that can be read in two ways, says none:
+what parts two numbers is never taken away.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import lru_cache
+
+LONGEST = 400
+"""Characters of a text that can be a number."""
+DIGITS = 3000
+"""How many digits a power may have."""
+MOST_WORDS = 8
+"""How many words a unit may have, as in cups of tea."""
+APART = "   "
+"""Stands for what was taken away; a mark of thousands is one space alone."""
+
+SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻₀₁₂₃₄₅₆₇₈₉", "0123456789+-0123456789")
+SIGNS = str.maketrans(dict.fromkeys("−‐‑‒–﹣－", "-") | dict.fromkeys("×·⋅∙∗", "*") | dict.fromkeys("÷∕⁄", "/"))
+MONEY = "$¢£¤¥€₦₩₪₫₱₹₺₽₿฿"
+LAYOUT = (
+    r"displaystyle|textstyle|left|right|[bB]ig+[lr]?|large|Large|bf|it|rm|sf|tt|bfseries|itshape|limits|quad|qquad|\\"
+)
+FONT = (
+    r"text(?:bf|it|rm|sf|tt|sc|up|normal)?|math(?:bf|it|rm|sf|tt|normal)|mbox|hbox|fbox|boxed|boldsymbol|bm|emph|"
+    r"underline|operatorname"
+)
+FOR_TEX: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), instead)
+    for pattern, instead in (
+        (r"\{,\}|,\\!", ","),
+        (r"\\!", APART),
+        (r"\\[,;: ]|~|\\(?:thin|med|thick)space(?![A-Za-z])", " "),
+        (r"\\(?:text)?color\s*\{[^{}]*\}", APART),
+        (rf"\\(?:{LAYOUT})(?![A-Za-z])", APART),
+        (r"\\\$|\\(?:pounds|euro|yen|textdollar|textsterling|texteuro)(?![A-Za-z])", "¤"),
+        (r"\\%", "%"),
+        (r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\(?:text)?degrees?(?![A-Za-z])", "°"),
+        (r"\\(?:times|cdot|ast)(?![A-Za-z])", "*"),
+        (r"\\(?:div|over|slash)(?![A-Za-z])", "/"),
+        (r"\\(?:thick)?approx(?:eq)?(?![A-Za-z])|\\simeq(?![A-Za-z])|≈|≃|≅", "≈"),
+        (r"\\(?:(?:measured)?angle|triangle|alpha|beta|gamma|theta|lambda|mu|phi|omega|Delta)(?![A-Za-z])", " v "),
+        (r"\\(?:overline|overrightarrow|widehat|vec)\s*\{[A-Za-z ]+\}", " v "),
+        (r"</?(?:b|strong|i|em|u|code|p|span|mark)\s*>|<br\s*/?>", APART),
+        (r"<sup>\s*([+-]?\d+)\s*</sup>", r"^{\1}"),
+    )
+)
+TERM = r"(?:\d{1,3}(?:,\d{3})+|\d{1,300})(?:\.\d{0,300})?|\.\d{1,300}"
+FRACTION = re.compile(r"\\(?:[dtcs]?frac|nicefrac)\s*(?:\{([^{}]*)\}|(\d))\s*(?:\{([^{}]*)\}|(\d))")
+BRACED = re.compile(rf"(?:(?P<command>\\(?:{FONT})\s*|\^\s*)|(?<![\\_A-Za-z}}]))\{{(?P<inside>[^{{}}]*)\}}")
+MARKUP = re.compile(r"[^\x00-\x7f]|[\\{<*~]|\$.*\$", re.DOTALL)
+WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("(", ")"), ("[", "]"), ("**", "**"),
+            ("__", "__"), ("*", "*"), ("_", "_"), ("`", "`"), ('"', '"'), ("'", "'"), ("“", "”"))  # fmt: skip
+GROUPS = r"[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ ]\d{3})+|[1-9]\d{0,2}(?:['’]\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}"
+NUMERAL = re.compile(
+    rf"""(?P<whole>{GROUPS}|\d{{1,300}})\s+(?P<above>\d{{1,300}})/(?P<below>\d{{1,300}})
+      | (?P<top>[+-]?(?:{TERM}))/(?P<bottom>[+-]?(?:{TERM}))
+      | (?P<base>(?:{GROUPS}|\d{{1,300}})(?:\.\d{{0,300}})?|\.\d{{1,300}})
+        (?:\^(?P<exponent>[+-]?\d{{1,4}}))?
+        (?:(?:\*|\s*[xX]\s*)10\^(?P<ten>[+-]?\d{{1,4}}) | [eE](?P<shift>[+-]?\d{{1,4}}))?""",
+    re.VERBOSE | re.ASCII,
+)
+CURRENCY = re.compile(
+    rf"\s*(?:(?:[A-Z]{{1,3}}\s?)?[{MONEY}]|(?:USD|EUR|GBP|JPY|INR|CNY|CHF|AUD|CAD|Rs)(?![A-Za-z])\.?)\s*"
+)
+LABEL = re.compile(r"\(?[A-J]\)\s*|[A-J]\.\s+")
+NAME = re.compile(r"[^\d\\<>=≠≤≥*/^|{}!?\[\]-]*")
+NO_NAME = re.compile(r"\b(?:not|never|wrong|incorrect|least|most|than|\w+n['’]t)\b", re.IGNORECASE)
+SUBSCRIPT = re.compile(r"_\s*(?:\{[^{}]*\}|\w)|\([\w,\s]{1,20}\)")
+SUM = re.compile(r"\s*|[\s(]*\d[\d\s.,()%]*[+*/^-][\d\s.,+*/^()%-]*")
+SAYS = re.compile(r"\s(?:is|are|equals|was|were)\s")
+UNIT = re.compile(rf"(?:[^\W\d_]|[\s%°‰{MONEY}'’\"/]|(?<=[^\W\d_])[.*-])*")
+EXPONENT = re.compile(r"(?<=[^\W\d_])\^\(?[+-]?[1-9]\)?(?!\d)|^\^(?=(?:st|nd|rd|th)\b)")
+IN_BRACKETS = re.compile(r"\s\(([^\W\d_]{3}[^()]*)\)")
+MULTIPLES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+SHORT = re.compile(
+    r"[mgshlLJNWVACF]|[cdkmn]m|[mk]g|[mcd][lL]|k[WJB]|[MGT]B|Hz|lb|oz|ft|in|yd|mi|hr|ms|[ap]m|st|nd|rd|th|pt|qt|Rs"
+    r"|sq|cu|of|on|at|by"
+)
+"""Words of one or two letters that may stand in a unit. Others are variables, or multiples as k and M may be."""
+NO_UNIT = re.compile(
+    r"and|but|not|nor|plus|minus|times|than|mod|sqrt|sin|cos|tan|log|exp|theta|squared|cubed|factorial|wrong|false"
+    r"|hal(?:f|ves)|(?:third|quarter|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)th|dozen)s?|score|gross|tens"
+    r"|double|triple|zero|one|two|three|(?:four|six|seven|nine)(?:teen)?|five|fifteen|eight(?:een)?|ten|eleven|twelve"
+    r"|thirteen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|(?:hundred|thousand|million|billion|trillion)s?",
+    re.IGNORECASE,
+)
+"""Words that make another number of the one before them, or a sum of it."""
+TIGHT = re.compile(r"[ \t]*(\*\*|[/^*])[ \t]*")
+PLAIN = re.compile(r"-?\d{1,300}(?:\.\d{1,300})?", re.ASCII)
+IN_TEXT = re.compile(
+    r"""(?<![\w.:/^])(?:(?<![\w)])[+-])?
+        (?:[1-9]\d{0,2}(?:[ ]\d{3}(?!\d))+|\d+(?:,\d{3}(?!\d))*|(?=\.\d))(?:[.:/^]\d+)*(?!\w|[.:/^]\d|,\d{3}(?!\d))""",
+    re.VERBOSE,
+)
+
+
+def number_of(text: str) -> Fraction | None:
+    """The number that a text says, in whatever currency or unit; none where it says something else, or two.
+
+    A percentage is the number before its sign. An equation says its right side, where the left one is a name or sum.
+    """
+    text = text.strip()
+    if PLAIN.fullmatch(text):
+        return Fraction(text)
+    return _read(text) if len(text) <= LONGEST and any(map(str.isnumeric, text)) else None
+
+
+@lru_cache(maxsize=8192)
+def _read(text: str) -> Fraction | None:
+    """The number of a short text that is more than digits and a point."""
+    text = _undressed(TIGHT.sub(_tightened, _in_plain_text(text) if MARKUP.search(text) else text))
+    return None if "\n" in text else _quantity(_right_side(LABEL.sub("", text, count=1)))
+
+
+def is_unit(word: str) -> bool:
+    """Whether a word may stand in a unit, behind a number that it does not change."""
+    return SHORT.fullmatch(word) is not None if len(word) <= 2 else NO_UNIT.fullmatch(word) is None
+
+
+def numbers_in(text: str) -> Iterator[Fraction]:
+    """Every number of a text, each whole: no part of a longer one, of a time or of a word."""
+    found = (number_of(numeral) for numeral in IN_TEXT.findall(text.translate(SIGNS)))
+    return (number for number in found if number is not None)
+
+
+def _in_plain_text(text: str) -> str:
+    """A text without LaTeX and with ASCII for its digits and signs; what was around a part of it leaves a gap."""
+    text = re.sub("([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄/]([₀₁₂₃₄₅₆₇₈₉]+)", lambda m: f" {m[0].translate(SUPERSCRIPTS)} ", text)
+    text = re.sub("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: f"^{m[0].translate(SUPERSCRIPTS)}{APART}", text)
+    text = "".join(_ascii(character) for character in text).translate(SIGNS)
+    for pattern, instead in FOR_TEX:
+        text = pattern.sub(instead, text)
+    before = ""
+    while before != text:
+        before, text = text, BRACED.sub(_unbraced, FRACTION.sub(_slashed, text))
+    text = re.sub(r"\*\*(.+?)\*\*", rf"{APART}\1{APART}", text)
+    return re.sub(r"\$([^$]+)\$", rf"{APART}\1{APART}", text)
+
+
+def _tightened(found: re.Match[str]) -> str:
+    return "^" if found[1] == "**" else found[1]
+
+
+def _ascii(character: str) -> str:
+    """A character in ASCII, where that is one character, or a unit or a fraction."""
+    if character.isascii():
+        return character
+    digit = unicodedata.decimal(character, None)
+    if digit is not None:
+        return str(digit)
+    form = unicodedata.normalize("NFKC", character)
+    if "⁄" in form:
+        return f" {form} "
+    if re.fullmatch("[A-Za-z]+[23]", form):  # a square or a cube
+        return f"{form[:-1]}^{form[-1]} "
+    return character if any(map(str.isdigit, form)) else form
+
+
+def _slashed(found: re.Match[str]) -> str:
+    """A fraction of two plain numbers, or of two units, with a slash; another stays as it is, and is none."""
+    terms = [(found[1] or found[2] or "").strip(), (found[3] or found[4] or "").strip()]
+    terms = [re.sub(r"(?<=\d)[, ](?=\d{3}(?!\d))", "", term) for term in terms]
+    is_plain = any(all(re.fullmatch(kind, term) for term in terms) for kind in (rf"[+-]?\s?(?:{TERM})", "[A-Za-z]+"))
+    return f" {'/'.join(terms)} " if is_plain else found[0]
+
+
+def _unbraced(found: re.Match[str]) -> str:
+    command, inside = found["command"] or "", found["inside"]
+    return f"^{inside.strip()} " if command.startswith("^") else f"{APART}{inside}{APART}"
+
+
+def _undressed(text: str) -> str:
+    """A text without what stands around all of it, and without its full stop."""
+    before = ""
+    while before != text:
+        before, text = text, text.strip().lstrip("≈").strip()
+        if text.endswith((".", ",", ";", ":")) and not text.endswith(".."):
+            text = text[:-1]
+        for opening, closing in WRAPPERS:
+            inside = text[len(opening) : -len(closing)]
+            if text.startswith(opening) and text.endswith(closing) and not {*opening, *closing} & {*inside}:
+                text = inside
+    return text
+
+
+def _right_side(text: str) -> str:
+    """What a text says of a name, or of a sum of numbers; the text itself where it says something of anything else."""
+    about, nearly, said = text.rpartition("≈")
+    *names, said = (said if nearly else text).split("=")
+    if not all(_is_name(name) or SUM.fullmatch(name) for name in names) or not _is_name(about):
+        return text
+    for parting in (re.compile(":"), SAYS):
+        *names, rest = parting.split(said)
+        if names and all(name.strip() and _is_name(name) for name in names):
+            said = rest
+    return _undressed(said)
+
+
+def _is_name(text: str) -> bool:
+    bare = SUBSCRIPT.sub("", text)
+    return NAME.fullmatch(bare) is not None and not bare.lstrip().startswith("+") and not NO_NAME.search(bare)
+
+
+def _quantity(text: str) -> Fraction | None:
+    """The value of a sign, a currency, a numeral and a unit."""
+    sign, text = _sign(text)
+    if money := CURRENCY.match(text):
+        other, text = _sign(text[money.end() :])
+        if sign and other:
+            return None
+        sign = sign or other
+    found = NUMERAL.match(text)
+    value, times = found and _value(found), found and _unit(text[found.end() :])
+    if value is None or times is None:
+        return None
+    return value * times * (-1 if sign == "-" else 1)
+
+
+def _sign(text: str) -> tuple[str, str]:
+    return (text[0], text[1:].lstrip()) if text[:1] in ("+", "-") and text else ("", text)
+
+
+def _value(found: re.Match[str]) -> Fraction | None:
+    """What a numeral is worth; none where it is too large, divides by zero, or mixes a number with no true fraction."""
+    if found["whole"]:
+        whole, above, below = (int(re.sub(r"\D", "", found[name])) for name in ("whole", "above", "below"))
+        return Fraction(whole * below + above, below) if above < below else None
+    if found["top"]:
+        top, bottom = (Fraction(found[name].replace(",", "")) for name in ("top", "bottom"))
+        return top / bottom if bottom else None
+    base = Fraction(re.sub(r"[, '’]", "", found["base"]))
+    exponent, tens = int(found["exponent"] or 1), int(found["ten"] or found["shift"] or 0)
+    if abs(exponent) * len(found["base"]) + abs(tens) > DIGITS or (not base and exponent <= 0):
+        return None
+    return Fraction(base**exponent) * Fraction(10) ** tens
+
+
+def _unit(text: str) -> int | None:
+    """What a unit multiplies its number by; none where it is no unit."""
+    text = IN_BRACKETS.sub(r" \1", EXPONENT.sub("", text))
+    if not UNIT.fullmatch(text) or text.startswith(("'", "’", '"')):
+        return None
+    words = re.findall(r"[^\W\d_]+", text)
+    times = MULTIPLES.get(words[0].lower().removesuffix("s")) if words else None
+    others = words[1:] if times else words
+    return (times or 1) if all(map(is_unit, others)) and len(others) < MOST_WORDS else None
