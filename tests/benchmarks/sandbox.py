@@ -18,7 +18,8 @@ from functools import partial
 from pathlib import Path
 
 from measuring import Spread, in_child, in_turns, publish, ratios, seconds, show, spread, wants_small
-from selfloop.environments.code import Code, program_in
+from selfloop.environments.code import Code
+from selfloop.programs import program_in
 from selfloop.sandbox import UNSAFE, Program, run_programs
 from selfloop.sandbox.grading import Attempt, graded
 

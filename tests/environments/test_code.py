@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop.environments import find_environment
-from selfloop.environments.code import KINDS, Code, metadata, program_in
+from selfloop.environments.code import KINDS, Code, metadata
 from selfloop.errors import UserError
+from selfloop.programs import program_in
 from selfloop.records import Task, to_batch
 from selfloop.sandbox.grading import taken_apart
 
@@ -93,28 +94,11 @@ def test_an_empty_batch_has_columns_of_the_right_types() -> None:
     assert [str(column.type) for column in columns] == ["bool", "double", "string"]
 
 
-@pytest.mark.parametrize(
-    ("completion", "program"),
-    [
-        ("x = 1", "x = 1"),
-        ("Here:\n```python\nx = 1\n```\nDone.", "x = 1\n"),
-        ("```\nx = 1\n```", "x = 1\n"),
-        ("```Python\nx = 1\n```\nbetter:\n```py\nx = 2\n```", "x = 2\n"),
-        ("```python\nx = 1\n```\nIt prints:\n```text\n3\n```", "x = 1\n"),
-        ("```python\nx = '''\n``` inside\n'''\n```", "x = '''\n``` inside\n'''\n"),
-        ("```text\n3\n```\nx\n```python\nx = 1\n```\ny\n```text\n4\n```", "x = 1\n"),
-        ("```python\nx = 1", "```python\nx = 1"),
-        ("", ""),
-    ],
-)
-def test_the_program_is_in_the_last_fence_of_python(completion: str, program: str) -> None:
-    assert program_in(completion) == program
-
-
-@given(st.text("`\npython x", max_size=3000))
-@settings(max_examples=50, deadline=2000)
-def test_any_completion_is_looked_through_in_no_time(text: str) -> None:
-    program_in(text * 5)
+@pytest.mark.debian("bubblewrap")
+def test_the_program_of_an_answer_in_a_chat_is_run() -> None:
+    task = own(["assert total([1, 2]) == 3"], before="import math\n")
+    said = "So:\r\n~~~py3\r\ndef total(xs):\r\n    return math.fsum(xs)\r\n~~~\r\nIt prints:\r\n```\r\n3\r\n```"
+    assert Code().check(task, said).ok
 
 
 @pytest.mark.debian("bubblewrap")

@@ -1,7 +1,7 @@
 """Small Python functions, and the verifier for every task with unit tests: ``Tested``.
 
 ``code`` describes a function step by step, as many steps as the level, over a list of numbers or a text. Its tests hold
-what the reference solution returns. A completion's program is what its last fence of code holds, or all of it.
+what the reference solution returns. A completion's program is the last block of code in it that defines the function.
 
 A data set with a column of tests needs only the metadata that ``metadata`` makes: the tests as ``assert`` statements,
 also in HumanEval's ``def check(candidate)``, the function's name, and what stands before the program (imports, or the
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from string import ascii_lowercase
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.environments import Environment, Grade
 from selfloop.errors import UserError
+from selfloop.programs import continued, program_in
 from selfloop.records import Task
 
 if TYPE_CHECKING:
@@ -27,15 +27,7 @@ if TYPE_CHECKING:
 
     from selfloop.sandbox.grading import Attempt
 
-FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
-PYTHON = ("", "py", "python", "python3")
 FUNCTION, TESTS = "solve", 5
-
-
-def program_in(completion: str) -> str:
-    """The text of the last fence of Python in a completion, or all of it."""
-    fences = [code for label, code in FENCE.findall(completion) if label.strip().lower() in PYTHON]
-    return fences[-1] if fences else completion
 
 
 def metadata(tests: Sequence[str], function: str = "", before: str = "") -> str:
@@ -88,7 +80,7 @@ def _attempt(id: str, kept: str, completion: str) -> Attempt:
         tests, function, before = about["tests"], about["function"], about["before"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"Task {id} has no unit tests in its metadata: make it with {__name__}.metadata.") from None
-    return Attempt(f"{before}{program_in(completion)}", tests, function)
+    return Attempt(continued(before, program_in(completion, function), function), tests, function)
 
 
 class Step(NamedTuple):
