@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop.environments import find_environment
-from selfloop.environments.reasoning_gym import MATHEMATICS, ReasoningGym, _pack, _unpack
+from selfloop.environments.reasoning_gym import INSTRUCTION, MATHEMATICS, ReasoningGym, _pack, _unpack
 from selfloop.errors import UserError
 from selfloop.records import Task, to_batch
 
@@ -85,7 +85,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_metadata_keeps_everything_but_the_question(taskset: str) -> None:
     environment, tasks = drawn(taskset)
     for task, entry in zip(tasks, environment.made, strict=True):
-        assert _unpack(json.loads(task.metadata)) | {"question": task.prompt} == entry
+        assert _unpack(json.loads(task.metadata)) | {"question": task.prompt.removesuffix(INSTRUCTION)} == entry
         assert task.answer == (entry["answer"] or "")
 
 
@@ -218,6 +218,23 @@ def test_a_higher_level_is_a_harder_configuration() -> None:
 def test_a_level_that_a_taskset_does_not_have_is_refused(taskset: str, level: int, last: int) -> None:
     with pytest.raises(UserError, match=f"reasoning-gym:{taskset} has levels 1 to {last}, not {level}"):
         find_environment(f"reasoning-gym:{taskset}").tasks(level, 1, SEED)
+
+
+def test_the_policy_is_asked_for_tags_and_shown_them() -> None:
+    environment, (task, *_) = drawn("chain_sum")
+    assert task.prompt.endswith("\n\nPut the final answer in <answer></answer> tags.")
+    assert environment.demonstration(task) == f"<answer>{task.answer}</answer>"
+    assert environment.check(task, environment.demonstration(task)).ok
+
+
+@pytest.mark.parametrize(
+    "said", ["The answer is {}.", "I add them up.\nFinal answer: **{}**", "So it is $\\boxed{{{}}}$.", " {}\n"]
+)
+def test_an_answer_in_a_box_or_a_sentence_is_read_and_has_one_vote_with_the_bare_one(said: str) -> None:
+    environment, (task, *_) = drawn("chain_sum")
+    assert environment.check(task, said.format(task.answer)).ok
+    assert environment.extract_answer(said.format(task.answer)) == task.answer
+    assert not environment.check(task, said.format(int(task.answer) + 1)).ok
 
 
 def test_the_last_answer_in_tags_counts() -> None:

@@ -19,6 +19,7 @@ from fractions import Fraction
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from selfloop.answers import boxed
 from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError, needing
 from selfloop.lookup import unknown
@@ -38,6 +39,8 @@ MATHEMATICS = re.compile(
 """What may be handed to a verifier that has sympy parse it, which evaluates it as Python."""
 
 
+INSTRUCTION = "\n\nPut the final answer in <answer></answer> tags."
+SENTENCE = re.compile(r"\banswer(?: is|:)(.+)", re.IGNORECASE)
 PROCESSES, SECONDS, MEBIBYTES = 2, 10.0, 4096
 """What checking may take: how many processes, how long for one answer, and the address space of each."""
 UNCHECKABLE = ("timeout", "out of memory", "crashed")
@@ -85,21 +88,34 @@ class ReasoningGym(Environment):
         for number, entry in enumerate(self.entries(level, count, seed)):
             prompt, answer = entry.pop("question"), entry["answer"] or ""
             kept = json.dumps(_pack(entry))
-            made.append(Task(f"{self.taskset}-{level}-{seed:x}-{number}", level, "", prompt, answer, metadata=kept))
+            id, asked = f"{self.taskset}-{level}-{seed:x}-{number}", f"{prompt}{INSTRUCTION}"
+            made.append(Task(id, level, "", asked, answer, metadata=kept))
         return made
 
-    def check(self, task: Task, completion: str) -> Grade:
-        """What reasoning-gym's verifier says of the text in the last <answer> tags, or else of the whole completion."""
+    def demonstration(self, task: Task) -> str:
+        """The answer in the tags that are asked for."""
+        return f"<answer>{task.answer}</answer>"
+
+    def extract_answer(self, completion: str) -> str:
+        """What stands in the last <answer> tags or box, or behind "answer is" in the last line, or else all of it."""
         from reasoning_gym.utils import extract_answer
 
         tagged = extract_answer(completion)
-        answer = completion.strip() if tagged is None else tagged
+        said = boxed(completion) if tagged is None else str(tagged)
+        if said is None:
+            sentence = SENTENCE.search(completion.strip().rpartition("\n")[2])
+            said = sentence[1].strip(" *").removesuffix(".") if sentence else completion
+        return said.strip()
+
+    def check(self, task: Task, completion: str) -> Grade:
+        """What reasoning-gym's verifier says of the answer in a completion."""
+        answer = self.extract_answer(completion)
         if self._parses and not MATHEMATICS.fullmatch(answer):
             return Grade(False, 0.0, "not plain mathematics")
         if task.level not in self._verifiers:
             self._verifiers[task.level] = self._dataset(task.level, seed=0, size=1)
         verifier = self._verifiers[task.level]
-        entry = _unpack(json.loads(task.metadata)) | {"question": task.prompt}
+        entry = _unpack(json.loads(task.metadata)) | {"question": task.prompt.removesuffix(INSTRUCTION)}
         try:
             scored = float(verifier.score_answer(answer, entry))
         except Exception as error:
