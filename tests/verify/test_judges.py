@@ -93,6 +93,12 @@ def test_a_judge_that_answers_rubbish_is_refused_in_one_sentence(marker: Policy)
         said([TASK], attempts(TASK, "3", "90"), ONE, rubbish)
 
 
+def test_an_answer_that_was_cut_off_is_no_mark(marker: Policy) -> None:
+    cut = Judge(rubric=RUBRIC, samples=1, max_tokens=len("SCORE: 9"))
+    with pytest.raises(UserError, match=r"Not one of the 1 answers .* can be read, such as 'SCORE: 9'"):
+        said([TASK], attempts(TASK, "3"), cut, marker)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -105,6 +111,26 @@ def test_a_judge_that_answers_rubbish_is_refused_in_one_sentence(marker: Policy)
         ("SCORE: 100", None),
         ("SCORE: 7.5", None),
         ("SCORE: -1", None),
+        ("Good.\nSCORE: 8.", 0.8),
+        ("SCORE: 10.", 1.0),
+        ("Score: 8", 0.8),
+        ("SCORE: [8]", 0.8),
+        ("**SCORE:** 8/10", 0.8),
+        ("SCORE: 8 out of 10.", 0.8),
+        ("SCORE: \\boxed{8}", 0.8),
+        ("SCORE：8", 0.8),
+        ("SCORE:\n8.0", 0.8),
+        ('{"score": 8}', 0.8),
+        ("<score>8</score>", 0.8),
+        ("**8**", 0.8),
+        ("SCORE: 3 at first sight, but the end is right.\nSCORE: 9.", 0.9),
+        ("SCORE: 3. No: SCORE: 7.5", None),
+        ("SCORE: 3. No: SCORE: n", None),
+        ("SCORE: 8-9", None),
+        ("SCORE: 8 or 9", None),
+        ("SCORE: 4/5", None),
+        ("SCORE: 80%", None),
+        ("Underscore: 5", None),
         ("The answer is 8", None),
         ("", None),
     ],
@@ -149,6 +175,15 @@ def test_a_lone_attempt_is_compared_with_nothing(first_is_best: Policy) -> None:
         ("BETTER: A", 1.0),
         ("BETTER: **B**", 0.0),
         ("BETTER: A? BETTER: TIE", 0.5),
+        ("BETTER: A.", 1.0),
+        ("Better: [B]", 0.0),
+        ("BETTER: Answer A", 1.0),
+        ("BETTER: tie", 0.5),
+        ('{"better": "A"}', 1.0),
+        ("BETTER: A or B", None),
+        ("BETTER: A. No: BETTER: neither", None),
+        ("BETTER: a bit of both", None),
+        ("A is better: B lacks the end", None),
         (" B.", 0.0),
         ("AB", None),
         ("", None),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,13 @@ class Asking(Verifier):
     temperature: float = Field(1.0, gt=0, description="Temperature of several answers.")
     max_tokens: int = Field(512, ge=1, description="Tokens of an answer at most.")
 
-    def answered(self, prompts: Sequence[str], samples: Sequence[int], context: Context) -> list[list[str]]:
-        """The policy's answers to each prompt, as many as asked for; one alone is greedy, several are drawn.
+    def answered(
+        self, prompts: Sequence[str], samples: Sequence[int], context: Context, read: Callable[[str], float | None]
+    ) -> list[list[float | None]]:
+        """What is read of the policy's answers to each prompt, as many as asked for; one is greedy, several are drawn.
 
-        The seed of an answer depends on run, round and prompt, not on what is asked beside it.
+        An answer that was cut off is one that cannot be read: it may say another thing than its beginning does. The
+        seed of an answer depends on run, round and prompt, not on what is asked beside it.
         """
         from selfloop.generate import draw
 
@@ -45,8 +48,11 @@ class Asking(Verifier):
                 "greedy_first": self.samples == 1,
             }
         )
-        drawn = chain.from_iterable(draw(context.policy, tasks, how))
-        return [[answer.completion for answer in islice(drawn, number)] for number in samples]
+        answers = list(chain.from_iterable(draw(context.policy, tasks, how)))
+        values = [read(answer.completion) if answer.finished else None for answer in answers]
+        context.read_answers([answer.completion for answer in answers], values)
+        found = iter(values)
+        return [list(islice(found, number)) for number in samples]
 
 
 def decoding(params: VerifyParams) -> GenerateParams:

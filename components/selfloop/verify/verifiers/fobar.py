@@ -37,7 +37,8 @@ class Backward(NamedTuple):
 class Fobar(Asking):
     """Good is an answer with which at least ``threshold`` of the samples recover the masked numbers of the question.
 
-    The share is the score. A task without a number is one of which there is no opinion.
+    The share is the score; what gives no answer recovers nothing. A task without a number is one of which there is no
+    opinion.
     """
 
     name = "fobar"
@@ -48,15 +49,17 @@ class Fobar(Asking):
         import pyarrow as pa
 
         pairs = list(zip(tasks["prompt"].to_pylist(), context.answers(rollouts).to_pylist(), strict=True))
-        questions = {pair: backward(*pair, self.samples) for pair in pairs}
+        questions = {(prompt, answer): backward(prompt, answer, self.samples) for prompt, answer in pairs if answer}
         asked = [(pair, question) for pair, made in questions.items() for question in made]
-        answers = self.answered([q.prompt for _, q in asked], [q.samples for _, q in asked], context)
-        recovered: dict[tuple[str, str], list[bool]] = {pair: [] for pair in questions}
-        for (pair, question), texts in zip(asked, answers, strict=True):
-            context.read_answers(texts, [value(text) for text in texts])
-            recovered[pair] += [value(text) == plain(question.masked) for text in texts]
+        found = self.answered([q.prompt for _, q in asked], [q.samples for _, q in asked], context, value)
+        recovered: dict[tuple[str, str], list[bool]] = {pair: [] if pair[1] else [False] for pair in pairs}
+        for (pair, question), values in zip(asked, found, strict=True):
+            recovered[pair] += [number == plain(question.masked) for number in values]
         scores = [sum(recovered[pair]) / max(len(recovered[pair]), 1) for pair in pairs]
-        ok = [score >= self.threshold if recovered[pair] else None for pair, score in zip(pairs, scores, strict=True)]
+        ok = [
+            bool(answer) and score >= self.threshold if recovered[prompt, answer] else None
+            for (prompt, answer), score in zip(pairs, scores, strict=True)
+        ]
         reasons = ["recovered" if good else "no number to mask" if good is None else "not recovered" for good in ok]
         return ended(rollouts, pa.array(ok, pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string()))
 

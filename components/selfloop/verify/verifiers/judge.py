@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from pydantic import Field
 
@@ -32,16 +35,21 @@ Answer:
 {rubric}
 Think it through, then end with one line: "SCORE: n", where n is a whole number from 0 (bad) to 10 (perfect).
 """
-MARK = re.compile(r"SCORE:\s*\**\s*(\d{1,2})(?![\d.])")
-ALONE = re.compile(r"\s*(\d{1,2})(?:\s*/\s*10)?\.?\s*")
+NUMBER = r"(\d{1,2})(?:\.0+)?(?![\w%]|[.,]\d)(?:\s*(?:/|out\s+of)\s*10(?:\.0+)?(?![\w%]|[.,]\d))?"
+WHOLE = rf"{NUMBER}(?!\s*(?:[/–-]|out\s+of|to|or)\s*\d)"
+MARK = re.compile(
+    rf"(?<![A-Za-z/])SCORE(?:[\s*_`\"'\])}}]*[:=>]|\s+is\b)(?:\\boxed|[\s*_`\"'\[({{$<])*(?:{WHOLE})?", re.IGNORECASE
+)
+ALONE = re.compile(rf"[\s*_`\"'\[({{$]*{NUMBER}[\s*_`\"'\])}}$.]*")
+"""A mark that says a whole number, in whatever dress; behind the word it counts also where it says none."""
 
 
 class Judge(Asking):
     """Good is what gets marks of at least ``threshold`` on average; the score is that average, from 0 to 1.
 
     It is asked in the environment's own words where that has the role ``judge``, else in English. What the judge says
-    is data: an answer without a mark is counted and left out, and a rollout that has none at all is one of which there
-    is no opinion.
+    is data: an answer without a mark, or cut off, is counted and left out, and a rollout that has none at all is one of
+    which there is no opinion.
     """
 
     name = "judge"
@@ -56,11 +64,9 @@ class Judge(Asking):
         asked = [self._prompt(context.environment, task, answer) for task, answer in pairs]
         different = list(dict.fromkeys(asked))
         marks: dict[str, list[float]] = {}
-        answers = self.answered(different, [self.samples] * len(different), context)
-        for prompt, said in zip(different, answers, strict=True):
-            read = [_mark(context.environment, text) for text in said]
-            context.read_answers(said, read)
-            marks[prompt] = [value for value in read if value is not None]
+        read = self.answered(different, [self.samples] * len(different), context, _marking(context.environment))
+        for prompt, values in zip(different, read, strict=True):
+            marks[prompt] = [value for value in values if value is not None]
         scores = [sum(marks[prompt]) / len(marks[prompt]) if marks[prompt] else 0.0 for prompt in asked]
         ok = [score >= self.threshold if marks[prompt] else None for prompt, score in zip(asked, scores, strict=True)]
         reasons = ["judged good" if good else "no mark" if good is None else "judged not good" for good in ok]
@@ -72,12 +78,17 @@ class Judge(Asking):
         return PROMPT.format(task=task.prompt, answer=answer, rubric=self.rubric)
 
 
-def _mark(environment: Environment, text: str) -> float | None:
-    return environment.heard(ROLE, text) if ROLE in environment.roles else mark(text)
+def _marking(environment: Environment) -> Callable[[str], float | None]:
+    return partial(environment.heard, ROLE) if ROLE in environment.roles else mark
 
 
 def mark(text: str) -> float | None:
-    """The mark in a judge's answer, from 0 to 1: the last one that it gives, ``None`` where it gives none."""
-    found = MARK.findall(text) or ALONE.findall(text)[:1] * bool(ALONE.fullmatch(text))
-    value = int(found[-1]) if found else BEST + 1
-    return value / BEST if value <= BEST else None
+    """The mark in a judge's answer, from 0 to 1: the last one, or all of it; ``None`` where that is no whole number.
+
+    An earlier mark never stands for a last one that cannot be read.
+    """
+    text = normalize("NFKC", text)
+    found = MARK.findall(text)
+    alone = ALONE.fullmatch(text)
+    said = found[-1] if found else alone[1] if alone else ""
+    return int(said) / BEST if said and int(said) <= BEST else None

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from pydantic import Field
 
@@ -37,8 +38,14 @@ Answer B:
 {rubric}
 Think it through, then end with one line: "BETTER: A", "BETTER: B" or "BETTER: TIE".
 """
-CHOICE = re.compile(r"BETTER:\s*\**\s*(A|B|TIE)\b")
-ALONE = re.compile(r"\s*(A|B|TIE)\.?\s*")
+NAME = r"(A|B|(?i:TIE))(?!\w)"
+DRESS = r"[\s*_`\"'\[({$<]*"
+CHOICE = re.compile(
+    rf"(?:(?<![A-Za-z/])BETTER|^[\s*_`\"'{{<]*[Bb]etter)[\s*_`\"'\])}}]*[:=>]{DRESS}(?:\\boxed{DRESS})?"
+    rf"(?:(?i:answer)\s+)?(?:{NAME}(?!\s*(?:/|or|and|&)\s*[AB]\b))?",
+    re.MULTILINE,
+)
+ALONE = re.compile(rf"{DRESS}(?:(?i:answer)\s+)?{NAME}[\s*_`\"'\])}}$.]*")
 VALUES = {"A": 1.0, "TIE": 0.5, "B": 0.0}
 
 Match = tuple[str, str, str]
@@ -81,13 +88,10 @@ class JudgePairwise(Asking):
         self, matches: Sequence[Match], prompt_of: Mapping[str, str], context: Context
     ) -> dict[Match, list[float]]:
         prompts = [PROMPT.format(task=prompt_of[name], a=a, b=b, rubric=self.rubric) for name, a, b in matches]
-        answers = self.answered(prompts, [self.samples] * len(prompts), context)
-        found = {}
-        for match, texts in zip(matches, answers, strict=True):
-            read = [choice(text) for text in texts]
-            context.read_answers(texts, read)
-            found[match] = [value for value in read if value is not None]
-        return found
+        read = self.answered(prompts, [self.samples] * len(prompts), context, choice)
+        return {
+            match: [value for value in values if value is not None] for match, values in zip(matches, read, strict=True)
+        }
 
 
 def pairs(texts: Sequence[str], opponents: int) -> list[tuple[str, str]]:
@@ -111,7 +115,8 @@ def win_rates(outcomes: Mapping[Match, Sequence[float]]) -> dict[tuple[str, str]
 
 
 def choice(text: str) -> float | None:
-    """1 where a judge prefers the first, 0 the second, 0.5 neither; ``None`` where its answer does not say."""
+    """1 where a judge prefers the first, 0 the second, 0.5 neither; ``None`` where its last word does not say."""
+    text = normalize("NFKC", text)
+    found = CHOICE.findall(text)
     alone = ALONE.fullmatch(text)
-    found = CHOICE.findall(text) or ([alone[1]] if alone else [])
-    return VALUES[found[-1]] if found else None
+    return VALUES.get((found[-1] if found else alone[1] if alone else "").upper())
