@@ -1,6 +1,7 @@
 r"""Answers: where the final one stands in a text, and when two say the same.
 
-The final answer is what stands in the last ``\boxed{}``, or behind the last ``####``, or else the whole text.
+The final answer is what stands in the last ``\boxed{}``, or on the line behind the last ``####``, or else the whole
+text. As mathematics, where a text marks no answer, it is what math-verify finds in it.
 """
 
 from __future__ import annotations
@@ -9,26 +10,39 @@ import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from selfloop.environments import Grade
 from selfloop.errors import UserError
+from selfloop.numerals import number_of, numbers_in
+
+if TYPE_CHECKING:
+    from selfloop.verify.workers import Outcome
 
 IN_A_BOX = "Think step by step, then put the final answer in \\boxed{}."
 LONGEST = 400
 """Characters of an answer that is read as mathematics; what is longer is none."""
 SECONDS, PROCESSES, MEBIBYTES = 5.0, 2, 1024
 """What mathematics may take: for one answer, in how many processes, and the address space of each."""
-GROUPED = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-DRESS = re.compile(r"\\(?:text|mathrm|textbf)\{[^{}]*\}|\\[$%,!; ]|[$€£%\s]|\{,\}(?=\d{3})")
-NUMBER = re.compile(r"[+-]?(?:\d{1,300}(?:\.\d{0,300})?|\.\d{1,300})(?:/\d{1,300})?", re.ASCII)
+TARGET, WARM = "selfloop.mathematics:same", ("x^2+1", "1+x^2", "")
+"""What compares mathematics in a process of its own, and what it begins with."""
+RIGHT, WRONG, UNANSWERED, UNREADABLE = "right", "wrong answer", "no final answer", "unreadable answer"
+NO_GOLD = "the task's answer cannot be read"
+BARE = re.compile(r"[+−-]?[\d,.]*\d(?:/\d+)?")
+PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}|\n|\$|\\[(\[]")
+NOTHING = re.compile(r"(?:\\text|[\s{}().?!*_-]|\\[lc]?dots)*(?:none|null|nan|n/a)?[\s{}().?!*_-]*", re.IGNORECASE)
+BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+NEAR = Fraction(1, 10**5)
+"""How far apart two numbers are of which one cannot be the other, rounded; nearer ones math-verify tells apart."""
 
 
 def boxed(text: str) -> str | None:
     r"""What stands in the last ``\boxed{}``, braces balanced; none where there is no box, or the last is not closed."""
-    start = text.rfind("\\boxed{") + len("\\boxed{")
-    if start < len("\\boxed{"):
+    *_, last = [None, *BOX.finditer(text)]
+    if last is None:
         return None
-    depth, at = 1, start
+    depth, start = 1, last.end()
+    at = start
     while at < len(text):
         if text[at] == "\\":
             at += 1  # an escaped brace is a character like others
@@ -40,25 +54,48 @@ def boxed(text: str) -> str | None:
     return None
 
 
-def final_answer(text: str) -> str:
-    """The final answer of a text."""
+def marked(text: str) -> str | None:
+    """What a text marks as its final answer: what stands in its last box, or on the line behind its last ``####``."""
     inside = boxed(text)
     if inside is not None:
         return inside
     _, mark, behind = text.rpartition("####")
-    return behind.strip() if mark else text.strip()
+    return behind.strip().partition("\n")[0].strip() if mark else None
 
 
-def number_of(text: str) -> Fraction | None:
-    """The number that a text says, in whatever currency and with or without commas; none where it says something else.
+def final_answer(text: str) -> str:
+    """The final answer of a text."""
+    found = marked(text)
+    return text.strip() if found is None else found
 
-    A fraction is read as ``3/4``; a unit only where it is set as text.
+
+def bare_answer(text: str) -> str | None:
+    """The final answer of a text without words around it: marked, or all of it; none where it has to be looked for."""
+    found = marked(text)
+    return text.strip() if found is None and not PROSE.search(text.strip()) else found
+
+
+def stated(completion: str, check: str) -> str:
+    """The answer that a completion gives, numbers in one form: what votes are counted on.
+
+    It is empty where the completion gives none, or one that a check of this name takes for nothing.
     """
-    bare = GROUPED.sub("", DRESS.sub("", text.replace("−", "-"))).removesuffix(".")
-    if not NUMBER.fullmatch(bare):
-        return None
-    above, _, below = bare.partition("/")
-    return None if below and not int(below) else Fraction(above) / int(below or 1)
+    if check in ("exact", "contains"):
+        return completion.strip() if check == "exact" else final_answer(completion)
+    number = number_of(final_answer(completion))
+    if number is not None:
+        return str(number)
+    said = bare_answer(completion) or ""
+    return said if check == "math" and len(said) <= LONGEST and not NOTHING.fullmatch(said) else ""
+
+
+def agreeing(pairs: Sequence[tuple[str, str]], check: str) -> list[bool]:
+    """Whether the two of each pair, as ``stated`` gives them, are one answer to a check of this name."""
+    if check == "math":
+        return [grade.ok for grade in compared([(first, f"\\boxed{{{other}}}") for first, other in pairs])]
+    if check == "number":
+        pairs = [(stated(first, check) or first, stated(other, check) or other) for first, other in pairs]
+    return [first == other for first, other in pairs]
 
 
 def same_number(answer: str, completion: str) -> Grade:
@@ -66,7 +103,7 @@ def same_number(answer: str, completion: str) -> Grade:
     wanted, said = number_of(answer), number_of(final_answer(completion))
     if wanted is None:
         raise UserError(f"The answer {answer!r} is no number: choose another check, such as 'math'.")
-    return graded(said == wanted, "no number as the final answer" if said is None else "wrong answer")
+    return graded(said == wanted, "no number as the final answer" if said is None else WRONG)
 
 
 def same_mathematics(answer: str, completion: str) -> Grade:
@@ -79,30 +116,45 @@ def compared(pairs: Sequence[tuple[str, str]]) -> list[Grade]:
 
     Raises ``UserError`` where math-verify is not installed.
     """
-    known = {pair: _as_written(*pair) for pair in pairs}
-    asked = [pair for pair, grade in known.items() if grade is None]
+    outcomes = as_mathematics(pairs, PROCESSES, SECONDS, MEBIBYTES)
+    return [graded(outcome.value == RIGHT, outcome.failure or outcome.value) for outcome in outcomes]
+
+
+def as_mathematics(pairs: Sequence[tuple[str, str]], processes: int, seconds: float, mebibytes: int) -> list[Outcome]:
+    """What becomes of each pair of an answer and a completion: ``RIGHT``, or why not.
+
+    Plain numbers are compared here and now. Everything else is read in processes that are killed after so many seconds;
+    each different pair is compared once. Raises ``UserError`` where math-verify is not installed.
+    """
+    from selfloop.verify.workers import Outcome, pool
+
+    known = {pair: Outcome(settled(*pair), "", 0.0) for pair in pairs}
+    asked = [pair for pair, outcome in known.items() if outcome.value is None]
     if asked:
         if find_spec("math_verify") is None:
             raise UserError("Mathematics is compared by math-verify: install it with pip install 'selfloop[run]'.")
-        from selfloop.verify.workers import pool
-
-        workers = pool("selfloop.mathematics:equal", PROCESSES, SECONDS, MEBIBYTES)
-        outcomes = workers.map([(answer, final_answer(completion)) for answer, completion in asked])
-        for pair, outcome in zip(asked, outcomes, strict=True):
-            known[pair] = graded(bool(outcome.value), outcome.failure or "wrong answer")
-    return [grade for pair in pairs if (grade := known[pair]) is not None]
+        items = [(answer, bare_answer(text), text) for answer, text in asked]
+        workers = pool(TARGET, processes, seconds, mebibytes, WARM)
+        known |= zip(asked, workers.map(items), strict=True)
+    return [known[pair] for pair in pairs]
 
 
-def _as_written(answer: str, completion: str) -> Grade | None:
+def settled(answer: str, completion: str) -> str | None:
     """What can be said of a completion without reading its answer as mathematics."""
-    said = final_answer(completion)
-    if said == answer.strip():
-        return graded(True)
-    if not said or len(said) > LONGEST:
-        return graded(False, "no final answer")
-    if boxed(f"\\boxed{{{said}}}") != said:  # it would not stay within the box that it is read in
-        return graded(False, "unreadable answer")
-    return None
+    said, bare, answer = final_answer(completion), bare_answer(completion), answer.strip()
+    if said == answer and said:
+        return RIGHT
+    if not said or len(bare or "") > LONGEST:
+        return UNANSWERED
+    if bare is not None and boxed(f"\\boxed{{{bare}}}") != bare:  # it would not stay within the box that it is read in
+        return UNREADABLE
+    wanted, given = number_of(answer), number_of(said)
+    if wanted is None or given is None:
+        return None
+    if wanted == given:
+        return RIGHT
+    is_near = abs(wanted - given) <= NEAR * max(abs(wanted), abs(given))
+    return None if is_near or "%" in answer + said else WRONG
 
 
 def same_text(answer: str, completion: str) -> Grade:
@@ -111,11 +163,17 @@ def same_text(answer: str, completion: str) -> Grade:
 
 
 def holds(answer: str, completion: str) -> Grade:
-    """Whether the answer stands in the completion, as words of its own."""
-    return graded(re.search(rf"(?<!\w){re.escape(answer.strip())}(?!\w)", completion) is not None)
+    """Whether the answer stands in the completion: a number as one of its numbers, a text as words of its own."""
+    answer = answer.strip()
+    number = number_of(answer) if BARE.fullmatch(answer) else None
+    if number is not None:
+        return graded(number in numbers_in(completion))
+    before = r"(?<![\w.−-])(?<!\d[,:/])" if answer[:1].isdigit() else r"(?<!\w)"
+    behind = r"(?!\w|[.,:/]\d)" if answer[-1:].isdigit() else r"(?!\w)"
+    return graded(re.search(f"{before}{re.escape(answer)}{behind}", completion) is not None)
 
 
-def graded(is_right: bool, otherwise: str = "wrong answer") -> Grade:
+def graded(is_right: bool, otherwise: str = WRONG) -> Grade:
     """All or nothing."""
     return Grade(is_right, float(is_right), "correct" if is_right else otherwise)
 

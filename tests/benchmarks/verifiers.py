@@ -19,11 +19,13 @@ from typing import NamedTuple
 
 from math_verify import parse, verify
 from measuring import in_turns, publish, ratios, seconds, show, spread, wants_small
-from selfloop.verify.verifiers.math_verify import TARGET, WARM
-from selfloop.verify.workers import Pool
+from selfloop.answers import RIGHT, TARGET, WARM, as_mathematics
+from selfloop.verify.workers import Pool, pool
 
 REPEATS = 5
 WORKERS = 2
+LIMITS = 5.0, 1024
+"""Seconds for an answer, and MiB of address space of a process."""
 
 Pair = tuple[str, str]
 
@@ -79,9 +81,9 @@ def serial(items: list[Pair]) -> list[bool]:
     return [verify(parse(answer), parse(completion)) for answer, completion in items]
 
 
-def pooled(pool: Pool, items: list[Pair]) -> list[bool]:
-    """The same in killable processes."""
-    return [outcome.value == "right" for outcome in pool.map(items)]
+def pooled(items: list[Pair]) -> list[bool]:
+    """The same in killable processes, where it is not plain numbers that are compared."""
+    return [outcome.value == RIGHT for outcome in as_mathematics(items, WORKERS, *LIMITS)]
 
 
 class Took(NamedTuple):
@@ -91,16 +93,16 @@ class Took(NamedTuple):
     cpu: float
 
 
-def timed(work: partial[list[bool]], pool: Pool, said: list[list[bool]]) -> Took:
+def timed(work: partial[list[bool]], children: Pool, said: list[list[bool]]) -> Took:
     """How long one arm takes; what it says is kept."""
-    wall, cpu = time.perf_counter(), cpu_seconds(pool)
+    wall, cpu = time.perf_counter(), cpu_seconds(children)
     said.append(work())
-    return Took(time.perf_counter() - wall, cpu_seconds(pool) - cpu)
+    return Took(time.perf_counter() - wall, cpu_seconds(children) - cpu)
 
 
-def cpu_seconds(pool: Pool) -> float:
+def cpu_seconds(children: Pool) -> float:
     """What this process and the pool's children have used by now."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pool.children]
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in children.children]
     ticks = sum(int(user) + int(system) for *_, user, system in (field[:13] for field in fields))
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
@@ -109,13 +111,13 @@ def main() -> None:
     """Measure, print, write."""
     small = wants_small(__doc__)
     items = pairs(60 if small else 600)
-    pool = Pool(TARGET, WORKERS, time_limit=5.0, memory_limit=1024, warm=WARM)
+    children = pool(TARGET, WORKERS, *LIMITS, WARM)
     warm = pairs(12)
-    serial(warm), pooled(pool, warm * WORKERS)
+    serial(warm), pooled(warm)
     said: list[list[bool]] = []
     arms = {
-        "serial loop": partial(timed, partial(serial, items), pool, said),
-        f"{WORKERS} killable processes": partial(timed, partial(pooled, pool, items), pool, said),
+        "serial loop": partial(timed, partial(serial, items), children, said),
+        f"{WORKERS} killable processes": partial(timed, partial(pooled, items), children, said),
     }
     took = in_turns(arms, 2 if small else REPEATS)
     assert all(each == said[0] for each in said), "the arms do not agree"
@@ -123,9 +125,9 @@ def main() -> None:
     faster = ratios([each.wall for each in plain], [each.wall for each in ours])
     work = ratios([each.cpu for each in ours], [each.cpu for each in plain])
     one = Pool(TARGET, 1, time_limit=1.0, memory_limit=1024, warm=WARM)
-    one.map(warm)
-    cut = seconds(partial(one.map, [("3", "$9^{9^{9^{9}}}$"), ("3", "3")]))
-    for each in (pool, one):
+    one.map([WARM])
+    cut = seconds(partial(one.map, [("3", None, "$9^{9^{9^{9}}}$"), ("3", "3", "3")]))
+    for each in (children, one):
         each.close()
     rates = {name: spread(len(items) / each.wall for each in values) for name, values in took.items()}
     show(

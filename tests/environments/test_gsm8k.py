@@ -47,7 +47,7 @@ def test_the_policy_is_asked_for_a_box(gsm8k: Environment) -> None:
 def test_votes_are_counted_on_numbers() -> None:
     gsm8k = GSM8K(f"{DATA}/gsm8k")
     assert gsm8k.extract_answer("\\boxed{1,470}") == gsm8k.extract_answer("#### 1470.0") == "1470"
-    assert gsm8k.extract_answer("\\boxed{many}") == "many"
+    assert gsm8k.extract_answer("\\boxed{many}") == ""
 
 
 def test_what_is_not_gsm8k_is_refused(tmp_path: Path) -> None:

@@ -56,6 +56,15 @@ def test_answers_are_compared_in_the_environment_s_form_and_a_readable_one_may_e
     assert [verdict.score for verdict in made] == pytest.approx([1.0, 0.1, 0.0, 0.0])
 
 
+def test_the_label_in_another_spelling_is_the_label_and_an_empty_one_is_none(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text('{"prompt": "q", "answer": "5"}\n' * 2)
+    task = labelled("t", "\\frac{1}{2}")
+    rollouts = attempts(task, "\\boxed{0.5}", "\\boxed{1/2}", "\\boxed{\\frac{1}{3}}", "\\boxed{}")
+    made = said([task], rollouts, "label", environment=f"dataset:{tmp_path}/data.jsonl?check=math")
+    assert [verdict.ok for verdict in made] == [True, True, False, False]
+    assert not said([labelled("t", "")], attempts(task, ""), "label")[0].ok
+
+
 @pytest.mark.parametrize("metadata", ["{}", "{", "[]", '{"label": 3}', "null"])
 def test_a_task_without_a_label_is_one_sentence(metadata: str) -> None:
     tasks = [labelled("a", "3"), a_task("b", metadata=metadata)]

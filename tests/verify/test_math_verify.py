@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from selfloop.answers import CHECKS
 from selfloop.errors import UserError
 from selfloop.verify.verifiers.math_verify import MathVerify
 from selfloop.verify.workers import Outcome, Pool
@@ -29,12 +30,19 @@ TOWER = r"$9^{9^{9^{9}}}$"
         ("x^2+1", "$1+x^2$", True),
         ("3,000", "3000", True),
         ("42", "7", False),
+        (r"\$32", r"so \boxed{32}", True),
+        (r"\$18.90", r"so \boxed{\$18.90}", True),
+        ("18", r"so \boxed{9}. Wait, no: so \boxed{18}", True),
+        ("9", r"so \boxed{9}. Wait, no: so \boxed{18}", False),
+        ("2", "First \\boxed{1}, then \\boxed{2}", True),
+        ("4", "2+2\n#### 4\n\nIt took 3 steps.", True),
     ],
 )
 def test_answers_are_compared_as_mathematics(answer: str, completion: str, ok: bool) -> None:
     task = a_task("t", answer=answer)
     [made] = said([task], attempts(task, completion), QUICK)
     assert (made.ok, made.score, made.reason) == (ok, float(ok), "correct" if ok else "wrong answer")
+    assert CHECKS["math"](answer, completion).ok is ok, "the check of that name says the same"
 
 
 def test_what_never_ends_is_cut_off_and_the_next_is_judged() -> None:
@@ -55,7 +63,7 @@ def test_what_cannot_be_compared_has_a_reason() -> None:
     rollouts[1] = rollouts[1]._replace(finished=False)
     made = said([task, broken], rollouts, QUICK)
     assert [(v.ok, v.reason) for v in made] == [
-        (False, "no answer in it"),
+        (False, "no final answer"),
         (False, "no end token"),
         (None, "the task's answer cannot be read"),
     ]

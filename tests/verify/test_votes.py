@@ -1,10 +1,13 @@
 """Self-certainty and votes."""
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from selfloop.environments import unified
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.records import Rollout
@@ -42,6 +45,52 @@ def test_votes_are_counted_on_answers_where_the_environment_tells_them() -> None
     assert [(v.ok, v.score) for v in made] == [(True, 2 / 3), (True, 2 / 3), (False, 1 / 3)]
     plain = said([TASK], attempts(TASK, *texts), "majority,agreement=0.6")
     assert [(v.ok, v.score) for v in plain] == [(False, 1 / 3)] * 3
+
+
+def of_numbers(place: Path) -> str:
+    """An environment whose answers are numbers."""
+    (place / "data.jsonl").write_text("".join(f'{{"prompt": "q{n}", "answer": "5"}}\n' for n in range(9)))
+    return f"dataset:{place}/data.jsonl?check=number"
+
+
+@pytest.mark.parametrize("verifier", ["majority", "borda"])
+@pytest.mark.parametrize("nothing", ["", " \n", "so \\boxed{}", "I do not know."])
+def test_what_gives_no_answer_has_no_vote_and_is_never_good(verifier: str, nothing: str, tmp_path: Path) -> None:
+    place = of_numbers(tmp_path)
+    none = said([TASK], sure(*[(nothing, 1.0)] * 5), verifier, environment=place)
+    assert [(v.ok, v.score) for v in none] == [(False, 0.0)] * 5
+    one = said([TASK], sure(*[(nothing, 1.0)] * 4, ("\\boxed{5}", 1.0)), verifier, environment=place)
+    assert not any(v.ok for v in one), "a lone answer has no majority"
+    some = said([TASK], sure(*[("\\boxed{5}", 1.0)] * 4, (nothing, 9.0)), verifier, environment=place)
+    assert [v.ok for v in some] == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize("verifier", ["majority", "borda", "length"])
+def test_empty_completions_are_not_good_where_the_completion_is_the_answer(verifier: str) -> None:
+    assert not any(v.ok for v in said([TASK], sure(*[("", 1.0)] * 5), verifier))
+
+
+def test_one_answer_in_several_spellings_has_all_its_votes(tmp_path: Path) -> None:
+    texts = [f"\\boxed{{{each}}}" for each in ("5", "5.0", "\\text{5}", "10/2", "4")]
+    made = said([TASK], sure(*((text, 1.0) for text in texts)), "majority", environment=of_numbers(tmp_path))
+    assert [(v.ok, v.score) for v in made] == [(True, 0.8)] * 4 + [(False, 0.2)]
+
+
+class Folded(Addition):
+    """Answers are one whatever their case, which only a comparison tells."""
+
+    def agree(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        assert all(first != other for first, other in pairs)
+        return [first.casefold() == other.casefold() for first, other in pairs]
+
+
+@given(st.lists(st.lists(st.sampled_from(["", " ", "a", "A", "b", "B", "c"]), max_size=9), max_size=4))
+def test_answers_that_say_the_same_are_unified_group_by_group(groups: list[list[str]]) -> None:
+    spelt = unified(groups, Folded())
+    for group, found in zip(groups, spelt, strict=True):
+        assert [each.casefold() for each in found] == [each.strip().casefold() for each in group]
+        firsts = {each.casefold(): each for each in reversed(group) if each.strip()}
+        assert all(each == firsts[each.casefold()] for each in found if each)
 
 
 def test_self_certainty_is_a_score_without_an_opinion() -> None:

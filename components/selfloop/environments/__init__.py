@@ -166,13 +166,33 @@ class Environment(ABC):
         """Grade one completion that the policy ended by itself."""
 
     def extract_answer(self, completion: str) -> str:
-        """The answer that a completion gives, in one form for every way to write it: what votes are counted on."""
+        """The answer that a completion gives, what votes are counted on; where it is blank, there is no vote."""
         return completion
+
+    def agree(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether the answers of each pair, as ``extract_answer`` gives them, say the same, and are one in a vote."""
+        return [first == other for first, other in pairs]
 
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
         rows = zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
         return as_columns([self.check(Task(**row), completion) for row, completion in rows])
+
+
+def unified(groups: Sequence[Sequence[str]], environment: Environment) -> list[list[str]]:
+    """The answers of each group in one spelling: that of the first that says the same. A blank one is empty.
+
+    Each turn compares, in all groups at once, the first answer that is not unified yet with the others.
+    """
+    spelt: list[dict[str, str]] = [{} for _ in groups]
+    waiting = [list(dict.fromkeys(filter(str.strip, group))) for group in groups]
+    while any(waiting):
+        same = iter(environment.agree([(first, other) for first, *others in filter(None, waiting) for other in others]))
+        for number, group in enumerate(waiting):
+            verdicts = [(other, other == group[0] or next(same)) for other in group]
+            spelt[number] |= {other: group[0] for other, is_same in verdicts if is_same}
+            waiting[number] = [other for other, is_same in verdicts if not is_same]
+    return [[found.get(answer, "") for answer in group] for group, found in zip(groups, spelt, strict=True)]
 
 
 def as_columns(grades: Sequence[Grade]) -> tuple[pa.Array, pa.Array, pa.Array]:

@@ -14,7 +14,7 @@ import math
 import random
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from functools import cache, cached_property
@@ -25,7 +25,7 @@ from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from selfloop.answers import CHECKS, IN_A_BOX, compared, final_answer, number_of
+from selfloop.answers import CHECKS, IN_A_BOX, agreeing, compared, stated
 from selfloop.datafiles import Table, check_place, splits_of, value_at
 from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError
@@ -124,9 +124,11 @@ class Finite(Environment):
 
     def extract_answer(self, completion: str) -> str:
         """The final answer, numbers in one form."""
-        answer = final_answer(completion)
-        number = number_of(answer) if self.check_name in ("number", "math") else None
-        return answer if number is None else str(number)
+        return stated(completion, self.check_name)
+
+    def agree(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether two answers are one to its check."""
+        return agreeing(pairs, self.check_name)
 
     def _draw(self, part: str, level: int, count: int, seed: int) -> list[Task]:
         rows = self._rows[part].get(level, [])

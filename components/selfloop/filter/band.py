@@ -22,7 +22,7 @@ from selfloop.filter.filter import with_verdicts
 from selfloop.filter.selecting import beyond, changed, refuse_no_rate
 from selfloop.records import Task, count, read, with_final_text, with_tasks, writing
 from selfloop.stage import Params, stage
-from selfloop.verify.contract import answers
+from selfloop.verify.contract import votes as votes_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -125,7 +125,7 @@ def majority(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    said, group = answers(attempts, environment), attempts["group"].to_numpy()
+    said, group = votes_of(attempts, environment), attempts["group"].to_numpy()
     groups = int(group[-1]) + 1
     readable = pc.and_(attempts["finished"], pc.not_equal(said, ""))
     cast = pa.table({"group": group, "said": said, "row": np.arange(len(group))}).filter(readable)

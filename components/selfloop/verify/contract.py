@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from selfloop.environments import Environment
+from selfloop.environments import Environment, unified
 from selfloop.errors import UserError
 from selfloop.records import Rollout, read
 from selfloop.strategies import Strategy
@@ -125,8 +126,12 @@ class Context:
         return found
 
     def answers(self, rollouts: pa.RecordBatch) -> pa.Array:
-        """What votes are counted on."""
+        """The answer in each completion; empty where it gives none."""
         return answers(rollouts, self.environment)
+
+    def votes(self, rollouts: pa.RecordBatch) -> pa.Array:
+        """What votes are counted on; empty where a completion gives no answer, which has no vote."""
+        return votes(rollouts, self.environment)
 
     def read_answers(self, texts: Sequence[str], values: Sequence[object]) -> None:
         """Note how many of a judge's answers could be read: those whose value is not ``None``."""
@@ -147,14 +152,28 @@ class Context:
 
 
 def answers(rollouts: pa.RecordBatch, environment: Environment) -> pa.Array:
-    """What votes are counted on: the answer in each completion, in the environment's one form."""
+    """The answer in each completion; empty where it gives none."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if type(environment).extract_answer is Environment.extract_answer:
-        return rollouts["completion"]
     encoded = rollouts["completion"].dictionary_encode()
     found = pa.array([environment.extract_answer(text) for text in encoded.dictionary.to_pylist()], pa.string())
-    return found.take(encoded.indices)
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(found), ""), "", found).take(encoded.indices)
+
+
+def votes(rollouts: pa.RecordBatch, environment: Environment) -> pa.Array:
+    """What votes are counted on: the answers, those at one task that say the same in one spelling."""
+    import pyarrow as pa
+
+    said, groups = answers(rollouts, environment), defaultdict(list)
+    if type(environment).agree is Environment.agree:
+        return said
+    for row, task in enumerate(rollouts["task"].to_pylist()):
+        groups[task].append(row)
+    order = list(chain.from_iterable(groups.values()))
+    spelt = unified([said.take(pa.array(rows)).to_pylist() for rows in groups.values()], environment)
+    by_row = dict(zip(order, chain.from_iterable(spelt), strict=True))
+    return pa.array([by_row[row] for row in range(len(said))], pa.string())
 
 
 def called(verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:

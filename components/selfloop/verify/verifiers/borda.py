@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Borda(Verifier):
-    """Good is the answer with the most votes among the attempts at a task; a lone attempt and a tie have no winner.
+    """Good is the answer with the most votes among the attempts at a task; a lone voter and a tie have no winner.
 
-    The score is the answer's share of all votes.
+    The score is the answer's share of all votes. What gives no answer has no vote.
     """
 
     name = "borda"
@@ -32,9 +32,10 @@ class Borda(Verifier):
         import pyarrow as pa
 
         groups: dict[str, list[int]] = defaultdict(list)
+        answers, certainty = context.votes(rollouts).to_pylist(), certainty_of(rollouts).to_pylist()
         for row, task in enumerate(rollouts["task"].to_pylist()):
-            groups[task].append(row)
-        answers, certainty = context.answers(rollouts).to_pylist(), certainty_of(rollouts).to_pylist()
+            if answers[row]:
+                groups[task].append(row)
         finished = rollouts["finished"].to_pylist()
         ok, score = [False] * len(answers), [0.0] * len(answers)
         for rows in groups.values():

@@ -34,7 +34,10 @@ class Label(Verifier):
         import pyarrow.compute as pc
 
         said, weight = context.answers(rollouts), self.format_weight
-        ok = pc.equal(said, labels(tasks))
+        pairs = list(zip(labels(tasks).to_pylist(), said.to_pylist(), strict=True))
+        different = [(label, answer) for label, answer in dict.fromkeys(pairs) if answer]
+        same = dict(zip(different, context.environment.agree(different), strict=True))
+        ok = pa.array([same.get(pair, False) for pair in pairs], pa.bool_())
         readable = pc.cast(pc.not_equal(said, ""), pa.float64())
         score = pc.add(pc.multiply(pc.cast(ok, pa.float64()), 1 - weight), pc.multiply(readable, weight))
         return ended(rollouts, ok, score, pc.if_else(ok, "the label", "another answer"))

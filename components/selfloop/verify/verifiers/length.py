@@ -28,5 +28,5 @@ class Length(Verifier):
         levels = pa.array(list(context.longest), pa.int64())
         longest = pa.array(list(context.longest.values()), pa.int64()).take(pc.index_in(rollouts["level"], levels))
         enough = pc.greater_equal(pc.utf8_length(rollouts["completion"]), pc.subtract(longest, self.slack))
-        ok = pc.and_(enough, rollouts["finished"])
+        ok = pc.and_(pc.and_(enough, rollouts["finished"]), pc.not_equal(rollouts["completion"], ""))
         return ok, pc.cast(ok, pa.float64()), pc.if_else(ok, "long enough", "too short or no end token")

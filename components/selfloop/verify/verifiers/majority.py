@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Majority(Verifier):
     """Good is what a large enough share of the attempts at the same task say; a lone attempt has no majority.
 
-    Votes are counted on the answers where the environment tells an answer from the rest of a completion. The score is
-    the share of the attempts that agree.
+    Votes are counted on the answers where the environment tells an answer from the rest of a completion; what gives no
+    answer has no vote. The score is the share of the attempts that agree.
     """
 
     name = "majority"
@@ -29,8 +29,9 @@ class Majority(Verifier):
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        said = pc.binary_join_element_wise(rollouts["task"], context.answers(rollouts), "\n")
-        votes, attempts = frequency(said), frequency(rollouts["task"])
+        said = context.votes(rollouts)
+        votes = frequency(pc.binary_join_element_wise(rollouts["task"], said, "\n"))
+        votes, attempts = pc.if_else(pc.equal(said, ""), 0, votes), frequency(rollouts["task"])
         share = pc.divide(pc.cast(votes, pa.float64()), attempts)
         ok = pc.and_(pc.and_(pc.greater_equal(share, self.agreement), rollouts["finished"]), pc.greater(attempts, 1))
         return ok, share, pc.if_else(ok, "majority", "no majority")

@@ -1,36 +1,27 @@
 """``math-verify``: whether an answer means the same as the task's, by the library of that name.
 
-Numbers, fractions, LaTeX, intervals and sets are compared as mathematics. Completions are parsed by grammar; only text
-of digits and operators reaches Python's ``eval``, by way of sympy.
+Numbers, fractions, LaTeX, intervals and sets are compared as mathematics, as ``selfloop.answers`` does for the check
+``math``: here with limits of one's own, in any environment, and without an opinion where the task's answer is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from selfloop.errors import UserError
+from selfloop.answers import NO_GOLD, RIGHT, UNANSWERED, UNREADABLE, WRONG, as_mathematics
 from selfloop.verify.contract import Verifier
-from selfloop.verify.workers import Outcome, pool
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfloop.verify.contract import Context, Judged, Timings
+    from selfloop.verify.contract import Context, Judged
 
-TARGET = "selfloop.verify.verifiers.math_verify:same"
-WARM = ("$x^2+1$", "$1+x^2$")
-REASONS = {
-    "right": (True, "correct"),
-    "wrong": (False, "wrong answer"),
-    "no answer": (False, "no answer in it"),
-    "timeout": (False, "timeout"),
-    "out of memory": (False, "out of memory"),
-    "crashed": (False, "crashed"),
-    "no gold": (None, "the task's answer cannot be read"),
+REASONS: dict[str, tuple[bool | None, str]] = {
+    RIGHT: (True, "correct"),
+    NO_GOLD: (None, NO_GOLD),
+    **{what: (False, what) for what in (WRONG, UNANSWERED, UNREADABLE, "timeout", "out of memory", "crashed")},
 }
 
 
@@ -55,7 +46,10 @@ class MathVerify(Verifier):
         rows = list(zip(*(rollouts[name].to_pylist() for name in ("completion", "finished")), strict=True))
         asked = [number for number, (_, finished) in enumerate(rows) if finished]
         answers = tasks["answer"].to_pylist()
-        outcomes = self.compared([(answers[number], rows[number][0]) for number in asked], context.timings)
+        pairs = [(answers[number], rows[number][0]) for number in asked]
+        outcomes = as_mathematics(pairs, self.workers, self.time_limit, self.memory_limit)
+        context.timings.slowest = max([context.timings.slowest, *(outcome.seconds for outcome in outcomes)])
+        context.timings.timeouts += sum(outcome.failure == "timeout" for outcome in outcomes)
         said: list[tuple[bool | None, str]] = [(False, "no end token")] * len(rows)
         for number, outcome in zip(asked, outcomes, strict=True):
             what = outcome.failure or outcome.value
@@ -63,43 +57,3 @@ class MathVerify(Verifier):
         ok = pa.array([each for each, _ in said], pa.bool_())
         score = pa.array([float(each or False) for each, _ in said], pa.float64())
         return ok, score, pa.array([reason for _, reason in said], pa.string())
-
-    def compared(self, pairs: Sequence[tuple[str, str]], timings: Timings) -> list[Outcome]:
-        """What becomes of each pair of a task's answer and a completion; each different pair is compared once."""
-        different = list(dict.fromkeys(pairs))
-        _check_installed()
-        outcomes = pool(TARGET, self.workers, self.time_limit, self.memory_limit, WARM).map(different)
-        timings.slowest = max([timings.slowest, *(outcome.seconds for outcome in outcomes)])
-        known = dict(zip(different, outcomes, strict=True))
-        found = [known[pair] for pair in pairs]
-        timings.timeouts += sum(outcome.failure == "timeout" for outcome in found)
-        return found
-
-
-def same(answer: str, completion: str) -> str:
-    """In a child: ``right``, ``wrong``, ``no answer`` where the completion holds none, or ``no gold``."""
-    from math_verify import parse, verify
-
-    gold = _gold(answer)
-    if not gold:
-        return "no gold"
-    given: Any = parse(completion, parsing_timeout=None)
-    if not given:
-        return "no answer"
-    return "right" if verify(gold, given, timeout_seconds=None) else "wrong"
-
-
-@lru_cache(maxsize=1024)
-def _gold(answer: str) -> Any:
-    """A task's answer as mathematics: as it stands, or else as LaTeX without its dollars."""
-    from math_verify import LatexExtractionConfig, parse
-
-    latex = parse(f"${answer}$", [LatexExtractionConfig()], parsing_timeout=None)
-    return parse(answer, parsing_timeout=None) if "$" in answer or "\\(" in answer or not latex else latex
-
-
-def _check_installed() -> None:
-    from importlib.util import find_spec
-
-    if find_spec("math_verify") is None:
-        raise UserError("The verifier 'math-verify' needs its library: pip install 'selfloop[run]'.")

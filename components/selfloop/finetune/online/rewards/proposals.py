@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from selfloop.environments import Environment, find_environment
+from selfloop.environments import Environment, find_environment, unified
 from selfloop.finetune.online.rewards import Attempts, Reward
 from selfloop.generate.params import GenerateParams
 from selfloop.generate.protocols import Protocol
@@ -142,12 +142,13 @@ def described(
         return Proposal(False, share=share)
     attempts = solved[task.prompt]
     said = [
-        environment.extract_answer(final_text(each.completion, each.segments, each.role)) if each.finished else None
+        environment.extract_answer(final_text(each.completion, each.segments, each.role)) if each.finished else ""
         for each in attempts
     ]
+    [spelt] = unified([said], environment)
     return Proposal(
         True,
-        votes(said, "all"),
+        votes([answer or None for answer in spelt], "all"),
         share,
         fmean(each.turns - 1 for each in attempts),
         len(non_policy_spans(rollout.segments, rollout.role)),
