@@ -198,7 +198,7 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(
 
 @pytest.mark.parametrize(
     "url",
-    [f"hooks.example.com{PATH}", f"ftp://x{PATH}", f"http://x y{PATH}", f"http://x:port{PATH}", f"http://[{PATH}"],
+    [f"hooks.example.com{PATH}", f"ftp://x{PATH}", f"https://x y{PATH}", f"https://x:port{PATH}", f"http://[{PATH}"],
 )
 def test_an_address_that_is_none_is_not_repeated(
     pauses: list[float], said: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, url: str

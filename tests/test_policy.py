@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import re
 import shutil
 from itertools import pairwise
@@ -328,59 +329,6 @@ def test_seeds_stay_the_same_from_release_to_release() -> None:
     assert seed_of(7, 3, "tasks") == 5027272911841162305
 
 
-CODE = """
-from transformers import LlamaForCausalLM
-
-
-class OwnForCausalLM(LlamaForCausalLM):
-    own = True
-"""
-
-
-@pytest.fixture
-def own_code(place: Path) -> Path:
-    """A policy that its maker gave Python code of his own."""
-    (place / "modeling_own.py").write_text(CODE)
-    config = json.loads((place / "config.json").read_text())
-    config["auto_map"] = {"AutoModelForCausalLM": "modeling_own.OwnForCausalLM"}
-    (place / "config.json").write_text(json.dumps(config))
-    return place
-
-
-def test_code_of_a_policys_maker_is_refused_unless_it_is_trusted(own_code: Path, tmp_path: Path) -> None:
-    message = r"runs Python code of its maker's own \(config.json has an auto_map\): read that code, and fetch"
-    with pytest.raises(UserError, match=message):
-        check_source(str(own_code))
-    with pytest.raises(UserError, match=message):
-        fetch_policy.into(
-            fetch_policy.out(policy=Model(uri=str(tmp_path / "refused"))), FetchParams(source=str(own_code))
-        )
-    with pytest.raises(UserError, match=message):
-        load(own_code)
-
-
-def test_code_that_is_trusted_runs_and_stays_with_what_is_trained(
-    own_code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from transformers import dynamic_module_utils
-
-    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
-    fetched = Model(uri=str(tmp_path / "fetched"))
-    fetch_policy.into(fetch_policy.out(policy=fetched), FetchParams(source=str(own_code), trust_remote_code=True))
-    policy = load(fetched.path)
-    assert policy.model.own
-    save(policy, tmp_path / "saved")
-    assert load(tmp_path / "saved").model.own
-
-
-def test_trust_is_not_taken_from_what_is_fetched(own_code: Path, tmp_path: Path) -> None:
-    (own_code / "trust.json").write_text('{"trust_remote_code": true}')
-    with pytest.raises(UserError, match="runs Python code of its maker's own"):
-        fetch_policy.into(
-            fetch_policy.out(policy=Model(uri=str(tmp_path / "fetched"))), FetchParams(source=str(own_code))
-        )
-
-
 def test_a_token_that_the_model_does_not_know_is_refused_in_a_text_that_holds_it(place: Path) -> None:
     policy = fresh(place)
     policy.tokenizer.add_tokens(["<more>"])
@@ -461,6 +409,48 @@ def test_a_quantised_policy_says_what_it_asks_for(place: Path) -> None:
     (place / "config.json").write_text(json.dumps(about | quantised))
     with pytest.raises(UserError, match=r"cannot be loaded \(\w+: .*install what it asks for"):
         load(place)
+
+
+def fetched(source: Path, place: Path) -> Path:
+    fetch_policy.into(fetch_policy.out(policy=Model(uri=str(place))), FetchParams(source=str(source)))
+    return place
+
+
+def test_a_link_out_of_a_policy_is_not_followed(place: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    for target in (tmp_path / "secret", Path("../secret"), Path("/etc/passwd"), tmp_path):
+        (place / "notes.txt").symlink_to(target)
+        with pytest.raises(UserError, match=r"notes.txt is a link that leads out of .*: put the file itself there"):
+            fetched(place, tmp_path / "fetched")
+        (place / "notes.txt").unlink()
+    (place / "notes.txt").symlink_to("config.json")
+    copied = fetched(place, tmp_path / "fetched") / "notes.txt"
+    assert not copied.is_symlink()
+    assert copied.read_text() == (place / "config.json").read_text()
+
+
+def test_a_revision_in_the_cache_of_the_hub_is_links_to_files_beside_it(place: Path, tmp_path: Path) -> None:
+    hub = tmp_path / "hub" / "models--a--b"
+    (revision := hub / "snapshots" / "1234").mkdir(parents=True)
+    (hub / "blobs").mkdir()
+    for path in place.iterdir():
+        shutil.copyfile(path, hub / "blobs" / path.name)
+        (revision / path.name).symlink_to(f"../../blobs/{path.name}")
+    assert load(fetched(revision, tmp_path / "fetched")).model
+    (revision / "notes.txt").symlink_to("../../../../trained")
+    with pytest.raises(UserError, match="leads out of"):
+        fetched(revision, tmp_path / "again")
+
+
+def test_devices_pipes_and_files_that_run_as_their_owner_are_refused(place: Path, tmp_path: Path) -> None:
+    (file := place / "notes.txt").touch()
+    file.chmod(0o4755)
+    with pytest.raises(UserError, match="would run with the rights of its owner"):
+        fetched(place, tmp_path / "fetched")
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match="is no file but a link, a pipe or a device"):
+        fetched(place, tmp_path / "fetched")
 
 
 TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

@@ -1,6 +1,9 @@
+import hashlib
+import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -8,12 +11,13 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from selfloop.artifacts import MANIFEST, SIDECAR, manifest_of, seal
+from selfloop.artifacts import MANIFEST, SIDECAR, check, file_digest, manifest_of, seal
 from selfloop.errors import UserError
 from selfloop.records import TABLE
 from selfloop.store import Store, key_of, open_store
@@ -147,6 +151,111 @@ def test_a_manifest_of_other_files_is_refused(store: Store, policy: Path, tmp_pa
     shutil.copytree(other, uri, dirs_exist_ok=True, copy_function=replaced)
     with pytest.raises(UserError, match=r"manifest.json is not what was put there"):
         store.get(uri)
+
+
+def told(place: Path, files: dict[str, str]) -> Path:
+    """An artifact whose manifest says whatever one likes."""
+    seal(place, "Model")
+    about = json.loads((place / MANIFEST).read_text())
+    (place / MANIFEST).write_text(json.dumps(about | {"files": files}))
+    return place
+
+
+ASTRAY = [
+    "../evil",
+    "a/../../evil",
+    "/evil",
+    "a//evil",
+    "./evil",
+    "",
+    ".",
+    "..",
+    "a/",
+    "evil\0",
+    MANIFEST,
+    f"a/{SIDECAR}",
+]
+
+
+@pytest.mark.parametrize("name", ASTRAY)
+def test_a_name_that_leads_elsewhere_is_no_file_of_an_artifact(store: Store, tmp_path: Path, name: str) -> None:
+    (tmp_path / "made" / "a").mkdir(parents=True)
+    (tmp_path / "evil").write_text("secret")
+    digest = file_digest(tmp_path / "evil")
+    place = told(tmp_path / "made", {name: digest})
+    with pytest.raises(UserError, match=r"manifest\.json is not a manifest of selfloop"):
+        store.put(place)
+    with pytest.raises(UserError, match=r"manifest\.json is not a manifest of selfloop"):
+        check(place)
+    key = hashlib.sha256(f"{name}\0{digest}\n".encode()).hexdigest()
+    shutil.copytree(place, Path(store.uri) / key)
+    with pytest.raises(UserError, match=r"manifest\.json is not a manifest of selfloop"):
+        store.get(key)
+
+
+@pytest.mark.parametrize("digest", ["", "../../evil", "0" * 63, "G" * 64, f"{'0' * 64}\n"])
+def test_a_digest_that_is_none_is_refused_too(store: Store, tmp_path: Path, digest: str) -> None:
+    (tmp_path / "made").mkdir()
+    with pytest.raises(UserError, match="is not a manifest of selfloop"):
+        store.put(told(tmp_path / "made", {"a": digest}))
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", ".evil", "a/b", "", "a\nb"])
+def test_a_note_lies_among_the_notes(store: Store, name: str) -> None:
+    with pytest.raises(UserError, match=r"A note of .* cannot be called"):
+        store.note(name, "text")
+    with pytest.raises(UserError, match=r"A note of .* cannot be called"):
+        store.noted(name)
+
+
+@pytest.mark.parametrize("target", ["evil", "/etc/passwd", "../evil", "folder"])
+def test_a_link_that_leads_out_is_sealed_put_and_fetched_nowhere(store: Store, tmp_path: Path, target: str) -> None:
+    (tmp_path / "evil").write_text("secret")
+    (tmp_path / "folder").mkdir()
+    place = sealed(tmp_path / "made", {"a": b"secret", "sidecar.json": b"{}"})
+    with folder() as root:
+        shutil.copytree(place, root / "again")
+        (root / "again" / "b").symlink_to(tmp_path / target)
+        with pytest.raises(UserError, match="leads out of"):
+            seal(root / "again", "Model")
+    for name in ("a", "sidecar.json"):
+        copy = shutil.copytree(place, tmp_path / f"copy-{name}")
+        (copy / name).unlink()
+        (copy / name).symlink_to(tmp_path / "evil")
+        with pytest.raises(UserError, match="leads out of"):
+            store.put(copy)
+    assert list(store.keys()) == []
+
+
+def test_devices_and_files_that_run_as_their_owner_are_no_part_of_an_artifact(tmp_path: Path) -> None:
+    makes: dict[str, Callable[[Path], object]] = {
+        "a pipe": os.mkfifo,
+        "a ring": lambda path: path.symlink_to(path),
+        "its owner's": partial(os.mknod, mode=stat.S_IFREG | 0o4755),
+    }
+    for name, make in makes.items():
+        (place := tmp_path / name).mkdir()
+        make(place / "x")
+        with pytest.raises(UserError, match=r"is no file but a link, a pipe or a device|chmod a-s"):
+            seal(place, "Model")
+
+
+def test_a_manifest_of_another_digest_than_its_files_have_is_refused(policy: Path) -> None:
+    about = json.loads((policy / MANIFEST).read_text())
+    (policy / MANIFEST).write_text(json.dumps(about | {"digest": "0" * 64}))
+    with pytest.raises(UserError, match=r"is not what its manifest\.json says"):
+        check(policy)
+
+
+def test_what_lies_in_the_cache_under_a_key_is_compared_with_the_key(policy: Path, tmp_path: Path) -> None:
+    other = sealed(tmp_path / "other", {"config.json": b"[]"})
+    cache, key = Cache(tmp_path / "cache"), key_of(manifest_of(policy))
+    shutil.copytree(other, tmp_path / "cache" / key)
+
+    def fetch(place: Path) -> None:
+        shutil.copytree(policy, place, dirs_exist_ok=True)
+
+    assert contents(cache.get(key, fetch)) == contents(policy)
 
 
 def replaced(source: str, target: str) -> None:

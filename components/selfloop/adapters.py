@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from selfloop.store import Store
 
 CONFIG, WEIGHTS, BASE = "adapter_config.json", "adapter_model.safetensors", "base.json"
+FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
+"""The files that make a policy, on the Hub."""
 
 
 class Parts(NamedTuple):
@@ -56,6 +58,8 @@ def check_adapter(place: Path) -> None:
         )
     if not isinstance(read_json(place, BASE).get("digest"), str):
         raise UserError(f"{place / BASE} names no digest: make the adapter again.")
+    if read_json(place, CONFIG).get("peft_type") != "LORA":  # other kinds read further files, pickles among them
+        raise UserError(f"{place} is no LoRA adapter: merge it into its base with peft, and give the result.")
 
 
 def _base_of(place: Path) -> Path:
@@ -72,7 +76,7 @@ def _base_of(place: Path) -> Path:
     if hub:
         from huggingface_hub import snapshot_download
 
-        found = Path(snapshot_download(hub, allow_patterns=["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"]))
+        found = Path(snapshot_download(hub, allow_patterns=list(FILES)))
         if digest_at(found) == digest:
             return found
     there = f"{noted['base']} is not there or not the same" if "base" in noted else "no place is noted"
@@ -102,9 +106,11 @@ def _checked(directory: Path) -> str:
 
 
 def digest_at(directory: str | Path) -> str:
-    """The digest of the policy in a directory, after its files were compared with it once; empty where none is."""
+    """The digest of the policy in a directory, after its files were compared with it once; empty where there is none
+    that an adapter could lie on.
+    """
     place = Path(directory)
-    return _checked(place) if (place / "config.json").is_file() else ""
+    return _checked(place) if (place / "config.json").is_file() and not is_adapter(place) else ""
 
 
 def put_base(store: Store, directory: str | Path) -> str:

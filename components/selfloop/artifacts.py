@@ -9,13 +9,15 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Mapping
-from pathlib import Path
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kfp.dsl import Artifact
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ValidationError, field_validator
 
 from selfloop.errors import UserError
 from selfloop.records import TABLE
@@ -24,6 +26,7 @@ MANIFEST = "manifest.json"
 SIDECAR = "sidecar.json"
 VALUE = "value.json"
 """The file of an artifact that is a small value."""
+DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Manifest(BaseModel):
@@ -41,6 +44,45 @@ class Manifest(BaseModel):
     code: str
     brought: dict[str, str] = {}
     metadata: dict[str, Any]
+
+    @field_validator("files")
+    @classmethod
+    def _lie_below(cls, files: dict[str, str]) -> dict[str, str]:
+        """Names become paths, and digests names: neither may lead anywhere else."""
+        for name, digest in files.items():
+            parts = PurePosixPath(name).parts
+            is_plain = parts and "/".join(parts) == name and ".." not in parts and "\0" not in name
+            if not is_plain or parts[-1] in (MANIFEST, SIDECAR) or not DIGEST.fullmatch(digest):
+                raise ValueError(f"{name!r} is no file of an artifact")
+        return files
+
+
+def files_in(directory: Path, within: Path | None = None) -> Iterator[Path]:
+    """The files of a folder in the order of their names, hidden ones too. Raises ``UserError`` for what is not the
+    folder's own: a link that leads out of it, or out of ``within``, a device, a file that runs as its owner.
+    """
+    for path in sorted(directory.rglob("*")):
+        if not path.is_dir() or path.is_symlink():
+            yield own_file(within or directory, path)
+
+
+def own_file(directory: Path, path: Path) -> Path:
+    """The path of a file of a folder. Raises ``UserError`` as ``files_in`` does."""
+    whole, real = os.path.realpath(directory), Path(os.path.realpath(path))  # Path.resolve raises on a ring of links
+    if not real.is_relative_to(whole):
+        raise UserError(f"{path} is a link that leads out of {directory}: put the file itself there.")
+    mode = path.stat().st_mode if os.path.exists(path) else 0
+    if not stat.S_ISREG(mode):
+        raise UserError(f"{path} is no file but a link, a pipe or a device: remove it.")
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        raise UserError(f"{path} would run with the rights of its owner: take that away with 'chmod a-s'.")
+    return path
+
+
+def files_digest(files: Mapping[str, str]) -> str:
+    """SHA-256 over names and digests of files, in the order of the names' parts."""
+    names = sorted(files, key=lambda name: PurePosixPath(name).parts)
+    return hashlib.sha256("".join(f"{name}\0{files[name]}\n" for name in names).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
@@ -71,13 +113,10 @@ def seal(
     """Write the manifest of a directory whose data is complete; from then on it is an artifact."""
     files = {
         str(path.relative_to(directory)): file_digest(path)
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path.name not in (MANIFEST, SIDECAR)
+        for path in files_in(directory)
+        if path.name not in (MANIFEST, SIDECAR)
     }
-    if TABLE in files:
-        digest = str(json.loads((directory / TABLE).read_text())["digest"])
-    else:
-        digest = hashlib.sha256("".join(f"{name}\0{value}\n" for name, value in files.items()).encode()).hexdigest()
+    digest = str(json.loads((directory / TABLE).read_text())["digest"]) if TABLE in files else files_digest(files)
     manifest = Manifest(
         kind=kind,
         digest=digest,
@@ -113,8 +152,10 @@ def check(directory: str | Path) -> Manifest:
         path = Path(directory) / name
         if not path.is_file():
             raise UserError(f"{path} is missing although its manifest lists it: remove {directory} and make it again.")
-        if file_digest(path) != expected:
+        if file_digest(own_file(Path(directory), path)) != expected:
             raise UserError(f"{path} was altered after it was sealed: remove {directory} and make it again.")
+    if TABLE not in manifest.files and files_digest(manifest.files) != manifest.digest:
+        raise UserError(f"{directory} is not what its {MANIFEST} says: remove it and make it again.")
     return manifest
 
 

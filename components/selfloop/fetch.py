@@ -5,21 +5,26 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kfp.dsl import Model
 from pydantic import Field, field_validator
 
-from selfloop.adapters import is_adapter, note_base, parts
-from selfloop.artifacts import MANIFEST, SIDECAR, write_json
+from selfloop.adapters import FILES, is_adapter, note_base, parts
+from selfloop.addresses import check_address
+from selfloop.artifacts import MANIFEST, SIDECAR, files_in, write_json
 from selfloop.errors import UserError
-from selfloop.policy import CODE, PICKLES, TRUST, check_policy, described, own_code
+from selfloop.policy import PICKLES, check_policy, described
 from selfloop.stage import Params, stage
+from selfloop.store import CREDENTIALS
+from selfloop.trust import CODE, asking
 
 TOLD = re.compile(r"\A\{# selfloop #\}.*?\{# end #\}", re.DOTALL)
-POLICY_FILES = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")
 REMOTE = ("s3://", "models:/")
+NOT_ITS_OWN = (MANIFEST, SIDECAR)
+"""What was fetched is sealed here: it may have changed since it was sealed elsewhere."""
 
 
 class FetchParams(Params):
@@ -38,7 +43,6 @@ class FetchParams(Params):
     template: list[str] = Field(
         [], description="Arguments of the chat template, as enable_thinking=false; a value is JSON, or else a text."
     )
-    trust_remote_code: bool = Field(False, description="Copy and run the Python files that the policy's maker wrote.")
 
     @field_validator("template")
     @classmethod
@@ -57,31 +61,54 @@ class FetchedPolicy(NamedTuple):
 @stage()
 def fetch_policy(out: FetchedPolicy, params: FetchParams) -> None:
     """Copy a policy from a directory, the Hub, a store or the registry: safetensors, configuration and tokenizer."""
+    check_source(params.source)
+    place, target = _place_of(params.source), Path(out.policy.path)
+    if place is not None:
+        copy_policy(place, target)
+        if is_adapter(place):
+            note_base(target, parts(place).base)
+    else:
+        download = _from_s3 if params.source.startswith("s3://") else _from_hub
+        download(params.source, target, FILES)
+        if asking(target):
+            download(params.source, target, (CODE,))
+    check_policy(target)
+    settle_chat(target, params.chat)
+    if told := told_by(params):
+        tell_template(target, told)
+
+
+def _from_hub(source: str, target: Path, wanted: Sequence[str]) -> None:
     from huggingface_hub import snapshot_download
 
-    check_source(params.source, params.trust_remote_code)
-    not_its_own = [MANIFEST, SIDECAR]  # what was fetched is sealed here: it may have changed since it was sealed there
-    not_its_own += [] if params.trust_remote_code else [CODE, TRUST]
-    wanted = [*POLICY_FILES, CODE] if params.trust_remote_code else list(POLICY_FILES)
-    place = _place_of(params.source)
-    if place is not None:
-        leave = shutil.ignore_patterns(*PICKLES, *not_its_own, ".*")
-        shutil.copytree(place, out.policy.path, dirs_exist_ok=True, ignore=leave)
-        if is_adapter(place):
-            note_base(out.policy.path, parts(place).base)
-    elif params.source.startswith("s3://"):
-        from selfloop.store.s3 import S3Store
+    snapshot_download(source, local_dir=target, allow_patterns=list(wanted), ignore_patterns=list(NOT_ITS_OWN))
+    shutil.rmtree(target / ".cache", ignore_errors=True)
 
-        S3Store(params.source).copy_to(Path(out.policy.path), wanted, not_its_own)
-    else:
-        snapshot_download(params.source, local_dir=out.policy.path, allow_patterns=wanted, ignore_patterns=not_its_own)
-        shutil.rmtree(Path(out.policy.path, ".cache"), ignore_errors=True)
-    if params.trust_remote_code and own_code(Path(out.policy.path)):
-        write_json(out.policy.path, {"trust_remote_code": True}, TRUST)
-    check_policy(out.policy.path)
-    settle_chat(Path(out.policy.path), params.chat)
-    if told := told_by(params):
-        tell_template(Path(out.policy.path), told)
+
+def _from_s3(source: str, target: Path, wanted: Sequence[str]) -> None:
+    from selfloop.store.s3 import S3Store
+
+    S3Store(source).copy_to(target, wanted, NOT_ITS_OWN)
+
+
+def copy_policy(source: Path, target: Path) -> None:
+    """Copy the files of a policy that are its own: no pickles, nothing hidden, and Python only where it asks for it.
+
+    Raises ``UserError`` for links out of its folder, devices and the like.
+    """
+    leave = (*PICKLES, *NOT_ITS_OWN, *([] if asking(source) else [CODE]))
+    for path in files_in(source, _whole(source)):
+        name = path.relative_to(source)
+        if any(part.startswith(".") for part in name.parts) or any(map(name.match, leave)):
+            continue
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target / name)
+
+
+def _whole(place: Path) -> Path:
+    """The folder that a policy's links may not leave: its own, or that of all its revisions in the Hub's cache."""
+    revisions = place.resolve().parent
+    return revisions.parent if revisions.name == "snapshots" and (revisions.parent / "blobs").is_dir() else place
 
 
 def settle_chat(place: Path, chat: str) -> None:
@@ -141,13 +168,13 @@ def literal(value: str | float | bool | None) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False).replace("#", "\\u0023")
 
 
-def check_source(source: str, trusted: bool = False) -> None:
+def check_source(source: str) -> None:
     """Refuse what cannot be the source of a policy, before anything starts."""
     if source.startswith(REMOTE):
+        check_address(source, CREDENTIALS)
         return  # whether it is there, is seen when it is fetched
     if Path(source).is_dir():
-        check_policy(source, trusted)
-        parts(source)
+        check_policy(source)
     elif source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise UserError(f"There is no policy at {source}: give a directory, or a model id of the Hub (owner/name).")
 

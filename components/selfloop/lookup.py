@@ -39,7 +39,7 @@ def _module(kind: str, name: str) -> ModuleType:
     if not path.is_file():
         raise UserError(f"There is no file {name}: give the path of a file that defines the {kind}.")
     if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
+        sys.path.append(str(path.parent))  # behind what is installed: a file there may have any name
     found = _imported(kind, path.stem, name)
     if Path(found.__file__ or "").resolve() != path:
         raise UserError(f"Another module is named '{path.stem}' as the file {name} is: give the file another name.")

@@ -29,6 +29,7 @@ from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
 from selfloop import __version__, lineage
+from selfloop.addresses import is_private
 from selfloop.decision import TARGET, Outcome
 from selfloop.errors import UserError
 from selfloop.lineage import tracking
@@ -230,6 +231,8 @@ def _post(url: str, body: bytes) -> None:
     if not url.startswith(("https://", "http://")):
         raise _RefusedError(NO_ADDRESS, may_pass=False)
     try:
+        if not is_private(url):
+            raise _RefusedError("everybody on the way would learn its address: use https", may_pass=False)
         with build_opener(_NoRedirects).open(Request(url, body, headers), timeout=ANSWER_S):  # noqa: S310
             return
     except HTTPError as error:

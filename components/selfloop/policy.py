@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from selfloop import machine
 from selfloop.adapters import Parts as Parts
 from selfloop.adapters import check_adapter, is_adapter, mounted, note_base, save_adapter
 from selfloop.adapters import parts as parts
 from selfloop.artifacts import MANIFEST, SIDECAR
 from selfloop.chats import encode as encode
 from selfloop.errors import UserError
+from selfloop.trust import asking, check_code, code_files, reading
 
 if TYPE_CHECKING:
     import torch
@@ -29,17 +31,9 @@ if TYPE_CHECKING:
     from selfloop.environments import Restarts
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
-CODE = "*.py"
-TRUST = "trust.json"
 KEPT_LOADED = 2
 SMALL = 5_000_000
 UNBOUNDED = 2**31
-
-
-def own_code(place: Path) -> list[str]:
-    """The files of a policy that ask for Python code of its maker's to be run."""
-    names = ("config.json", "tokenizer_config.json")
-    return [name for name in names if (place / name).is_file() and "auto_map" in described(place / name)]
 
 
 def described(path: Path) -> dict[str, Any]:
@@ -144,23 +138,21 @@ def check_room(prompt: Sequence[int], limit: int, context: int) -> None:
 _loaded: OrderedDict[str, Policy] = OrderedDict()
 
 
-def check_policy(directory: str | Path, trusted: bool = False) -> None:
+def check_policy(directory: str | Path) -> None:
     """Refuse a directory that is no policy: ``UserError`` names the file that is missing, pickled or cut off.
 
-    One whose maker's own Python code would have to run is refused too, unless it was fetched as ``trusted``.
+    One whose maker's own Python code would have to run is refused too, unless a person trusts that code. Of an adapter
+    the base is checked as well.
     """
     from safetensors import SafetensorError, safe_open
 
     place = Path(directory)
     if is_adapter(place):
         check_adapter(place)
+        check_policy(parts(place).base)
     elif not (place / "config.json").is_file():
         raise UserError(f"{place} is not a policy: it has no config.json.")
-    if not (trusted or (place / TRUST).is_file()) and own_code(place):
-        raise UserError(
-            f"{place} runs Python code of its maker's own ({own_code(place)[0]} has an auto_map): read that code, and "
-            "fetch the policy with trust_remote_code if you trust it."
-        )
+    check_code(place)
     weights = sorted(place.glob("*.safetensors"))
     if not weights:
         pickles = [path.name for pattern in PICKLES for path in place.glob(pattern)]
@@ -209,13 +201,9 @@ def fresh(directory: str | Path) -> Policy:
     disable_progress_bar()
     check_policy(directory)
     found = parts(directory)
-    check_policy(found.base)
-    trusted = (found.base / TRUST).is_file()
     with loading(directory):
-        model = AutoModelForCausalLM.from_pretrained(
-            found.base, use_safetensors=True, local_files_only=True, trust_remote_code=trusted
-        )
-        tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=trusted)
+        model = AutoModelForCausalLM.from_pretrained(found.base, use_safetensors=True, **reading(found.base))
+        tokenizer = AutoTokenizer.from_pretrained(directory, **reading(directory))
     settle_padding(model, tokenizer)
     settle_threads(model)
     if found.adapter is not None:
@@ -242,7 +230,7 @@ def settle_threads(model: PreTrainedModel) -> None:
     """Run small policies on one thread: more gain nothing, and the result does not depend on the number of cores."""
     import torch
 
-    torch.set_num_threads(1 if model.num_parameters() < SMALL else os.cpu_count() or 1)
+    torch.set_num_threads(1 if model.num_parameters() < SMALL else machine.cores())
 
 
 def save(policy: Policy, directory: str | Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
@@ -257,17 +245,17 @@ def save(policy: Policy, directory: str | Path, weights: Mapping[str, torch.Tens
         save_adapter(policy.model, directory, weights)
     else:
         policy.model.save_pretrained(directory, state_dict=weights)
-        _copy_code(policy, Path(directory))
     for name in ("is_local", "local_files_only"):  # how it was loaded is no part of the policy
         policy.tokenizer.init_kwargs.pop(name, None)
     policy.tokenizer.save_pretrained(directory)
+    if asking(directory):
+        _copy_code(Path(policy.model.config._name_or_path), Path(directory))
 
 
-def _copy_code(policy: Policy, place: Path) -> None:
-    came_from = Path(policy.model.config._name_or_path)
-    if (came_from / TRUST).is_file():
-        for path in (*came_from.glob(CODE), came_from / TRUST):
-            shutil.copyfile(path, place / path.name)
+def _copy_code(source: Path, target: Path) -> None:
+    for name in code_files(source):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / name, target / name)
 
 
 def scratch_tokenizer(alphabet: str, special_tokens: Sequence[str] = ()) -> PreTrainedTokenizerBase:

@@ -191,10 +191,9 @@ class Recipe(typing.Generic[S]):
         for name, kind in settings.stages().items():
             validated(kind, getattr(of_round, name).model_dump(), f"{self.name}.{name}").check()
         if settings.policy != "scratch":
-            from selfloop.fetch import FetchParams, check_source
+            from selfloop.fetch import check_source
 
-            fetch = getattr(settings, "fetch", FetchParams())
-            check_source(settings.policy, fetch.trust_remote_code)
+            check_source(settings.policy)
 
     @staticmethod
     def run_params(settings: Settings) -> RunParams:

@@ -13,6 +13,7 @@ from selfloop.policy import Policy, save
 from selfloop.recipe import find_recipe
 from selfloop.records import Audit, Rollout, Task, Verdict, rows
 from selfloop.verify import VerifyParams, judge_rollouts, verified_by, verify_rollouts
+from selfloop.verify.verifiers.asking import framed
 from selfloop.verify.verifiers.fobar import backward, value
 from selfloop.verify.verifiers.judge import PROMPT, Judge, mark
 from selfloop.verify.verifiers.judge_pairwise import PROMPT as PAIR
@@ -28,7 +29,7 @@ TASK = a_task("t")
 
 def marks(*answers: tuple[str, str]) -> Policy:
     """A policy that was taught what to say of each answer."""
-    return trained_on([(PROMPT.format(task=TASK.prompt, answer=a, rubric=RUBRIC), says) for a, says in answers])
+    return trained_on([(framed(PROMPT, RUBRIC, task=TASK.prompt, answer=a), says) for a, says in answers])
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def marker() -> Policy:
 @pytest.fixture(scope="module")
 def undecided() -> Policy:
     """Half of what it says is a mark, whatever it is asked."""
-    prompts = [PROMPT.format(task=TASK.prompt, answer=answer, rubric=RUBRIC) for answer in ("3", "4")]
+    prompts = [framed(PROMPT, RUBRIC, task=TASK.prompt, answer=answer) for answer in ("3", "4")]
     return trained_on([(prompt, says) for prompt in prompts for says in ("SCORE: 6", "who knows")], steps=60)
 
 
@@ -47,7 +48,7 @@ def undecided() -> Policy:
 def first_is_best() -> Policy:
     """A judge that prefers what stands first."""
     orders = [("3", "4"), ("4", "3"), ("90", "3"), ("4", "90")]
-    return trained_on([(PAIR.format(task=TASK.prompt, a=a, b=b, rubric=RUBRIC), "BETTER: A") for a, b in orders])
+    return trained_on([(framed(PAIR, RUBRIC, task=TASK.prompt, a=a, b=b), "BETTER: A") for a, b in orders])
 
 
 # Pointwise
@@ -148,6 +149,16 @@ def test_whatever_a_judge_says_is_a_mark_or_none(text: str) -> None:
 # Pairwise
 
 
+@given(st.text(alphabet="-a\n", max_size=40), st.text(alphabet="-b\n", max_size=40))
+def test_data_cannot_close_the_lines_that_it_stands_between(task: str, answer: str) -> None:
+    lines = framed(PROMPT, RUBRIC, task=task, answer=answer).split("\n")
+    frame = max((line for line in lines if set(line) == {"-"}), key=len)
+    assert len(frame) >= 5
+    between = "\n".join(lines).split(f"\n{frame}\n")
+    assert between[1::2] == [task, answer]
+    assert framed(PROMPT, RUBRIC, task="a-b", answer="----").count("\n-----\n") == 4
+
+
 def test_a_judge_that_prefers_what_stands_first_prefers_nothing(first_is_best: Policy) -> None:
     made = said([TASK], attempts(TASK, "3", "4", "90"), PAIRWISE, first_is_best)
     assert [(v.ok, v.score, v.reason) for v in made] == [(None, 0.5, "compared")] * 3
@@ -156,7 +167,7 @@ def test_a_judge_that_prefers_what_stands_first_prefers_nothing(first_is_best: P
 def test_the_better_of_two_wins_in_both_orders() -> None:
     knows = trained_on(
         [
-            (PAIR.format(task=TASK.prompt, a=a, b=b, rubric=RUBRIC), f"BETTER: {better}")
+            (framed(PAIR, RUBRIC, task=TASK.prompt, a=a, b=b), f"BETTER: {better}")
             for a, b, better in [("3", "4444", "A"), ("4444", "3", "B")]
         ]
     )

@@ -6,14 +6,17 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
 from selfloop.errors import UserError, disk_is_full
+from selfloop.texts import plain
+from selfloop.trust import trust
 
 app = typer.Typer(
     name="selfloop",
@@ -23,7 +26,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-console = Console(highlight=False)
+
+
+class PlainConsole(Console):
+    """A console that shows texts and lets none of them steer the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what is shown."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else plain(text), style, control)
+
+
+console = PlainConsole(highlight=False)
+
+
+class PlainFormatter(logging.Formatter):
+    """The same for what is logged."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line of a record."""
+        return plain(super().format(record))
 
 
 class StoppedError(UserError):
@@ -34,9 +56,10 @@ class StoppedError(UserError):
 
 def main() -> None:
     """Run the command; a mistake that a person can mend is one sentence and a non-zero exit."""
-    sys.path.insert(0, os.getcwd())  # so that module:name finds what lies beside the user
+    sys.path.append(os.getcwd())  # so that module:name finds what lies beside the user, and no more than that
+    trust([])  # what a shell has in its environment is not said in this command
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("selfloop: %(message)s"))
+    handler.setFormatter(PlainFormatter("selfloop: %(message)s"))
     logging.getLogger("selfloop").addHandler(handler)
     try:
         app()
@@ -70,4 +93,4 @@ def resumable(root: Path) -> Iterator[None]:
 
 
 def _complain(sentence: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {sentence}", markup=False)
+    PlainConsole(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {sentence}", markup=False)

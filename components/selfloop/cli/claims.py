@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Sequence
 from contextlib import closing
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from selfloop import machine
 from selfloop.claims.measuring import HALTED, Outcome
 from selfloop.cli.app import app, console, resumable, say
 from selfloop.cli.options import RUNS, RecipeName
@@ -53,7 +53,7 @@ def claim(
         if write and (lacking := len(whole) - len(outcomes) - len(left)):
             raise UserError(f"{lacking} of {len(whole)} runs would lack: leave out --arm and --seed, or --write.")
         say(f"{len(whole)} runs, {len(outcomes)} of them finished, {len(left)} to make, in {root}.")
-        with closing(measuring.measured(recipe, found, left, root, jobs or len(os.sched_getaffinity(0)))) as ended:
+        with closing(measuring.measured(recipe, found, left, root, jobs or machine.cores())) as ended:
             for number, outcome in enumerate(ended, 1):
                 outcomes[outcome.run] = outcome
                 say(f"{number}/{len(left)} {_line(outcome)}")

@@ -31,6 +31,7 @@ from selfloop.cli.options import (
     RoundsARun,
     Seed,
     Sets,
+    TrustCode,
     chosen_profile,
     resolved,
 )
@@ -38,6 +39,7 @@ from selfloop.errors import HaltedError, UserError
 from selfloop.profiles import Profile
 from selfloop.recipe import find_recipe
 from selfloop.settings import Settings
+from selfloop.texts import plain
 
 if TYPE_CHECKING:
     from selfloop.cluster.connection import Connection
@@ -87,6 +89,7 @@ def submit(
     namespace: Namespace = "selfloop",
     ca_file: CaFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show how far it is; end as the run ends.")] = False,
+    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Begin a run of a recipe on a cluster, and print where it can be seen."""
     connection = addressed(kfp, namespace, ca_file)
@@ -129,6 +132,7 @@ def schedule(
     kfp: Kfp = None,
     namespace: Namespace = "selfloop",
     ca_file: CaFile = None,
+    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Let a recipe run again and again on a cluster, each time from the loop's champion with its state."""
     check_installed()
@@ -218,7 +222,7 @@ def logs(
         _say(f"{pod.title}: {why.sentence}")
     try:
         for piece in pods.log(api, pod, follow):
-            sys.stdout.write(piece)
+            sys.stdout.write(plain(piece))
             sys.stdout.flush()
     except KeyboardInterrupt:
         raise StoppedError(f"Stopped reading; run {run} continues.") from None

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfloop.cli.app import app, console
-from selfloop.cli.options import RUNS, StoreUri, TrackingUri, use_registry
+from selfloop.cli.options import RUNS, StoreUri, TrackingUri, TrustCode, use_registry
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -172,6 +172,7 @@ def reproduce(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Keep what is made in this folder.")] = None,
     tracking_uri: TrackingUri = None,
     store: StoreUri = None,
+    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Make a version again from what the registry holds, and say whether it is the same."""
     from selfloop.display import Terminal

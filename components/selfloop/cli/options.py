@@ -11,10 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from selfloop.addresses import check_address
 from selfloop.errors import UserError
 from selfloop.profiles import Profile, find_profile, read_toml
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
+from selfloop.store import CREDENTIALS
+from selfloop.trust import trust
 
 RUNS = Path("runs")
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
@@ -58,6 +61,15 @@ StoreUri = Annotated[
 ]
 Unsafe = Annotated[
     bool, typer.Option("--unsafe-no-sandbox", help="Run generated code unprotected; it is noted in the lineage.")
+]
+TrustCode = Annotated[
+    list[str],
+    typer.Option(
+        "--trust-code",
+        metavar="SHA256",
+        callback=trust,
+        help="Run a policy's own Python code, named by its digest; may be given again.",
+    ),
 ]
 ProfileName = Annotated[
     str, typer.Option("--profile", help="The cluster's hardware: a name of 'selfloop list profiles', or a .toml file.")
@@ -118,7 +130,9 @@ def _from_set(settings: type[Settings], text: str) -> dict[str, Any]:
 def use_registry(tracking_uri: str | None, store: str | None, runs: Path) -> None:
     """Let this process, and those that it starts, use these; where none is given, a file and a folder in ``runs``."""
     given = tracking_uri or f"sqlite:///{runs.resolve()}/mlflow.db"
+    if given.startswith(("http://", "https://")):
+        check_address(given, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
     # SQLAlchemy takes psycopg 3 where no driver is named
     os.environ["MLFLOW_TRACKING_URI"] = re.sub("^postgresql://", "postgresql+psycopg2://", given)
     if store:
-        os.environ["SELFLOOP_STORE"] = store
+        os.environ["SELFLOOP_STORE"] = check_address(store, CREDENTIALS)

@@ -38,6 +38,7 @@ from selfloop.cli.options import (
     Sets,
     StoreUri,
     TrackingUri,
+    TrustCode,
     Unsafe,
     chosen_profile,
     resolved,
@@ -86,6 +87,7 @@ def run(
     store: StoreUri = None,
     unsafe_no_sandbox: Unsafe = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
+    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
     from selfloop.modes.noting import check
@@ -179,6 +181,7 @@ def compile_(
         bool,
         typer.Option("--components", help="Write all stages as KFP components instead (into kfp-components)."),
     ] = False,
+    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Write a recipe as a pipeline for the KFP UI."""
     from selfloop.modes.compiling import compile_pipeline
@@ -235,6 +238,7 @@ def bench(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs and of results.json.")] = Path(
         "runs/bench"
     ),
+    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Run a recipe over several seeds, its control arm beside it, and print what was measured."""
     from selfloop import bench as bench_

@@ -22,6 +22,7 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError, InvalidHeader, NewConnectionError
 from urllib3.exceptions import TimeoutError as SlowError
 
+from selfloop.addresses import is_private
 from selfloop.errors import UserError
 
 ENDPOINT = "SELFLOOP_KFP_ENDPOINT"
@@ -214,6 +215,8 @@ def _authorize(configuration: Configuration, has_cookie: bool) -> None:
         configuration.refresh_api_key_hook = ServiceAccountTokenVolumeCredentials(file).refresh_api_key_hook
         configuration.refresh_api_key_hook(configuration)
     configuration.api_key_prefix["authorization"] = "Bearer"
+    if (has_cookie or configuration.api_key) and not is_private(configuration.host):
+        raise UserError(f"{configuration.host} would be sent a token that everybody on the way reads: use https.")
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -32,6 +32,7 @@ from urllib3.exceptions import HTTPError
 from selfloop.cluster import reasons
 from selfloop.cluster.access import TIMEOUT_S, Access, answered, is_in_pod, of_pod, said
 from selfloop.errors import UserError
+from selfloop.trust import TRUSTED
 
 GROUP, VERSION, PLURAL = "trainer.kubeflow.org", "v1alpha1", "trainjobs"
 RUNTIME = "selfloop-torch"
@@ -47,6 +48,7 @@ PLAIN = (
     "HF_HUB_OFFLINE",
     "MLFLOW_S3_ENDPOINT_URL",
     "SELFLOOP_STORE",
+    TRUSTED,
 )
 """What a node may be told by value; all else goes by reference to a config map, or not at all."""
 RESERVED = "PET_"

@@ -23,6 +23,7 @@ from selfloop.artifacts import code_digest, manifest_of, read_json, seal, write_
 from selfloop.errors import UserError
 from selfloop.sandbox.isolation import is_unsafe
 from selfloop.store import Store, open_store
+from selfloop.trust import trusted
 
 PACKAGES = ("torch", "transformers", "trl", "vllm", "accelerate", "peft", "kfp", "mlflow", "reasoning-gym")
 
@@ -135,8 +136,8 @@ def _placed(uri: str) -> Path:
 
 
 def software() -> dict[str, str]:
-    """What a result depends on beyond the code: Python, the machine's kind, the libraries that are installed, and that
-    generated code ran without the sandbox, where a person chose so.
+    """What a result depends on beyond the code: Python, the machine's kind, the libraries that are installed, and what
+    a person chose: that generated code ran without the sandbox, whose policies' own code ran.
     """
     found = {"selfloop": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for name in PACKAGES:
@@ -144,7 +145,8 @@ def software() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found | ({"sandbox": "none"} if is_unsafe() else {})
+    found |= {"sandbox": "none"} if is_unsafe() else {}
+    return found | ({"trusted code": ", ".join(trusted())} if trusted() else {})
 
 
 def moment() -> dict[str, Any]:

@@ -22,6 +22,7 @@ from selfloop.modes.mlflow_plugin import variables
 from selfloop.profiles import Cluster, Profile
 from selfloop.resources import Compute, Resources
 from selfloop.stage import Stage
+from selfloop.trust import TRUSTED, trusted
 
 TRAINING = ("finetune", "rl")
 """Images in which a training may span nodes, also that of a fused round."""
@@ -85,6 +86,7 @@ def _set_environment(task: Any, cluster: Cluster, stage: Stage, image: str) -> N
         "HF_HOME": f"{CACHE}/huggingface",
         "PYTHONHASHSEED": "0",
     }
+    environment |= {TRUSTED: ",".join(trusted())} if trusted() else {}
     for name, value in environment.items():
         task.set_env_variable(name, value)
     if cluster.config_map:

@@ -25,9 +25,12 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from selfloop.addresses import check_address
 from selfloop.errors import UserError
 from selfloop.store.contract import AGAIN, Store, is_key, key_of
 from selfloop.store.directory import DirectoryStore
+
+CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write them to ~/.aws/credentials"
 
 __all__ = ["AGAIN", "Store", "is_key", "key_of", "open_store"]
 
@@ -37,7 +40,7 @@ def open_store(uri: str) -> Store:
 
     Raises ``UserError`` for other places. Nothing is contacted before the store is used.
     """
-    scheme, _, rest = uri.partition("://")
+    scheme, _, rest = check_address(uri, CREDENTIALS).partition("://")
     if not rest:
         return DirectoryStore(Path(uri).expanduser())
     if scheme == "file":

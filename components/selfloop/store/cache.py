@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from selfloop.artifacts import check
+from selfloop.artifacts import DIGEST, check
 from selfloop.errors import UserError
 from selfloop.store import folders
-from selfloop.store.contract import KEY
+from selfloop.store.contract import key_of
 
 CACHE_BYTES = 50 * 10**9
 
@@ -54,7 +54,7 @@ class Cache:
         used: dict[str, float] = {}
         for path in self.place.iterdir():
             name = path.name.removeprefix(".").removesuffix(".partial")
-            if KEY.fullmatch(name) and name != key and path.is_dir():
+            if DIGEST.fullmatch(name) and name != key and path.is_dir():
                 sizes[name] = sizes.get(name, 0) + folders.bytes_in(path)
                 with suppress(FileNotFoundError):
                     used[name] = max(used.get(name, 0.0), path.stat().st_mtime)
@@ -87,8 +87,10 @@ class Cache:
             if not folders.is_whole(self.place, key):
                 os.close(lock)
                 return False
-            if not verified:
-                check(self.place / key)
+            if not verified and key_of(check(self.place / key)) != key:
+                raise UserError(
+                    f"{self.place / key} holds another artifact than its name says: remove it, and run the same again."
+                )
         except UserError:
             os.close(lock)
             if not self.remove(key):

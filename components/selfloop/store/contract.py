@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Self
 
-from selfloop.artifacts import Manifest
+from selfloop.artifacts import DIGEST, Manifest, files_digest
 from selfloop.errors import UserError
 
 INDEX = "files"
 NOTES = "notes"
 INDEXED_BYTES = 1024**2
-KEY = re.compile(r"[0-9a-f]{64}")
+NAME = re.compile(r"[\w-][\w.-]*", re.ASCII)
+"""The name of a note."""
 AGAIN = "run the same command again, what was sent is kept"
 
 
 def is_key(text: str) -> bool:
     """Whether a text may be the key of an artifact."""
-    return KEY.fullmatch(text) is not None
+    return DIGEST.fullmatch(text) is not None
 
 
 def key_of(manifest: Manifest) -> str:
     """The key of an artifact: SHA-256 over the names and digests of its files. A policy's digest is the same."""
-    names = sorted(manifest.files, key=lambda name: PurePosixPath(name).parts)
-    return hashlib.sha256("".join(f"{name}\0{manifest.files[name]}\n" for name in names).encode()).hexdigest()
+    return files_digest(manifest.files)
 
 
 class Store(ABC):
@@ -88,9 +87,15 @@ class Store(ABC):
         """The key in a URI of this store. Raises ``UserError`` for anything else."""
         given = uri_or_key.removeprefix("file://").removesuffix("/")
         key = given.removeprefix(f"{self.uri}/")
-        if not KEY.fullmatch(key):
+        if not DIGEST.fullmatch(key):
             raise UserError(f"{uri_or_key} is not an artifact of {self.uri}: give a key, or {self.uri}/<key>.")
         return key
+
+    def note_at(self, name: str) -> str:
+        """Where a note lies below the store's URI. Raises ``UserError`` for a name that would lead elsewhere."""
+        if not NAME.fullmatch(name):
+            raise UserError(f"A note of {self.uri} cannot be called {name!r}: use letters, digits, '-', '_' and '.'.")
+        return f"{NOTES}/{name}"
 
     def _absent(self, key: str) -> UserError:
         return UserError(f"There is no artifact {self.uri}/{key}: it was not put there, or it was deleted.")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, file_digest
+from selfloop.artifacts import DIGEST, MANIFEST, SIDECAR, Manifest, check, file_digest, own_file
 from selfloop.errors import UserError, disk_is_full
 from selfloop.store import folders
-from selfloop.store.contract import AGAIN, INDEX, INDEXED_BYTES, KEY, NOTES, Store, key_of
+from selfloop.store.contract import AGAIN, INDEX, INDEXED_BYTES, NOTES, Store, key_of
 
 
 class DirectoryStore(Store):
@@ -49,7 +49,7 @@ class DirectoryStore(Store):
     @override
     def keys(self) -> Iterator[str]:
         found = self.root.glob(f"*/{MANIFEST}")
-        yield from sorted(path.parent.name for path in found if KEY.fullmatch(path.parent.name))
+        yield from sorted(path.parent.name for path in found if DIGEST.fullmatch(path.parent.name))
 
     @override
     def size(self, key: str) -> int:
@@ -67,7 +67,7 @@ class DirectoryStore(Store):
     @override
     def note(self, name: str, text: str) -> None:
         with self._locked(NOTES):
-            place = self.root / NOTES / name
+            place = self.root / self.note_at(name)
             place.parent.mkdir(exist_ok=True)
             unfinished = place.with_name(f".{name}")
             unfinished.write_text(text)
@@ -75,7 +75,7 @@ class DirectoryStore(Store):
 
     @override
     def noted(self, name: str) -> str | None:
-        place = self.root / NOTES / name
+        place = self.root / self.note_at(name)
         return place.read_text() if place.is_file() else None
 
     def _build(self, source: Path, manifest: Manifest, key: str) -> None:
@@ -88,7 +88,7 @@ class DirectoryStore(Store):
             self._place(source / name, target, digest)
         for name in (SIDECAR, MANIFEST):
             if (source / name).exists():
-                shutil.copyfile(source / name, unfinished / name)
+                shutil.copyfile(own_file(source, source / name), unfinished / name)
         folders.finish(self.root, key)
         for name, digest in manifest.files.items():
             self._note(key, name, digest)
@@ -99,7 +99,7 @@ class DirectoryStore(Store):
             return
         with suppress(OSError):
             same = self.root / (self.root / INDEX / digest).read_text()
-            if file_digest(same) == digest:
+            if same.resolve().is_relative_to(self.root.resolve()) and file_digest(same) == digest:
                 os.link(same, target)
                 return
         shutil.copyfile(source, target)

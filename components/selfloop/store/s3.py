@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from minio.error import MinioException
 from minio.helpers import check_bucket_name
@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from typing_extensions import override
 from urllib3.exceptions import HTTPError
 
-from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, manifest_of
+from selfloop.artifacts import DIGEST, MANIFEST, SIDECAR, Manifest, check, manifest_of, own_file
 from selfloop.errors import UserError, disk_is_full
 from selfloop.store.cache import Cache
 from selfloop.store.connection import endpoint_of_environment
-from selfloop.store.contract import KEY, NOTES, Store, key_of
+from selfloop.store.contract import Store, key_of
 from selfloop.store.objects import Objects
 from selfloop.store.refusals import sentence
 from selfloop.store.transfers import Sender, Threads, Transfer, fetch
@@ -65,7 +65,7 @@ class S3Store(Store):
         with self._explained():
             for found, _ in self.objects.listed(""):
                 key, _, name = found.partition("/")
-                if name == MANIFEST and KEY.fullmatch(key):
+                if name == MANIFEST and DIGEST.fullmatch(key):
                     yield key
 
     @override
@@ -88,12 +88,12 @@ class S3Store(Store):
     @override
     def note(self, name: str, text: str) -> None:
         with self._explained():
-            self.objects.write(f"{NOTES}/{name}", text.encode())
+            self.objects.write(self.note_at(name), text.encode())
 
     @override
     def noted(self, name: str) -> str | None:
         with self._explained():
-            found = self.objects.read(f"{NOTES}/{name}")
+            found = self.objects.read(self.note_at(name))
         return None if found is None else found.decode()
 
     def copy_to(self, directory: Path, wanted: Sequence[str], unwanted: Sequence[str]) -> None:
@@ -120,7 +120,7 @@ class S3Store(Store):
             check(directory)  # it says which file is missing, and what to do
         begun = any(self.objects.listed(f"{key}/")) or any(self.objects.uploads(f"{key}/"))
         files = [
-            Transfer(directory / name, f"{key}/{name}", digest, (directory / name).stat().st_size)
+            Transfer(own_file(directory, directory / name), f"{key}/{name}", digest, (directory / name).stat().st_size)
             for name, digest in manifest.files.items()
         ]
         with Threads() as threads:
@@ -128,7 +128,8 @@ class S3Store(Store):
             threads.files(partial(sender.send, file) for file in files)
         for name in (SIDECAR, MANIFEST):
             if (directory / name).exists():
-                self.objects.write(f"{key}/{name}", (directory / name).read_bytes(), once=name == MANIFEST)
+                content = own_file(directory, directory / name).read_bytes()
+                self.objects.write(f"{key}/{name}", content, once=name == MANIFEST)
 
     def _fetch(self, key: str, directory: Path) -> None:
         said = self.objects.read(f"{key}/{MANIFEST}")
@@ -158,10 +159,10 @@ class S3Store(Store):
         (directory / MANIFEST).write_bytes(said)
 
     def _understood(self, said: bytes, key: str) -> Manifest:
-        """The manifest, which must be that of the key: so nobody can pass off other files, or other places for them."""
+        """The manifest, which must be that of the key: so nobody can pass off other files."""
         try:
             manifest = Manifest.model_validate_json(said)
-            if key_of(manifest) == key and not any(map(_leads_astray, manifest.files)):
+            if key_of(manifest) == key and not any(name.startswith(f"{UNFINISHED}/") for name in manifest.files):
                 return manifest
         except ValidationError:
             pass
@@ -183,8 +184,3 @@ class S3Store(Store):
 
 def _is_like(name: str, patterns: Sequence[str]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _leads_astray(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.is_absolute() or ".." in path.parts or path.parts[:1] in ((), (UNFINISHED,), (MANIFEST,))

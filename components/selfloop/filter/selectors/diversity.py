@@ -11,6 +11,7 @@ from pydantic import Field
 from selfloop.errors import UserError, needing
 from selfloop.filter.grams import OfGrams
 from selfloop.filter.selecting import Selecting, Selector, Stateless, groups, where
+from selfloop.trust import reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -106,8 +107,8 @@ class Embedder:
                 f"{folder} holds no safetensors: give the folder of a sentence-embedding model as 'embedder'."
             )
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model: Any = AutoModel.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, **reading(folder))
+            model: Any = AutoModel.from_pretrained(folder, use_safetensors=True, **reading(folder))
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{folder} is no embedding model: {str(error).splitlines()[0]}") from None
         self._device = "cuda" if torch.cuda.is_available() else "cpu"

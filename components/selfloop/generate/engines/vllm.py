@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from selfloop.adapters import Parts
 from selfloop.errors import UserError
 from selfloop.generate.engines.contract import Completion, Engine, Form, Request, Sampling, cut
-from selfloop.policy import TRUST, check_policy, device, end_tokens, loading
+from selfloop.policy import check_policy, device, end_tokens, loading
+from selfloop.trust import reading
 
 if TYPE_CHECKING:
     from selfloop.generate.params import DecodingParams
@@ -64,7 +65,7 @@ class Core:
                 gpu_memory_utilization=shape.memory,
                 generation_config="vllm",
                 disable_log_stats=True,
-                trust_remote_code=(base / TRUST).is_file(),
+                trust_remote_code=reading(base)["trust_remote_code"],
                 **_on_this_device(shape),
                 **lora,
             )
@@ -114,10 +115,9 @@ class Vllm(Engine):
         from transformers import AutoTokenizer
 
         self._base, self._adapter = policy
-        trusted = (self._base / TRUST).is_file()
         place = self._adapter or self._base
         with loading(place):
-            self.tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=trusted)
+            self.tokenizer = AutoTokenizer.from_pretrained(place, **reading(place))
         self._ends = end_tokens(self.tokenizer, configured_ends(self._base))
         self._shape = shape_of(params, policy)
         self.context = _length(self._shape)
@@ -242,8 +242,7 @@ def _structured(form: Form) -> Any:
 def open_vllm(params: DecodingParams, policy: Parts) -> Vllm:
     """The engine with a policy: a base, and an adapter on it where there is one."""
     base, adapter = policy
-    for place in (base, adapter or base):
-        check_policy(place)
+    check_policy(adapter or base)
     return Vllm(params, Parts(base.resolve(), adapter.resolve() if adapter else None))
 
 

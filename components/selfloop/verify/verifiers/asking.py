@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from selfloop.generate import GenerateParams
     from selfloop.verify.contract import Context
     from selfloop.verify.verify import VerifyParams
+
+
+FRAME = 5
+"""Dashes before and behind what a judge is shown, at least."""
 
 
 class Asking(Verifier):
@@ -53,6 +58,12 @@ class Asking(Verifier):
         context.read_answers([answer.completion for answer in answers], values)
         found = iter(values)
         return [list(islice(found, number)) for number in samples]
+
+
+def framed(template: str, rubric: str, **data: str) -> str:
+    """A prompt in which data stands between lines of more dashes than it has anywhere."""
+    longest = max(len(dashes) for text in data.values() for dashes in re.findall("-*", text))
+    return template.format(line="-" * max(longest + 1, FRAME), rubric=rubric, **data)
 
 
 def decoding(params: VerifyParams) -> GenerateParams:

@@ -96,19 +96,18 @@ def loaded(source: str, content: str = "") -> tuple[Any, PreTrainedTokenizerBase
         from transformers.utils.logging import disable_progress_bar
 
     from selfloop.policy import check_policy, device, loading, settle_threads
+    from selfloop.trust import reading
 
     disable_progress_bar()
     with _directory(source) as place:
         check_policy(place)
         with loading(place):
-            config = AutoConfig.from_pretrained(place, local_files_only=True)
+            config = AutoConfig.from_pretrained(place, **reading(place))
         if config.num_labels != 1 or not any("SequenceClassification" in each for each in config.architectures or ()):
             raise UserError(f"{source} is no reward model: it must be a sequence classifier with one output.")
         with loading(place):
-            model = AutoModelForSequenceClassification.from_pretrained(
-                place, use_safetensors=True, local_files_only=True
-            )
-            tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=True)
+            model = AutoModelForSequenceClassification.from_pretrained(place, use_safetensors=True, **reading(place))
+            tokenizer = AutoTokenizer.from_pretrained(place, **reading(place))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
