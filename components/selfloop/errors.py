@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
+from selfloop.texts import plain
+
 LAST_WORDS = re.compile(r"^selfloop( halted)?: (.+)$", re.MULTILINE)
 """The line in a pod's log that says in one sentence why its stage ended, and whether a guard halted the loop."""
 
@@ -37,7 +39,7 @@ def ending_plainly() -> Iterator[None]:
         yield
     except UserError as error:
         halted = " halted" if isinstance(error, HaltedError) else ""
-        print(f"selfloop{halted}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(plain(f"selfloop{halted}: {' '.join(str(error).split())}"), file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
 
 

@@ -24,6 +24,7 @@ from selfloop.records import Rollout, Task, read, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import Params, stage
+from selfloop.texts import reason
 
 if TYPE_CHECKING:
     from selfloop.guards.contamination import HeldOut
@@ -76,7 +77,7 @@ class Sieve:
         try:
             task = self._environment.parse_proposal(text, id)
         except ValueError as error:
-            return Refused("parsed", str(error))
+            return Refused("parsed", reason(str(error)))
         if task.answer and not self._environment.check(task, self._environment.demonstration(task)).ok:
             return Refused("solvable", "its own answer does not solve it")
         if task.prompt in self._known:

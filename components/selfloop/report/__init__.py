@@ -17,8 +17,9 @@ from pydantic import Field
 from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
 from selfloop.records import Audit, ItemResult, Rollout, Task, Verdict, count, read, rows
 from selfloop.report.sections import SECTIONS, Section
-from selfloop.report.sections.samples import Samples
+from selfloop.report.sections.samples import Samples, clipped
 from selfloop.stage import Params, stage
+from selfloop.texts import plain, reason
 
 
 class BeginParams(Params):
@@ -135,18 +136,20 @@ def _trained(role: Role) -> dict[str, Any]:
 
 
 def samples_page(round: Mapping[str, Any]) -> str:
-    """A round's samples as Markdown; what a policy wrote stands between fences that it cannot close."""
+    """A round's samples as Markdown; what a policy wrote stands, cut, between fences that it cannot close."""
     lines = [f"# Round {round['round']}: {len(round['samples'])} tasks and what was attempted", ""]
     for sample in round["samples"]:
         lines += [f"## Level {sample['level']}", "", *_fenced(sample["prompt"])]
         lines += ["Answer:", "", *_fenced(sample["answer"])] if sample["answer"] else []
         for attempt in sample["attempts"]:
             held = {True: "right", False: "wrong", None: "not judged"}[attempt["ok"]]
-            lines += [f"**{held}** ({attempt['reason']})", "", *_fenced(attempt["completion"])]
+            lines += [f"**{held}** ({reason(attempt['reason'])})", "", *_fenced(attempt["completion"])]
     return "\n".join(lines) + "\n"
 
 
-def _fenced(text: str) -> list[str]:
+def _fenced(whole: str) -> list[str]:
+    head, left_out, tail = clipped(plain(whole))
+    text = f"{head}\n[{left_out} characters]\n{tail}" if left_out else head
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(longest + 1, 3)
     return [fence + "text", text, fence, ""]
@@ -170,9 +173,9 @@ def _samples(evidence: Mapping[str, Dataset], number: int) -> list[dict[str, Any
         (verdicts, Verdict, "reason"),
         (audit, Audit, "truth"),
     ]
-    for name, completion, ok, reason, truth in zip(*(_values(*column) for column in columns), strict=True):
+    for name, completion, ok, why, truth in zip(*(_values(*column) for column in columns), strict=True):
         if name in attempts:
-            attempts[name].append({"completion": completion, "ok": ok, "truth": truth, "reason": reason})
+            attempts[name].append({"completion": completion, "ok": ok, "truth": truth, "reason": why})
     return [
         {"level": task.level, "prompt": task.prompt, "answer": task.answer, "attempts": attempts[name]}
         for name, task in islice(chosen.items(), number)

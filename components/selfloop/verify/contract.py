@@ -16,6 +16,7 @@ from selfloop.environments import Environment, unified
 from selfloop.errors import UserError
 from selfloop.records import Rollout, read
 from selfloop.strategies import Strategy
+from selfloop.texts import reason
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -242,7 +243,15 @@ def _checked(name: str, given: object, rows: int) -> Judged:
         columns.append(column)
     if not pc.all(pc.is_finite(columns[1])).as_py() and rows:
         raise UserError(f"The verifier '{name}' gave a score that is not a finite number: let it give one.")
-    return columns[0], columns[1], columns[2]
+    return columns[0], columns[1], _in_words(columns[2])
+
+
+def _in_words(reasons: pa.Array) -> pa.Array:
+    """Reasons go into reports, terminals and metrics: what a verifier quotes of a completion must do no harm there."""
+    import pyarrow as pa
+
+    encoded = reasons.dictionary_encode()
+    return pa.array(map(reason, encoded.dictionary.to_pylist()), pa.string()).take(encoded.indices)
 
 
 def _column(name: str, what: str, values: Any) -> pa.Array:
