@@ -17,7 +17,7 @@ from selfloop.errors import UserError
 from selfloop.numerals import number_of, numbers_in
 
 if TYPE_CHECKING:
-    from selfloop.verify.workers import Outcome
+    from selfloop.workers import Outcome
 
 IN_A_BOX = "Think step by step, then put the final answer in \\boxed{}."
 LONGEST = 400
@@ -126,7 +126,7 @@ def as_mathematics(pairs: Sequence[tuple[str, str]], processes: int, seconds: fl
     Plain numbers are compared here and now. Everything else is read in processes that are killed after so many seconds;
     each different pair is compared once. Raises ``UserError`` where math-verify is not installed.
     """
-    from selfloop.verify.workers import Outcome, pool
+    from selfloop.workers import Outcome, pool
 
     known = {pair: Outcome(settled(*pair), "", 0.0) for pair in pairs}
     asked = [pair for pair, outcome in known.items() if outcome.value is None]

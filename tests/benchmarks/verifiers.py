@@ -20,7 +20,7 @@ from typing import NamedTuple
 from math_verify import parse, verify
 from measuring import in_turns, publish, ratios, seconds, show, spread, wants_small
 from selfloop.answers import RIGHT, TARGET, WARM, as_mathematics
-from selfloop.verify.workers import Pool, pool
+from selfloop.workers import Pool, pool
 
 REPEATS = 5
 WORKERS = 2

@@ -68,7 +68,7 @@ def test_the_reference_solution_passes_and_doing_nothing_does_not(level: int) ->
     ok, score, reason = Code().check_batch(to_batch(Task, tasks * 2), pa.array([t.answer for t in tasks] + [""] * 20))
     assert ok.to_pylist() == [True] * 20 + [False] * 20
     assert score.to_pylist() == [1.0] * 20 + [0.0] * 20
-    assert reason.to_pylist() == ["correct"] * 20 + ["no function solve"] * 20
+    assert reason.to_pylist() == ["correct"] * 20 + ["no such function"] * 20
 
 
 @pytest.mark.debian("bubblewrap")

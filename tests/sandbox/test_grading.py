@@ -1,6 +1,10 @@
 """What unit tests say of good programs, of wrong ones, and of those that cheat."""
 
+import json
+from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from textwrap import dedent
 from typing import Any
 
@@ -8,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from selfloop.errors import UserError
-from selfloop.sandbox import Answer, Limits, Outcome, Program, Sandbox
-from selfloop.sandbox.grading import Attempt, Graded, Suite, graded
+from selfloop.sandbox import Answer, Limits, Outcome, Program, Sandbox, grading
+from selfloop.sandbox.grading import Attempt, Graded, graded, taken_apart
 from selfloop.sandbox.zygote import pack, unpack
 
 TESTS = ("assert double(2) == 4", "assert double(-5) == -10", "assert double('ab') == 'abab'")
@@ -25,9 +29,11 @@ def judged(sandbox: Sandbox) -> Judge:
     """The grade of a program on ``TESTS``; a good program is right after it."""
 
     def one(source: str) -> Graded:
-        suite = Suite(TESTS, "double")
-        grade, after = map(suite.grade, sandbox.run([Program(dedent(s), calls=suite.calls) for s in (source, GOOD)]))
+        suite = taken_apart(TESTS, "double")
+        outcomes = sandbox.run([Program(dedent(s), calls=suite.calls) for s in (source, GOOD)])
+        grade, after = (suite.grade(outcome, suite.sure) for outcome in outcomes)
         assert after == CORRECT
+        assert isinstance(grade, Graded)
         return grade
 
     return one
@@ -35,7 +41,16 @@ def judged(sandbox: Sandbox) -> Judge:
 
 def judge(tests: list[str], function: str, *values: Any) -> Graded:
     """The grade of a program that returns these values."""
-    return Suite(tests, function).grade(Outcome("ok", "", "", 0.0, tuple(Answer(value) for value in values)))
+    suite = taken_apart(tuple(tests), function)
+    grade = suite.grade(said(*values), range(len(values)))
+    assert isinstance(grade, Graded)
+    return grade
+
+
+def said(*values: Any) -> Outcome:
+    """How a program ends that returns these values."""
+    lines = (json.dumps({"call": number, "value": pack(value)}) for number, value in enumerate(values))
+    return Outcome("ok", "", "", 0.0, "".join(f"{line}\n" for line in lines).encode())
 
 
 @debian
@@ -54,14 +69,14 @@ def test_a_right_program_is_correct(judged: Judge) -> None:
         ("def double(x): return x ** 2", 1 / 3, "wrong answer on test 2"),
         ("def double(x): return x / 1 * 2", 2 / 3, "TypeError on test 3"),
         ("def double(x): pass", 0, "wrong answer on test 1"),
-        ("def triple(x): return x", 0, "no function double"),
-        ("double = 4", 0, "no function double"),
+        ("def triple(x): return x", 0, "no such function"),
+        ("double = 4", 0, "no such function"),
         ("def double(x) return x", 0, "syntax error"),
-        ("", 0, "no function double"),
+        ("", 0, "no such function"),
         ("import no_such_module", 0, "died before test 1"),
         ("def double(): return 4", 0, "TypeError on test 1"),
         ("def double(x): return object()", 0, "TypeError on test 1"),
-        ("def double(x): return (y for y in [x])", 0, "TypeError on test 1"),
+        ("def double(x): return (y for y in [x])", 0, "wrong answer on test 1"),
         ("def double(x):\n    if x == 2: return 4\n    while True: pass", 1 / 3, "timeout"),
         ("def double(x): return [0] * 10**12", 0, "memory"),
         ("def double(x):\n    if x == 2: return 4\n    print('x' * 10**7)", 1 / 3, "too much output"),
@@ -240,7 +255,7 @@ def test_a_program_that_cheats_is_not_correct(judged: Judge, source: str) -> Non
 
 @debian
 def test_what_a_program_is_called_with_is_all_that_it_sees_of_the_tests(sandbox: Sandbox) -> None:
-    suite = Suite(["assert f('question') == 'walrus'"], "f")
+    suite = taken_apart(("assert f('question') == 'walrus'",), "f")
     search = """
         import gc, sys
         def f(x):
@@ -267,6 +282,48 @@ def test_values_of_subclasses_come_as_the_plain_values_they_are() -> None:
         """
     tests = ["assert f() == [{'a': 2, 'b': 1}, {'a': 1}, (1, 2), 'red', 3]"]
     assert list(graded([Attempt(dedent(source), tests, "f")])) == [CORRECT]
+
+
+@debian
+@pytest.mark.parametrize(
+    ("test", "body", "right"),
+    [
+        ("f(1) == 1 or f(2) == 2", "if x == 2: raise SystemExit\n    return x", True),
+        ("f(1) == 1 or f(2) == 2", "while x == 2: pass\n    return x", True),
+        ("f(1) == 0 or f(2) == 2", "return x", True),
+        ("f(1) == 0 or f(2) == 2", "if x == 2: raise SystemExit\n    return x", False),
+        ("f(1) == 0 or f(2) == 0 or f(3) == 3", "return x", True),
+        ("f(1) == 0 and f(2) == 2", "if x == 2: raise ValueError\n    return x", False),
+        ("f(1) == 1 and f(2) == 2", "return x", True),
+        ("f(1) == 1 and f(2) == 2", "if x == 2: raise ValueError\n    return x", False),
+        ("not (2 < f(1) < f(2))", "if x == 2: raise ValueError\n    return x", True),
+        ("(f(1) or f(2)) == (f(3) and f(4))", "return {1: 0, 9: 9}.get(x, 5)", True),
+    ],
+)
+@debian
+def test_a_call_that_python_would_not_make_is_not_made(test: str, body: str, right: bool) -> None:
+    attempt = Attempt(f"def f(x):\n    {body}", [f"assert {test}", "assert f(9) == 9 or f(5) == 5"], "f")
+    [grade] = graded([attempt], Limits(wall_s=2, cpu_s=2))
+    assert grade.ok is right, grade
+
+
+@debian
+def test_an_argument_is_what_it_was_however_often_a_program_changes_it() -> None:
+    source = """
+        def f(v, w=None, seen=[]):
+            seen.append(v)
+            before = repr((v, w))
+            for each in (v, w, *seen):
+                each and (each.clear() if hasattr(each, "clear") else each)
+            return before
+        """
+    for value in ("[3, [1], 2]", "{'a': [1]}", "{1, 2}", "[{'a': {1}}]"):
+        tests = [
+            f"x = {value}\nassert f(x) == f(x) == f(x, None) == str((x, None))",
+            f"x = {value}\nassert f([x, x], w=x) == str(([x, x], x))\nassert x == {value}",
+            f"def check(g):\n    x = {value}\n    for n in range(3):\n        assert g(x, x) == str((x, x))",
+        ]
+        assert list(graded([Attempt(dedent(source), tests, "f")])) == [CORRECT]
 
 
 @debian
@@ -297,19 +354,35 @@ def test_many_attempts_are_graded_in_order() -> None:
         ("def check(candidate):\n    assert candidate(1) == 2\ncheck(f)", 2, 1),
         ("METADATA = {'author': 'x'}\ndef check(g):\n    'doc'\n    assert True\n    assert g(1) == 2", 2, 1),
         ("n = 3\nassert f(n) == [0] * n", [0, 0, 0], [0]),
+        ("assert list(f(1)) == [0, 1]", iter([0, 1]), iter([0])),
+        ("assert list(f(1)) == [0, 1]", range(2), range(1)),
+        ("assert f(1) == [0, 1]", [0, 1], iter([0, 1])),
+        ("assert sum(f(1)) == 3 and sorted(f(1)) == [1, 2]", {1: "a", 2: "b"}.keys(), {1: "a"}.keys()),
+        ("assert list(f(1)) == ['a']", {1: "a"}.values(), {1: "b"}.values()),
+        ("assert list(f(1)) == [(1, 'a')]", {1: "a"}.items(), {1: "b"}.items()),
+        ("assert list(f(1)) == [1, 2]", deque([1, 2]), deque([2, 1])),
+        ("assert f(1) == 0.5", Fraction(1, 2), Fraction(1, 3)),
+        ("assert f(1) == 0.5", Decimal("0.5"), Decimal("0.6")),
+        ("assert f(1) == b'ab'", bytearray(b"ab"), bytearray(b"a")),
+        ("x = f(1)\nassert list(x) == [1]\nassert list(x) == []", iter([1]), [1]),
     ],
 )
 def test_tests_in_many_forms_are_taken_apart(test: str, right: Any, wrong: Any) -> None:
-    calls = len(Suite([test], "f").calls)
+    calls = len(taken_apart((test,), "f").calls)
     assert judge([test], "f", *[right] * calls) == CORRECT
     assert judge([test], "f", *[wrong] * calls).reason.startswith("wrong answer on test ")
 
 
 def test_a_loop_is_a_test_for_each_turn() -> None:
-    suite = Suite(["for n in range(3):\n    assert f(n, by=2) == n * 2"], "f")
+    suite = taken_apart(("for n in range(3):\n    assert f(n, by=2) == n * 2",), "f")
     assert [(call.args, call.kwargs) for call in suite.calls] == [([n], {"by": 2}) for n in range(3)]
-    answers = tuple(Answer(value) for value in (0, 2, 5))
-    assert suite.grade(Outcome("ok", "", "", 0, answers)) == (False, 2 / 3, "wrong answer on test 3")
+    assert suite.grade(said(0, 2, 5), suite.sure) == (False, 2 / 3, "wrong answer on test 3")
+
+
+def test_the_function_under_test_is_the_one_that_is_called_first() -> None:
+    assert grading.tested(["assert len([1]) and add(1, 2) == 3"]) == "add"
+    with pytest.raises(UserError, match="The tests call no function"):
+        grading.tested(["assert True", "assert ("])
 
 
 @pytest.mark.parametrize(
@@ -324,6 +397,9 @@ def test_a_loop_is_a_test_for_each_turn() -> None:
         "try:\n    f(1)\nexcept ValueError:\n    pass",
         "import os",
         "assert f(9 ** 9 ** 9) == 1",
+        "assert f(1) == '%d' % 3",
+        "assert f(1) == 2 ** 200000",
+        "for x in f(1):\n    assert f(x)",
         "assert f('a' * 10 ** 9) == 1",
         "assert __import__('os').system('true')",
         "assert f(*[1]) == 1",
@@ -340,7 +416,7 @@ def test_a_loop_is_a_test_for_each_turn() -> None:
 )
 def test_a_test_that_cannot_be_taken_apart_is_refused_in_a_sentence(test: str) -> None:
     with pytest.raises(UserError, match=r"of 'f'.*(plain values|that call it)\.$"):
-        Suite([test], "f")
+        taken_apart((test,), "f")
 
 
 def test_hostile_values_fail_the_test_and_nothing_more() -> None:
@@ -354,10 +430,11 @@ def test_hostile_values_fail_the_test_and_nothing_more() -> None:
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.binary()
-    | st.complex_numbers(allow_nan=False),
+    | st.complex_numbers(allow_nan=False) | st.fractions() | st.decimals(allow_nan=False) | st.binary().map(bytearray)
+    | st.builds(range, st.integers(), st.integers(), st.integers(min_value=1)),
     lambda inner: (
         st.lists(inner) | st.lists(inner).map(tuple) | st.sets(st.integers() | st.text()) | st.frozensets(st.integers())
-        | st.dictionaries(st.integers() | st.text() | st.tuples(st.integers()), inner)
+        | st.dictionaries(st.integers() | st.text() | st.tuples(st.integers()), inner) | st.lists(inner).map(deque)
     ),
     max_leaves=10,
 )  # fmt: skip
@@ -365,8 +442,6 @@ PLAIN = st.recursive(
 
 @given(PLAIN)
 def test_a_plain_value_comes_back_as_it_was(value: Any) -> None:
-    import json
-
     back = unpack(json.loads(json.dumps(pack(value))))
     assert back == value
     assert type(back) is type(value)

@@ -1,5 +1,6 @@
 """Whether code may run at all: the probe, the choice to do without, and what is left then."""
 
+import ctypes
 import os
 import re
 import stat
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from selfloop.errors import UserError
 from selfloop.lineage import record
-from selfloop.sandbox import UNSAFE, Limits, Program, isolation, probe, run_programs, running
+from selfloop.sandbox import UNSAFE, Limits, Program, isolation, probe, run_programs, running, seccomp
 from selfloop.sandbox.grading import Attempt, graded
 
 Selfloop = Callable[..., subprocess.CompletedProcess[str]]
@@ -89,6 +90,70 @@ def test_where_bubblewrap_does_not_work_nothing_runs(
     why = "No permissions to create new namespace" if "echo" in says else "it does not answer"
     with pytest.raises(UserError, match=rf"does not work here \(.*{why}.*\): allow user namespaces"):
         list(run_programs([HELLO]))
+
+
+@pytest.mark.debian("bubblewrap")
+@pytest.mark.usefixtures("unprobed")
+def test_without_libseccomp_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+
+    def missing(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    seccomp.filter.cache_clear()
+    monkeypatch.setattr(ctypes, "CDLL", missing)
+    with pytest.raises(UserError, match=r"libseccomp\.so\.2.*: install libseccomp .*--unsafe-no-sandbox"):
+        list(run_programs([Program(f"open({str(ran)!r}, 'w')")]))
+    assert not ran.exists()
+
+
+@pytest.mark.debian("bubblewrap")
+def test_calls_that_a_libseccomp_does_not_know_are_refused_by_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = " ".join(seccomp.REFUSED.values()).split()
+    assert set(seccomp.NEWER) <= set(names)
+    assert max(seccomp.NEWER.values()) < seccomp.LAST
+    sources = [
+        f"import ctypes\nprint(ctypes.CDLL(None, use_errno=True).syscall({number}, 0, 0, 0, 0, 0, 0), "
+        f"ctypes.get_errno())"
+        for number in (*seccomp.NEWER.values(), seccomp.LAST, 2000, 0x40000000 + 39)
+    ]
+    said = [outcome.stdout.strip() for outcome in run_programs(map(Program, sources))]
+    assert said == ["-1 1"] * len(seccomp.NEWER) + ["-1 38"] * 3
+
+
+UNDER_ONE = """
+import os, signal, sys, time
+from pathlib import Path
+from selfloop.sandbox import Limits, Program, Sandbox
+from selfloop.sandbox.isolation import children
+
+def states():
+    found = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        state, parent = place.read_text().rpartition(")")[2].split()[:2]
+        found[int(place.parent.name)] = (state, int(parent))
+    return found
+
+assert os.getpid() == 1
+for workers in (1, 2):
+    with Sandbox(Limits(wall_s=0.5), workers=workers) as sandbox:
+        programs = [Program(source) for source in ("print(1)", "while True: pass", "import os; os._exit(3)") * 2]
+        print([outcome.status for outcome in sandbox.run(programs)])
+        for inner in (False, True):  # what the kernel ends where memory is short
+            outer = children(1)[0]
+            os.kill(children(outer)[0] if inner else outer, signal.SIGKILL)
+            print([outcome.stdout for outcome in sandbox.run([Program("print(2)")] * 3)])
+    print({pid: about for pid, about in states().items() if pid != 1})
+"""
+
+
+@pytest.mark.debian("bubblewrap")
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be the first process of a namespace")
+def test_no_zombie_is_left_where_this_is_the_first_process_of_a_container() -> None:
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", UNDER_ONE]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
+    ended = ["['ok', 'timeout', 'error', 'ok', 'timeout', 'error']", *["['2\\n', '2\\n', '2\\n']"] * 2, "{}"]
+    assert (done.stdout.splitlines(), done.stderr) == (ended * 2, "")
 
 
 @pytest.mark.parametrize("value", ["", "0", "true", "yes"])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from socket import create_server
-from textwrap import dedent
+from textwrap import dedent, indent
 
 import pytest
 from selfloop.sandbox import Limits, Outcome, Program, Sandbox
@@ -293,18 +293,6 @@ def test_there_is_no_network_neither_outside_nor_on_this_machine(run: Run) -> No
     assert outcome.stdout.split() == ["PermissionError"] * 4
 
 
-def test_without_the_system_call_filter_there_is_still_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    from selfloop.sandbox import seccomp
-
-    monkeypatch.setattr(seccomp, "filter", lambda: b"")
-    source = "import socket\nprint(socket.socket().connect_ex(('127.0.0.1', {port})))\n"
-    source += "print(socket.socket().connect_ex(('1.1.1.1', 80)))"
-    with create_server(("127.0.0.1", 0)) as server, Sandbox(Limits(), workers=1) as sandbox:
-        [outcome] = sandbox.run([Program(source.format(port=server.getsockname()[1]))])
-    assert "101" in outcome.stdout
-    assert "\n0\n" not in f"\n{outcome.stdout}"
-
-
 def test_a_resolver_finds_nothing(run: Run) -> None:
     assert run("import urllib.request\nurllib.request.urlopen('http://example.org')").status == "error"
 
@@ -363,6 +351,70 @@ def test_what_only_root_or_an_intruder_needs_is_refused(run: Run, call: str) -> 
         f"import ctypes\nlibc = ctypes.CDLL(None)\nprint(getattr(libc, {call.split('(')[0]!r}, int)and libc.{call})"
     )
     assert outcome.stdout == "-1\n" or "undefined symbol" in outcome.stderr
+
+
+CHANNELS = {
+    "a lock of a file": "import fcntl\nfcntl.flock(shared, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+    "a lock of a record": "import fcntl\nfcntl.lockf(shared, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+    "a lock with other bits": "call(72, shared.fileno(), 6 | 1 << 40, ctypes.byref(ctypes.create_string_buffer(64)))",
+    "a look at locks": "import fcntl, struct\nfcntl.fcntl(shared, fcntl.F_GETLK, struct.pack('hhqqi', 1, 0, 0, 0, 0))",
+    "a lock of a description": "import fcntl, struct\nfcntl.fcntl(shared, 37, struct.pack('hhqqi', 0, 0, 0, 0, 0))",
+    "a lease": "import fcntl\nfcntl.fcntl(shared, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+    "notices of a folder": "import fcntl\nfcntl.fcntl(os.open('/usr/lib', 0), fcntl.F_NOTIFY, fcntl.DN_ACCESS)",
+    "a watcher": "call(294, 0)",
+    "a watcher without flags": "call(253)",
+    "a watcher of the machine": "call(300, 0, 0)",
+    "pages in memory": "os.preadv(shared.fileno(), [bytearray(9)], 0, os.RWF_NOWAIT)",
+    "pages thrown out": "os.posix_fadvise(shared.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)",
+    "pages read ahead": "call(187, shared.fileno(), ctypes.c_long(0), ctypes.c_long(4096))",
+    "pages that are mapped": "call(27, at, ctypes.c_long(4096), ctypes.create_string_buffer(9))",
+    "pages counted": "call(451, shared.fileno(), ctypes.create_string_buffer(16), ctypes.create_string_buffer(64), 0)",
+    "a place to wait at": "call(202, at, 1, 9, 0, 0, 0)",
+    "a place to wait at, with other bits": "call(202, at, 1 | 256 | 1 << 40, 9, 0, 0, 0)",
+    "a place to wait at, by masks": "call(202, at, 10, 9, 0, 0, -1)",
+    "a place to move to": "call(202, at, 3, 0, 9, at, 0)",
+    "a place to wait at, anew": "call(454, at, ctypes.c_long(-1), 9, 2)",
+    "the size of pipes of its user": "import fcntl\nfcntl.fcntl(os.pipe()[0], 1031, 2**20)",
+    "a key": "call(248, b'user', b'name', b'payload', 7, ctypes.c_long(-4))",
+}
+SHARED = """
+import ctypes, errno, mmap, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+def call(number, *words):
+    long = [ctypes.c_long(word) if isinstance(word, int) else word for word in words]
+    if libc.syscall(ctypes.c_long(number), *long) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+shared = open(os.__file__, "rb")
+at = ctypes.c_void_p(libc.mmap(None, 4096, mmap.PROT_READ, mmap.MAP_SHARED, shared.fileno(), 0))
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="calls are named by their numbers")
+@pytest.mark.parametrize("channel", CHANNELS.values(), ids=CHANNELS)
+def test_files_that_all_programs_see_carry_no_word_from_one_to_another(run: Run, channel: str) -> None:
+    tried = indent(channel, "    ")
+    outcome = run(f"{SHARED}try:\n{tried}\n    print('open')\nexcept OSError as error:\n    print(error.errno)")
+    assert outcome.stdout == "1\n", outcome
+
+
+def test_threads_and_timers_of_its_own_work_all_the_same() -> None:
+    source = """
+        import queue, threading
+        told, barrier = queue.Queue(), threading.Barrier(3)
+        def one(number):
+            barrier.wait()
+            told.put(number)
+        threads = [threading.Thread(target=one, args=[number]) for number in range(3)]
+        for thread in threads: thread.start()
+        for thread in threads: thread.join()
+        print(sorted(told.get() for _ in threads))
+    """
+    with Sandbox(Limits(processes=8), workers=1) as sandbox:
+        [outcome] = sandbox.run([Program(dedent(source))])
+    assert outcome[:2] == ("ok", "[0, 1, 2]\n")
 
 
 def test_its_user_has_no_rights(run: Run) -> None:

@@ -10,7 +10,7 @@ import pytest
 from selfloop.answers import CHECKS
 from selfloop.errors import UserError
 from selfloop.verify.verifiers.math_verify import MathVerify
-from selfloop.verify.workers import Outcome, Pool
+from selfloop.workers import Outcome, Pool
 
 from .conftest import a_task, attempts, in_memory, said
 
@@ -150,7 +150,7 @@ def test_an_orphan_that_computes_is_ended_by_the_kernel(tmp_path: Path) -> None:
     (tmp_path / "endless.py").write_text("def spin():\n    while True:\n        pass\n")
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from selfloop.verify.workers import Worker\n"
+        "from selfloop.workers import Worker\n"
         "worker = Worker('endless:spin', 1024)\n"
         "while worker.hear() is None: pass\n"
         "worker.give([], 0.1)\n"

@@ -28,7 +28,7 @@ from selfloop.records import Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfloop.verify.workers import Outcome
+    from selfloop.workers import Outcome
 
 MATHEMATICS = re.compile(
     r"""(?: \*\*\s*(?:\d{1,3}|[A-Za-z]|\(\s*-?\d{1,3}\s*(?:/\s*\d{1,3}\s*)?\))(?![\w.]|\s*\*\*)  # no towers of powers
@@ -128,7 +128,7 @@ class ReasoningGym(Environment):
 
     def check_batch(self, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Grade a batch in processes of their own: one that takes longer than 10 seconds for an answer is killed."""
-        from selfloop.verify.workers import pool
+        from selfloop.workers import pool
 
         if not tasks.num_rows:
             return as_columns([])

@@ -5,7 +5,8 @@ outside the sandbox. Where programs cannot be kept apart, nothing runs, unless a
 """
 
 from selfloop.sandbox.isolation import UNSAFE, is_unsafe, probe
-from selfloop.sandbox.running import Answer, Call, Limits, Outcome, Program, Sandbox, run_programs
+from selfloop.sandbox.replies import Answer
+from selfloop.sandbox.running import Call, Limits, Outcome, Program, Sandbox, run_programs
 
 __all__ = [
     "UNSAFE",

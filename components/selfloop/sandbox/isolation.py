@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import socket
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +21,8 @@ from selfloop.sandbox.zygote import NOBODY, PRIVATE
 UNSAFE = "SELFLOOP_UNSAFE_NO_SANDBOX"
 """The environment variable that lets generated code run unprotected; ``--unsafe-no-sandbox`` sets it."""
 START_SECONDS = 20.0
-
-log = logging.getLogger("selfloop")
+END_SECONDS = 5.0
+"""How long what was started may take to end by itself."""
 
 
 def is_unsafe() -> bool:
@@ -57,41 +58,75 @@ class Way(NamedTuple):
             )
         return process, ours
 
-    def await_ready(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
-        """Wait until a process takes programs. Raises ``OSError`` with what it said last where it does not come up."""
+    def await_ready(self, process: subprocess.Popen[bytes], control: socket.socket) -> list[int]:
+        """Wait until a process takes programs. Returns the processes that it has started.
+
+        Raises ``OSError`` with what it said last where it does not come up.
+        """
         control.settimeout(START_SECONDS)
         try:
             control.send(b"=" + (seccomp.filter() if self.is_isolated else b""))
             if control.recv(16) == b"ready":
                 control.settimeout(None)
-                return
+                return children(process.pid)
         except (TimeoutError, ConnectionError):
             pass
-        process.kill()
-        said = process.communicate()[1].decode(errors="replace").strip().splitlines()
+        control.close()
+        said = end(process, children(process.pid)).decode(errors="replace").strip().splitlines()
         raise OSError(said[-1] if said else "it does not answer")
+
+
+def end(process: subprocess.Popen[bytes], inner: Iterable[int], patience_s: float = 0.0) -> bytes:
+    """End a process whose socket is closed, which it may do by itself, and those that it has started. Returns what it
+    complained of.
+
+    Bubblewrap waits for none of its own, which are left to the first process of a container: where that is this one,
+    it waits for them here.
+    """
+    try:
+        said = process.communicate(timeout=patience_s)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        said = process.communicate()[1]
+    for pid in inner:
+        with suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return said
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started, and that nobody has waited for."""
+    found = list[int]()
+    for place in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, place.read_text().split())
+    return found
 
 
 @cache
 def probe() -> Way:
     """The way in which programs can be kept apart here, tried for real.
 
-    Raises ``UserError`` where there is none. Without libseccomp there is no filter of system calls, which is said once.
+    Raises ``UserError`` where there is none.
     """
     if shutil.which("bwrap") is None:
         raise _refusal("bubblewrap is not installed", "install it (apt-get install bubblewrap)")
+    try:
+        seccomp.filter()
+    except OSError as error:
+        raise _refusal(
+            f"system calls cannot be filtered ({error})", "install libseccomp (apt-get install libseccomp2)"
+        ) from None
     reasons = []
     for way in _ways():
         try:
             process, control = way.start()
             with control:
-                way.await_ready(process, control)
+                inner = way.await_ready(process, control)
         except OSError as error:
             reasons.append(str(error))
             continue
-        process.communicate()
-        if not seccomp.filter():
-            log.warning("libseccomp is not installed: generated code runs in the sandbox without a system call filter.")
+        end(process, inner, END_SECONDS)
         return way
     remedy = (
         "allow user namespaces (kernel.unprivileged_userns_clone=1, the pod's seccomp profile), run as a plain user"

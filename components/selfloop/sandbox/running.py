@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import resource
 import select
 import signal
 import socket
@@ -16,9 +17,11 @@ from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from selfloop import machine
 from selfloop.errors import UserError
-from selfloop.sandbox.isolation import Way, is_unsafe, probe, unprotected
-from selfloop.sandbox.zygote import NOT_PYTHON, OUT_OF_MEMORY, pack, unpack
+from selfloop.sandbox.isolation import END_SECONDS, Way, end, is_unsafe, probe, unprotected
+from selfloop.sandbox.replies import Answer, read_replies
+from selfloop.sandbox.zygote import NOT_PYTHON, OUT_OF_MEMORY, pack
 
 Status = Literal["ok", "error", "timeout", "memory", "output", "syntax"]
 AHEAD = 8
@@ -64,23 +67,19 @@ class Program(NamedTuple):
     calls: Sequence[Call] = ()
 
 
-class Answer(NamedTuple):
-    """What the program says that a call returned, always a plain value; or why it returned nothing."""
-
-    value: Any
-    error: str = ""
-
-
 class Outcome(NamedTuple):
-    """How a program ended. ``answers`` has at most one for each call, in their order; nothing in it is to be trusted
-    but that it holds plain values.
-    """
+    """How a program ended, what it wrote, and what it replied to its calls. Nothing in it is to be trusted."""
 
     status: Status
     stdout: str
     stderr: str
     seconds: float
-    answers: tuple[Answer, ...] = ()
+    replies: bytes = b""
+
+    @property
+    def answers(self) -> tuple[Answer, ...]:
+        """What the calls returned: at most one for each, in their order, and always plain values."""
+        return read_replies(self.replies)
 
 
 class Sandbox:
@@ -90,8 +89,7 @@ class Sandbox:
         """Raises ``UserError`` where programs cannot be kept apart, unless that was asked for."""
         self.limits = limits or Limits()
         way = unprotected() if is_unsafe() else probe()
-        # one more than cores: the kernel takes a while to take a namespace down
-        count = workers or len(os.sched_getaffinity(0)) + 1
+        count = workers or workers_for(self.limits)
         self._workers = [_Worker(way) for _ in range(count)]
         self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
         for worker in self._workers:
@@ -103,6 +101,8 @@ class Sandbox:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
+        for worker in self._workers:  # all of them at once, and then one after the other waits for its own
+            worker.close()
         for worker in self._workers:
             worker.stop()
 
@@ -129,6 +129,17 @@ class Sandbox:
         return Outcome("error", "", "the sandbox was lost", 0.0)
 
 
+def workers_for(limits: Limits) -> int:
+    """How many programs run at one time: as many as this process has cores, and room for their memory, beside its own.
+
+    One more than cores, because the kernel takes a while to take a namespace down.
+    """
+    whole, own = machine.memory_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    of_one = limits.memory_bytes * limits.processes + limits.disk_bytes
+    fitting = (whole - own) // of_one if whole else machine.cores() + 1
+    return max(1, min(machine.cores() + 1, fitting))
+
+
 def run_programs(
     programs: Iterable[Program], limits: Limits | None = None, workers: int | None = None
 ) -> Iterator[Outcome]:
@@ -148,16 +159,19 @@ class _Worker:
     """A waiting interpreter."""
 
     def __init__(self, way: Way) -> None:
-        self._way, self._is_ready = way, False
+        self._way, self._is_ready, self._inner = way, False, list[int]()
         self._process, self._control = way.start()
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """Let the interpreter end."""
         self._control.close()
-        self._process.kill()
-        self._process.communicate()
+
+    def stop(self, patience_s: float = END_SECONDS) -> None:
+        self.close()
+        end(self._process, self._inner, patience_s)
 
     def restart(self) -> None:
-        self.stop()
+        self.stop(patience_s=0.0)
         self._is_ready = False
         self._process, self._control = self._way.start()
 
@@ -177,14 +191,15 @@ class _Worker:
         finally:
             for fd in ours:
                 os.close(fd)
-        stdout, stderr, answers = outputs
+        stdout, stderr, replies = outputs
         status = _status(ending, is_cut, limits)
         said, complained = (text.decode("utf-8", "replace") for text in (stdout, stderr))
-        return Outcome(status, said, complained, ending["seconds"], _answers(answers, len(program.calls)))
+        replies = replies if replies.count(b"\n") <= len(program.calls) else b""  # else some are not to its calls
+        return Outcome(status, said, complained, ending["seconds"], replies)
 
     def _await_ready(self) -> None:
         try:
-            self._way.await_ready(self._process, self._control)
+            self._inner = self._way.await_ready(self._process, self._control)
         except OSError as error:
             raise UserError(f"The sandbox does not start ({error}): look at the machine's memory and load.") from None
         self._is_ready = True
@@ -251,29 +266,3 @@ def _status(ending: Mapping[str, Any], is_cut: bool, limits: Limits) -> Status:
         return "timeout"
     named: dict[int, Status] = {0: "ok", OUT_OF_MEMORY: "memory", NOT_PYTHON: "syntax"}
     return named.get(ending["code"], "error")
-
-
-def _answers(written: bytes, expected: int) -> tuple[Answer, ...]:
-    """The answers to the calls, in order; none at all where there is anything else among them."""
-    lines = written.split(b"\n")[:-1]
-    if len(lines) > expected:
-        return ()
-    try:
-        return tuple(_answer(json.loads(line), number) for number, line in enumerate(lines))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
-        return ()
-
-
-def _answer(reply: Any, number: int) -> Answer:
-    if type(reply["call"]) is not int or reply["call"] != number or len(reply) != 2:
-        raise ValueError("answers are out of order")
-    if "missing" in reply:
-        return Answer(None, f"no function {_readable(reply['missing'])}")
-    if "error" in reply:
-        return Answer(None, _readable(reply["error"]))
-    return Answer(unpack(reply["value"]))
-
-
-def _readable(text: object) -> str:
-    """A short text that can be stored."""
-    return str(text)[:200].encode("utf-8", "replace").decode()

@@ -23,7 +23,11 @@ import tempfile
 import time
 import traceback
 import types
-from typing import Any
+from collections import deque
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, ValuesView
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, NamedTuple
 
 # what most programs import: a fork has it for nothing
 for _name in ("bisect", "collections", "copy", "dataclasses", "functools", "heapq", "itertools", "operator", "random"):
@@ -31,7 +35,7 @@ for _name in ("bisect", "collections", "copy", "dataclasses", "functools", "heap
 for _name in ("cmath", "datetime", "decimal", "enum", "fractions", "hashlib", "re", "statistics", "string", "typing"):
     __import__(_name)
 
-NEWNS, NEWIPC, NEWUSER, NEWPID, NEWNET = 0x20000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
+NEWNS, NEWUSER, NEWPID = 0x20000, 0x10000000, 0x20000000
 READ_ONLY, NO_SUID, NO_DEVICES, NO_EXECUTION = 1, 2, 4, 8
 SET_DUMPABLE, SET_SECCOMP, SET_NO_NEW_PRIVILEGES, FILTER = 4, 22, 38, 2
 CAPABILITIES_VERSION = 0x20080522
@@ -87,7 +91,7 @@ def rehearse(filter: bytes) -> None:
     child = os.fork()
     if not child:
         try:
-            _enter_own({"disk_bytes": 4096, "files": 8}, bool(filter))
+            _enter_own({"disk_bytes": 4096, "files": 8})
             _renounce(filter)
             os._exit(0)
         except OSError:
@@ -156,7 +160,7 @@ def _become(limits: dict[str, Any], fds: list[int], folder: str, isolated: bool,
             os.dup2(target + 100, target)
         os.closerange(len(fds), 200)
         if isolated:
-            _enter_own(limits, bool(filter))
+            _enter_own(limits)
         os.chdir(folder)
         _limit(limits, isolated)
         if isolated:
@@ -169,12 +173,12 @@ def _become(limits: dict[str, Any], fds: list[int], folder: str, isolated: bool,
         os._exit(code)
 
 
-def _enter_own(limits: dict[str, Any], is_filtered: bool) -> None:
-    """Namespaces of its own for this process, with a private ``/tmp``.
+def _enter_own(limits: dict[str, Any]) -> None:
+    """A mount namespace of its own for this process, with a private ``/tmp``.
 
-    Where system calls are filtered, nothing can be made in the namespaces of the network and of shared memory.
+    The namespaces of the network and of shared memory need not be its own: the filter lets it make nothing there.
     """
-    _unshare(NEWNS if is_filtered else NEWNS | NEWIPC | NEWNET)
+    _unshare(NEWNS)
     files = f"size={limits['disk_bytes']},nr_inodes={limits['files']},mode=0700"
     _mount("tmpfs", PRIVATE, "tmpfs", NO_SUID | NO_DEVICES | NO_EXECUTION, files)
 
@@ -202,9 +206,8 @@ def _renounce(filter: bytes) -> None:
     header, nothing = array.array("I", [CAPABILITIES_VERSION, 0]), array.array("I", [0] * 6)
     _check(libc.capset(ctypes.c_void_p(header.buffer_info()[0]), ctypes.c_void_p(nothing.buffer_info()[0])))
     _check(libc.prctl(SET_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    if filter:
-        program = _Filter(len(filter) // 8, filter)
-        _check(libc.prctl(SET_SECCOMP, FILTER, ctypes.byref(program), 0, 0))
+    program = _Filter(len(filter) // 8, filter)
+    _check(libc.prctl(SET_SECCOMP, FILTER, ctypes.byref(program), 0, 0))
 
 
 def _contents(fd: int) -> bytes:
@@ -253,7 +256,8 @@ def _answer(number: int, module: types.ModuleType, name: str, args: list[Any], k
         except MemoryError:
             raise
         except Exception as error:
-            answer = {"call": number, "error": f"{type(error).__name__}: {error}"[:500]}
+            known = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+            answer = {"call": number, "error": f"{known.__name__}: {error}"[:500]}
     line = json.dumps(answer)
     left = line.encode() + b"\n"
     while left:
@@ -265,42 +269,67 @@ def pack(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     match value:
-        case int():
-            return int(value) if abs(value) < 2**53 else {"int": hex(value)}
+        case int() if abs(value) < 2**53:
+            return int(value)
         case float():
             return float(value)
         case str():
             return str.__str__(value)
         case list():
             return [pack(item) for item in value]
-        case dict():
-            return {"dict": [[pack(key), pack(item)] for key, item in value.items()]}
-        case bytes():
-            return {"bytes": value.hex()}
-        case complex():
-            return {"complex": [value.real, value.imag]}
-        case tuple() | set() | frozenset():
-            kind = next(kind for kind in (tuple, set, frozenset) if isinstance(value, kind))
-            return {kind.__name__: [pack(item) for item in value]}
+    for kind in KINDS:
+        if isinstance(value, kind.type):
+            return {kind.tag: kind.written(value)}
     raise TypeError(f"a {type(value).__name__} is no plain value")
 
 
 def unpack(value: Any) -> Any:
-    """The value that was packed. Raises ``ValueError`` or ``TypeError`` for what ``pack`` never makes."""
+    """The value that was packed. Raises an ordinary error for what ``pack`` never makes."""
     if isinstance(value, list):
         return [unpack(item) for item in value]
     if not isinstance(value, dict):
         return value
-    [(kind, content)] = value.items()
-    if kind == "int":
-        return int(content, 16)
-    if kind == "bytes":
-        return bytes.fromhex(content)
-    if kind == "complex":
-        return complex(*content)
-    if kind == "dict":
-        return {unpack(key): unpack(item) for key, item in content}
-    return {"tuple": tuple, "set": set, "frozenset": frozenset}[kind](unpack(item) for item in content)
+    [(tag, content)] = value.items()
+    return READ[tag](content)
+
+
+class Kind(NamedTuple):
+    """A kind of value: its tag, how its content is written as JSON, and how it is made of that."""
+
+    tag: str
+    type: type
+    written: Callable[[Any], Any]
+    read: Callable[[Any], Any]
+
+
+def _all(values: Iterable[Any]) -> list[Any]:
+    return [pack(value) for value in values]
+
+
+def _each(content: Any) -> Iterator[Any]:
+    return map(unpack, content)
+
+
+KINDS = (
+    Kind("int", int, hex, lambda content: int(content, 16)),
+    Kind("dict", dict, lambda value: [_all(pair) for pair in value.items()], lambda content: dict(_each(content))),
+    Kind("tuple", tuple, _all, lambda content: tuple(_each(content))),
+    Kind("set", set, _all, lambda content: set(_each(content))),
+    Kind("frozenset", frozenset, _all, lambda content: frozenset(_each(content))),
+    Kind("bytes", bytes, bytes.hex, bytes.fromhex),
+    Kind("bytearray", bytearray, bytearray.hex, bytearray.fromhex),
+    Kind("complex", complex, lambda value: [value.real, value.imag], lambda content: complex(*content)),
+    Kind("range", range, lambda r: _all((r.start, r.stop, r.step)), lambda content: range(*_each(content))),
+    Kind("fraction", Fraction, lambda f: _all((f.numerator, f.denominator)), lambda content: Fraction(*_each(content))),
+    Kind("decimal", Decimal, str, Decimal),
+    Kind("deque", deque, _all, lambda content: deque(_each(content))),
+    Kind("keys", KeysView, _all, lambda content: dict.fromkeys(_each(content)).keys()),
+    Kind("items", ItemsView, _all, lambda content: dict(_each(content)).items()),
+    Kind("values", ValuesView, _all, lambda content: dict(enumerate(_each(content))).values()),
+    Kind("iterator", Iterator, _all, lambda content: iter(list(_each(content)))),
+)
+"""The kinds of values that JSON does not have."""
+READ = {kind.tag: kind.read for kind in KINDS}
 
 
 def _flush() -> None:
@@ -310,7 +339,7 @@ def _flush() -> None:
 
 
 def main() -> None:
-    """Serve the parent on descriptor 0; the first message is the seccomp filter, empty where there is none."""
+    """Serve the parent on descriptor 0; the first message is the seccomp filter, empty where there is no sandbox."""
     isolated = sys.argv[1] == "isolated"
     if isolated:
         enter_namespaces()
@@ -324,6 +353,7 @@ def main() -> None:
     gc.freeze()  # so that no child copies a page only to look for garbage in it
     control.send(b"ready")
     serve(control, isolated, filter)
+    os._exit(0)  # at once: nothing here is worth tidying up
 
 
 if __name__ == "__main__":

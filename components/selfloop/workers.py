@@ -15,6 +15,7 @@ import resource
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -25,7 +26,7 @@ from selfloop.errors import UserError
 from selfloop.lookup import imported
 
 MIB = 2**20
-CHILD = "import sys; from selfloop.verify.workers import serve; serve(*sys.argv[1:])"
+CHILD = "import sys; from selfloop.workers import serve; serve(*sys.argv[1:])"
 KILLED = ("timeout", "crashed")
 STARTING = 60.0
 """Seconds in which a child must have imported what it works with."""
@@ -43,7 +44,7 @@ class Worker:
     """One child that calls ``module:function`` on each item, and on ``warm`` before it says that it is ready."""
 
     def __init__(self, target: str, memory_limit: int, warm: Sequence[Any] = ()) -> None:
-        command = [sys.executable, "-c", CHILD, target, str(memory_limit), json.dumps(warm)]
+        command = [sys.executable, "-P", "-c", CHILD, target, str(memory_limit), json.dumps(warm)]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=environment, close_fds=True
@@ -101,17 +102,19 @@ class Pool:
         self.target, self.number, self.warm = target, workers, warm
         self.time_limit, self.memory_limit = time_limit, memory_limit
         self._workers: list[Worker] = []
+        self._lock = threading.Lock()
 
     def map(self, items: Sequence[Sequence[Any]]) -> list[Outcome]:
         """What became of each item, in order; an item is the arguments of the function, as JSON takes them.
 
         Raises ``UserError`` where the children cannot start.
         """
-        try:
-            return self._mapped(items)
-        except BaseException:
-            self.close()  # a child that was left alone with an item would answer in the middle of the next list
-            raise
+        with self._lock:
+            try:
+                return self._mapped(items)
+            except BaseException:
+                self.close()  # a child that was left alone with an item would answer in the middle of the next list
+                raise
 
     def _mapped(self, items: Sequence[Sequence[Any]]) -> list[Outcome]:
         found: dict[int, Outcome] = {}
@@ -196,9 +199,13 @@ class Pool:
             self._workers.pop().kill()
 
 
-@cache
 def pool(target: str, workers: int, time_limit: float, memory_limit: int, warm: tuple[Any, ...] = ()) -> Pool:
-    """The pool of this function and these limits, which lives as long as the process."""
+    """The pool of this function and these limits, which lives as long as the process; a fork has one of its own."""
+    return _pool(os.getpid(), target, workers, time_limit, memory_limit, warm)
+
+
+@cache
+def _pool(_: int, target: str, workers: int, time_limit: float, memory_limit: int, warm: tuple[Any, ...]) -> Pool:
     made = Pool(target, workers, time_limit, memory_limit, warm)
     atexit.register(made.close)
     return made
