@@ -2,6 +2,7 @@
 
 import datetime
 import importlib
+import json
 import os
 import signal
 import threading
@@ -14,10 +15,10 @@ from typing import Any, NamedTuple
 
 import pytest
 from kfp.dsl import Model
-from selfloop.artifacts import Manifest, file_digest, manifest_of
+from selfloop.artifacts import file_digest, files_digest, manifest_of
 from selfloop.errors import UserError
 from selfloop.fetch import FetchParams, fetch_policy
-from selfloop.store import connection, key_of, open_store, refusals, transfers
+from selfloop.store import connection, open_store, refusals, transfers
 
 from . import s3
 from .faults import ALWAYS, Fault, Proxy, proxied
@@ -328,17 +329,32 @@ def test_an_object_that_is_missing_is_refused_by_name(bucket: Bucket, policy: Pa
     assert f"{uri}/config.json is missing" in refusal(lambda: open_store(bucket.uri).get(uri))
 
 
-def manifest(files: dict[str, str]) -> Manifest:
-    return Manifest(kind="Model", digest="", files=files, stage="", params={}, inputs={}, code="", metadata={})
+def manifest(files: dict[str, str]) -> str:
+    """A manifest as somebody might write it."""
+    about: dict[str, Any] = {"kind": "Model", "digest": "", "stage": "", "params": {}, "inputs": {}, "code": ""}
+    return json.dumps(about | {"metadata": {}, "files": files})
 
 
-def test_a_manifest_that_is_not_that_of_its_key_is_refused(bucket: Bucket, tmp_path: Path) -> None:
-    honest, evil = manifest({"a": "0" * 64}), manifest({"../../evil": "0" * 64})
-    for key, body in ((key_of(honest), evil), (key_of(evil), evil)):
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "a/../../../evil", ".unfinished/evil", "manifest.json"])
+def test_a_manifest_that_is_not_that_of_its_key_or_leads_elsewhere_is_refused(
+    bucket: Bucket, tmp_path: Path, name: str
+) -> None:
+    honest, evil = {"a": "0" * 64}, {name: "0" * 64}
+    for key in (files_digest(honest), files_digest(evil)):
         stored = f"loops/one/{key}/manifest.json"
-        bucket.client.put_object(Bucket=bucket.name, Key=stored, Body=body.model_dump_json())
+        bucket.client.put_object(Bucket=bucket.name, Key=stored, Body=manifest(evil))
         assert f"{key}/manifest.json is not what was put" in refusal(partial(open_store(bucket.uri).get, key))
     assert not list(tmp_path.rglob("evil"))
+
+
+def test_a_link_that_leads_out_is_not_sent(bucket: Bucket, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"{}")
+    for name in ("config.json", "sidecar.json"):
+        place = sealed(tmp_path / name, {"config.json": b"{}", "sidecar.json": b"{}"})
+        (place / name).unlink()
+        (place / name).symlink_to(tmp_path / "secret")
+        assert "is a link that leads out of" in refusal(partial(open_store(bucket.uri).put, place))
+        assert nothing_is_visible(bucket, place)
 
 
 @pytest.mark.parametrize("missing", [True, False])
