@@ -24,10 +24,10 @@ def prepared(registry: Registry, tmp_path: Path) -> Path:
     return place
 
 
-def _worker(*words: str) -> list[dict[str, Any]]:
+def _worker(*words: str) -> Any:
     done = forked.run(str(WORKER), *words)
     assert done.returncode == 0, done.stderr[-2000:]
-    return list(json.loads(done.stdout))
+    return json.loads(done.stdout)
 
 
 def test_killed_at_any_step_a_promotion_happened_or_did_not(prepared: Path) -> None:
@@ -70,6 +70,33 @@ def test_killed_between_two_registrations_a_bundle_is_the_old_one_or_the_new_one
         assert (then["moves"], then["versions"]) == ([1, 2, 3], [3, 3, 3]), "done again, it is done once"
     halves = [(each["seen"]["head"], each["seen"]["versions"]) for each in found[:-1]]
     assert halves == [(2, [2, 3, 2]), (2, [2, 3, 3]), (2, [3, 3, 3]), (3, [3, 3, 3])]
+
+
+def test_killed_between_the_first_version_and_the_first_move_a_loop_has_a_champion(
+    tmp_path: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lineage.tracked_run("pair", {}, tmp_path / "note", tmp_path / "mlflow") as run:
+        prepared = tmp_path / "prepared"
+        prepared.mkdir()
+        shutil.copy(tmp_path / "mlflow.db", prepared)
+    monkeypatch.setenv("MLFLOW_RUN_ID", run)
+    for each in _worker("beginnings", str(prepared), str(tmp_path / "given")):
+        assert each["status"] == -9
+        assert (each["seen"]["head"], each["seen"]["moves"]) == (1, [1]), "who looks next makes the move"
+        assert (each["then"]["head"], each["then"]["moves"]) == (2, [1, 2]), (
+            "and the round is done as if none was killed"
+        )
+
+
+def test_of_many_who_promote_over_and_over_each_is_told_what_the_log_says(prepared: Path) -> None:
+    found = _worker("crowd", str(prepared), "8", "3")
+    (start, first, *later) = found["moves"]
+    assert (start[0], first[0]) == ("start", "promote")
+    assert {kind for kind, _, _ in later} == {"promote"}, "nobody moved anything by hand"
+    won = [reason for reason, said in found["told"].items() if said == "won"]
+    assert sorted(reason for _, reason, _ in later) == sorted(won)
+    assert all("in the meantime" in said for said in found["told"].values() if said != "won")
+    assert won
 
 
 def test_of_two_promotions_at_once_one_wins(prepared: Path) -> None:

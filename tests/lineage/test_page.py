@@ -44,7 +44,7 @@ def a_version(number: int, **tags: str) -> Version:
 
 
 def a_move(number: int, version: int, kind: str, reason: str, by: str = "ada@desk") -> Move:
-    return Move(number, version, number - 1, kind, reason, by, 1.79e9 + 60 * number, True)
+    return Move(number, version, number - 1, kind, reason, by, 1.79e9 + 60 * number, {})
 
 
 MOVES = [

@@ -1,6 +1,9 @@
 """The log of moves, and the aliases that follow it, on a real sqlite file."""
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +14,7 @@ from selfloop.lineage.registry import CHAMPION, PREVIOUS, Move, MovedError, Regi
 
 
 def appended(bases: list[int]) -> list[Move]:
-    return [Move(n, n, base, "promote", "", "", 0.0, False) for n, base in enumerate(bases, 1)]
+    return [Move(n, n, base, "promote", "", "", 0.0, {}) for n, base in enumerate(bases, 1)]
 
 
 def test_of_two_moves_that_follow_the_same_one_the_first_counts() -> None:
@@ -33,7 +36,7 @@ def test_a_rollback_goes_back_step_by_step() -> None:
         """What is before the champion after promotions, and rollbacks, which are negative."""
         kinds = ["rollback" if step < 0 else "promote" for step in steps]
         moves = zip(steps, kinds, strict=True)
-        return previous([Move(n, abs(v), n - 1, kind, "", "", 0.0, True) for n, (v, kind) in enumerate(moves, 1)])
+        return previous([Move(n, abs(v), n - 1, kind, "", "", 0.0, {}) for n, (v, kind) in enumerate(moves, 1)])
 
     assert before() is None
     assert before(1) is None
@@ -116,6 +119,99 @@ def test_a_late_alias_is_overtaken_by_the_log(registry: Registry) -> None:
     registry._apply(stale)
     assert registry.aliases()[CHAMPION] == 4
     assert len(registry.moves()) == 3
+
+
+class Interrupted:
+    """MLflow, in which somebody else writes right before one of our own writes."""
+
+    def __init__(self, client: MlflowClient, step: int, other: Callable[[], None]) -> None:
+        self._client, self._left, self._other = client, step, other
+
+    def __getattr__(self, name: str) -> Any:
+        self._left -= name.startswith(("create", "set", "delete"))
+        if self._left == 0:
+            self._left = -1
+            self._other()
+        return getattr(self._client, name)
+
+
+def test_at_any_write_of_a_move_another_and_a_look_find_one_order_and_nobody_by_hand(registry: Registry) -> None:
+    told: list[str] = []
+
+    def moved(by: Registry, version: int, reason: str) -> None:
+        try:
+            by.move(version, "promote", reason, by.settle())
+            told.append(reason)
+        except MovedError:
+            pass
+
+    steps = 0
+    while True:
+        steps += 1
+        there, looked = Registry("adder"), Registry("adder")
+
+        def other(there: Registry = there, looked: Registry = looked, step: int = steps) -> None:
+            looked.settle()
+            moved(there, 4, f"theirs at {step}")
+            looked.settle()
+
+        slow = Registry("adder")
+        slow.client = Interrupted(registry.client, steps, other)
+        moved(slow, 5, f"ours at {steps}")
+        looked.settle()
+        moves = registry.moves()
+        assert {move.kind for move in moves[2:]} == {"promote"}
+        assert sorted(move.reason for move in moves[2:]) == sorted(told)
+        assert registry.aliases()[CHAMPION] == moves[-1].version
+        if f"theirs at {steps}" not in told:
+            break
+        moved(registry, 3, f"again at {steps}")
+    assert steps > 5
+
+
+def test_a_late_alias_of_a_process_that_was_killed_is_no_person_s_move(
+    registry: Registry, client: MlflowClient
+) -> None:
+    registry.move(4, "promote", "better", registry.settle())
+    log = registry.log
+    client.set_model_version_tag(log, "2", "selfloop.writer.late", str(time.time()))
+    client.set_registered_model_alias("adder", CHAMPION, "3")
+    head = registry.settle()
+    assert head is not None
+    assert (head.version, registry.aliases()[CHAMPION]) == (4, 4)
+    client.set_model_version_tag(log, "2", "selfloop.writer.late", str(time.time() - 3600))
+    client.set_registered_model_alias("adder", CHAMPION, "3")
+    head = registry.settle()
+    assert head is not None
+    assert (head.version, head.kind) == (3, "by hand"), "what a process began an hour ago explains nothing"
+
+
+def test_a_move_that_was_made_counts_whatever_its_answer_was(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = registry._append
+
+    def loses_the_answer(*words: Any) -> Any:
+        append(*words)
+        raise UserError("MLflow cannot be used (database is locked).")
+
+    monkeypatch.setattr(registry, "_append", loses_the_answer)
+    assert registry.move(4, "promote", "better", registry.settle()).version == 4
+    monkeypatch.undo()
+
+    def fails(*words: Any) -> None:
+        raise UserError("MLflow cannot be used (database is locked).")
+
+    monkeypatch.setattr(registry, "_apply", fails)
+    assert registry.move(5, "promote", "better still", registry.settle()).version == 5
+
+
+def test_a_loop_whose_first_version_was_never_moved_to_begins_with_it(client: MlflowClient) -> None:
+    registry = Registry("fresh")
+    registry.register("run:0", "/nowhere", "", {"verdict": "start"}, "")
+    head = registry.settle()
+    assert head is not None
+    assert (head.version, head.kind, registry.aliases()) == (1, "start", {CHAMPION: 1})
 
 
 def test_an_alias_that_was_deleted_is_put_back(registry: Registry, client: MlflowClient) -> None:

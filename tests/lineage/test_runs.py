@@ -140,6 +140,19 @@ def test_two_first_runs_at_once_on_a_new_file_both_open_it(tmp_path: Path) -> No
     assert [each.returncode for each in opened] == [0, 0, 0], said
 
 
+def test_killed_while_the_tables_of_a_new_file_are_made_the_next_makes_them(tmp_path: Path) -> None:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
+    program = "from selfloop.lineage import tracking; tracking.client().search_experiments()"
+    dying = "import os; from mlflow.store.db import utils; utils._upgrade_db = lambda *words: os.kill(os.getpid(), 9)"
+    killed = Forked("-c", f"{dying}; {program}", env=environment)
+    killed.communicate()
+    assert killed.returncode == -9
+    assert not (tmp_path / "mlflow.db").exists()
+    again = Forked("-c", program, env=environment)
+    said = again.communicate()
+    assert again.returncode == 0, said
+
+
 def test_a_run_of_ours_that_is_nested_in_anothers_is_the_whole_run(
     client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,8 @@ WRITES = [
 REGISTERING = ["create_model_version", "set_registered_model_alias"]
 BETWEEN = [(2, True), (3, True), (5, True), (9, True), (10, True)]
 """After the first role's version, the second's, the bundle's, the first role's alias; and when all is done."""
+FIRST = [(3, False), (4, False)]
+"""After the version of what a loop begins with, and after the move to it."""
 
 
 def started(work: Callable[[], Any]) -> tuple[int, int]:
@@ -217,6 +219,50 @@ def races(place: Path, number: int) -> list[Any]:
     return rounds
 
 
+def crowd(place: Path, racers: int, turns: int) -> dict[str, Any]:
+    """Many processes that promote one version after the other, each from the champion that it finds; what each was
+    told of its moves, and the moves that count.
+    """
+    ready, go = os.pipe()
+
+    def contends(racer: int) -> dict[str, str]:
+        use(place)
+        registry, told = Registry(NAME), {}
+        os.close(go)
+        os.read(ready, 1)
+        for turn in range(turns):
+            head = registry.settle()
+            assert head is not None
+            others = [number for number in (1, 2, 3, 4, 5) if number != head.version]
+            reason = f"{racer}.{turn}"
+            try:
+                registry.move(others[(racer + turn) % 4], "promote", reason, head)
+                told[reason] = "won"
+            except UserError as error:
+                told[reason] = str(error)
+        return told
+
+    all_of_them = [started(partial(contends, racer)) for racer in range(racers)]
+    os.close(go)
+    found = [ended(*each) for each in all_of_them]
+    assert {status for status, _ in found} == {0}
+    return {
+        "told": {reason: said for _, told in found for reason, said in told.items()},
+        "moves": child(partial(log_of, place))[1],
+    }
+
+
+def log_of(place: Path) -> list[tuple[str, str, int]]:
+    """The moves that count, once the registry is settled: kind, reason and version."""
+    use(place)
+    registry = Registry(NAME)
+    head = registry.settle()
+    moves = registry.moves()
+    assert head == moves[-1]
+    assert registry.aliases()["champion"] == head.version
+    return [(move.kind, move.reason, move.version) for move in moves]
+
+
 def next_two(place: Path) -> list[int]:
     """Two versions that are not in force."""
     use(place)
@@ -231,6 +277,8 @@ if __name__ == "__main__":
     asked: dict[str, Callable[[], Any]] = {
         "kills": lambda: kills(folder, promotes, seen),
         "bundles": lambda: kills(folder, partial(ended_round, Path(sys.argv[3]), 2), bundle, REGISTERING, BETWEEN),
+        "beginnings": lambda: kills(folder, partial(ended_round, Path(sys.argv[3]), 1), bundle, REGISTERING[:1], FIRST),
+        "crowd": lambda: crowd(folder, int(sys.argv[3]), int(sys.argv[4])),
         "races": lambda: races(folder, int(sys.argv[3])),
     }
     print(json.dumps(asked[what]()))

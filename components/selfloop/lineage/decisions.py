@@ -11,13 +11,13 @@ from selfloop.lineage.rounds import record_of
 def promote(name: str, reference: str, reason: str) -> Move:
     """Put a version in force, whatever the gate said, unless a guard refused it."""
     registry = Registry(name)
-    version = registry.find(reference)
+    head, version = registry.settle(), registry.find(reference)
     if version.tag("verdict") == "halted":
         raise UserError(
             f"Version {version.number} of {name} was refused ({version.tag('reason')}): what a guard refused is not "
             "promoted; run the loop again from the champion."
         )
-    return _moved(registry, version, "promote", reason)
+    return _moved(registry, head, version, "promote", reason)
 
 
 def approve(name: str, reference: str | None, reason: str) -> Move:
@@ -42,14 +42,13 @@ def approve(name: str, reference: str | None, reason: str) -> Move:
             f"Version {version.number} of {name} was compared with version {version.parent}, but version "
             f"{head.version} is in force now: run the loop again, or 'selfloop promote {name} {version.number}'."
         )
-    return _moved(registry, version, "approve", reason)
+    return _moved(registry, head, version, "approve", reason)
 
 
 def rollback(name: str, reference: str | None, reason: str) -> Move:
     """Put back in force what was before the champion, or an older version that was once in force."""
     registry = Registry(name)
-    registry.settle()
-    moves = registry.moves()
+    head, moves = registry.settle(), registry.moves()
     target = previous(moves)
     if reference is not None:
         target = registry.find(reference).number
@@ -59,14 +58,15 @@ def rollback(name: str, reference: str | None, reason: str) -> Move:
             )
     if target is None:
         raise UserError(f"There is nothing to roll {name} back to: look at 'selfloop lineage {name}'.")
-    return _moved(registry, registry.find(str(target)), "rollback", reason)
+    return _moved(registry, head, registry.find(str(target)), "rollback", reason)
 
 
-def _moved(registry: Registry, version: Version, kind: str, reason: str) -> Move:
-    """The move, once every policy of the version was found to be what the registry says."""
+def _moved(registry: Registry, head: Move | None, version: Version, kind: str, reason: str) -> Move:
+    """The move from ``head``, which the decision was about, once every policy of the version was found to be what the
+    registry says.
+    """
     if not reason.strip():
         raise UserError("A move of the champion needs a reason: give --reason.")
-    head = registry.settle()
     if head is not None and head.version == version.number:
         raise UserError(f"Version {version.number} of {registry.name} is the champion already: nothing was changed.")
     if version.tag("collected"):

@@ -7,19 +7,24 @@ count before it. MLflow numbers versions one after the other, so that of two mov
 counts and the other does not: appending is a conditional write, on sqlite, PostgreSQL or a server alike.
 
 The aliases follow the log. Who finds them behind (a process was killed in between) mends them; who finds the alias
-``champion`` elsewhere although it had been set takes it for the work of a person, and appends it to the log.
+``champion`` where no process of ours can have put it takes it for the work of a person, and appends it to the log.
+Whoever writes the aliases of a move says so in the log before and after, by a mark of its own: a mark that is open says
+that a late process may still write them.
 """
 
 from __future__ import annotations
 
 import getpass
 import json
+import logging
 import os
 import re
 import socket
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from time import time
 from typing import TYPE_CHECKING, Any
 
 from selfloop.errors import UserError
@@ -29,10 +34,16 @@ from selfloop.lookup import unknown
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+log = logging.getLogger(__name__)
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
 TAG = "selfloop."
+PAGE = 200
+"""Versions that are asked for at a time."""
 TAG_CHARACTERS = 5000
 """The most that MLflow keeps in a tag of a version."""
+WRITER, DONE = "writer.", "done"
+WRITING = 600.0
+"""Seconds after which a process that began to write the aliases and did not end is taken for dead."""
 
 
 class MovedError(UserError):
@@ -61,7 +72,10 @@ class Version:
 
 @dataclass(frozen=True)
 class Move:
-    """What put a version in force: by ``kind`` (start, promote, approve, rollback, by hand), by whom, and why."""
+    """What put a version in force: by ``kind`` (start, promote, approve, rollback, by hand), by whom, and why.
+
+    ``writers`` are the marks of the processes that write its aliases: when one began, in seconds since 1970, or done.
+    """
 
     number: int
     version: int
@@ -70,7 +84,17 @@ class Move:
     reason: str
     by: str
     created: float
-    applied: bool
+    writers: Mapping[str, str]
+
+    @property
+    def applied(self) -> bool:
+        """Whether the aliases were brought in line with it."""
+        return DONE in self.writers.values()
+
+    @property
+    def being_written(self) -> bool:
+        """Whether a process may be about to write its aliases, however late."""
+        return any(time() - float(began) < WRITING for began in self.writers.values() if began != DONE)
 
 
 class Registry:
@@ -117,8 +141,9 @@ class Registry:
         with tracking.reachable():
             return [each.name for each in self.client.search_registered_models(max_results=1000)]
 
-    def _all(self, model: str) -> list[Any]:
-        return _all(self.client, f"name = '{model}'")
+    def _all(self, model: str, tagged: str = "", text: str = "") -> list[Any]:
+        """All versions of a model in the order of their numbers, or those with a text in a tag."""
+        return _all(self.client, f"name = '{model}'" + (f" AND tags.`{TAG}{tagged}` = '{text}'" if tagged else ""))
 
     def aliases(self) -> dict[str, int]:
         """The versions that the aliases name."""
@@ -135,11 +160,11 @@ class Registry:
 
     def find(self, reference: str) -> Version:
         """The version that an alias or a number names."""
+        if reference.isdecimal() and reference.isascii() and (numbered := self._numbered(int(reference))):
+            return numbered
         versions = self.known()
         if reference.isdecimal() and reference.isascii():
-            if int(reference) not in versions:
-                raise UserError(f"{self.name} has no version {reference}: its versions end at {max(versions)}.")
-            return versions[int(reference)]
+            raise UserError(f"{self.name} has no version {reference}: its versions end at {max(versions)}.")
         head = self.settle()
         aliases = self.aliases() | ({CHAMPION: head.version} if head else {})
         if reference not in aliases:
@@ -149,24 +174,36 @@ class Registry:
             )
         return versions[aliases[reference]]
 
+    def _numbered(self, number: int) -> Version | None:
+        """A version by its number; none where there is none, or no more."""
+        from mlflow.exceptions import MlflowException
+
+        with tracking.reachable():
+            try:
+                return _version(self.client.get_model_version(self.name, str(number)))
+            except MlflowException as error:
+                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    return None
+                raise
+
+    def tagged(self, name: str, text: str) -> list[Version]:
+        """The versions that have this text in a tag."""
+        return [_version(each) for each in self._all(self.name, name, text[:TAG_CHARACTERS])]
+
     def register(self, key: str, source: str, run_id: str, tags: Mapping[str, str], words: str) -> Version:
         """A new version, or the one that was registered with this key before.
 
         Of two processes that register a key at once, as where KFP ran a pod again whose first containers went on, the
         one whose version has the lower number counts, and the other takes its own back.
         """
-        if known := self._with_key(key):
+        if known := self.tagged("key", key):
             return known[0]
         made = _version(self._append(self.name, source, {"key": key, **tags}, run_id, words))
-        first, *others = self._with_key(key)
+        first, *others = self.tagged("key", key)
         if made.number in [each.number for each in others]:
             with tracking.reachable():
                 self.client.delete_model_version(self.name, str(made.number))
         return first
-
-    def _with_key(self, key: str) -> list[Version]:
-        query = f"name = '{self.name}' AND tags.`{TAG}key` = '{key[:TAG_CHARACTERS]}'"
-        return [_version(each) for each in _all(self.client, query)]
 
     def _append(self, model: str, source: str, tags: Mapping[str, str], run_id: str | None, words: str) -> Any:
         from mlflow.exceptions import MlflowException
@@ -211,57 +248,95 @@ class Registry:
     def move(self, version: int, kind: str, reason: str, base: Move | None) -> Move:
         """Put a version in force in the place of ``base``.
 
-        Raises ``MovedError``, and changes nothing, where ``base`` is no longer the last move.
+        Raises ``MovedError``, and changes nothing, where ``base`` is no longer the last move. Once the log holds the
+        move it is made, whatever becomes of the aliases, which whoever looks next brings in line.
         """
         target = self.find(str(version))
         if target.tag("bundle"):
             raise UserError(
                 f"{self.name} is one role of {target.tag('bundle')}, whose roles go together: move the champion there."
             )
+        mark = uuid.uuid4().hex[:16]
         tags = {
             "version": str(version),
             "base": str(base.number if base else 0),
             "kind": kind,
             "reason": reason,
             "by": whoever(),
+            WRITER + mark: str(time()),
         }
-        made = self._append(self.log, target.source, tags, None, f"{kind}: version {version}. {reason}")
+        self._append_move(mark, target.source, tags, base)
         moves = self.moves()
-        mine = next((move for move in moves if move.number == int(made.version)), None)
+        mine = next((move for move in moves if mark in move.writers), None)
         if mine is None:
             other = moves[-1]
             raise MovedError(
                 f"The champion of {self.name} was moved to version {other.version} in the meantime ({other.kind} by "
                 f"{other.by}): nothing was changed; look at 'selfloop lineage {self.name}' and decide anew."
             )
-        self._apply(moves)
+        try:
+            self._apply(moves, mark)
+        except UserError as error:
+            log.warning("Version %d of %s is in force; its aliases are behind. %s", version, self.name, error)
         return mine
+
+    def _append_move(self, mark: str, source: str, tags: Mapping[str, str], base: Move | None) -> None:
+        """Append to the log, whose answer may be lost; again where many append at once and nobody's counted yet."""
+        words = f"{tags['kind']}: version {tags['version']}. {tags['reason']}"
+        while True:
+            try:
+                self._append(self.log, source, tags, None, words)
+                return
+            except UserError as error:
+                logged = [_move(each) for each in self._all(self.log)]
+                is_there = any(mark in move.writers for move in logged)
+                last = next((move.number for move in reversed(counted(logged))), 0)
+                if is_there or last != (base.number if base else 0):
+                    return
+                if "Giving up after" not in str(error):  # what MLflow says where numbers were taken three times
+                    raise
+
+    def begin(self, version: int) -> Move | None:
+        """Put a version in force where nothing is; where somebody else did, theirs stays."""
+        moves = self.moves()
+        try:
+            return self.move(version, "start", "the loop began", moves[-1] if moves else None)
+        except MovedError:
+            return self.settle()
 
     def settle(self) -> Move | None:
         """The last move that counts, after the aliases were brought in line with the log, or the log with a person.
 
-        None where nothing of a loop is in force: nothing was moved, or all that was in force is deleted.
+        A loop whose first version was registered, and whose first move was not made since a kill came in between,
+        begins here. None where nothing of a loop is in force: nothing was moved, or all that was in force is deleted.
         """
-        moves, versions = self.moves(), self.versions()
-        named = self.aliases().get(CHAMPION)
+        moves, named = self.moves(), self.aliases().get(CHAMPION)
         if not moves:
-            ours = named is not None and versions[named].tag("key") and not versions[named].tag("bundle")
-            return self._by_hand(named, None) if named is not None and ours else None
+            return self._begun(named)
         head = moves[-1]
-        if head.version not in versions:
-            return self._repaired(moves, versions)
+        if self._numbered(head.version) is None:
+            return self._repaired(moves)
         if named == head.version:
             if not head.applied:
                 self._apply(moves)
             return head
-        before = moves[-2].version if len(moves) > 1 else None
-        if named is None or (not head.applied and named == before):
+        if named is not None and self.moves() != moves:
+            return self.settle()  # somebody is at work: what was read does not belong together
+        if named is None or _explained(named, moves):
             self._apply(moves)
             return head
         return self._by_hand(named, head)
 
-    def _repaired(self, moves: list[Move], versions: Mapping[int, Version]) -> Move | None:
+    def _begun(self, named: int | None) -> Move | None:
+        if named is not None:
+            version = self.find(str(named))
+            return self._by_hand(named, None) if version.tag("key") and not version.tag("bundle") else None
+        first = next(iter(self.tagged("verdict", "start")), None)
+        return None if first is None else self.begin(first.number)
+
+    def _repaired(self, moves: list[Move]) -> Move | None:
         """A move back to the last that was in force and is still there, because the champion was deleted."""
+        versions = self.versions()
         left = [move.version for move in moves if move.version in versions]
         if not left:
             return None
@@ -277,19 +352,30 @@ class Registry:
         except MovedError:
             return self.moves()[-1]
 
-    def _apply(self, moves: list[Move]) -> None:
+    def _apply(self, moves: list[Move], mark: str = "") -> None:
         """Bring the aliases in line with the log, again where the log grew meanwhile."""
-        self._set_aliases(moves)
-        while (now := self.moves())[-1].number != moves[-1].number:
-            moves = now
+        mark = mark or uuid.uuid4().hex[:16]
+        opened = {move.number for move in moves if mark in move.writers}
+        while True:
+            head = moves[-1].number
+            if head not in opened:
+                self._mark(head, mark, str(time()))
+                opened.add(head)
             self._set_aliases(moves)
+            moves = self.moves()
+            if moves[-1].number == head:
+                break
+        for number in opened:
+            self._mark(number, mark, DONE)
+
+    def _mark(self, move: int, mark: str, text: str) -> None:
         with tracking.reachable():
-            self.client.set_model_version_tag(self.log, str(moves[-1].number), TAG + "applied", "true")
+            self.client.set_model_version_tag(self.log, str(move), f"{TAG}{WRITER}{mark}", text)
 
     def _set_aliases(self, moves: list[Move]) -> None:
         head, before = moves[-1], previous(moves)
         with tracking.reachable():
-            if before is not None and before in self.versions():
+            if before is not None and self._numbered(before):
                 self.client.set_registered_model_alias(self.name, PREVIOUS, str(before))
             elif PREVIOUS in self.aliases():
                 self.client.delete_registered_model_alias(self.name, PREVIOUS)
@@ -308,16 +394,19 @@ def closed_by(kfp_run: str) -> list[Version]:
 
 
 def _all(client: MlflowClient, query: str) -> list[Any]:
-    """All versions that a query finds, by number."""
+    """All versions that a query finds, in the order of their numbers.
+
+    In any other order a version that somebody makes meanwhile would move others from page to page.
+    """
     found: list[Any] = []
     token = None
     with tracking.reachable():
         while True:
-            page = client.search_model_versions(query, max_results=200, page_token=token)
+            page = client.search_model_versions(query, PAGE, ["version_number ASC"], token)
             found += page
             token = page.token
             if not token:
-                return sorted(found, key=lambda each: int(each.version))
+                return found
 
 
 def counted(moves: Iterable[Move]) -> list[Move]:
@@ -327,6 +416,14 @@ def counted(moves: Iterable[Move]) -> list[Move]:
         if move.base == (chain[-1].number if chain else 0):
             chain.append(move)
     return chain
+
+
+def _explained(named: int, moves: list[Move]) -> bool:
+    """Whether the champion's alias names a version because of a move of ours: the last one's has not come, or an older
+    one's comes late.
+    """
+    is_behind = not moves[-1].applied and named in [move.version for move in moves[-2:-1]]
+    return is_behind or any(move.being_written for move in moves if move.version == named)
 
 
 def previous(moves: Iterable[Move]) -> int | None:
@@ -369,5 +466,5 @@ def _move(found: Any) -> Move:
         reason=tags.get("reason", ""),
         by=tags.get("by", ""),
         created=found.creation_timestamp / 1000,
-        applied=tags.get("applied") == "true",
+        writers={name.removeprefix(WRITER): text for name, text in tags.items() if name.startswith(WRITER)},
     )

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -147,7 +146,10 @@ class _Round(NamedTuple):
         nothing is.
         """
         roles = record.kept(self._roles(self.before))
-        return self._known(branch, _digests(roles)) or self._first(branch, roles)
+        version = self._known(branch, _digests(roles)) or self._first(branch, roles)
+        if branch.registry.settle() is None:
+            branch.registry.begin(version.number)
+        return version
 
     def _known(self, branch: Branch, digests: str) -> Version | None:
         """The version of these policies: the one in force, else one of this run, rather one that was not rejected."""
@@ -155,9 +157,8 @@ class _Round(NamedTuple):
         in_force = head.version if head else None
         found = [
             version
-            for version in branch.registry.versions().values()
-            if version.tag("digests") == digests
-            and (version.number in (in_force, origin) or version.tag("run") == branch.key)
+            for version in branch.registry.tagged("digests", digests)
+            if (version.number in (in_force, origin) or version.tag("run") == branch.key)
         ]
         best = ("promoted", "start")
         return max(found, key=lambda v: (v.number == in_force, v.tag("verdict") in best, v.number), default=None)
@@ -172,12 +173,7 @@ class _Round(NamedTuple):
             trained_with={role: manifest_of(self.before[role].path).params for role in roles},
             **self._of_run(branch),
         )
-        version = self._registered(branch, made, {"verdict": "start", "digests": digests}, "what the loop began with")
-        if branch.registry.settle() is None:
-            before = branch.registry.moves()  # of versions that are all deleted
-            with suppress(MovedError):
-                branch.registry.move(version.number, "start", "the loop began", before[-1] if before else None)
-        return version
+        return self._registered(branch, made, {"verdict": "start", "digests": digests}, "what the loop began with")
 
     def candidate(self, branch: Branch, champion: Version) -> Version:
         """The version of this round's candidates."""

@@ -14,14 +14,15 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from selfloop import __version__
 from selfloop.artifacts import known
 from selfloop.errors import UserError
+from selfloop.reaching import connect, within
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -35,6 +36,7 @@ THIS_RUN = "SELFLOOP_KFP_RUN"
 """The variable that tells the pods of a run of KFP its id."""
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 SQLITE = "sqlite:///"
+DATABASES = ("postgresql", "mysql", "mssql")
 
 
 def is_on() -> bool:
@@ -52,8 +54,13 @@ def client() -> MlflowClient:
 
     for name in ("alembic", "mlflow"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    with _opening(), reachable():
-        return MlflowClient()
+    file = _file()
+    with reachable():
+        if file is None:
+            return MlflowClient()
+        with _alone(file):
+            _make(file)
+            return cast("MlflowClient", _OneByOne(MlflowClient(), file))
 
 
 @cache
@@ -83,12 +90,8 @@ def _file() -> Path | None:
 
 
 @contextmanager
-def _opening() -> Iterator[None]:
-    """One process at a time makes the tables of a file, which two would make at once and both fail."""
-    file = _file()
-    if file is None:
-        yield
-        return
+def _alone(file: Path) -> Iterator[None]:
+    """Let one process at a time use a file: SQLite refuses whoever writes second, and two would make its tables."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = file.with_name(f"{file.name}.lock").open("w")
@@ -101,15 +104,53 @@ def _opening() -> Iterator[None]:
         yield
 
 
+def _make(file: Path) -> None:
+    """Make MLflow's tables where there is no file, beside it: killed meanwhile, it is not there."""
+    if file.exists() and file.stat().st_size:
+        return
+    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+
+    partial = file.with_name(f"{file.name}.partial")
+    for left in (partial, partial.with_name(f"{partial.name}-journal")):
+        left.unlink(missing_ok=True)
+    engine = create_sqlalchemy_engine(f"{SQLITE}{partial}")
+    try:
+        _initialize_tables(engine)
+    finally:
+        engine.dispose()
+    os.replace(partial, file)
+
+
+class _OneByOne:
+    """MLflow in a file, a call at a time of all the processes that use it."""
+
+    def __init__(self, client: MlflowClient, file: Path) -> None:
+        self._client, self._file = client, file
+
+    def __getattr__(self, name: str) -> Any:
+        asked = getattr(self._client, name)
+
+        def call(*words: Any, **named: Any) -> Any:
+            with _alone(self._file):
+                return asked(*words, **named)
+
+        return call if callable(asked) else asked
+
+
 @contextmanager
 def reachable() -> Iterator[None]:
     """Say in one sentence what MLflow, its database or the lack of a driver for it complains of."""
     try:
         yield
     except complaints() as error:
-        uri = without_password(os.environ.get("MLFLOW_TRACKING_URI", ""))
-        said = without_password(str(error)).strip().split("\n")[0][:300]
-        raise UserError(f"MLflow at {uri} cannot be used ({said}): mend it, or give another --tracking-uri.") from None
+        raise _unusable(os.environ.get("MLFLOW_TRACKING_URI", ""), error) from None
+
+
+def _unusable(uri: str, error: Exception) -> UserError:
+    said = without_password(str(error)).strip().split("\n")[0][:300]
+    return UserError(
+        f"MLflow at {without_password(uri)} cannot be used ({said}): mend it, or give another --tracking-uri."
+    )
 
 
 def complaints(*others: type[Exception]) -> tuple[type[Exception], ...]:
@@ -129,6 +170,30 @@ def without_password(text: str) -> str:
     return re.sub(r"//[^/\s]*@", "//", text)
 
 
+def check_answers(uri: str) -> None:
+    """Refuse, in seconds, a server or a database that does not answer: MLflow itself would try for minutes."""
+    try:
+        if uri.startswith(("http://", "https://")):
+            from requests.utils import get_environ_proxies
+
+            if not get_environ_proxies(uri):  # a proxy may reach what this machine does not
+                connect(uri)
+        elif uri.startswith(DATABASES):
+            within(partial(_open_database, uri))
+    except complaints(OSError, ValueError) as error:
+        raise _unusable(uri, error) from None
+
+
+def _open_database(uri: str) -> None:
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri)
+    try:
+        engine.connect().close()
+    finally:
+        engine.dispose()
+
+
 def check_place(tracking_uri: str, store: str | None) -> None:
     """Refuse, before anything starts, a store that is none, that cannot be reached or that MLflow's server refuses."""
     from selfloop.lineage import record
@@ -139,8 +204,9 @@ def check_place(tracking_uri: str, store: str | None) -> None:
         raise UserError(
             f"MLflow's server takes no version whose files lie in a folder ({place}): set --store to s3://bucket/prefix."
         )
+    check_answers(tracking_uri)
     with open_store(place) as opened:
-        opened.has("0" * 64)
+        opened.check()
 
 
 @contextmanager
