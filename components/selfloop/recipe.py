@@ -153,6 +153,8 @@ class Recipe(typing.Generic[S]):
         Raises ``UserError`` for what is unknown or out of range.
         """
         form = next((given["form"] for given in reversed(overrides) if given.get("form")), "")
+        if not isinstance(form, str):
+            raise UserError(f"A form of recipe '{self.name}' is a name, not {form!r}: leave it out, or give one.")
         if form and not self.forms:
             raise UserError(f"Recipe '{self.name}' has no forms: leave out '{form}'.")
         if form and form not in self.forms:

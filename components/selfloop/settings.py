@@ -8,12 +8,12 @@ import typing
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from selfloop.stage import INHERITED, Params
-from selfloop.strategies import Added, Strategy, change_defaults
+from selfloop.strategies import Added, Strategy, Values, change_defaults
 
 START = "start"
 """A loop that continues from nowhere."""
@@ -28,7 +28,7 @@ def compile_time(default: Any, **about: Any) -> Any:
     return Field(default, json_schema_extra={"compile_time": True}, **about)
 
 
-class Settings(BaseModel):
+class Settings(Values):
     """The settings of a recipe.
 
     A subclass changes defaults without saying a field again: ``class Sec(LoopSettings, rounds=8)``. Stages inherit
@@ -56,8 +56,6 @@ class Settings(BaseModel):
 
     reads: ClassVar[frozenset[str]] = frozenset({"policy"})
     """Those that may name a file or a folder, as stages' parameters do."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     seed: int = Field(0, ge=0, description="Seed of everything random in the run.")
     rounds: int = compile_time(10, ge=1, le=1000, description="Rounds at most.")

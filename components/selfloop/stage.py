@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Concatenate, Literal, NamedTuple, Protocol
 
 from kfp.dsl import HTML, Artifact, Markdown, Metrics
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import PydanticUndefined
 from typing_extensions import ParamSpec, TypeVar
 
@@ -44,7 +44,7 @@ from selfloop.errors import UserError, disk_is_full
 from selfloop.identity import brought
 from selfloop.lookup import imported, unknown
 from selfloop.resources import Resources
-from selfloop.strategies import Strategy, as_list, complete_lists, is_list, is_strategy, spelt_list
+from selfloop.strategies import Strategy, Values, as_list, complete_lists, is_list, is_strategy, spelt_list
 
 KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -54,14 +54,12 @@ INHERITED = ("seed", "round", "environment", "engine")
 """What a stage's parameters may inherit from the settings of a loop."""
 
 
-class Params(BaseModel):
+class Params(Values):
     """The parameters of a stage: frozen, validated, no unknown keys, and flat, so that KFP can express them.
 
     ``inherits`` names those that take the loop's setting of the same name where they were not set themselves, and
     ``reads`` those that may name a file or a folder, whose content is a part of the stage's identity then.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     inherits: ClassVar[frozenset[str]] = frozenset()
     reads: ClassVar[frozenset[str]] = frozenset()

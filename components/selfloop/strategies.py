@@ -41,8 +41,8 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
-from pydantic_core import core_schema
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, create_model, field_validator
+from pydantic_core import PydanticCustomError, core_schema
 
 from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
@@ -52,13 +52,24 @@ JSON = '[{"'
 """What a value begins with that is JSON."""
 
 
-class Strategy(BaseModel):
+class Values(BaseModel):
+    """What a person sets: frozen, without unknown keys; numbers are finite, and no yes or no is one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_flag_is_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+            raise PydanticCustomError("number", "Input should be a number")
+        return value
+
+
+class Strategy(Values):
     """A named choice with parameters of its own, spelt alike where equal; ``needs`` says what it cannot do without,
     ``reads`` which of its parameters may name a file or a folder whose content counts, ``runs_code`` whether it runs
     programs that a policy wrote.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
     def __init_subclass__(cls, **defaults: Any) -> None:
         super().__init_subclass__()

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+import tempfile
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -54,6 +59,13 @@ class StoppedError(UserError):
     exit_code = 130
 
 
+REFUSALS = (
+    errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EPERM, errno.EROFS
+)  # fmt: skip
+"""Errors of the system that are about a place and nobody's mistake here."""
+FULL = "The disk is full: free some space and run the same command again, finished stages are kept."
+
+
 def main() -> None:
     """Run the command; a mistake that a person can mend is one sentence and a non-zero exit."""
     sys.path.append(os.getcwd())  # so that module:name finds what lies beside the user, and no more than that
@@ -61,16 +73,54 @@ def main() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(PlainFormatter("selfloop: %(message)s"))
     logging.getLogger("selfloop").addHandler(handler)
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(words: Sequence[str]) -> int:
+    """Run the command with these words, and say in one sentence what goes wrong. Returns the exit code."""
     try:
-        app()
+        _command()(list(words))
+    except SystemExit as ended:  # what the command line itself ends with
+        return int(ended.code or 0)
     except UserError as error:
         _complain(str(error))
-        sys.exit(error.exit_code)
+        return error.exit_code
     except Exception as error:
-        if not disk_is_full(error):
-            raise
-        _complain("The disk is full: free some space and run the same command again, finished stages are kept.")
-        sys.exit(1)
+        _complain(FULL if disk_is_full(error) else _refused(error) or _unforeseen(error))
+        return 1
+    return 0
+
+
+def _refused(error: Exception) -> str:
+    """What to say of a file or a folder that the system refuses; empty where it is something else."""
+    if not isinstance(error, OSError) or error.errno not in REFUSALS or not error.filename:
+        return ""
+    name = str(error.filename)
+    shown = name if len(name) < 300 else f"{name[:100]}..."
+    return f"{shown} cannot be used ({error.strerror}): mend that, or give another place."
+
+
+@cache
+def _command() -> Any:
+    """The command with all that the modules of this package add to it."""
+    return typer.main.get_command(app)
+
+
+def _unforeseen(error: Exception) -> str:
+    """What to say of an error that nobody thought of: what it is, and where its trace lies."""
+    from selfloop.lineage.tracking import without_password
+
+    said = " ".join(without_password(str(error)).split())[:200]
+    trace = without_password("".join(traceback.format_exception(error)))
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="selfloop-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as kept:
+            kept.write(trace)
+    except OSError:
+        sys.stderr.write(trace)
+        return f"An error that was not foreseen ({type(error).__name__}: {said}): its trace is above, please report it."
+    return f"An error that was not foreseen ({type(error).__name__}: {said}): please report it with {kept.name}."
 
 
 def say(line: str) -> None:

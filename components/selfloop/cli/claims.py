@@ -13,7 +13,7 @@ import typer
 from selfloop import machine
 from selfloop.claims.measuring import HALTED, Outcome
 from selfloop.cli.app import app, console, resumable, say
-from selfloop.cli.options import RUNS, RecipeName
+from selfloop.cli.options import RUNS, RecipeName, check_output
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.recipe import Recipe, find_recipe
@@ -44,6 +44,7 @@ def claim(
     assert found.claims is not None
     chosen = found.claims.tuning if tuning else found.claims.seeds
     root = output or RUNS / "claims" / found.name
+    check_output(root, is_folder=True)
     whole, parts = measuring.planned(found, chosen), measuring.planned(found, seeds or chosen, arms)
     for run in whole:
         found.check(measuring.settings_of(found, run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from selfloop.addresses import check_address
-from selfloop.errors import UserError
+from selfloop.errors import UserError, disk_is_full
 from selfloop.profiles import Profile, find_profile, read_toml
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
@@ -20,6 +21,8 @@ from selfloop.store import CREDENTIALS
 from selfloop.trust import trust
 
 RUNS = Path("runs")
+ROOM = 2**16
+"""Bytes that a disk must have room for where something is to be written."""
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
@@ -125,6 +128,23 @@ def _from_set(settings: type[Settings], text: str) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         parsed = {part: parsed}
     return dict(parsed)
+
+
+def check_output(place: Path, is_folder: bool = False) -> None:
+    """Refuse, before anything is done, a place where what is made could not be written."""
+    try:
+        if place.exists() and place.is_dir() != is_folder:
+            there, wanted = ("file", "folder") if is_folder else ("folder", "file")
+            raise UserError(f"{place} is a {there}: give a {wanted} to write to.")
+        above = place if place.is_dir() else place.absolute().parent
+        nearest = next(each for each in (above, *above.parents) if each.exists())
+        with tempfile.TemporaryFile(dir=nearest) as tried:
+            tried.write(bytes(ROOM))
+        if place.is_file():
+            place.open("ab").close()
+    except OSError as error:
+        why = "the disk is full" if disk_is_full(error) else error.strerror
+        raise UserError(f"{place} cannot be written ({why}): give another place for the output.") from None
 
 
 def use_registry(tracking_uri: str | None, store: str | None, runs: Path) -> None:

@@ -74,6 +74,10 @@ class Store(ABC):
     def noted(self, name: str) -> str | None:
         """The text under a name; none where there is none."""
 
+    def check(self) -> None:
+        """Refuse, before anything is put, a place that does not answer or refuses what is asked of it."""
+        self.has("0" * 64)
+
     def close(self) -> None:  # noqa: B027 (a directory holds nothing)
         """Let go of what is in use: the directories that ``get`` returned may go from now on."""
 

@@ -47,6 +47,7 @@ SAME = {
 }
 PASSING = {
     "BadDigest",
+    "ConditionalRequestConflict",
     "IncompleteBody",
     "InternalError",
     "InvalidDigest",
@@ -58,7 +59,7 @@ PASSING = {
     "SlowDown",
     "XAmzContentSHA256Mismatch",
 }
-"""What a server says of a fault on the way, and of an upload that another writer has just completed."""
+"""What a server says of a fault on the way, and of what another writer does to the same object just now."""
 
 T = TypeVar("T")
 

@@ -17,11 +17,12 @@ from urllib3.exceptions import HTTPError
 
 from selfloop.artifacts import DIGEST, MANIFEST, SIDECAR, Manifest, check, manifest_of, own_file
 from selfloop.errors import UserError, disk_is_full
+from selfloop.reaching import connect
 from selfloop.store.cache import Cache
 from selfloop.store.connection import endpoint_of_environment
-from selfloop.store.contract import Store, key_of
+from selfloop.store.contract import AGAIN, Store, key_of
 from selfloop.store.objects import Objects
-from selfloop.store.refusals import sentence
+from selfloop.store.refusals import UNREACHABLE, sentence
 from selfloop.store.transfers import Sender, Threads, Transfer, fetch
 
 UNFINISHED = ".unfinished"
@@ -112,6 +113,14 @@ class S3Store(Store):
         shutil.rmtree(directory / UNFINISHED, ignore_errors=True)
 
     @override
+    def check(self) -> None:
+        try:
+            connect(self.objects.endpoint)
+        except (OSError, ValueError) as error:
+            raise UserError(UNREACHABLE.format(endpoint=self.objects.endpoint, why=error, again=AGAIN)) from None
+        super().check()
+
+    @override
     def close(self) -> None:
         self.cache.close()
 
@@ -130,6 +139,8 @@ class S3Store(Store):
             if (directory / name).exists():
                 content = own_file(directory, directory / name).read_bytes()
                 self.objects.write(f"{key}/{name}", content, once=name == MANIFEST)
+        for name, upload in list(self.objects.uploads(f"{key}/")):  # of a writer that was killed, or is late
+            self.objects.abort(name, upload)
 
     def _fetch(self, key: str, directory: Path) -> None:
         said = self.objects.read(f"{key}/{MANIFEST}")

@@ -1,0 +1,73 @@
+"""A server that does not answer is said soon, in one sentence."""
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from selfloop.errors import UserError
+from selfloop.lineage.tracking import check_answers
+from selfloop.reaching import connect, within
+from selfloop.store import open_store
+
+
+@pytest.fixture
+def closed() -> str:
+    """An address at which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+def test_what_hangs_is_given_up() -> None:
+    with pytest.raises(TimeoutError, match="no answer within"):
+        within(Event().wait, 0.05)
+
+
+def test_what_fails_is_raised_and_what_answers_is_not() -> None:
+    with pytest.raises(ZeroDivisionError):
+        within(lambda: 1 // 0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connect(f"http://127.0.0.1:{server.getsockname()[1]}/path")
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://someone:secret@{}",
+        "http://someone:secret@no.such.host.invalid",
+        "http://127.0.0.1:port",
+        "postgresql+psycopg2://someone:secret@{}/runs",
+        "postgresql+psycopg2://someone:secret@no.such.host.invalid/runs",
+    ],
+)
+def test_a_registry_that_does_not_answer_is_named_without_its_password(uri: str, closed: str) -> None:
+    with pytest.raises(UserError, match=r"MLflow at .* cannot be used") as refused:
+        check_answers(uri.format(closed))
+    assert "secret" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_store_that_does_not_answer_is_named(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{closed}")
+    with open_store("s3://bucket/loops") as store, pytest.raises(UserError, match=f"http://{closed} cannot be reached"):
+        store.check()
+
+
+def test_a_run_finds_it_out_before_it_begins(
+    selfloop: Callable[..., Any], tmp_path: Path, closed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{closed}")
+    run = "run", "length-generalization", "-o", "run"
+    for words, said in (
+        ([*run, "--store", "s3://bucket/loops"], f"http://{closed} cannot be reached"),
+        ([*run, "--tracking-uri", f"postgresql://u:p@{closed}/x", "--store", "store"], "cannot be used"),
+        (["rollback", "adder", "--reason", "x", "--tracking-uri", f"http://{closed}"], f"MLflow at http://{closed}"),
+    ):
+        done = selfloop(*words)
+        assert done.returncode == 1
+        assert said in done.stderr
+        assert done.stderr.strip().count("\n") == 0
+    assert not (tmp_path / "run").exists()
