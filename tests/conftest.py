@@ -76,13 +76,13 @@ def whole_run(
     name: str, settings: dict[str, Any], place: Path, *overrides: dict[str, Any]
 ) -> tuple[Any, dict[str, Any], list[dict[str, Any]]]:
     """A run of a recipe in process: its last turn, what it measured, and its rounds."""
-    from selfloop.artifacts import read_json
     from selfloop.modes.inprocess import run
     from selfloop.recipe import find_recipe
+    from selfloop.report.history import read_history
 
     recipe = find_recipe(name)
     last, measured = run(recipe, recipe.resolve(settings, *overrides), place)
-    return last, dict(measured), read_json(last.history.path)["rounds"]
+    return last, dict(measured), read_history(last.history.path)["rounds"]
 
 
 def tracked_run(name: str, settings: dict[str, Any], place: Path, *overrides: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from selfloop.artifacts import write_json
+from selfloop.cli.app import run_command
 from selfloop.cli.options import resolved
 from selfloop.cli.run import as_toml, run_by_kfp
 from selfloop.errors import HaltedError, UserError
@@ -104,6 +105,55 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(
 ) -> None:
     _refused(selfloop(*words), sentence)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["run", "length-generalization", "-o", "file"], "file is a file: give a folder to write to."),
+        (["run", "length-generalization", "-o", "file/run"], "file/run cannot be written (Not a directory)"),
+        (["run", "length-generalization", "-o", "/proc/none/run"], "/proc/none/run cannot be written ("),
+        (["run", "length-generalization", "-o", "n" * 300], "cannot be written (File name too long)"),
+        (["bench", "length-generalization", "-o", "file"], "file is a file: give a folder to write to."),
+        (["claim", "length-generalization", "-o", "file"], "file is a file: give a folder to write to."),
+        (
+            ["compile", "length-generalization", "-o", "folder.yaml"],
+            "folder.yaml is a folder: give a file to write to.",
+        ),
+        (["compile", "--components", "-o", "file"], "file is a file: give a folder to write to."),
+        (["report", "run", "-o", "folder.yaml"], "folder.yaml is a folder: give a file to write to."),
+        (["lineage", "adder", "--html", "file/page.html"], "file/page.html cannot be written (Not a directory)"),
+        (["reproduce", "adder", "1", "-o", "file"], "file is a file: give a folder to write to."),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_found_before_any_work(
+    selfloop: Command, tmp_path: Path, words: list[str], sentence: str
+) -> None:
+    (tmp_path / "file").write_text("precious")
+    (tmp_path / "folder.yaml").mkdir()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    _refused(selfloop(*words), sentence)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.yaml", "run"}
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_an_error_that_nobody_thought_of_is_a_sentence_with_the_place_of_its_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*words: object) -> None:
+        raise ZeroDivisionError("of http://me:secret@host\nin two lines")
+
+    monkeypatch.setattr("selfloop.cli.run.find_recipe", fails)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert run_command(["run", "length-generalization"]) == 1
+    said = capsys.readouterr().err
+    (trace,) = tmp_path.iterdir()
+    assert said.startswith("selfloop: An error that was not foreseen (ZeroDivisionError: of http://host in two lines)")
+    assert str(trace) in said
+    assert said.count("\n") == 1
+    assert "in fails" in trace.read_text()
+    assert "secret" not in trace.read_text()
 
 
 @pytest.mark.parametrize("words", [["run", "mine.py"], ["compile", "mine.py", "-o", "p.yaml"], ["bench", "mine.py"]])

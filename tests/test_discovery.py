@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selfloop.artifacts import read_json
 from selfloop.modes.calls import shape_of
 from selfloop.modes.compiling import run_locally
 from selfloop.modes.inprocess import run
 from selfloop.recipe import Recipe, recipes
+from selfloop.report.history import read_history
 
 from .conftest import digests
 from .tiny import tiny
@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 @pytest.mark.parametrize(("name", "form"), OFFERED, ids=lambda word: word or "default")
 def test_it_runs_two_rounds_in_process(runs: Callable[..., Any], name: str, form: str) -> None:
     recipe, _, place, last = runs(name, form)
-    rounds = read_json(last.history.path)["rounds"]
+    rounds = read_history(last.history.path)["rounds"]
     assert [round["round"] for round in rounds] == [1, 2]
     assert [role["role"] for role in rounds[-1]["roles"]] == list(recipe.roles)
     assert (place / "round-02").is_dir()

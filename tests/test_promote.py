@@ -22,6 +22,7 @@ from selfloop.modes.noting import calls_of
 from selfloop.promote import GateParams, RestoreParams, close_stage, restore_stage
 from selfloop.recipe import Recipe
 from selfloop.records import ItemResult
+from selfloop.report.history import read_history
 from selfloop.stage import executed_by
 
 from . import forked
@@ -56,7 +57,7 @@ CLOSE = close_stage(RECIPE, STATE)
 CHANGED = ("solver", "proposer", "memory", "progress", "replay_pool", "history")
 BETTER: dict[str, Any] = {"solves": True, "longer": 1.0}
 WORSE: dict[str, Any] = {"solves": False, "longer": 1.0}
-VALUES = {"progress": {"frontier": 2, "accuracy": {}}, "history": {"title": "Two roles", "stages": {}, "rounds": []}}
+VALUES = {"progress": {"frontier": 2, "accuracy": {}}, "history": {"title": "Two roles", "stages": {}, "number": 0}}
 
 
 def sealed(place: Path, kind: type[A], value: Any) -> A:
@@ -129,7 +130,7 @@ def test_whichever_is_in_force_is_handed_on_for_every_role_and_the_state_in_any_
 def test_the_history_and_the_report_tell_of_the_round_and_of_all_its_roles(tmp_path: Path) -> None:
     inputs = given(tmp_path / "given", **BETTER)
     made = closed(tmp_path / "run", inputs)
-    (round,) = read_json(made.new_history.path)["rounds"]
+    (round,) = read_history(made.new_history.path)["rounds"]
     assert round["decision"] == read_json(made.decision.path)
     assert round["suites"] == {"old": [1], "target": [2]}
     assert [(role["role"], role["before"], role["after"]) for role in round["roles"]] == [
@@ -150,7 +151,7 @@ def test_rounds_add_up_and_the_schedule_says_when_no_other_is_worth_it(tmp_path:
         inputs |= {name: getattr(made, f"new_{name}") for name in CHANGED}
         proceeds.append(made.proceed)
     assert proceeds == [True, False], "two rounds in a row without a promotion"
-    assert [each["round"] for each in read_json(made.new_history.path)["rounds"]] == [1, 2]
+    assert [each["round"] for each in read_history(made.new_history.path)["rounds"]] == [1, 2]
     assert manifest_of(made.new_solver.path).digest == manifest_of(tmp_path / "given" / "solver").digest
 
 
@@ -165,7 +166,7 @@ def test_a_guard_that_halted_the_loop_fails_the_stage_once_all_is_written(tmp_pa
         assert found[f"new_{role}"] == manifest_of(inputs[role].path)
     (place,) = (tmp_path / "run").glob("round-01/close_round-*")
     assert read_json(place / "decision")["verdict"] == "halted"
-    assert [round["decision"]["verdict"] for round in read_json(place / "new_history")["rounds"]] == ["halted"]
+    assert [round["decision"]["verdict"] for round in read_history(place / "new_history")["rounds"]] == ["halted"]
     assert "guard &#39;length&#39; halted the loop" in (place / "report").read_text()
 
 

@@ -148,6 +148,28 @@ def test_rows_are_spread_over_shards(tmp_path: Path) -> None:
     assert count(tmp_path) == sum(batch.num_rows for batch in read(tmp_path, Example)) == 200_000
 
 
+def test_a_table_that_grows_is_the_same_in_few_shards_and_written_a_few_times(tmp_path: Path) -> None:
+    def grown(rounds: int, each: int) -> list[Example]:
+        return [Example(f"task {number}", number, "1+1=", "2" * 40, 0) for number in range(rounds * each)]
+
+    last, each = 80, 7
+    with writing(tmp_path / "0", Example):
+        pass
+    for number in range(1, last + 1):
+        with writing(tmp_path / str(number), Example) as table:
+            seen = sum(batch.num_rows for batch in table.extend(tmp_path / str(number - 1)))
+            assert seen == table.rows == (number - 1) * each
+            table.write(grown(number, each)[seen:])
+    with writing(tmp_path / "at once", Example) as table:
+        table.write(grown(last, each))
+    assert list(rows(tmp_path / str(last), Example)) == grown(last, each)
+    grown_table, at_once = (json.loads((tmp_path / name / "table.json").read_text()) for name in (str(last), "at once"))
+    assert grown_table == at_once
+    shards = {path.stat().st_ino: path for path in tmp_path.glob("*/*.parquet")}
+    assert len(list((tmp_path / str(last)).glob("*.parquet"))) <= 8
+    assert sum(pq.ParquetFile(path).metadata.num_rows for path in shards.values()) < 8 * last * each
+
+
 def test_a_value_of_the_wrong_type_is_refused_with_row_and_field(tmp_path: Path) -> None:
     wrong = Example("t", "two", "p", "c", 0)  # type: ignore[arg-type]
     with (

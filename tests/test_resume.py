@@ -1,6 +1,7 @@
 """Killed with -9 at any moment, a run continues where it stopped and comes to the same digests."""
 
 import json
+import shutil
 import signal
 import subprocess
 import textwrap
@@ -74,6 +75,26 @@ def test_a_killed_run_continues_and_comes_to_the_same_digests(
     assert resumed.returncode == 0, resumed.stderr
     assert len(json.loads(resumed.stdout)) == ran_again
     assert digests(tmp_path / "run") == digests(finished_run)
+
+
+@pytest.mark.parametrize("what", ["results", "returned.json", "results/manifest.json"])
+def test_what_was_removed_because_it_was_damaged_is_made_again(
+    tmp_path: Path, finished_run: Path, small: dict[str, Any], what: str
+) -> None:
+    shutil.copytree(finished_run, tmp_path / "run")
+    stage = "close_round" if what == "returned.json" else "evaluate_policies"
+    damaged = next((tmp_path / "run" / "round-02").glob(f"{stage}-*")) / what
+    if damaged.is_dir():
+        shutil.rmtree(damaged)
+    else:
+        damaged.unlink()
+    again = _drive(tmp_path / "run", small, "never", "", "0")
+    assert json.loads(again.stdout) == [f"2 {stage}"], again.stderr
+    assert digests(tmp_path / "run") == digests(finished_run)
+
+
+def test_of_the_reports_of_a_run_the_newest_is_kept(finished_run: Path) -> None:
+    assert [page.parts[-3] for page in finished_run.glob("round-*/close_round-*/report")] == ["round-02"]
 
 
 def test_a_finished_run_runs_nothing_again(finished_run: Path, small: dict[str, Any]) -> None:

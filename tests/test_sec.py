@@ -13,6 +13,7 @@ from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.lineage.registry import Registry
 from selfloop.lineage.rounds import find_origin
+from selfloop.report.history import read_history
 
 from .conftest import digests, tracked_run, whole_run
 from .test_resume import driven
@@ -96,7 +97,7 @@ def test_a_run_continues_with_the_arms_of_the_one_before(client: MlflowClient, t
     assert (origin, first) == (f"{NAME}/2", 2)
     later = {"origin": origin, "first": first, "rounds": 1}
     last = tracked(tmp_path / "two", later)
-    told = read_json(last.history.path)["rounds"]
+    told = read_history(last.history.path)["rounds"]
     assert [each["round"] for each in told] == [1, 2]
     assert [point["step"] for each in told for point in each["state"]["training"]["curriculum"]["course"]] == [
         1,

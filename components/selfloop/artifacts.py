@@ -20,6 +20,7 @@ from kfp.dsl import Artifact
 from pydantic import BaseModel, ValidationError, field_validator
 
 from selfloop.errors import UserError
+from selfloop.links import link
 from selfloop.records import TABLE
 
 MANIFEST = "manifest.json"
@@ -142,7 +143,7 @@ def manifest_of(directory: str | Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{directory} is not a finished artifact (it has no {MANIFEST}): make it again.") from None
     except ValidationError:
-        raise UserError(f"{path} is not a manifest of selfloop: make the artifact again.") from None
+        raise UserError(f"{path} is not a manifest of selfloop: remove {directory} and make it again.") from None
 
 
 def check(directory: str | Path) -> Manifest:
@@ -164,18 +165,11 @@ def hand_on(source: Artifact, target: Artifact) -> None:
 
     It stays the same artifact: its manifest, which tells who made it of what, goes with it, last.
     """
-
-    def link(a: str, b: str) -> None:
-        try:
-            os.link(a, b)
-        except OSError:
-            shutil.copyfile(a, b)
-
     place, target_place = Path(source.path), Path(target.path)
     shutil.copytree(
         place, target_place, copy_function=link, ignore=shutil.ignore_patterns(MANIFEST), dirs_exist_ok=True
     )
-    link(str(place / MANIFEST), str(target_place / MANIFEST))
+    link(place / MANIFEST, target_place / MANIFEST)
     target.metadata.update(source.metadata)
 
 

@@ -19,6 +19,7 @@ from selfloop.loop import loop_of
 from selfloop.modes.inprocess import InProcess, Listener, claimed, complete
 from selfloop.modes.noting import check
 from selfloop.recipe import Recipe
+from selfloop.report.history import read_history
 from selfloop.settings import START, Settings
 from selfloop.stage import executed_by
 
@@ -100,7 +101,7 @@ def _run(recipe: Recipe[Any], settings: Settings, root: Path, arm: str, listener
         else:
             write_json(root, {"seconds": seconds}, note)
         base = _measure_base(recipe, settings, root)
-    rounds = read_json(history)["rounds"]
+    rounds = read_history(history)["rounds"]
     audits = [round["audit"] for round in rounds if round["audit"]]
     right, wrong = (sum(a[name] for a in audits) for name in ("true_positive", "false_positive"))
     return Row(

@@ -12,8 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from selfloop.artifacts import read_json
 from selfloop.progress import Pace
+from selfloop.report.history import last_round
 from selfloop.stage import Stage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -58,7 +58,7 @@ class Terminal:
             speeds = "".join(f", {rate:,.0f} {unit}/s" for rate, unit in rates)
             self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{speeds}")
         if "new_history" in stage.outputs:
-            self._show(read_json(outputs.new_history.path)["rounds"][-1])
+            self._show(last_round(outputs.new_history.path))
 
     def _show(self, round: Mapping[str, Any]) -> None:
         self._accuracy |= accuracy_in_force(round)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, Protocol, Self
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, model_validator
 
-from selfloop.artifacts import read_json
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.fetch import FetchParams, fetch_policy
 from selfloop.filter import FilterParams, filter_rollouts
@@ -26,6 +25,7 @@ from selfloop.promote import GateParams, RestoreParams, close_stage, restore_sta
 from selfloop.propose import BaseData, BaseParams, DrawParams, Fixed, Schedule, draw_base
 from selfloop.recipe import FRAME, Recipe
 from selfloop.report import BeginParams, ReportParams, begin_report
+from selfloop.report.history import read_history
 from selfloop.settings import START, Settings
 from selfloop.stage import Executor, executed_by, outputs_named
 from selfloop.verify import VerifyParams, verified_by
@@ -224,7 +224,7 @@ class Loop:
             policy = getattr(last, self.role)
             measured = measure_policy(s.measure, policy=policy, progress=last.progress).results.metadata
         if self.recipe.figures is not None:
-            return self.recipe.figures(s, read_json(last.history.path)["rounds"], measured)
+            return self.recipe.figures(s, read_history(last.history.path)["rounds"], measured)
         return {"accuracy": fmean(measured["accuracy"].values())} if measured else {}
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from selfloop.columns import RowDigest, field_of, first_missing, repeated, values_of
 from selfloop.errors import UserError
+from selfloop.links import link
 
 if TYPE_CHECKING:
     import numpy as np
@@ -256,6 +257,35 @@ class Writer:
         if self._pending_rows >= BATCH_ROWS:
             self._flush()
 
+    def extend(self, directory: str | Path) -> Iterator[pa.RecordBatch]:
+        """Begin with the rows of another table, and stream them. Of its shards those that are large beside what follows
+        are taken as they are, hard links where that is possible: a table that grows round after round is written anew
+        in parts only, and has few of them.
+        """
+        shards = sorted(Path(directory).glob("*.parquet"))
+        kept = self._large(shards)
+        for number, shard in enumerate(shards):
+            if number < kept:
+                link(shard, self._directory / f"shard-{self._shards:05}.parquet")
+                self._shards += 1
+            for batch in _read_shard(shard, self._record, schema(self._record).names, BATCH_ROWS):
+                if number < kept:
+                    self._digest.update(batch)
+                    self._flushed += batch.num_rows
+                else:
+                    self.write(batch)
+                yield batch
+
+    def _large(self, shards: Sequence[Path]) -> int:
+        """How many shards, from the first on, are of this version and twice as large as all that follow together."""
+        files = [_opened(shard, self._record) for shard in shards]
+        sizes = [file.metadata.num_rows for file in files]
+        for number, file in enumerate(files):
+            is_old = _version(file.schema_arrow, self._record) != VERSIONS[self._record]
+            if is_old or sizes[number] < 2 * sum(sizes[number + 1 :]):
+                return number
+        return len(files)
+
     def _refuse_misfits(self, batch: pa.RecordBatch) -> None:
         check_schema(batch.schema, self._record, str(self._directory))
         refuse_missing(batch, self._record, str(self._directory), self.rows)
@@ -345,23 +375,33 @@ def read(
     directory: str | Path, record: type[tuple[Any, ...]], columns: list[str] | None = None, batch_rows: int = BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:
     """Stream a table's batches, in order. Raises ``UserError`` naming the file, row and field that are wrong."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     shards = sorted(Path(directory).glob("*.parquet"))
     if not shards:
         raise UserError(f"{directory} holds no Parquet shards: it is not a table of {record.__name__}s.")
     for shard in shards:
-        try:
-            file = pq.ParquetFile(shard)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{shard} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
-        check_schema(file.schema_arrow, record, str(shard))
-        wanted, row = columns or schema(record).names, 0
-        for batch in _batches(file, record, wanted, batch_rows):
-            refuse_missing(batch, record, str(shard), row)
-            row += batch.num_rows
-            yield batch
+        yield from _read_shard(shard, record, columns or schema(record).names, batch_rows)
+
+
+def _read_shard(
+    shard: Path, record: type[tuple[Any, ...]], wanted: list[str], batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    row = 0
+    for batch in _batches(_opened(shard, record), record, wanted, batch_rows):
+        refuse_missing(batch, record, str(shard), row)
+        row += batch.num_rows
+        yield batch
+
+
+def _opened(shard: Path, record: type[tuple[Any, ...]]) -> pq.ParquetFile:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(shard)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{shard} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    check_schema(file.schema_arrow, record, str(shard))
+    return file
 
 
 def _batches(

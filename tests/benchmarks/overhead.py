@@ -26,13 +26,13 @@ from unittest.mock import patch
 
 from measuring import SMALL, console, in_turns, publish, ratios, seconds, show, spread, wants_small
 from selfloop import lineage
-from selfloop.artifacts import read_json, sidecar_of
 from selfloop.evaluate import policies
 from selfloop.finetune.offline import encoding, supervised
 from selfloop.finetune.running.training import Trained
 from selfloop.generate import draw, windows
 from selfloop.modes import inprocess
 from selfloop.recipe import Recipe, find_recipe
+from selfloop.report.history import read_history, read_moments
 from selfloop.report.render import render
 from selfloop.settings import Settings
 from selfloop.stage import Stage
@@ -128,8 +128,8 @@ def loop(recipe: Recipe[Any], settings: Settings, clock: Clock) -> dict[str, flo
         store = seconds(make_store)
         with lineage.tracked_run("run", settings.overrides(), place / "mlflow-run.txt", place / "mlflow") as run_id:
             last, measured = inprocess.run(recipe, settings, place / "run", clock)
-            moments, page = sidecar_of(last.history.path)["rounds"], place / "report.html"
-            page.write_text(render(read_json(last.history.path), moments, measured), encoding="utf-8")
+            moments, page = read_moments(last.history.path), place / "report.html"
+            page.write_text(render(read_history(last.history.path), moments, measured), encoding="utf-8")
             lineage.finish(run_id, page, measured)
         total = time.perf_counter() - began
     return {**clock.seconds, ELSEWHERE: total - store - sum(clock.seconds.values()), STORE: store}

@@ -13,6 +13,7 @@ from selfloop.guards import Guard
 from selfloop.modes.inprocess import run
 from selfloop.propose import BaseParams, draw_base
 from selfloop.recipe import find_recipe
+from selfloop.report.history import last_round, read_history
 
 from . import planted
 from .planted import COLLAPSING, DRIFTING, HACKED, HEALTHY
@@ -32,7 +33,7 @@ def ran(policy: Path, root: Path, rounds: int, seed: int, *more: dict[str, Any])
         {"policy": str(policy), "rounds": rounds, "seed": seed, "measure": {"per_level": 1}}, *more
     )
     last, _ = run(recipe, settings, root)
-    return list(read_json(last.history.path)["rounds"])
+    return list(read_history(last.history.path)["rounds"])
 
 
 def unheeded() -> dict[str, Any]:
@@ -112,7 +113,7 @@ def test_a_guard_halts_such_a_loop_and_the_champion_stays(
     assert manifest_of(closed / "new_champion").digest == before
     assert read_json(closed / "decision")["verdict"] == "halted"
     assert (closed / "report").is_file(), "the report tells of the round that was halted"
-    assert read_json(closed / "new_history")["rounds"][-1]["decision"] == read_json(closed / "decision")
+    assert last_round(closed / "new_history")["decision"] == read_json(closed / "decision")
 
 
 def test_a_healthy_loop_is_green_all_the_way(able: Path, tmp_path: Path) -> None:

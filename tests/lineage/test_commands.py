@@ -106,6 +106,12 @@ def test_gc_lists_before_it_deletes(selfloop: Command, here: Path) -> None:
     assert "1 versions" in done.stdout
     assert len(set(store.iterdir())) < len(before)
     assert selfloop("reproduce", NAME, "3").returncode == 0
+    assert "0 versions" in selfloop("gc", NAME, "--keep", "0").stdout
+    assert not list(here.glob("runs/*/round-*")), "what the stages of finished runs left is gone"
+    assert list(here.glob("runs/*/report.html"))
+    again = selfloop(*LOOP)
+    assert again.returncode == 1
+    assert "holds a finished run, whose stages 'selfloop gc' removed" in again.stderr
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from selfloop import lineage
-from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.lineage.decisions import promote, rollback
 from selfloop.lineage.registry import Registry
@@ -17,6 +16,7 @@ from selfloop.lineage.rounds import find_origin
 from selfloop.lineage.tree import tree
 from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
+from selfloop.report.history import read_history
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_versions_of_a_bundle_move_together(
     assert last.tag("digests").split(",") == digests
     assert [each.find("champion").tag("digest") for each in (solver, proposer)] == digests
 
-    rounds = read_json(state.history.path)["rounds"]
+    rounds = read_history(state.history.path)["rounds"]
     reported = [[(told["role"], told["before"], told["after"], told["steps"]) for told in r["roles"]] for r in rounds]
     versions = [version.tag("digests").split(",") for version in pair.versions().values()]
     assert reported == [

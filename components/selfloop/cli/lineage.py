@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from selfloop.cli.app import app, console
-from selfloop.cli.options import RUNS, StoreUri, TrackingUri, TrustCode, use_registry
+from selfloop.cli.options import RUNS, StoreUri, TrackingUri, TrustCode, check_output, use_registry
 from selfloop.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def lineage_(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Draw the tree of a loop's versions: what came from what, what is in force, what was rejected and why."""
-    use_registry(tracking_uri, None, RUNS)
+    _use(tracking_uri, None)
     if html is None:
         show(name)
         return
@@ -50,12 +51,19 @@ def lineage_(
     from selfloop.lineage.registry import Registry
     from selfloop.lineage.tree import tree
 
+    check_output(html)
     drawn = page(tree(Registry(name)))
-    try:
-        html.write_text(drawn, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"The lineage cannot be written to {html}: {error.strerror}.") from None
+    html.parent.mkdir(parents=True, exist_ok=True)
+    html.write_text(drawn, encoding="utf-8")
     console.print(f"Lineage: {html.resolve()}", soft_wrap=True)
+
+
+def _use(tracking_uri: str | None, store: str | None) -> None:
+    """Use a registry, which has answered."""
+    from selfloop.lineage.tracking import check_answers
+
+    use_registry(tracking_uri, store, RUNS)
+    check_answers(os.environ["MLFLOW_TRACKING_URI"])
 
 
 def show(name: str, run: str | None = None) -> None:
@@ -135,7 +143,7 @@ def promote(
     """Put a version in force, whatever the gate said of it, unless a guard refused it."""
     from selfloop.lineage import decisions
 
-    use_registry(tracking_uri, store, RUNS)
+    _use(tracking_uri, store)
     _say(name, decisions.promote(name, version, reason).version)
 
 
@@ -146,7 +154,7 @@ def approve(
     """Put a version in force that passed the gate and waits for a person, because a guard warned."""
     from selfloop.lineage import decisions
 
-    use_registry(tracking_uri, store, RUNS)
+    _use(tracking_uri, store)
     _say(name, decisions.approve(name, version, reason).version)
 
 
@@ -157,7 +165,7 @@ def rollback(
     """Put back in force what was before the champion, or an older version that was once in force."""
     from selfloop.lineage import decisions
 
-    use_registry(tracking_uri, store, RUNS)
+    _use(tracking_uri, store)
     _say(name, decisions.rollback(name, version, reason).version)
 
 
@@ -178,7 +186,9 @@ def reproduce(
     from selfloop.display import Terminal
     from selfloop.modes.reproducing import reproduce as again
 
-    use_registry(tracking_uri, store, RUNS)
+    _use(tracking_uri, store)
+    if output is not None:
+        check_output(output, is_folder=True)
     if output is not None and output.is_dir() and any(output.iterdir()):
         raise UserError(
             f"{output} is not empty, and what is in it would be taken for the result: give another --output."
@@ -206,14 +216,21 @@ def gc(
     name: Name,
     keep: Annotated[int, typer.Option("--keep", help="The newest versions, which stay whatever they are.")] = 5,
     yes: Annotated[bool, typer.Option("--yes", help="Delete; without it, only list.")] = False,
+    runs: Annotated[Path, typer.Option("--runs", help="Where the folders of its runs are.")] = RUNS,
     tracking_uri: TrackingUri = None,
     store: StoreUri = None,
 ) -> None:
-    """List, then delete, the files of versions that neither were in force nor led to one that was."""
-    from selfloop.lineage import retention
+    """List, then delete, what neither was in force nor led to it, and what the stages of finished runs left.
 
-    use_registry(tracking_uri, store, RUNS)
+    Lineage stays: the registry knows every version, and the store has what is in force, what it came from, and the
+    newest. Of a run's folder stay its report and its settings.
+    """
+    from selfloop.lineage import retention
+    from selfloop.modes import inprocess
+
+    _use(tracking_uri, store)
     planned = retention.plan(name, keep)
+    folders = inprocess.finished_runs(runs, retention.runs_of(name))
     table = Table("version", "round", "verdict", "reason", box=None)
     for version in planned.versions:
         reason = Text(_on_one_line(version.tag("reason"))[:60])
@@ -221,10 +238,14 @@ def gc(
     if planned.versions:
         console.print(table)
     console.print(f"{len(planned.versions)} versions, {len(planned.keys)} artifacts, {planned.bytes / 1e6:.1f} MB.")
-    if not planned.keys:
+    for folder in folders:
+        console.print(f"{folder}: finished, {inprocess.bytes_of_stages(folder) / 1e6:.1f} MB.", soft_wrap=True)
+    if not planned.keys and not folders:
         return
     if yes:
         retention.collect(name, planned, keep)
+        for folder in folders:
+            inprocess.clear(folder)
         console.print("Deleted. The registry still knows the versions; their files are gone.")
     else:
         console.print("Nothing was deleted: add --yes.")

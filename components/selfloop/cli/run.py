@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +40,7 @@ from selfloop.cli.options import (
     TrackingUri,
     TrustCode,
     Unsafe,
+    check_output,
     chosen_profile,
     resolved,
     use_registry,
@@ -59,8 +60,6 @@ class Mode(StrEnum):
 
 COMPONENTS = Path("kfp-components")
 """Where the stages lie as KFP components."""
-FINISHED = "finished"
-"""A file in the folder of a run that came to its end."""
 
 
 @app.command()
@@ -100,7 +99,10 @@ def run(
         os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
     settings = resolved(found, config, sets, given, control)
     root = output or RUNS / f"{found.name}-{fingerprint(settings, origin)}"
-    if origin:
+    from selfloop.lineage.tracking import check_answers, check_place
+
+    if origin is not None:
+        check_answers(os.environ["MLFLOW_TRACKING_URI"])
         root, given["origin"], given["first"] = place_from(origin, root, output is not None)
         name = json.dumps(given["origin"].rpartition("/")[0])
         settings = resolved(found, config, [f"model={name}", *sets], given, control)
@@ -108,12 +110,11 @@ def run(
     if dry_run:
         sys.stdout.write(as_toml(settings))
         return
+    check_output(root, is_folder=True)
     if engine == "vllm":
         from selfloop.generate.engines import check_vllm
 
         check_vllm()
-    from selfloop.lineage.tracking import check_place
-
     check_place(os.environ["MLFLOW_TRACKING_URI"], os.environ.get("SELFLOOP_STORE"))
     if mode is Mode.process:
         run_here(found, settings, root, origin)
@@ -128,6 +129,7 @@ def place_from(reference: str, root: Path, is_chosen: bool) -> tuple[Path, str, 
     finished the same command begins the next one, from what the alias names then, in a folder of its own.
     """
     from selfloop.lineage.rounds import find_origin
+    from selfloop.modes.inprocess import FINISHED
 
     is_fixed = re.fullmatch(r".+[@/]\d+", reference) is not None
     place, number = root, 1
@@ -191,6 +193,7 @@ def compile_(
         return
     if not recipe or output is None:
         raise UserError("Say which recipe goes into which file: 'selfloop compile RECIPE -o FILE', or --components.")
+    check_output(output)
     found = find_recipe(recipe)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     hardware = chosen_profile(profile, image_prefix)
@@ -206,6 +209,7 @@ def _export(recipe: str, folder: Path, image_prefix: str) -> None:
 
     if recipe:
         raise UserError(f"--components writes every stage, and no recipe: leave out '{recipe}' or --components.")
+    check_output(folder, is_folder=True)
     written = export_components(folder, image_prefix)
     say(f"{folder}: {len(written)} components.")
 
@@ -220,18 +224,20 @@ def report(
 
     if not (run / RUN).is_file():
         raise UserError(f"{run} is no run of selfloop (it has no {RUN}): give the folder that 'selfloop run' named.")
+    check_output(output)
     whole = run / "report.html"
     finished = whole if whole.is_file() else newest_report(run)
     if finished is None:
         raise UserError(f"{run} has no report yet: no stage of it that reports has ended.")
-    shutil.copyfile(finished, output)
+    with suppress(shutil.SameFileError):  # it is there already
+        shutil.copyfile(finished, output)
     say(f"Report: {output.resolve()}")
 
 
 @app.command()
 def bench(
     recipe: RecipeName,
-    seeds: Annotated[int, typer.Option("--seeds", help="Runs with the seeds 0, 1, ... below this number.")] = 5,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs with the seeds 0, 1, ... below this number.")] = 5,
     config: ConfigFile = None,
     sets: Sets = [],  # noqa: B006
     control: Annotated[bool, typer.Option(help="Run the control arm too.")] = True,
@@ -245,6 +251,7 @@ def bench(
     from selfloop.artifacts import write_json
 
     found = find_recipe(recipe)
+    check_output(output, is_folder=True)
     arms = {
         arm: [resolved(found, config, sets, {"seed": seed}, arm == "control") for seed in range(seeds)]
         for arm in (("loop", "control") if control else ("loop",))
@@ -298,11 +305,12 @@ def fingerprint(settings: Settings, reference: str | None = None) -> str:
 def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str | None = None) -> None:
     """Run a recipe in this process, with the display, MLflow, and the summary at the end."""
     from selfloop import lineage
-    from selfloop.artifacts import manifest_of, read_json, sidecar_of
+    from selfloop.artifacts import manifest_of
     from selfloop.cli.lineage import say_what_is_in_force, show
     from selfloop.display import Terminal, rounds_table
     from selfloop.html import figure
     from selfloop.modes import inprocess
+    from selfloop.report.history import read_history, read_moments
     from selfloop.report.render import render
 
     where = escape(f"on {settings.environment}, seed {settings.seed}, in {root}")
@@ -311,18 +319,17 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
     with (
         inprocess.claimed(root, recipe, settings, reference),
         resumable(root),
-        lineage.tracked_run(root.name, settings.overrides(), root / "mlflow-run.txt", root / "mlflow") as run_id,
+        lineage.tracked_run(root.name, settings.overrides(), root / inprocess.NOTE, root / "mlflow") as run_id,
         _reported(root, page),
         Terminal(console, settings.first + settings.rounds - 1) as terminal,
     ):
         lineage.note_beginning(settings.loop)
         last, measured = inprocess.complete(recipe, settings, root, terminal)
-        moments = sidecar_of(last.history.path).get("rounds", [])
-        page.write_text(render(read_json(last.history.path), moments, measured), encoding="utf-8")
+        history = read_history(last.history.path)
+        page.write_text(render(history, read_moments(last.history.path), measured), encoding="utf-8")
         lineage.finish(run_id, page, measured)
-        (root / FINISHED).touch()
+        (root / inprocess.FINISHED).touch()
     console.print()
-    history = read_json(last.history.path)
     console.print(rounds_table(history, console.width))
     console.print()
     if not last.proceed:
@@ -386,17 +393,17 @@ def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool,
         raise UserError(f"{root} holds a run, and a run by KFP does not resume: choose another --output.")
     with (
         inprocess.claimed(root, recipe, settings, reference),
-        lineage.tracked_run(root.name, settings.overrides(), root / "mlflow-run.txt", root / "mlflow"),
+        lineage.tracked_run(root.name, settings.overrides(), root / inprocess.NOTE, root / "mlflow"),
     ):
         lineage.note_beginning(settings.loop)
         try:
-            run_locally(recipe, settings, root / "kfp", fused)
+            run_locally(recipe, settings, root / inprocess.KFP, fused)
         except RuntimeError as error:  # what kfp.local raises for a task that failed, and for much else
             failed = re.search(r"Inner task failed: [^']*'([^']+)'", str(error))  # the name is coloured
             if failed is None:
                 raise
             raise _why_it_failed(root, failed[1]) from None
-        (root / FINISHED).touch()
+        (root / inprocess.FINISHED).touch()
     say(f"Artifacts: {root / 'kfp'}")
 
 

@@ -50,9 +50,8 @@ def filter_rollouts(
     progress.report(0, total := count(rollouts.path), "rollouts")
     new: Counter[int] = Counter()
     with writing(out.examples.path, Example) as table, writing(out.replay_pool.path, Example) as pool:
-        for batch in read(replay_pool.path, Example):
+        for batch in pool.extend(replay_pool.path):
             context.before.update(_counted(batch["level"]))
-            pool.write(batch)
         with TemporaryDirectory(dir=out.examples.path) as folder:
             for batch in selected(judged, funnel, context, Path(folder)):
                 made = as_examples(batch, params)

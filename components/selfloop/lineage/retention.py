@@ -54,6 +54,11 @@ def _going(registry: Registry, last: int) -> list[Version]:
     return [version for number, version in versions.items() if number not in stays]
 
 
+def runs_of(name: str) -> set[str]:
+    """The runs in MLflow that made the versions of a loop."""
+    return {version.tag("run") for version in Registry(name).known().values()} - {""}
+
+
 def collect(name: str, planned: Plan, last: int) -> None:
     """Carry out a plan, but for what has come into use since it was made.
 

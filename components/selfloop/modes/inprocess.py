@@ -9,12 +9,12 @@ import json
 import os
 import shutil
 import typing
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from kfp.dsl import Artifact, Metrics
+from kfp.dsl import HTML, Artifact, Metrics
 
 import selfloop.environments  # noqa: F401 (it says what is brought by a parameter of this name)
 from selfloop import artifacts, progress
@@ -28,6 +28,14 @@ from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
 
 RETURNED = "returned.json"
 RUN = "run.json"
+KFP = "kfp"
+"""The folder in which ``kfp.local`` runs a pipeline."""
+NOTE = "mlflow-run.txt"
+"""Which run of MLflow a run's folder belongs to."""
+FINISHED = "finished"
+"""A file in the folder of a run that came to its end."""
+CLEARED = "cleared"
+"""A file in the folder of a finished run whose stages' folders were given up."""
 
 
 class Listener(Protocol):
@@ -66,6 +74,7 @@ class InProcess:
         self._root, self.round = root.resolve(), round
         self._listener: Listener = listener or Silent()
         self.pages: dict[str, Artifact] = {}
+        self._reports: dict[tuple[str, str], str] = {}
 
     def begins(self, round: int, proceed: Any) -> bool:
         """Open a round unless the last one said that the loop is finished."""
@@ -76,7 +85,7 @@ class InProcess:
     def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Any:
         """Run a stage, or find it finished."""
         place = self._root / f"round-{self.round:02}" / f"{stage.name}-{content_key(stage, params, inputs)[:12]}"
-        skipped = place.exists()
+        skipped = _is_whole(place, stage)
         if not skipped:
             self._listener.stage_begins(self.round, stage)
             with progress.watched_by(self._listener.stage_moves):
@@ -84,11 +93,21 @@ class InProcess:
         returned = artifacts.read_json(place, RETURNED) if stage.returns else None
         made = {name: found(place / name, kind) for name, kind in stage.outputs.items()}
         outputs = stage.made(made, returned)
-        self.pages |= {name: artifact for name, artifact in made.items() if is_page(type(artifact))}
+        self._show(stage, {name: artifact for name, artifact in made.items() if is_page(type(artifact))})
         self._listener.stage_ends(self.round, stage, outputs, skipped)
         if stage.concludes is not None:
             stage.concludes(outputs)
         return outputs
+
+    def _show(self, stage: Stage, pages: Mapping[str, Artifact]) -> None:
+        """Keep the newest pages of each name; a stage's report tells all that its report of the round before told."""
+        for name, page in pages.items():
+            before = self._reports.get((stage.name, name))
+            if isinstance(page, HTML) and before != page.path:
+                self._reports[stage.name, name] = page.path
+                if before is not None:
+                    Path(before).unlink(missing_ok=True)
+        self.pages |= pages
 
     def map(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> list[Artifact]:
         """Run the shards of a stage one after the other."""
@@ -102,7 +121,21 @@ class InProcess:
         outputs = stage.run(stage.made(made), params, inputs)
         if stage.returns:
             artifacts.write_json(partial, getattr(outputs, stage.returns), RETURNED)
+        shutil.rmtree(place, ignore_errors=True)  # of which somebody removed a part
         os.rename(partial, place)
+
+
+def _is_whole(place: Path, stage: Stage) -> bool:
+    """Whether a finished stage has all its outputs still: what was removed, as it was damaged, is made again."""
+    names = {
+        RETURNED if stage.returns else "",
+        *(
+            name if is_page(kind) else f"{name}/{artifacts.MANIFEST}"
+            for name, kind in stage.outputs.items()
+            if kind is not HTML
+        ),
+    }
+    return place.is_dir() and all((place / name).exists() for name in names)
 
 
 def _clear(partial: Path) -> None:
@@ -174,7 +207,41 @@ def claimed(root: Path, recipe: Recipe[Any], settings: Settings, reference: str 
                 raise UserError(f"{root} holds files that are no run of selfloop: choose another --output.")
             artifacts.write_json(root, about | {"code": artifacts.code_digest(), "reference": reference}, RUN)
         _check_same(root, about, settings.loop)
+        if (root / CLEARED).exists():
+            raise UserError(
+                f"{root} holds a finished run, whose stages 'selfloop gc' removed: continue from its champion with "
+                f"--from {settings.loop}@champion, or choose another --output."
+            )
         yield
+
+
+def finished_runs(folder: Path, ids: Collection[str]) -> list[Path]:
+    """The folders of runs that came to their end and hold their stages still, of those with these runs in MLflow."""
+    notes = (note for note in sorted(folder.glob(f"*/{NOTE}")) if note.read_text().strip() in ids)
+    return [note.parent for note in notes if (note.parent / FINISHED).exists() and not (note.parent / CLEARED).exists()]
+
+
+def stage_folders(root: Path) -> list[Path]:
+    """What the stages of a run left in its folder."""
+    return [path for path in root.iterdir() if path.is_dir() and (path.name.startswith("round-") or path.name == KFP)]
+
+
+def bytes_of_stages(root: Path) -> int:
+    """What removing the stages of a run frees: files that have another name elsewhere, as in the store, stay."""
+    found: dict[int, list[os.stat_result]] = {}
+    for folder in stage_folders(root):
+        for about in (path.lstat() for path in folder.rglob("*")):
+            found.setdefault(about.st_ino, []).append(about)
+    return sum(names[0].st_size for names in found.values() if len(names) == names[0].st_nlink)
+
+
+def clear(root: Path) -> None:
+    """Remove what the stages of a finished run left; a folder that a run is at work in is left alone."""
+    with (root / "run.lock").open("w") as lock, suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (root / CLEARED).touch()
+        for folder in stage_folders(root):
+            shutil.rmtree(folder)
 
 
 def _check_same(root: Path, about: Mapping[str, Any], loop: str) -> None:

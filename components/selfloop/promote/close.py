@@ -19,6 +19,7 @@ from selfloop.errors import HaltedError
 from selfloop.promote.gate import judge
 from selfloop.records import ItemResult, rows
 from selfloop.report import Role, add_round, publish, samples_page
+from selfloop.report.history import read_history, read_moments
 from selfloop.resources import Resources
 from selfloop.settings import RunParams
 from selfloop.stage import Stage, outputs_named
@@ -91,11 +92,11 @@ class _Close:
         """Decide, note, record and hand on. Returns whether another round is worth it and asked for."""
         from selfloop import lineage, notifications
 
-        candidate, past = self._candidate(self.recipe.roles[0]), read_json(self.given["history"].path)["rounds"]
-        decision = judge(self.settings.gate, self._evidence(), candidate, past)
+        candidate, history = self._candidate(self.recipe.roles[0]), read_history(self.given["history"].path)
+        decision = judge(self.settings.gate, self._evidence(), candidate, history["rounds"])
         write_json(self.out.decision.path, decision)
         proceed = self._advance(decision["promoted"])
-        self._report(decision)
+        self._report(history, decision)
         for name in WRITTEN:
             self._seal(getattr(self.out, f"new_{name}"))
         for name, value in lineage.measured(decision).items():
@@ -106,15 +107,14 @@ class _Close:
         self._hand_on(carried)
         return proceed and self.settings.number < self.settings.last
 
-    def _report(self, decision: Mapping[str, Any]) -> None:
+    def _report(self, history: dict[str, Any], decision: Mapping[str, Any]) -> None:
         roles = [Role(name, self.given[name], self._candidate(name)) for name in self.recipe.roles]
         own = {name: self._candidate(name) for name in self.recipe.own if name not in self.recipe.roles}
         state = {name: read_json(place.path) for name, place in own.items() if (Path(place.path) / VALUE).is_file()}
         state["progress"] = read_json(self.out.new_progress.path)
-        history, moments = add_round(
-            self.settings.report, self.given["history"], self._evidence(), roles, state, decision
-        )
-        publish(history, moments, self.out.new_history, self.out.report)
+        spent = add_round(self.settings.report, history, self._evidence(), roles, state, decision)
+        before = self.given["history"]
+        publish(history, [*read_moments(before.path), spent], self.out.new_history, self.out.report, before)
         Path(self.out.sampled.path).write_text(samples_page(history["rounds"][-1]), encoding="utf-8")
 
     def _evidence(self) -> dict[str, Dataset]:

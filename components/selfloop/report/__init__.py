@@ -1,6 +1,6 @@
 """The report of a run: one self-contained HTML file, written anew after each round from the run's history.
 
-The history is loop state: what each round did, without the times, which are of the moment and stay in its sidecar.
+The history is loop state: see ``history``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from kfp.dsl import HTML, Artifact, Dataset
 from pydantic import Field
 
-from selfloop.artifacts import SIDECAR, manifest_of, read_json, sidecar_of, write_json
+from selfloop.artifacts import manifest_of, sidecar_of
 from selfloop.records import Audit, ItemResult, Rollout, Task, Verdict, count, read, rows
+from selfloop.report.history import read_history, write_history, write_moments
 from selfloop.report.sections import SECTIONS, Section
 from selfloop.report.sections.samples import Samples, clipped
 from selfloop.stage import Params, stage
@@ -59,30 +60,29 @@ class InitialReport(NamedTuple):
 def begin_report(out: InitialReport, params: BeginParams, champion: Artifact) -> None:
     """Begin the run's history with what it starts from, and a report that says that no round has ended."""
     manifest = manifest_of(champion.path)
-    record = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
-    publish(record, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
+    history = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
+    publish(history, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
 
 
 def add_round(
     params: ReportParams,
-    history: Artifact,
+    history: dict[str, Any],
     evidence: Mapping[str, Dataset],
     roles: Sequence[Role],
     state: Mapping[str, Any],
     decision: Mapping[str, Any],
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """A run's history with this round in it, and the moments of its stages: what ``publish`` writes.
+) -> dict[str, Any]:
+    """Add a round to a run's history. Returns the moments of its stages.
 
     ``evidence`` holds the round's tables by name, as many as there are; ``state`` the values of the loop's state.
     """
-    record, moments = read_json(history.path), sidecar_of(history.path)
     trained = [role for role in roles if role.candidate.metadata.get("digest") != role.champion.metadata.get("digest")]
     made = [*evidence.values(), *(role.candidate for role in trained)]
-    record["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
-    record["sections"] = [str(each) for each in params.sections]
+    history["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
+    history["sections"] = [str(each) for each in params.sections]
     about = {name: table.metadata for name, table in evidence.items()}
     examples = about.get("examples", {})
-    record["rounds"].append(
+    history["rounds"].append(
         {
             "round": params.round,
             "tasks": _rows(evidence, "tasks"),
@@ -103,8 +103,7 @@ def add_round(
             "samples": _samples(evidence, sum(each.tasks for each in params.sections if isinstance(each, Samples))),
         }
     )
-    spent = {"round": params.round, "stages": [sidecar_of(each.path) for each in made]}
-    return record, [*moments.get("rounds", []), spent]
+    return {"round": params.round, "stages": [sidecar_of(each.path) for each in made]}
 
 
 def _rows(evidence: Mapping[str, Dataset], name: str) -> int:
@@ -186,10 +185,19 @@ def _values(table: str, record: type[tuple[Any, ...]], column: str) -> Iterator[
     return (value for batch in read(table, record, [column]) for value in batch[column].to_pylist())
 
 
-def publish(record: dict[str, Any], moments: list[dict[str, Any]], history: Artifact, report: HTML) -> None:
-    """Write a run's history, with the moments of its stages beside it, and its report as one HTML file."""
+def publish(
+    history: Mapping[str, Any],
+    moments: Sequence[Mapping[str, Any]],
+    output: Artifact,
+    report: HTML,
+    before: Artifact | None = None,
+) -> None:
+    """Write a run's history, with the moments of its stages beside it, and its report as one HTML file; ``before`` is
+    the history that it continues.
+    """
     from selfloop.report.render import render
 
-    write_json(history.path, record)
-    write_json(history.path, {"rounds": moments}, SIDECAR)
-    Path(report.path).write_text(render(read_json(history.path), moments), encoding="utf-8")
+    place = Path(output.path)
+    write_history(place, history, Path(before.path) if before else None)
+    write_moments(place, moments)
+    Path(report.path).write_text(render(read_history(place), moments), encoding="utf-8")
