@@ -94,6 +94,17 @@ def test_putting_again_does_nothing(store: Store, policy: Path) -> None:
     assert (Path(uri) / "manifest.json").stat() == before
 
 
+def test_what_was_damaged_in_the_store_is_put_again(store: Store, policy: Path) -> None:
+    place = Path(store.put(policy))
+    damaged = place / "weights" / "model.safetensors"
+    damaged.unlink()  # a name of the source's own file
+    damaged.write_bytes(b"damaged")
+    with pytest.raises(UserError, match="was altered after it was sealed: remove"):
+        store.get(str(place))
+    store.put(policy)
+    assert contents(store.get(str(place))) == contents(policy)
+
+
 def test_a_file_uri_is_a_directory(policy: Path, tmp_path: Path) -> None:
     store = open_store(f"file://{tmp_path}/a%20store")
     uri = store.put(policy)
@@ -321,7 +332,7 @@ def test_a_folder_that_is_not_sealed_is_refused(store: Store, tmp_path: Path) ->
         store.put(tmp_path)
 
 
-@pytest.mark.parametrize("uri", ["gs://bucket/prefix", "http://host/bucket"])
+@pytest.mark.parametrize("uri", ["gs://bucket/prefix", "http://host/bucket", "://bucket", "s3:bucket", "s3:/bucket"])
 def test_other_places_are_refused(uri: str) -> None:
     with pytest.raises(UserError, match="is no place for artifacts"):
         open_store(uri)

@@ -22,6 +22,7 @@ from selfloop.adapters import parts as parts
 from selfloop.artifacts import MANIFEST, SIDECAR
 from selfloop.chats import encode as encode
 from selfloop.errors import UserError
+from selfloop.links import link
 from selfloop.trust import asking, check_code, code_files, reading
 
 if TYPE_CHECKING:
@@ -66,13 +67,6 @@ def loading(directory: str | Path) -> Iterator[None]:
 
 def hand_on(source: str | Path, target: str | Path) -> None:
     """Give a policy a second place, to be sealed there as what another stage made: links where that works."""
-
-    def link(a: str, b: str) -> None:
-        try:
-            os.link(a, b)
-        except OSError:
-            shutil.copyfile(a, b)
-
     leave = shutil.ignore_patterns(MANIFEST, SIDECAR)
     shutil.copytree(source, target, copy_function=link, ignore=leave, dirs_exist_ok=True)
     if is_adapter(Path(source)):
@@ -236,8 +230,10 @@ def settle_threads(model: PreTrainedModel) -> None:
 def save(policy: Policy, directory: str | Path, weights: Mapping[str, torch.Tensor] | None = None) -> None:
     """Write weights (safetensors), configuration and tokenizer; of an adapter on a base, the adapter.
 
-    ``weights`` are given where this process holds only a part of the model's.
+    ``weights`` are given where this process holds only a part of the model's. Raises ``UserError`` where a weight is no
+    number: no such policy is a candidate.
     """
+    check_finite(policy.model.state_dict() if weights is None else weights)
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
@@ -250,6 +246,20 @@ def save(policy: Policy, directory: str | Path, weights: Mapping[str, torch.Tens
     policy.tokenizer.save_pretrained(directory)
     if asking(directory):
         _copy_code(Path(policy.model.config._name_or_path), Path(directory))
+
+
+def check_finite(weights: Mapping[str, torch.Tensor]) -> None:
+    """Refuse weights that are no numbers, by name: what a training or a narrower precision made of them."""
+    import torch
+
+    numbers = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    for name, weight in weights.items():
+        if weight.dtype in numbers and not bool(torch.isfinite(weight).all()):
+            kept = str(weight.dtype).removeprefix("torch.")
+            raise UserError(
+                f"The weights {name} of the policy are no longer finite as {kept}: lower lr, or begin with a policy "
+                "that is kept in a wider precision."
+            )
 
 
 def _copy_code(source: Path, target: Path) -> None:

@@ -2,7 +2,8 @@
 
 A library's own time limit rests on signals and cannot interrupt what runs inside C code; killing a process always can.
 A child lives long and takes one item after the other, because starting it costs an import. It hears and says JSON
-alone. What takes longer than the limit is killed with SIGKILL, and a new child continues with the next item.
+alone. What takes longer than the limit is killed with SIGKILL, and a new child continues with the next item. An item
+whose child died is given to another once more: the kernel may have killed it for others' use of memory.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, NamedTuple
@@ -27,7 +29,8 @@ from selfloop.lookup import imported
 
 MIB = 2**20
 CHILD = "import sys; from selfloop.workers import serve; serve(*sys.argv[1:])"
-KILLED = ("timeout", "crashed")
+CRASHED = "crashed"
+KILLED = ("timeout", CRASHED)
 STARTING = 60.0
 """Seconds in which a child must have imported what it works with."""
 
@@ -118,7 +121,8 @@ class Pool:
 
     def _mapped(self, items: Sequence[Sequence[Any]]) -> list[Outcome]:
         found: dict[int, Outcome] = {}
-        waiting = iter(range(len(items)))
+        waiting = deque(range(len(items)))
+        again: set[int] = set()
         busy: dict[Worker, int] = {}
         with selectors.DefaultSelector() as selector:
             for worker in self._started(min(self.number, len(items))):
@@ -133,7 +137,12 @@ class Pool:
                     if said is None:
                         continue
                     if worker in busy:
-                        found[busy.pop(worker)] = said
+                        number = busy.pop(worker)
+                        if said.failure == CRASHED and number not in again:
+                            again.add(number)
+                            waiting.append(number)
+                        else:
+                            found[number] = said
                     if said.failure in KILLED:
                         selector.unregister(worker.output)
                         worker = self._replaced(worker)
@@ -148,7 +157,7 @@ class Pool:
         try:
             reply = worker.hear() if heard else None
         except EOFError:
-            return self._lost(worker, "crashed", spent)
+            return self._lost(worker, CRASHED, spent)
         if reply is not None and not worker.ready:
             worker.ready = True
             return Outcome(None, "", spent)
@@ -169,13 +178,12 @@ class Pool:
         return Outcome(None, failure, spent)
 
     def _next(
-        self, worker: Worker, waiting: Iterator[int], items: Sequence[Sequence[Any]], busy: dict[Worker, int]
+        self, worker: Worker, waiting: deque[int], items: Sequence[Sequence[Any]], busy: dict[Worker, int]
     ) -> None:
-        number = next(waiting, None)
         worker.deadline = float("inf")
-        if number is not None:
-            busy[worker] = number
-            worker.give(items[number], self.time_limit)
+        if waiting:
+            busy[worker] = waiting.popleft()
+            worker.give(items[busy[worker]], self.time_limit)
 
     def _started(self, number: int) -> list[Worker]:
         while len(self._workers) < number:

@@ -11,6 +11,7 @@ from selfloop.errors import UserError
 from selfloop.finetune import FinetuneParams
 from selfloop.finetune.running.speed import peak, speed
 from selfloop.finetune.running.training import memory_watched, out_of_memory
+from selfloop.policy import Policy, load, save
 
 from .. import forked
 from .conftest import Finetuned, tried
@@ -41,6 +42,14 @@ def test_a_policy_whose_weights_are_no_numbers_is_no_candidate(
     with pytest.raises(UserError, match=r"The weights after step 1 are no longer finite .* lower lr"):
         finetuned(plain, "burst", tried(), method=method, steps=1, lr=1e39, warmup_steps=0)
     assert not (tmp_path / "burst" / "manifest.json").exists()
+
+
+def test_a_policy_is_not_saved_where_a_weight_is_no_number_in_its_precision(plain: Path, tmp_path: Path) -> None:
+    policy = load(str(plain))
+    next(policy.model.parameters()).data[0, 0] = 7e4
+    with pytest.raises(UserError, match=r"The weights model\.embed_tokens\.weight .* no longer finite as float16"):
+        save(Policy(policy.model.half(), policy.tokenizer), tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
 
 
 WORK = """

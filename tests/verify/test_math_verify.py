@@ -84,6 +84,11 @@ def trouble(what, number=0):
         return len(bytearray(number * 2**20))
     if what == "die":
         ctypes.string_at(0)
+    if what == "die once" and not os.path.exists(number):
+        os.close(os.open(number, os.O_CREAT))
+        ctypes.string_at(0)
+    if what == "die once":
+        return what
     if what == "print":
         os.write(1, b"[]\\\\n")
         print("not an answer")
@@ -123,6 +128,12 @@ def test_every_kind_of_trouble_is_an_outcome_and_others_continue(pool: Pool) -> 
     ]  # fmt: skip
     assert [outcomes[number].value for number in (3, 6, 7)] == ["printprint", 8 * 2**20, "é\né\n"]
     assert pool.map([]) == []
+
+
+def test_an_item_whose_child_was_killed_is_given_to_another_once(pool: Pool, tmp_path: Path) -> None:
+    before = len(pool.map([["a", 1], ["b", 1]]))
+    assert [outcome.failure for outcome in pool.map([["die once", str(tmp_path / "mark")], ["c", 1]])] == ["", ""]
+    assert before == len(pool.children) == 2
 
 
 def test_outcomes_are_in_the_order_of_the_items_and_children_live_on(pool: Pool) -> None:

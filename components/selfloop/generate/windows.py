@@ -7,16 +7,21 @@ again takes what is there. The folder goes when the stage ends. In a pod it live
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import shutil
 import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop import progress
+from selfloop.errors import UserError
 from selfloop.generate.draw import draw
 from selfloop.generate.engines import Engine, open_engine
 from selfloop.generate.params import GenerateParams
@@ -26,6 +31,7 @@ from selfloop.records import Rollout, Task, batched, count, rows, to_batch
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger(__name__)
 Work = tuple[int, list[Task]]
 """A window: its number, and its tasks."""
 
@@ -141,26 +147,47 @@ def make(params: GenerateParams, source: Source, work: Iterator[Work], kept: Kep
 
 
 def _share(params: GenerateParams, source: Source, work: Iterator[Work], kept: Kept, tally: Tally) -> None:
+    """Draw windows in several processes. Where one dies, as when memory is used up, what was under way is drawn again;
+    raises ``UserError`` where one dies of the same windows once more.
+    """
+    before: set[int] = set()
+    while lost := _drawn_by_pool(params, source, work, kept, tally):
+        twice = sorted(before & lost.keys())
+        if twice:
+            raise UserError(
+                f"A process that draws attempts died twice (at window {twice[0]} or beside it): lower workers, "
+                "window or max_tokens, or give it more memory, and run it again: finished windows are kept."
+            )
+        log.warning("A process that draws attempts died; the %d windows under way are drawn again.", len(lost))
+        before, work = set(lost), chain(lost.items(), work)
+
+
+def _drawn_by_pool(
+    params: GenerateParams, source: Source, work: Iterator[Work], kept: Kept, tally: Tally
+) -> dict[int, list[Task]]:
+    """Draw windows in several processes, to the end or until one dies. Returns what was under way then."""
     context = multiprocessing.get_context("spawn")
     slots = context.SimpleQueue()
     for slot in range(params.workers):
         slots.put(slot)
     begin = (params, source, kept, slots)
-    with ProcessPoolExecutor(params.workers, context, _Worker.begin, begin) as pool:
-        running: set[Future[tuple[int, int]]] = set()
+    under_way: dict[int, list[Task]] = {}
+    running: dict[Future[tuple[int, int]], int] = {}
+
+    def wait_for_one() -> None:
+        for window in wait(running, return_when=FIRST_COMPLETED).done:
+            tally.note(*window.result())
+            del under_way[running.pop(window)]
+
+    with ProcessPoolExecutor(params.workers, context, _Worker.begin, begin) as pool, suppress(BrokenProcessPool):
         for number, tasks in work:
-            running.add(pool.submit(_Worker.draw, number, tasks))
+            under_way[number] = tasks
+            running[pool.submit(_Worker.draw, number, tasks)] = number
             if len(running) >= 2 * params.workers:
-                running = _await(running, tally)
+                wait_for_one()
         while running:
-            running = _await(running, tally)
-
-
-def _await(running: set[Future[tuple[int, int]]], tally: Tally) -> set[Future[tuple[int, int]]]:
-    done, left = wait(running, return_when=FIRST_COMPLETED)
-    for window in done:
-        tally.note(*window.result())
-    return left
+            wait_for_one()
+    return under_way
 
 
 class _Worker:

@@ -100,7 +100,11 @@ def kept(artifacts: Mapping[str, Artifact]) -> dict[str, Reference]:
 
 def fetched(reference: Reference) -> Path:
     """The artifact on this machine. Raises ``UserError`` where its object is gone or is not what it was."""
-    place = _placed(reference.uri)
+    try:
+        place = _placed(reference.uri)
+    except UserError as error:
+        remedy = "'selfloop reproduce NAME VERSION' makes the policies of a version again"
+        raise UserError(f"{str(error).rstrip('.')}; {remedy}.") from None
     found = manifest_of(place).digest
     if found != reference.digest:
         raise UserError(

@@ -45,7 +45,10 @@ class Reproduction(NamedTuple):
 
 
 def reproduce(name: str, reference: str, root: Path, listener: Listener | None = None) -> Reproduction:
-    """Make a version again in the folder ``root``. Raises ``UserError`` where what it was made of is gone."""
+    """Make a version again in the folder ``root``; what is the same takes its place in the store.
+
+    Raises ``UserError`` where what it was made of is gone.
+    """
     registry = Registry(name)
     version = registry.find(reference)
     was = record.read(record_of(registry, version.number))
@@ -58,6 +61,7 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
             made, gain = improved.state, gain_of(settings.gate, results)
         else:
             made = loop.begin(settings)
+    _put_back(was, made)
     digests = {role: (then.digest, getattr(made, role).metadata["digest"]) for role, then in was.roles.items()}
     then = was.decision.get("suites", {}).get("target")
     return Reproduction(
@@ -67,6 +71,12 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
         interval=None if then is None or gain is None else (then["lower"], then["upper"]),
         changed=_changed(was, brought(settings, recipe.module).all),
     )
+
+
+def _put_back(was: Record, made: Any) -> None:
+    """Put the policies that are what they were into the store, in the place of what was damaged or lost there."""
+    again = {role: getattr(made, role) for role in was.roles}
+    record.kept({role: each for role, each in again.items() if each.metadata["digest"] == was.roles[role].digest})
 
 
 def _before(loop: Loop, was: Record) -> Any:

@@ -40,12 +40,12 @@ def open_store(uri: str) -> Store:
 
     Raises ``UserError`` for other places. Nothing is contacted before the store is used.
     """
-    scheme, _, rest = check_address(uri, CREDENTIALS).partition("://")
-    if not rest:
+    scheme, is_uri, rest = check_address(uri, CREDENTIALS).partition("://")
+    if not is_uri and not uri.startswith("s3:"):
         return DirectoryStore(Path(uri).expanduser())
-    if scheme == "file":
+    if scheme == "file" and rest:
         return DirectoryStore(Path(unquote(urlsplit(uri).path)))
-    if scheme == "s3":
+    if scheme == "s3" and is_uri:
         from selfloop.store.s3 import S3Store
 
         return S3Store(uri)

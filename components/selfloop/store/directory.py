@@ -28,7 +28,7 @@ class DirectoryStore(Store):
         manifest = check(directory)
         key = key_of(manifest)
         with self._locked(key):
-            if not self.has(key):
+            if not self._holds(Path(directory), manifest, key):
                 self._build(Path(directory), manifest, key)
         return f"{self.uri}/{key}"
 
@@ -77,6 +77,15 @@ class DirectoryStore(Store):
     def noted(self, name: str) -> str | None:
         place = self.root / self.note_at(name)
         return place.read_text() if place.is_file() else None
+
+    def _holds(self, source: Path, manifest: Manifest, key: str) -> bool:
+        """Whether an artifact, whose source is whole, is here as it was put: what was damaged is put again."""
+        place = self.root / key
+        return self.has(key) and all(
+            (place / name).is_file()
+            and (os.path.samefile(source / name, place / name) or file_digest(place / name) == digest)
+            for name, digest in manifest.files.items()
+        )
 
     def _build(self, source: Path, manifest: Manifest, key: str) -> None:
         unfinished = folders.unfinished(self.root, key)
