@@ -35,7 +35,7 @@ NOTE = "mlflow-run.txt"
 FINISHED = "finished"
 """A file in the folder of a run that came to its end."""
 CLEARED = "cleared"
-"""A file in the folder of a finished run whose stages' folders were given up."""
+"""A file in the folder of a finished run whose stages' folders go, or are gone."""
 
 
 class Listener(Protocol):
@@ -218,7 +218,7 @@ def claimed(root: Path, recipe: Recipe[Any], settings: Settings, reference: str 
 def finished_runs(folder: Path, ids: Collection[str]) -> list[Path]:
     """The folders of runs that came to their end and hold their stages still, of those with these runs in MLflow."""
     notes = (note for note in sorted(folder.glob(f"*/{NOTE}")) if note.read_text().strip() in ids)
-    return [note.parent for note in notes if (note.parent / FINISHED).exists() and not (note.parent / CLEARED).exists()]
+    return [note.parent for note in notes if (note.parent / FINISHED).exists() and stage_folders(note.parent)]
 
 
 def stage_folders(root: Path) -> list[Path]:
