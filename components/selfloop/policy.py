@@ -6,7 +6,6 @@ A policy may also be a LoRA adapter on another one (``adapters``): ``parts`` tel
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections import OrderedDict
