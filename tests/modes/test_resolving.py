@@ -105,6 +105,7 @@ def test_the_stage_is_read_off_the_recipe_and_described(recipe: Recipe[Any]) -> 
         ({"model": "a/b"}, "Use letters"),
         ({"settings": '{"model": 7}'}, "cannot be 7: Input should be a valid string, in quotes."),
         ({"origin": "champion"}, "There is no registry to continue from 'champion': set MLFLOW_TRACKING_URI."),
+        ({"origin": "run:1f2e"}, "There is no registry in which run 1f2e left its loop: set MLFLOW_TRACKING_URI."),
     ],
 )
 def test_what_no_run_can_have_is_one_sentence(

@@ -122,7 +122,10 @@ def settings_of(recipe: Recipe[S], params: Any) -> S:
                 f"The setting '{name}' is fixed when a pipeline is compiled, here to {getattr(compiled, name)!r}: "
                 "compile another pipeline for another value."
             )
-    settings = continued_from(recipe, settings, params.origin, params.run)
+    if before := run_of(params.origin):
+        settings = _continuing(recipe, settings, before)
+    else:
+        settings = continued_from(recipe, settings, params.origin, params.run)
     check(recipe, settings)
     if shape_of(recipe, settings) != params.shape:
         raise UserError(
@@ -143,6 +146,16 @@ def _typed(text: str) -> dict[str, Any]:
     return typed
 
 
+def _continuing(recipe: Recipe[S], settings: S, before: str) -> S:
+    """The settings of a run that does the rounds that the run ``before`` left to do."""
+    from selfloop import lineage
+
+    if not lineage.is_on():
+        raise UserError(f"There is no registry in which run {before} left its loop: set MLFLOW_TRACKING_URI.")
+    left = lineage.left_by(settings.loop, before)
+    return recipe.resolve(settings.overrides(), {"origin": left.origin, "first": left.first, "rounds": left.rounds})
+
+
 def continued_from(recipe: Recipe[S], settings: S, origin: str, run: str) -> S:
     """The settings of a run that continues from ``origin``: the version that it named when the run began, and the
     number of its next round; the loop has the version's name, unless another was chosen.
@@ -153,9 +166,6 @@ def continued_from(recipe: Recipe[S], settings: S, origin: str, run: str) -> S:
         return settings
     if origin != START and not lineage.is_on():
         raise UserError(f"There is no registry to continue from '{origin}': set MLFLOW_TRACKING_URI.")
-    if before := run_of(origin):
-        left = lineage.left_by(settings.loop, before)
-        return recipe.resolve(settings.overrides(), {"origin": left.origin, "first": left.first, "rounds": left.rounds})
     found = _pinned(settings, origin, run)
     named = {"model": found.name} if found.name and not settings.model else {}
     return recipe.resolve(settings.overrides(), {"origin": found.pinned, "first": found.first}, named)
