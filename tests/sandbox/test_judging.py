@@ -67,8 +67,8 @@ ENDLESS = {
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A judge that takes half a second."""
-    monkeypatch.setattr(grading, "SECONDS", 0.5)
+    """A judge that takes a second at most."""
+    monkeypatch.setattr(grading, "SECONDS", 1.0)
     monkeypatch.setattr(grading, "MEBIBYTES", 512)
     taken_apart.cache_clear()
 
