@@ -233,18 +233,16 @@ def programs_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
 
 @pytest.fixture
-def tasks_forked(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """``kfp.local`` starts each task's program, KFP's executor, as a fork."""
+def tasks_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``kfp.local`` starts the program of each task of a loop as a fork."""
     from kfp.local import subprocess_task_handler
 
-    module = tmp_path_factory.mktemp("tasks") / "ephemeral_component.py"
+    start = subprocess_task_handler.run_local_subprocess
 
     def run(full_command: list[str], env_vars: dict[str, str] | None = None) -> int:
-        _, _, starting, source, *given = full_command
-        assert "-m kfp.dsl.executor_main" in starting
-        module.write_text(source)
-        words = ["-m", "kfp.dsl.executor_main", "--component_module_path", str(module), *given]
-        done = forked.run(*words, env=os.environ | (env_vars or {}) | {"_KFP_RUNTIME": "true"})
+        if full_command[:3] != ["env", "_KFP_RUNTIME=true", sys.executable]:
+            return int(start(full_command, env_vars))
+        done = forked.run(*full_command[3:], env=os.environ | (env_vars or {}) | {"_KFP_RUNTIME": "true"})
         print(done.stdout, done.stderr)
         return done.returncode
 

@@ -27,7 +27,7 @@ OWN = ("selfloop", "selfloop_recipes")
 THERE = {"selfloop.generate.engines.vllm": {"vllm"}}
 """Modules that are opened only where a package was found."""
 ENTRY: Name = ("selfloop.__main__", ALL)
-TASK: list[Name] = [("selfloop.modes.calls", ""), ("selfloop.modes.resolving", "")]
+TASK: list[Name] = [("selfloop.modes.task", ""), ("selfloop.modes.calls", ""), ("selfloop.modes.resolving", "")]
 """What the tasks of a pipeline import."""
 NOTED: list[Name] = [("selfloop.modes.noting", "calls_of")]
 """What follows the calls of a recipe to know their parameters, and runs none."""

@@ -3,7 +3,8 @@
 from typing import Any, NamedTuple
 
 import pytest
-from selfloop.modes.argo import cost, nodes_of, state_of, workflow_of
+from selfloop.modes import argo, pods
+from selfloop.modes.argo import MEASURED, cost, nodes_of, state_of, workflow_of
 
 from .measured import AGENT0, FUSED, LENGTH_GENERALIZATION, PLAYERS, STATE, pipeline
 
@@ -26,10 +27,17 @@ TOLD: dict[tuple[str, str, str, int], Told] = {
 }
 
 
+@pytest.fixture
+def noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages note on an artifact what they noted when this was measured: its whole digest, and figures."""
+    monkeypatch.setattr(argo, "MEASURED", MEASURED._replace(said=192))
+
+
 def near(measured: int) -> Any:
     return pytest.approx(measured, rel=0.2)
 
 
+@pytest.mark.usefixtures("noted")
 @pytest.mark.parametrize(("of", "told"), TOLD.items(), ids=["three rounds", "two fused rounds", "a round of agent0"])
 def test_a_run_comes_to_what_a_real_cluster_told(of: tuple[Any, ...], told: Told) -> None:
     found = cost(*pipeline(*of))
@@ -44,6 +52,7 @@ def test_each_round_that_is_planned_stands_in_the_workflow(rounds: int, told: in
     assert workflow_of(*pipeline(*UNFUSED, rounds)) == near(told)
 
 
+@pytest.mark.usefixtures("noted")
 def test_a_run_that_died_in_its_last_driver_comes_to_what_it_came_to() -> None:
     last = "promote-length-generalization"
     nodes = nodes_of(*pipeline(*UNFUSED, 1))
@@ -54,3 +63,7 @@ def test_a_run_that_died_in_its_last_driver_comes_to_what_it_came_to() -> None:
     omitted = {"id": executor[0]["id"], "type": "Skipped", "phase": "Omitted"}
     count, state, _ = state_of([*(node for node in nodes if node not in executor), omitted])
     assert (count, state) == (75, near(950_913))
+
+
+def test_what_stages_note_on_an_artifact_is_counted() -> None:
+    assert MEASURED.said == pods.DIGITS

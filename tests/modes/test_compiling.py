@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from selfloop.errors import UserError
 from selfloop.modes import compiling
-from selfloop.modes.compiling import compile_pipeline
+from selfloop.modes.compiling import compile_pipeline, compiled, cost_of, rounds_that_fit
 from selfloop.modes.fused import fused_stage
 from selfloop.modes.mlflow_plugin import INJECTED
 from selfloop.modes.noting import calls_of
+from selfloop.modes.tracing import OnCluster, stages_of
 from selfloop.profiles import find_profile, profiles
 from selfloop.propose.curricula import Curriculum, LevelCurriculum
 from selfloop.recipe import Recipe, find_recipe, recipes
@@ -237,24 +238,27 @@ def test_equal_executors_and_components_stand_once(recipe: Recipe[Any], tmp_path
 
 def test_the_first_round_is_in_no_sub_graph(recipe: Recipe[Any], tmp_path: Path) -> None:
     tasks = _compiled(recipe, tmp_path, 1)[0]["root"]["dag"]["tasks"]
-    assert {"resolve-length-generalization", "start-length-generalization", "generate-rollouts"} <= tasks.keys()
+    assert {"resolve", "start", "generate"} <= tasks.keys()
 
 
-@pytest.mark.parametrize(
-    ("name", "fused", "a_round"),
-    [
-        *((name, False, 10_000) for name in recipes() if name != "agent0"),
-        ("agent0", False, 13_000),  # it has half as many stages again
-        *((name, True, 3_500) for name in recipes()),
-    ],
-)
-def test_a_round_is_small(name: str, tmp_path: Path, fused: bool, a_round: int) -> None:
-    """In bytes of the file, with a profile that asks for GPUs."""
-    sizes = {}
-    for rounds in (2, 6):
-        _compiled(find_recipe(name), tmp_path, rounds, fused, profile="one-gpu")
-        sizes[rounds] = (tmp_path / "p.yaml").stat().st_size
-    assert (sizes[6] - sizes[2]) / 4 <= a_round
+MOST = {"agent0": 80_000}
+"""It has half as many stages again."""
+
+
+@pytest.mark.parametrize("name", recipes())
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_round_costs_a_cluster_little(name: str, fused: bool) -> None:
+    """In bytes of what it keeps of a run, planned and run: see ``modes/argo.py``."""
+    recipe, profile = find_recipe(name), find_profile("cpu")
+    pods = OnCluster(profile, stages_of(recipe, recipe.resolve(), fused))
+    few, more = (cost_of(compiled(recipe, recipe.resolve({"rounds": n}), fused, pods)).stored for n in (2, 6))
+    assert (more - few) / 4 <= (14_000 if fused else MOST.get(name, 60_000))
+
+
+def test_a_run_holds_many_rounds(recipe: Recipe[Any]) -> None:
+    fit = [rounds_that_fit(recipe, recipe.resolve(), fused, find_profile("cpu")) for fused in (False, True)]
+    assert fit[0] >= 15
+    assert fit[1] >= 60
 
 
 @pytest.mark.parametrize("rounds", [12, 1000])
@@ -363,7 +367,7 @@ def test_no_value_of_a_secret_is_in_a_compiled_pipeline(
 def test_resources_are_requested(recipe: Recipe[Any], tmp_path: Path) -> None:
     executors = _compiled(recipe, tmp_path, 1)[0]["deploymentSpec"]["executors"]
     cpu = find_profile("cpu").resources(fused_stage(recipe, "start"))
-    assert executors["exec-start-length-generalization"]["container"]["resources"]["resourceMemoryLimit"] == cpu.memory
+    assert executors["exec-start"]["container"]["resources"]["resourceMemoryLimit"] == cpu.memory
 
 
 def test_a_file_that_kfp_cannot_read_is_refused(recipe: Recipe[Any], tmp_path: Path) -> None:
@@ -375,6 +379,6 @@ def test_a_pod_is_given_the_secrets_that_its_stage_needs(recipe: Recipe[Any], tm
     platform = _compiled(recipe, tmp_path, 1)[1]
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     held = {name: {each["secretName"] for each in config["secretAsEnv"]} for name, config in executors.items()}
-    assert held["exec-verify-rollouts"] == {"selfloop-s3"}
-    assert held["exec-close-round"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-webhook"}
-    assert held["exec-start-length-generalization"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-hub"}
+    assert held["exec-verify"] == {"selfloop-s3"}
+    assert held["exec-close"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-webhook"}
+    assert held["exec-start"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-hub"}

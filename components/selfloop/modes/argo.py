@@ -27,9 +27,9 @@ class Measured(NamedTuple):
 
     templates: int = 12_000
     """Bytes of what every workflow has: KFP's own templates, and what Kubernetes notes of the whole."""
-    said: int = 192
-    """Digits that a stage notes on an artifact: the digest of what it holds, and figures."""
-    spare: float = 0.1
+    said: int = 12
+    """Digits that a stage notes on an artifact (``pods.DIGITS``); where these were measured, some two hundred."""
+    spare: float = 0.08
     """The part of the object that stays free for attempts that are made again, each of which is one more node."""
 
 
@@ -128,6 +128,7 @@ class _Run:
         self.name = f"{self.pipeline}-x7k2p"
         self.uuid = _uuid(self.name)
         self.components: dict[str, Spec] = {"root": spec["root"]} | spec["components"]
+        self.components = {name: _waiting(each) for name, each in self.components.items()}
         self.executors = spec["deploymentSpec"]["executors"]
         kubernetes = platform.get("platforms", {}).get("kubernetes", {})
         self.asked = kubernetes.get("deploymentSpec", {}).get("executors", {})
@@ -325,6 +326,25 @@ class _Run:
 
 
 EXECUTOR = "retry-system-container-executor"
+
+
+def _waiting(component: Spec) -> Spec:
+    """A component each of whose tasks says of all others that it waits for them, as KFP writes it out."""
+    if "dag" not in component:
+        return component
+    tasks = {
+        name: about | {"dependentTasks": sorted({*about.get("dependentTasks", ()), *_producers(about)})}
+        for name, about in component["dag"]["tasks"].items()
+    }
+    return component | {"dag": component["dag"] | {"tasks": tasks}}
+
+
+def _producers(about: Spec) -> Iterator[str]:
+    """The tasks of which a task takes something."""
+    for source in (source for side in about.get("inputs", {}).values() for source in side.values()):
+        for kind in ("taskOutputArtifact", "taskOutputParameter"):
+            if kind in source:
+                yield source[kind]["producerTask"]
 
 
 def _retries(about: Spec) -> dict[str, str]:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
+from keyword import iskeyword
 from typing import Any, Literal
 
 from selfloop.artifacts import read_json
@@ -24,6 +25,11 @@ from selfloop.settings import RunParams, Settings
 from selfloop.stage import Params, Stage, component
 
 RESOLVED, CALL, SHARD = "resolved", "call", "shard"
+COMMAND = [
+    *("env", "_KFP_RUNTIME=true", "python3", "-c"),
+    "from selfloop.modes.task import main; main()  # for kfp.dsl.executor_main",
+]
+"""What a task's container runs. ``kfp.local`` takes a command only where it names KFP's own program."""
 
 
 def component_of(
@@ -38,8 +44,23 @@ def component_of(
         raise TypeError(f"Stage '{stage.name}' may not call an artifact '{taken.pop()}': loops use this name.")
     which = [f"{CALL}: str", *([f"{SHARD}: int"] if sharded else [])]
     signature = f"({', '.join([f'{RESOLVED}: Input[Artifact]', *stage.sides(given, lengths), *which])})"
+    signature += " -> bool" if stage.returns else ""
     body = f"from selfloop.modes.calls import main\n\n    return main({stage.target!r}, locals())"
-    return component(stage.name, signature + (" -> bool" if stage.returns else ""), stage.summary, body, image)
+    name = stage.name if iskeyword(stage.verb) else stage.verb
+    made = component(name, signature, stage.summary, body, image)
+    return started_briefly(made, f"{__name__}:main", stage.target, signature)
+
+
+def started_briefly(component: Any, caller: str, target: str, signature: str) -> Any:
+    """A KFP component whose container's command names what is called, as ``module:function``, and the stage.
+
+    KFP puts the function's source and a shell script around it there, and Argo notes the command six times for each
+    task. KFP knows a component by its container, so a digest of the signature tells two components of a stage apart.
+    """
+    digest = hashlib.sha256(signature.encode()).hexdigest()[:8]
+    container = component.component_spec.implementation.container
+    container.command, container.args = COMMAND, ["{{$}}", caller, target, digest]
+    return component
 
 
 def is_whole(stage: Stage) -> bool:

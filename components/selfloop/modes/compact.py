@@ -21,6 +21,7 @@ def compacted(spec: Spec, platform: Spec | None = None) -> Spec:
     for dag in _dags(spec):
         _renumber(dag)
         _reduce(dag)
+    _drop_defaults(spec)
     graphs = list(_inwards(spec, spec["root"]["dag"]))
     for name in reversed(graphs):
         _prune(spec, name)
@@ -68,6 +69,25 @@ def _renamed(dag: Spec, names: Mapping[str, str]) -> None:
                 node[key] = names[node[key]]
         if "dependentTasks" in node:
             node["dependentTasks"] = sorted(names[old] for old in node["dependentTasks"])
+
+
+OLD_RESOURCES = ("cpuLimit", "cpuRequest", "memoryLimit", "memoryRequest")
+"""What is asked of a node, as KFP's backend read it before it took quantities as they are written."""
+
+
+def _drop_defaults(spec: Spec) -> None:
+    """Drop what KFP says twice, or what is so anyway: a cache that is off, the version of its types of artifacts."""
+    for dag in _dags(spec):
+        for task in dag["tasks"].values():
+            if not task.get("cachingOptions", {}).get("enableCache"):
+                task.pop("cachingOptions", None)
+    for component in spec["components"].values():
+        for side in ("inputDefinitions", "outputDefinitions"):
+            for artifact in component.get(side, {}).get("artifacts", {}).values():
+                artifact["artifactType"].pop("schemaVersion", None)
+    for executor in spec["deploymentSpec"]["executors"].values():
+        for name in OLD_RESOURCES:
+            executor["container"].get("resources", {}).pop(name, None)
 
 
 def _reduce(dag: Spec) -> None:

@@ -24,13 +24,15 @@ from selfloop.artifacts import MANIFEST, check, known, manifest_of, read_json, w
 from selfloop.errors import ending_plainly
 from selfloop.modes import mlflow_plugin
 from selfloop.modes.inprocess import content_key
-from selfloop.stage import Out, Params, Stage, is_page, load, validated
+from selfloop.stage import Out, Params, Stage, each, is_page, load, validated
 
 if TYPE_CHECKING:
     from selfloop.store import Store
 
 REFERENCE = "reference.json"
 PASSING = "passing"
+DIGITS = 12
+"""Of a digest on KFP's page."""
 log = logging.getLogger(__name__)
 
 
@@ -53,11 +55,16 @@ def entered_flat(stage: Stage, given: Mapping[str, Any]) -> bool | None:
 def handed(stage: Stage[..., Out], given: Mapping[str, Any]) -> tuple[Out, dict[str, Any]]:
     """The outputs and the inputs of a stage from what KFP hands over under flat names; lists are gathered."""
     inputs = {
-        name: given[flat] if flat in given else [given[one] for one in numbered(flat, given)]
+        name: _given(stage, name, given[flat]) if flat in given else [given[one] for one in numbered(flat, given)]
         for name, flat in stage.flat.inputs.items()
         if flat in given or name in stage.many
     }
     return stage.made({name: given[flat] for name, flat in stage.flat.outputs.items()}), inputs
+
+
+def _given(stage: Stage, name: str, value: Any) -> Any:
+    """An input as the stage takes it; KFP does not tell a list of one artifact from the artifact."""
+    return each(value) if name in stage.many else value
 
 
 def numbered(name: str, given: Mapping[str, Any]) -> Iterator[str]:
@@ -74,12 +81,19 @@ def entered(stage: Stage, out: Any, params: Params, given: Mapping[str, Any]) ->
 
     with lineage.patient():
         returned = _run_or_recall(stage, out, params, given)
-    for name in stage.outputs:  # what is told to KFP; the manifest has all of it
+    for name, kind in stage.outputs.items():  # what is told to KFP; the manifest has all of it
         output = getattr(out, name)
-        output.metadata = known(output.metadata)
+        output.metadata = known(output.metadata) if is_page(kind) else curtailed(output.metadata)
     if stage.concludes is not None:
         stage.concludes(out)
     return returned
+
+
+def curtailed(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what is noted on an output only what tells it from others: what KFP notes on an artifact it tells every task
+    that takes it, and Argo keeps that six times for each.
+    """
+    return {"digest": str(metadata["digest"])[:DIGITS]}
 
 
 def _run_or_recall(stage: Stage, out: Any, params: Params, given: Mapping[str, Any]) -> bool | None:

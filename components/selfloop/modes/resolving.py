@@ -19,7 +19,7 @@ from pydantic import Field, create_model
 from selfloop.artifacts import write_json
 from selfloop.errors import UserError, ending_plainly
 from selfloop.modes import privileges
-from selfloop.modes.calls import shape_of
+from selfloop.modes.calls import shape_of, started_briefly
 from selfloop.modes.mlflow_plugin import parent_run
 from selfloop.modes.noting import check
 from selfloop.modes.pods import entered_flat
@@ -91,7 +91,9 @@ def component_of(recipe: Recipe[Any], stage: Stage, image: str) -> Any:
     """Its KFP component; the form that describes the parameters is the pipeline's."""
     parameters = [f"{name}: {kfp_type(info.annotation, name)}" for name, info in stage.params.model_fields.items()]
     body = f"from selfloop.modes.resolving import main\n\n    return main({recipe.target!r}, locals())"
-    return component(stage.name, f"({', '.join([*stage.sides(), *parameters])})", stage.summary, body, image)
+    signature = f"({', '.join([*stage.sides(), *parameters])})"
+    made = component(stage.verb, signature, stage.summary, body, image)
+    return started_briefly(made, f"{__name__}:main", recipe.target, signature)
 
 
 def enter(target: str, given: Mapping[str, Any]) -> None:
