@@ -41,6 +41,8 @@ $(BIN)/python:
 $(VENV)/.installed: pyproject.toml images/constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c images/constraints.txt -e '.[run,reasoning-gym,dev]'
+	# KFP's metadata store: of what it asks for beside, an older protobuf among that, the store itself needs nothing
+	$(BIN)/pip install --quiet --disable-pip-version-check -c images/constraints.txt --no-deps ml-metadata
 	touch $@
 
 $(VLLM)/.installed: pyproject.toml images/vllm.txt images/constraints-vllm.txt
