@@ -277,9 +277,9 @@ def kill(kfp_run: str) -> bool:
 
 
 def _of_kfp(made: MlflowClient, kfp_run: str) -> Run | None:
-    """The run that was opened for a run of KFP."""
-    query = f"tags.`{KFP_RUN}` = '{kfp_run}'"
-    return next(iter(made.search_runs([_experiment(made)], query, max_results=1)), None)
+    """The run that was opened for a run of KFP, or that its plugin opened in an experiment of its own."""
+    places = [each.experiment_id for each in made.search_experiments()]
+    return next(iter(made.search_runs(places, f"tags.`{KFP_RUN}` = '{kfp_run}'", max_results=1)), None)
 
 
 def opened_run(name: str, settings: Mapping[str, Any], kfp_run: str, parent: str | None = None) -> str:
