@@ -61,7 +61,8 @@ def reproduce(name: str, reference: str, root: Path, listener: Listener | None =
             made, gain = improved.state, gain_of(settings.gate, results)
         else:
             made = loop.begin(settings)
-    _put_back(was, made)
+    if not version.tag("collected"):
+        _put_back(was, made)
     digests = {role: (then.digest, getattr(made, role).metadata["digest"]) for role, then in was.roles.items()}
     then = was.decision.get("suites", {}).get("target")
     return Reproduction(
