@@ -543,7 +543,7 @@ def test_an_api_that_is_away_for_a_while_ends_nothing(
     runs: Callable[..., list[str]], trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = [("get", "trainjobs"), ("list", "pods"), ("get", "pods/log"), ("list", "events")]
-    trainer.faults = [Fault(verb, resource, 500, times=7) for verb, resource in away]
+    trainer.faults = [Fault(verb, resource, 500, times=11) for verb, resource in away]
     naps: list[float] = []
 
     def starts(pause_s: float) -> None:
@@ -556,7 +556,7 @@ def test_an_api_that_is_away_for_a_while_ends_nothing(
     assert len(naps) > 4
     assert not any(fault.times for fault in trainer.faults)
     monkeypatch.setattr(trainjob, "PATIENCE_S", 0.0)
-    trainer.faults = [Fault("get", "trainjobs", 500, times=7)]
+    trainer.faults = [Fault("get", "trainjobs", 500, times=11)]
     with pytest.raises(UserError, match="wait until the cluster is well again"):
         runs(ran)
 
