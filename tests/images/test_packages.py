@@ -187,7 +187,7 @@ def test_a_run_is_the_one_that_kfp_s_plugin_opened(
         shutil.rmtree(tmp_path / "resolved", ignore_errors=True)
         done = ran(programs_of("base"), *resolving, **of_plugin(parent, task), **own)
         assert done.returncode == 0, done.stderr
-    assert read_json(tmp_path / "resolved")["environment"] == {"MLFLOW_RUN_ID": parent}
+    assert read_json(tmp_path / "resolved")["environment"]["MLFLOW_RUN_ID"] == parent
     joined = client.get_run(parent)
     assert joined.data.params["rounds"] == "40"
     assert joined.data.tags["selfloop.kfp.run_id"] == "1f2e-3d4c"

@@ -109,7 +109,7 @@ def test_gc_lists_before_it_deletes(selfloop: Command, here: Path) -> None:
     assert "0 versions" in selfloop("gc", NAME, "--keep", "0").stdout
     assert not list(here.glob("runs/*/round-*")), "what the stages of finished runs left is gone"
     assert list(here.glob("runs/*/report.html"))
-    again = selfloop(*LOOP)
+    again = selfloop(*LOOP, *ALWAYS)
     assert again.returncode == 1
     assert "holds a finished run, whose stages 'selfloop gc' removed" in again.stderr
 
