@@ -162,6 +162,15 @@ def _what_is_imported_stays() -> None:
 
 
 @pytest.fixture(autouse=True)
+def _environment_stays() -> Iterator[None]:
+    """What a test writes into this process's environment goes with it."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests track in MLflow, and tell a webhook, only where they say so."""
     for name in (

@@ -16,10 +16,10 @@ from selfloop.adapters import FILES, is_adapter, note_base, parts
 from selfloop.addresses import check_address
 from selfloop.artifacts import MANIFEST, SIDECAR, files_in, write_json
 from selfloop.errors import UserError
-from selfloop.policy import PICKLES, check_policy, described
+from selfloop.policy import PICKLES, check_policy
 from selfloop.stage import Params, stage
 from selfloop.store import CREDENTIALS
-from selfloop.trust import CODE, asking
+from selfloop.trust import CODE, asking, described
 
 TOLD = re.compile(r"\A\{# selfloop #\}.*?\{# end #\}", re.DOTALL)
 REMOTE = ("s3://", "models:/")

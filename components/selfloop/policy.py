@@ -5,14 +5,13 @@ A policy may also be a LoRA adapter on another one (``adapters``): ``parts`` tel
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from selfloop import machine
 from selfloop.adapters import Parts as Parts
@@ -22,7 +21,7 @@ from selfloop.artifacts import MANIFEST, SIDECAR
 from selfloop.chats import encode as encode
 from selfloop.errors import UserError
 from selfloop.links import link
-from selfloop.trust import asking, check_code, code_files, reading
+from selfloop.trust import asking, check_code, code_files, described, reading
 
 if TYPE_CHECKING:
     import torch
@@ -34,17 +33,6 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 KEPT_LOADED = 2
 SMALL = 5_000_000
 UNBOUNDED = 2**31
-
-
-def described(path: Path) -> dict[str, Any]:
-    """What a file of a policy says. Raises ``UserError`` where it is no JSON object."""
-    try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): copy it again.") from None
-    if not isinstance(said, dict):
-        raise UserError(f"{path} holds no JSON object: copy it again.")
-    return said
 
 
 @contextmanager

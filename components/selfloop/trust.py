@@ -85,14 +85,21 @@ def code_digest(place: str | Path) -> str:
     return hashlib.sha256(named.encode()).hexdigest()
 
 
+def described(path: Path) -> dict[str, Any]:
+    """What a file of a policy says. Raises ``UserError`` where it is no JSON object."""
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON ({error}): copy it again.") from None
+    if not isinstance(said, dict):
+        raise UserError(f"{path} holds no JSON object: copy it again.")
+    return said
+
+
 def _named_code(place: Path) -> Iterator[tuple[str, list[str]]]:
     """The configurations that name code, and how."""
     for path in sorted(place.glob("*config*.json")):
-        try:
-            words = list(_code_in(json.loads(path.read_text(encoding="utf-8"))))
-        except (ValueError, RecursionError):
-            raise UserError(f"{path} is no JSON: copy it again.") from None
-        if words:
+        if words := list(_code_in(described(path))):
             yield path.name, words
 
 
