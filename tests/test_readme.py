@@ -76,6 +76,7 @@ def test_a_selector_in_a_file_of_its_own_is_added_to_those_of_the_recipe(
 ) -> None:
     for name in ("short.py", "star.py"):
         (tmp_path / name).write_text(FILES[name])
+        monkeypatch.delitem(sys.modules, name.removesuffix(".py"), raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     star = find_recipe("star.py")
