@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from selfloop.artifacts import DIGEST, check
+from selfloop.artifacts import check
 from selfloop.errors import UserError
 from selfloop.store import folders
-from selfloop.store.contract import key_of
+from selfloop.store.contract import is_key, key_of
 
 CACHE_BYTES = 50 * 10**9
 
@@ -54,7 +54,7 @@ class Cache:
         used: dict[str, float] = {}
         for path in self.place.iterdir():
             name = path.name.removeprefix(".").removesuffix(".partial")
-            if DIGEST.fullmatch(name) and name != key and path.is_dir():
+            if is_key(name) and name != key and path.is_dir():
                 sizes[name] = sizes.get(name, 0) + folders.bytes_in(path)
                 with suppress(FileNotFoundError):
                     used[name] = max(used.get(name, 0.0), path.stat().st_mtime)

@@ -91,7 +91,7 @@ class Store(ABC):
         """The key in a URI of this store. Raises ``UserError`` for anything else."""
         given = uri_or_key.removeprefix("file://").removesuffix("/")
         key = given.removeprefix(f"{self.uri}/")
-        if not DIGEST.fullmatch(key):
+        if not is_key(key):
             raise UserError(f"{uri_or_key} is not an artifact of {self.uri}: give a key, or {self.uri}/<key>.")
         return key
 

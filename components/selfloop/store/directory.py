@@ -10,10 +10,10 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from selfloop.artifacts import DIGEST, MANIFEST, SIDECAR, Manifest, check, file_digest, own_file
+from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, file_digest, own_file
 from selfloop.errors import UserError, disk_is_full
 from selfloop.store import folders
-from selfloop.store.contract import AGAIN, INDEX, INDEXED_BYTES, NOTES, Store, key_of
+from selfloop.store.contract import AGAIN, INDEX, INDEXED_BYTES, NOTES, Store, is_key, key_of
 
 
 class DirectoryStore(Store):
@@ -49,7 +49,7 @@ class DirectoryStore(Store):
     @override
     def keys(self) -> Iterator[str]:
         found = self.root.glob(f"*/{MANIFEST}")
-        yield from sorted(path.parent.name for path in found if DIGEST.fullmatch(path.parent.name))
+        yield from sorted(path.parent.name for path in found if is_key(path.parent.name))
 
     @override
     def size(self, key: str) -> int:

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from typing_extensions import override
 from urllib3.exceptions import HTTPError
 
-from selfloop.artifacts import DIGEST, MANIFEST, SIDECAR, Manifest, check, manifest_of, own_file
+from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, manifest_of, own_file
 from selfloop.errors import UserError, disk_is_full
 from selfloop.reaching import connect
 from selfloop.store.cache import Cache
 from selfloop.store.connection import endpoint_of_environment
-from selfloop.store.contract import AGAIN, Store, key_of
+from selfloop.store.contract import AGAIN, Store, is_key, key_of
 from selfloop.store.objects import Objects
 from selfloop.store.refusals import UNREACHABLE, sentence
 from selfloop.store.transfers import Sender, Threads, Transfer, fetch
@@ -66,7 +66,7 @@ class S3Store(Store):
         with self._explained():
             for found, _ in self.objects.listed(""):
                 key, _, name = found.partition("/")
-                if name == MANIFEST and DIGEST.fullmatch(key):
+                if name == MANIFEST and is_key(key):
                     yield key
 
     @override
