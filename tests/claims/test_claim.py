@@ -25,16 +25,15 @@ from selfloop.errors import UserError
 from selfloop.modes.inprocess import RUN
 from selfloop.recipe import Recipe, load_recipe, recipes
 
+from .. import forked
+
 COINS = Path(__file__).parent / "coins.py"
 RUNS = 15
-CLAIM = [sys.executable, "-c", "from selfloop.cli import main; main()", "claim", "coins.py", "--jobs", "2"]
+CLAIM = (*forked.CLI, "claim", "coins.py", "--jobs", "2")
 
 
 def claimed(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"COLUMNS": "80"}
-    return subprocess.run(
-        [*CLAIM, *words], cwd=place, capture_output=True, text=True, timeout=300, check=False, env=environment
-    )
+    return forked.run(*CLAIM, *words, cwd=place, env=os.environ | {"COLUMNS": "80"})
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +93,7 @@ def test_finished_runs_are_not_run_again(measured_once: tuple[Path, str]) -> Non
 
 def test_killed_it_continues_and_comes_to_the_same_numbers(measured_once: tuple[Path, str], tmp_path: Path) -> None:
     shutil.copy(COINS, tmp_path)
-    killed = subprocess.Popen(CLAIM, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    killed = subprocess.Popen([sys.executable, *CLAIM], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert killed.stdout is not None
     said = [killed.stdout.readline() for _ in range(6)]
     killed.kill()
@@ -247,7 +246,9 @@ def test_values_that_were_not_reached_are_marked() -> None:
 
 def test_a_person_who_stops_it_stops_its_runs(tmp_path: Path) -> None:
     shutil.copy(COINS, tmp_path)
-    stopped = subprocess.Popen(CLAIM, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    stopped = subprocess.Popen(
+        [sys.executable, *CLAIM], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert stopped.stdout is not None
     said = [stopped.stdout.readline() for _ in range(2)]
     children = psutil.Process(stopped.pid).children(recursive=True)

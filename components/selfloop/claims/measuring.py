@@ -101,14 +101,16 @@ def measured(
 
     A run that fails gives the reason, and the others continue. Closed, or killed, it takes the runs at work with it.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")  # which imports what every run needs once
+    context.set_forkserver_preload(["selfloop.modes.inprocess"])
+    surroundings = {key: value for key, value in os.environ.items() if key not in APART} | dict.fromkeys(THREADS, "1")
     waiting = list(reversed(runs))
     at_work: dict[int, tuple[BaseProcess, Run]] = {}
     try:
         while waiting or at_work:
             while waiting and len(at_work) < jobs:
                 run = waiting.pop()
-                process: BaseProcess = context.Process(target=_work, args=(name, run, root))
+                process: BaseProcess = context.Process(target=_work, args=(name, run, root, surroundings))
                 process.start()
                 at_work[process.sentinel] = process, run
             for sentinel in wait(list(at_work)):
@@ -157,13 +159,12 @@ def _kept(place: Path) -> Any:
     return read_json(file.parent, file.name) if file.is_file() else None
 
 
-def _work(name: str, run: Run, root: Path) -> None:
-    """One run, in a process of its own that ends with its parent."""
+def _work(name: str, run: Run, root: Path, surroundings: Mapping[str, str]) -> None:
+    """One run, in a process of its own that ends with its parent. ``surroundings`` is its environment."""
     threading.Thread(target=_follow, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    for variable in APART:
-        os.environ.pop(variable, None)
-    os.environ.update(dict.fromkeys(THREADS, "1"))
+    os.environ.clear()
+    os.environ.update(surroundings)
     from selfloop.recipe import find_recipe
 
     recipe = find_recipe(name)
