@@ -74,11 +74,16 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer
         yield api
 
 
+def on_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that would stay in the pod goes to one node."""
+    monkeypatch.setattr("selfloop.finetune.running.dispatch.spans_nodes", lambda *_: True)
+
+
 def test_one_node_makes_what_the_pod_would_have_made(
     plain: Path, finetuned: Finetuned, trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     alone = finetuned(plain, "alone", tried(), steps=4)
-    monkeypatch.setattr("selfloop.finetune.running.dispatch.spans_nodes", lambda *_: True)
+    on_a_node(monkeypatch)
     seen: list[tuple[int, int]] = []
     with progress.watched_by(lambda done, total, unit: seen.append((done, total))):
         made = finetuned(plain, "made", tried(), steps=4)
@@ -116,7 +121,7 @@ def test_an_adapter_comes_back_with_its_base(
 ) -> None:
     lora = {"adapter": "lora", "lora_rank": 2, "steps": 2}
     alone = finetuned(plain, "alone", tried(), **lora)
-    monkeypatch.setattr("selfloop.finetune.running.dispatch.spans_nodes", lambda *_: True)
+    on_a_node(monkeypatch)
     made = finetuned(plain, "made", tried(), **lora)
     assert manifest_of(made.path).digest == manifest_of(alone.path).digest
     assert sidecar_of(made.path)["base"] == sidecar_of(alone.path)["base"]
@@ -145,16 +150,20 @@ def test_nodes_reach_s3_with_the_keys_of_the_runtime(
     for name in keys:
         kind, of = ("secretKeyRef", "selfloop-s3") if "KEY" in name else ("configMapKeyRef", "selfloop-config")
         environment.append({"name": name, "valueFrom": {kind: {"name": of, "key": name}}})
-    made = finetuned(plain, "made", tried(), adapter="lora", lora_rank=2, steps=2, **ACROSS)
+    on_a_node(monkeypatch)
+    made = finetuned(plain, "made", tried(), adapter="lora", lora_rank=2, steps=2)
     assert load(made.path).model.num_parameters() == load(plain).model.num_parameters()
     assert owner.secret_key not in json.dumps(trainer.created)
     with open_store("s3://team/loops") as store:
         assert set(store.keys()) == {manifest_of(plain).digest, manifest_of(made.path).digest}
 
 
-def test_what_a_node_refuses_is_told(trained: Path, finetuned: Finetuned, trainer: TrainerApi) -> None:
+def test_what_a_node_refuses_is_told(
+    trained: Path, finetuned: Finetuned, trainer: TrainerApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_node(monkeypatch)
     with pytest.raises(UserError, match="packing cannot keep this policy's position scheme"):
-        finetuned(trained, "packed", tried(), method="sft,packing=true", **ACROSS)
+        finetuned(trained, "packed", tried(), method="sft,packing=true")
     assert trainer.jobs == {}
 
 
