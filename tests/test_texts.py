@@ -53,11 +53,11 @@ def test_nothing_that_the_command_shows_steers_the_terminal() -> None:
 
 
 def test_neither_do_a_refusal_and_a_log(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
-    def refuse() -> None:
+    def refuse(words: list[str]) -> None:
         logging.getLogger("selfloop.x").warning("%s", HOSTILE)
         raise UserError(HOSTILE)
 
-    monkeypatch.setattr(sys.modules["selfloop.cli.app"], "app", refuse)
+    monkeypatch.setattr(sys.modules["selfloop.cli.app"], "_command", lambda: refuse)
     with pytest.raises(SystemExit):
         main()
     said = capfd.readouterr().err
