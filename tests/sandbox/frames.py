@@ -105,7 +105,7 @@ def reasons(written: Sequence[bytes]) -> list[str]:
     for each in written:
         read_replies(each)
     texts = [each.decode("utf-8", "replace") for each in written]
-    outcomes = JUDGE.map([["grade", TESTS, "f", "ok", list(range(CALLS)), text] for text in texts])
+    outcomes = JUDGE.map([["grade", TESTS, "f", list(range(CALLS)), "ok", text] for text in texts])
     for outcome, text in zip(outcomes, texts, strict=True):
         assert outcome.failure in ("", "timeout", "out of memory"), (outcome.failure, text)
         assert outcome.failure or outcome.value[:2] == [False, 0.0], (outcome.value, text)

@@ -86,7 +86,7 @@ def test_a_right_program_is_correct(judged: Judge) -> None:
     ],
 )
 def test_a_wrong_program_is_told_why(source: str, score: float, reason: str) -> None:
-    [grade] = graded([Attempt(source, TESTS, "double")], Limits(wall_s=2, cpu_s=2))
+    [grade] = graded([Attempt(source, taken_apart(TESTS, "double"))], Limits(wall_s=2, cpu_s=2))
     assert (grade.ok, grade.reason) == (False, reason)
     assert grade.score == pytest.approx(score)
 
@@ -281,7 +281,7 @@ def test_values_of_subclasses_come_as_the_plain_values_they_are() -> None:
         def f(): return [collections.Counter("aab"), collections.OrderedDict(a=1), Point(1, 2), Colour.RED, Size.BIG]
         """
     tests = ["assert f() == [{'a': 2, 'b': 1}, {'a': 1}, (1, 2), 'red', 3]"]
-    assert list(graded([Attempt(dedent(source), tests, "f")])) == [CORRECT]
+    assert list(graded([Attempt(dedent(source), taken_apart(tuple(tests), "f"))])) == [CORRECT]
 
 
 @debian
@@ -302,7 +302,8 @@ def test_values_of_subclasses_come_as_the_plain_values_they_are() -> None:
 )
 @debian
 def test_a_call_that_python_would_not_make_is_not_made(test: str, body: str, right: bool) -> None:
-    attempt = Attempt(f"def f(x):\n    {body}", [f"assert {test}", "assert f(9) == 9 or f(5) == 5"], "f")
+    suite = taken_apart((f"assert {test}", "assert f(9) == 9 or f(5) == 5"), "f")
+    attempt = Attempt(f"def f(x):\n    {body}", suite)
     [grade] = graded([attempt], Limits(wall_s=2, cpu_s=2))
     assert grade.ok is right, grade
 
@@ -323,12 +324,13 @@ def test_an_argument_is_what_it_was_however_often_a_program_changes_it() -> None
             f"x = {value}\nassert f([x, x], w=x) == str(([x, x], x))\nassert x == {value}",
             f"def check(g):\n    x = {value}\n    for n in range(3):\n        assert g(x, x) == str((x, x))",
         ]
-        assert list(graded([Attempt(dedent(source), tests, "f")])) == [CORRECT]
+        assert list(graded([Attempt(dedent(source), taken_apart(tuple(tests), "f"))])) == [CORRECT]
 
 
 @debian
 def test_many_attempts_are_graded_in_order() -> None:
-    attempts = [Attempt(f"def f(x): return x + {n % 3}", ["assert f(1) == 2"], "f") for n in range(30)]
+    suite = taken_apart(("assert f(1) == 2",), "f")
+    attempts = [Attempt(f"def f(x): return x + {n % 3}", suite) for n in range(30)]
     assert [grade.ok for grade in graded(attempts)] == [n % 3 == 1 for n in range(30)]
 
 

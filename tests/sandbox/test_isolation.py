@@ -14,7 +14,7 @@ import pytest
 from selfloop.errors import UserError
 from selfloop.lineage import record
 from selfloop.sandbox import UNSAFE, Limits, Program, isolation, probe, run_programs, running, seccomp
-from selfloop.sandbox.grading import Attempt, graded
+from selfloop.sandbox.grading import Attempt, graded, taken_apart
 
 Selfloop = Callable[..., subprocess.CompletedProcess[str]]
 HELLO = Program("print('hello')")
@@ -71,7 +71,7 @@ def test_without_bubblewrap_nothing_runs_and_the_remedy_is_said(
     with pytest.raises(UserError, match=r"bubblewrap is not installed: install it .*--unsafe-no-sandbox"):
         list(run_programs([Program(f"open({str(ran)!r}, 'w')")]))
     with pytest.raises(UserError, match="not run unprotected"):
-        list(graded([Attempt("def f(): return 1", ["assert f() == 1"], "f")]))
+        list(graded([Attempt("def f(): return 1", taken_apart(("assert f() == 1",)))]))
     assert not ran.exists()
 
 
@@ -189,7 +189,7 @@ def test_without_a_sandbox_programs_still_have_limits_and_a_folder_that_is_remov
 @pytest.mark.usefixtures("unsafe")
 def test_without_a_sandbox_verdicts_are_judged_outside_all_the_same() -> None:
     sources = ("def f(x): return x + 1", "import os\nos._exit(0)")
-    attempts = [Attempt(source, ["assert f(1) == 2"], "f") for source in sources]
+    attempts = [Attempt(source, taken_apart(("assert f(1) == 2",))) for source in sources]
     assert [grade.reason for grade in graded(attempts)] == ["correct", "ended before test 1"]
 
 

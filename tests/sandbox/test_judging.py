@@ -45,7 +45,7 @@ def test_whatever_an_error_is_called_its_reason_is_one_of_a_closed_set(status: s
     for first in range(3):
         lines = [said[first] | {"call": 0}, *said[1:]]
         replies = "".join(f"{json.dumps(line)}\n" for line in lines)
-        found = grade([f"assert f({n}) == 1" for n in range(3)], "f", status, range(3), replies)
+        found = grade([f"assert f({n}) == 1" for n in range(3)], "f", range(3), status, replies)
         assert REASONS.fullmatch(str(found[2])), found
 
 

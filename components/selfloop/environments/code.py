@@ -73,14 +73,14 @@ class Tested(Environment):
 
 
 def _attempt(id: str, kept: str, completion: str) -> Attempt:
-    from selfloop.sandbox.grading import Attempt
+    from selfloop.sandbox.grading import Attempt, taken_apart
 
     try:
         about = json.loads(kept)
         tests, function, before = about["tests"], about["function"], about["before"]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"Task {id} has no unit tests in its metadata: make it with {__name__}.metadata.") from None
-    return Attempt(continued(before, program_in(completion, function), function), tests, function)
+    return Attempt(continued(before, program_in(completion, function), function), taken_apart(tuple(tests), function))
 
 
 class Step(NamedTuple):

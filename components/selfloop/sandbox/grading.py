@@ -1,4 +1,4 @@
-"""Unit tests whose verdict no program can forge: it only ever sees what its functions are called with.
+"""Tests whose verdict no program can forge: it only ever sees what its functions are called with, or what it reads.
 
 A test is taken apart outside the sandbox: ``assert f(2) == 4`` becomes the call ``f(2)``, which goes in, and the
 comparison with 4, which stays. What the program says that the call returned comes back as plain values (numbers, texts,
@@ -10,6 +10,9 @@ that were assigned before. A call that ``and``, ``or`` or a chain of comparisons
 do not decide. A test that does more than to compute with plain values, such as one that defines a function or expects
 an exception, cannot be taken apart, and is refused.
 
+Or they are examples, which need not be taken apart: a text on standard input and what is to be written, or arguments
+and what is to be returned.
+
 Taking apart and comparing is done by ``judging`` in a process of its own, which is killed where it takes too long or
 too much memory: tests and answers that do no harm to anybody but themselves.
 """
@@ -18,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from selfloop.errors import UserError
 from selfloop.sandbox.running import Call, Limits, Outcome, Program, Sandbox
@@ -31,12 +34,25 @@ MEBIBYTES = 1024
 """The address space that it may take."""
 
 
+class Suite(Protocol):
+    """The tests of a task: what programs are asked, and what their replies are worth."""
+
+    @property
+    def sure(self) -> tuple[int, ...]:
+        """The numbers of what programs are asked in any case."""
+
+    def program(self, source: str, chosen: Sequence[int]) -> Program:
+        """A program that is asked what was chosen."""
+
+    def grade(self, outcome: Outcome, chosen: Sequence[int]) -> Graded | list[int]:
+        """What a program is worth that was asked this, or the numbers of what it has to be asked, too."""
+
+
 class Attempt(NamedTuple):
-    """A program, the tests of the function that it defines, and the function's name."""
+    """A program, and the tests that it has to pass."""
 
     source: str
-    tests: Sequence[str]
-    function: str
+    suite: Suite
 
 
 class Graded(NamedTuple):
@@ -52,9 +68,9 @@ class Graded(NamedTuple):
 def graded(attempts: Iterable[Attempt], limits: Limits | None = None, workers: int | None = None) -> Iterator[Graded]:
     """Run each attempt in a sandbox of its own, on all cores, and judge it. Yields in order.
 
-    Raises ``UserError`` where programs cannot be kept apart, and for a test that cannot be taken apart.
+    Raises ``UserError`` where programs cannot be kept apart.
     """
-    listed = [(attempt.source, taken_apart(tuple(attempt.tests), attempt.function)) for attempt in attempts]
+    listed = list(attempts)
     if not listed:
         return
     with Sandbox(limits, workers) as sandbox:
@@ -74,8 +90,10 @@ def _judged(sandbox: Sandbox, source: str, suite: Suite, outcome: Outcome) -> Gr
         [outcome] = sandbox.run([suite.program(source, chosen)])
 
 
-class Suite(NamedTuple):
-    """The tests of a function, the calls that they make, and the numbers of those that they make in any case."""
+class Asserts(NamedTuple):
+    """Assert statements about a function, the calls that they make, and the numbers of those that they make in any
+    case.
+    """
 
     tests: tuple[str, ...]
     function: str
@@ -88,15 +106,38 @@ class Suite(NamedTuple):
 
     def grade(self, outcome: Outcome, chosen: Sequence[int]) -> Graded | list[int]:
         """What a program is worth that made the chosen calls, or the calls that it has to make, too."""
-        replies = outcome.replies.decode("utf-8", "replace")
-        found = _work("grade", self.tests, self.function, outcome.status, list(chosen), replies)
-        if found is None:
-            return Graded(False, 0.0, "not judged")
-        return Graded(*found) if isinstance(found[0], bool) else found
+        return _grade("grade", outcome, self.tests, self.function, list(chosen))
+
+
+class Example(NamedTuple):
+    """A text on standard input, or the arguments of a call; and what is right to write or to return, one of several."""
+
+    given: Any
+    accepted: Sequence[Any]
+
+
+class Examples:
+    """Examples of one function, or where none is named, of a program that reads standard input."""
+
+    def __init__(self, examples: Sequence[Example], function: str = "") -> None:
+        self._examples, self._function = examples, function
+        self.sure = tuple(range(len(examples)))
+
+    def program(self, source: str, chosen: Sequence[int]) -> Program:
+        """A program with some of the calls, or of the texts."""
+        given = [self._examples[number].given for number in chosen]
+        if self._function:
+            return Program(source, calls=[Call(self._function, arguments) for arguments in given])
+        return Program(source, texts=given)
+
+    def grade(self, outcome: Outcome, chosen: Sequence[int]) -> Graded | list[int]:
+        """What a program is worth by its replies to those that were chosen."""
+        accepted = [self._examples[number].accepted for number in chosen]
+        return _grade("compare", outcome, accepted, not self._function)
 
 
 @lru_cache(4096)
-def taken_apart(tests: tuple[str, ...], function: str = "") -> Suite:
+def taken_apart(tests: tuple[str, ...], function: str = "") -> Asserts:
     """A suite, made once for all the attempts at a task; the function is the one that its tests call first where none
     is named. Raises ``UserError`` for tests that cannot be taken apart.
     """
@@ -112,12 +153,20 @@ def taken_apart(tests: tuple[str, ...], function: str = "") -> Suite:
         for args, kwargs, _ in found["calls"]
     )
     sure = tuple(number for number, (_, _, is_sure) in enumerate(found["calls"]) if is_sure)
-    return Suite(tests, found["function"], calls, sure or tuple(range(len(calls))))
+    return Asserts(tests, found["function"], calls, sure or tuple(range(len(calls))))
 
 
 def tested(tests: Sequence[str]) -> str:
     """The name of the function that tests call first. Raises ``UserError`` where they call none."""
     return taken_apart(tuple(tests)).function
+
+
+def _grade(kind: str, outcome: Outcome, *tests: Any) -> Graded | list[int]:
+    """What a program is worth by its tests, or the numbers of what it has to be asked, too."""
+    found = _work(kind, *tests, outcome.status, outcome.replies.decode("utf-8", "replace"))
+    if found is None:
+        return Graded(False, 0.0, "not judged")
+    return Graded(*found) if isinstance(found[0], bool) else found
 
 
 def _work(*given: Any) -> Any:

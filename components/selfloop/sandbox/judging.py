@@ -1,5 +1,7 @@
 """What tests ask of a program, and whether its answers pass them; run where it can be killed, by ``grading``.
 
+Tests are assert statements, which are taken apart here, or examples: what is right for each thing that was asked.
+
 Neither the tests nor the answers are to be trusted to be small or quick: nothing here knows how long they take. What is
 computed, is computed with plain values alone, and nothing that either of them holds is ever called.
 """
@@ -11,9 +13,13 @@ import builtins
 import copy
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from decimal import Decimal
+from fractions import Fraction
 from functools import lru_cache
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from selfloop.sandbox.replies import FAILURES, Answer, read_replies
@@ -78,7 +84,7 @@ PLAIN = (
     *(ast.Subscript, ast.Tuple, ast.UnaryOp),
 )
 EXCEPTIONS = frozenset(
-    name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
+    name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
 )
 """The exceptions that a reason may name: a program may call its own whatever it likes."""
 SILENT: Mapping[str, str] = {
@@ -88,6 +94,10 @@ SILENT: Mapping[str, str] = {
     "syntax": "syntax error",
 }
 """The reasons of programs that were ended, by their status."""
+TOLERANCE = 1e-6
+"""How far a number may be from one that is expected as a decimal fraction: absolute, or relative to one above 1."""
+FRACTION = re.compile(r"[+-]?(?:\d+\.\d*|\.\d+|\d+(?=e))(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 class RefusedError(Exception):
@@ -151,7 +161,7 @@ class Suite:
         if not self._conditions or not self.calls:
             raise RefusedError(f"There is no test of '{function}': give assert statements that call it.")
 
-    def grade(self, status: str, chosen: Sequence[int], replies: bytes) -> tuple[bool, float, str] | list[int]:
+    def grade(self, chosen: Sequence[int], status: str, replies: bytes) -> tuple[bool, float, str] | list[int]:
         """What a program is worth that made the ``chosen`` calls; or the numbers of those that it has to make, too."""
         run = _Run(self._assigned, dict(zip(chosen, read_replies(replies), strict=False)), frozenset(chosen))
         reasons, wanted = [], []
@@ -164,9 +174,7 @@ class Suite:
                 wanted.append(error.number)
         if wanted and status == "ok":
             return wanted
-        reasons += [_why_silent(status, "the end")] * len(wanted)
-        reason = next(filter(None, reasons), "correct" if status == "ok" else _why_silent(status, "the end"))
-        return reason == "correct", reasons.count("") / len(reasons), reason
+        return _verdict(status, reasons + [_why_silent(status, "the end")] * len(wanted))
 
     def _walk(self, statements: Iterable[ast.stmt], names: dict[str, ast.expr], alias: str) -> None:
         for statement in statements:
@@ -324,6 +332,78 @@ class _Run:
 NOTHING = _Run((), {}, frozenset())
 
 
+def _verdict(status: str, reasons: Sequence[str]) -> tuple[bool, float, str]:
+    """What a program is worth, of the reasons why it does not pass its tests, empty for those that it passes."""
+    reason = next(filter(None, reasons), "correct" if status == "ok" else _why_silent(status, "the end"))
+    return reason == "correct", reasons.count("") / len(reasons), reason
+
+
+def compare(accepted: Sequence[Sequence[Any]], is_text: bool, status: str, replies: str) -> tuple[bool, float, str]:
+    """What the replies of a program are worth where each is right that is one of those ``accepted`` in its place:
+    texts, or values that JSON has.
+    """
+    answers, same, reasons = read_replies(replies.encode()), writes if is_text else returns, []
+    for number, (answer, wanted) in enumerate(zip_longest(answers[: len(accepted)], accepted), 1):
+        if answer is None:
+            reasons.append(_why_silent(status, f"test {number}"))
+        elif answer.error:
+            reasons.append(_why_failed(answer.error, number))
+        else:
+            is_right = any(same(one, answer.value) for one in wanted)
+            reasons.append("" if is_right else f"wrong answer on test {number}")
+    return _verdict(status, reasons)
+
+
+def writes(wanted: str, written: Any) -> bool:
+    """Whether a text says what is wanted: the same words in every line, however they are spaced, and whatever empty
+    lines at the end. Where a decimal fraction is wanted, a number that is as near as ``TOLERANCE`` is the same.
+    """
+    if not isinstance(written, str):
+        return False
+    lines, found = wanted.rstrip().split("\n"), written.rstrip().split("\n")
+    return len(lines) == len(found) and all(map(_same_line, lines, found))
+
+
+def _same_line(wanted: str, written: str) -> bool:
+    words, found = wanted.split(), written.split()
+    return len(words) == len(found) and all(map(_same_word, words, found))
+
+
+def _same_word(wanted: str, written: str) -> bool:
+    if wanted == written:
+        return True
+    return bool(FRACTION.fullmatch(wanted) and NUMBER.fullmatch(written)) and _is_near(float(wanted), float(written))
+
+
+def _is_near(wanted: float, found: float) -> bool:
+    """Whether a number is the one that is wanted. It is not where either is infinite, or none."""
+    return abs(wanted - found) <= TOLERANCE * max(1.0, abs(wanted)) and math.isfinite(wanted)
+
+
+def returns(wanted: Any, value: Any) -> bool:
+    """Whether a value is the one that is wanted, of those that JSON has: tuples are lists, the keys of a dictionary are
+    texts, and a number is as near to a decimal fraction as in a text. Raises nothing.
+    """
+    try:
+        return _same_value(wanted, value)
+    except FAILURES:
+        return False
+
+
+def _same_value(wanted: Any, value: Any) -> bool:
+    match wanted:
+        case float():
+            return isinstance(value, int | float | Decimal | Fraction) and _is_near(wanted, float(value))
+        case list():
+            is_list = isinstance(value, list | tuple) and len(value) == len(wanted)
+            return is_list and all(map(_same_value, wanted, value))
+        case dict():
+            found = {str(key): each for key, each in value.items()} if isinstance(value, dict) else {}
+            is_dict = isinstance(value, dict) and found.keys() == wanted.keys() and len(found) == len(value)
+            return is_dict and all(_same_value(wanted[key], found[key]) for key in wanted)
+    return bool(wanted == value)
+
+
 def _why_failed(error: str, number: int) -> str:
     """The reason for an error that the program says; empty where it says none."""
     if error.startswith("no function "):
@@ -428,15 +508,16 @@ def plan(tests: Sequence[str], function: str) -> dict[str, Any]:
 
 
 def grade(
-    tests: Sequence[str], function: str, status: str, chosen: Sequence[int], replies: str
+    tests: Sequence[str], function: str, chosen: Sequence[int], status: str, replies: str
 ) -> tuple[bool, float, str] | list[int]:
     """What the replies of a program are worth, or the numbers of the calls that it has to make before one can say."""
-    return _suite(tuple(tests), function).grade(status, chosen, replies.encode())
+    return _suite(tuple(tests), function).grade(chosen, status, replies.encode())
 
 
 def work(kind: str, *given: Any) -> Any:
-    """Either of these, by its name."""
-    return plan(*given) if kind == "plan" else grade(*given)
+    """One of these, by its name."""
+    kinds: Mapping[str, Callable[..., Any]] = {"plan": plan, "grade": grade, "compare": compare}
+    return kinds[kind](*given)
 
 
 def _first_called(tests: Sequence[str]) -> str:

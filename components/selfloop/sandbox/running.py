@@ -21,7 +21,7 @@ from selfloop import machine
 from selfloop.errors import UserError
 from selfloop.sandbox.isolation import END_SECONDS, Way, end, is_unsafe, probe, unprotected
 from selfloop.sandbox.replies import Answer, read_replies
-from selfloop.sandbox.zygote import NOT_PYTHON, OUT_OF_MEMORY, pack
+from selfloop.sandbox.zygote import NOT_PYTHON, OUT_OF_MEMORY, TOO_MUCH, pack
 
 Status = Literal["ok", "error", "timeout", "memory", "output", "syntax"]
 AHEAD = 8
@@ -45,7 +45,14 @@ class Limits(BaseModel):
     files: int = Field(1000, ge=8, description="Files and folders in its private /tmp.")
     output_bytes: int = Field(2**20, ge=1, description="Standard output, and standard error.")
     answer_bytes: int = Field(2**17, ge=1, description="What all its calls return, written down.")
-    processes: int = Field(1, ge=1, description="Processes and threads at one time.")
+    text_bytes: int = Field(2**23, ge=1, description="What it writes for all its texts, written down.")
+    processes: int = Field(1, ge=1, description="Processes and threads at one time; one more where it has texts.")
+
+    def of(self, program: Program) -> Limits:
+        """The limits of a program: one with texts has the room for what it writes, and a thread to recurse in."""
+        if not program.texts:
+            return self
+        return self.model_copy(update={"answer_bytes": self.text_bytes, "processes": self.processes + 1})
 
 
 class Call(NamedTuple):
@@ -57,18 +64,21 @@ class Call(NamedTuple):
 
 
 class Program(NamedTuple):
-    """Source, what it reads on standard input, and the functions to call in it.
+    """Source, what it reads on standard input, and the functions to call in it; or the texts to start it anew for.
 
-    A program with calls runs as the module ``solution``, one without as ``__main__``.
+    A program with calls runs as the module ``solution``, one without as ``__main__``. One with texts runs as
+    ``__main__`` from its start for each of them, which is then its standard input; what it writes on standard output
+    is its reply.
     """
 
     source: str
     stdin: str = ""
     calls: Sequence[Call] = ()
+    texts: Sequence[str] = ()
 
 
 class Outcome(NamedTuple):
-    """How a program ended, what it wrote, and what it replied to its calls. Nothing in it is to be trusted."""
+    """How a program ended, what it wrote, and what it replied to its calls or texts. Nothing in it is to be trusted."""
 
     status: Status
     stdout: str
@@ -78,7 +88,9 @@ class Outcome(NamedTuple):
 
     @property
     def answers(self) -> tuple[Answer, ...]:
-        """What the calls returned: at most one for each, in their order, and always plain values."""
+        """What the calls returned, or was written for the texts: at most one for each, in their order, and always
+        plain values.
+        """
         return read_replies(self.replies)
 
 
@@ -178,7 +190,8 @@ class _Worker:
     def run(self, program: Program, limits: Limits) -> Outcome:
         if not self._is_ready:
             self._await_ready()
-        theirs, ours = _descriptors(program)
+        limits = limits.of(program)
+        theirs, ours = _descriptors(program, limits)
         try:
             try:
                 socket.send_fds(self._control, [limits.model_dump_json().encode()], theirs)
@@ -194,7 +207,8 @@ class _Worker:
         stdout, stderr, replies = outputs
         status = _status(ending, is_cut, limits)
         said, complained = (text.decode("utf-8", "replace") for text in (stdout, stderr))
-        replies = replies if replies.count(b"\n") <= len(program.calls) else b""  # else some are not to its calls
+        asked = len(program.texts or program.calls)
+        replies = replies if replies.count(b"\n") <= asked else b""  # else some are not to what was asked
         return Outcome(status, said, complained, ending["seconds"], replies)
 
     def _await_ready(self) -> None:
@@ -236,13 +250,15 @@ class _Worker:
         return ending, [b"".join(kept[fd]) for fd in fds], min(room.values()) < 0
 
 
-def _descriptors(program: Program) -> tuple[list[int], list[int]]:
+def _descriptors(program: Program, limits: Limits) -> tuple[list[int], list[int]]:
     """The program's descriptors (input, output, error, request, answers), and the ends of them that are read here."""
     calls = [
         (name, list(map(pack, args)), {key: pack(value) for key, value in kwargs.items()})
         for name, args, kwargs in program.calls
     ]
-    request = json.dumps({"source": program.source, "calls": calls}).encode()
+    request = json.dumps(
+        {"source": program.source, "calls": calls, "texts": program.texts, "most": limits.answer_bytes}
+    ).encode()
     stdin, asked = _file(program.stdin.encode("utf-8", "surrogatepass")), _file(request)
     pipes = [os.pipe() for _ in range(3)]
     (_, out), (_, err), (_, answers) = pipes
@@ -264,5 +280,5 @@ def _status(ending: Mapping[str, Any], is_cut: bool, limits: Limits) -> Status:
     is_spent = ending["code"] == -signal.SIGKILL and ending["cpu_s"] > limits.cpu_s / 2
     if ending["late"] or is_spent:
         return "timeout"
-    named: dict[int, Status] = {0: "ok", OUT_OF_MEMORY: "memory", NOT_PYTHON: "syntax"}
+    named: dict[int, Status] = {0: "ok", OUT_OF_MEMORY: "memory", NOT_PYTHON: "syntax", TOO_MUCH: "output"}
     return named.get(ending["code"], "error")

@@ -7,6 +7,8 @@ descriptors of a program; any other message while one runs kills it. The answer 
 """
 
 import array
+import atexit
+import builtins
 import contextlib
 import ctypes
 import gc
@@ -41,8 +43,12 @@ SET_DUMPABLE, SET_SECCOMP, SET_NO_NEW_PRIVILEGES, FILTER = 4, 22, 38, 2
 CAPABILITIES_VERSION = 0x20080522
 NOBODY = 65534
 PRIVATE = "/tmp"  # noqa: S108 (each program has its own)
-OUT_OF_MEMORY, NOT_PYTHON = 77, 78
-"""The exit status of a program that ended with a ``MemoryError``, and of one that cannot be compiled."""
+OUT_OF_MEMORY, NOT_PYTHON, TOO_MUCH = 77, 78, 79
+"""The exit status of a program that ended with a ``MemoryError``, of one that cannot be compiled, and of one that wrote
+too much for a text.
+"""
+REMEMBERS_INPUT = ("fileinput",)
+"""Modules that keep what they have of standard input; a program that is started again has them anew."""
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -216,11 +222,11 @@ def _contents(fd: int) -> bytes:
 
 
 def run(request: dict[str, Any]) -> int:
-    """Run a program as a module, and its functions on what they are called with. Returns the exit status."""
-    calls = request["calls"]
-    module = types.ModuleType("solution" if calls else "__main__")
-    sys.modules[module.__name__] = module
-    sys.argv = ["program.py"]
+    """Run a program as a module, and its functions on what they are called with; or start it anew for each text.
+
+    Returns the exit status.
+    """
+    builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # as ``site`` has it, which is not imported
     try:
         code = compile(request["source"], "program.py", "exec")
     except MemoryError:
@@ -229,39 +235,169 @@ def run(request: dict[str, Any]) -> int:
         traceback.print_exception(error, limit=0)
         return NOT_PYTHON
     try:
-        exec(code, module.__dict__)
-        for number, (name, args, kwargs) in enumerate(calls):
-            _answer(number, module, name, args, kwargs)
-        _flush()
+        for number, text in enumerate(request["texts"]):
+            _tell(number, _started(code, text, request["most"]))
+        if not request["texts"]:
+            _called(code, request["calls"])
     except SystemExit as asked:
-        return asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+        return _exit_status(asked)
     except MemoryError:
         return OUT_OF_MEMORY
+    except _TooMuchError:
+        return TOO_MUCH
     except BaseException as error:
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # not the line above
-        traceback.print_exception(error)
+        _complain(error)
         return 1
     return 0
 
 
-def _answer(number: int, module: types.ModuleType, name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
-    """Call one function, and write what it returned as a line of its own."""
-    if not callable(vars(module).get(name)):
-        answer = {"call": number, "missing": name}
-    else:
-        try:
-            given = {key: unpack(value) for key, value in kwargs.items()}
-            answer = {"call": number, "value": pack(vars(module)[name](*map(unpack, args), **given))}
-            json.dumps(answer)
-        except MemoryError:
-            raise
-        except Exception as error:
-            known = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
-            answer = {"call": number, "error": f"{known.__name__}: {error}"[:500]}
-    line = json.dumps(answer)
-    left = line.encode() + b"\n"
+def _complain(error: BaseException) -> None:
+    """Print an error with the lines of the program alone."""
+    while error.__traceback__ and error.__traceback__.tb_frame.f_code.co_filename != "program.py":
+        error.__traceback__ = error.__traceback__.tb_next
+    traceback.print_exception(error)
+
+
+def _module(name: str) -> dict[str, Any]:
+    """The names of a new module, which is there to be imported."""
+    sys.modules[name] = types.ModuleType(name)
+    sys.argv = ["program.py"]
+    return vars(sys.modules[name])
+
+
+def _tell(number: int, answer: dict[str, Any]) -> None:
+    """Write what came of a call, or a text, as a line of its own."""
+    left = json.dumps({"call": number, **answer}).encode() + b"\n"
     while left:
         left = left[os.write(4, left) :]
+
+
+def _said(error: BaseException) -> dict[str, Any]:
+    known = next(kind for kind in type(error).__mro__ if kind.__module__ == "builtins")
+    return {"error": f"{known.__name__}: {error}"[:500]}
+
+
+def _exit_status(asked: SystemExit) -> int:
+    return asked.code if isinstance(asked.code, int) else int(asked.code is not None)
+
+
+def _called(code: types.CodeType, calls: list[Any]) -> None:
+    """Run a program as a module, and call its functions."""
+    names = _module("solution" if calls else "__main__")
+    exec(code, names)
+    for number, (name, args, kwargs) in enumerate(calls):
+        _tell(number, _answer(_function(names, name), name, args, kwargs))
+    _flush()
+
+
+def _function(names: dict[str, Any], name: str) -> Any:
+    """A function of the program, or the method of that name of a new ``Solution``, as LeetCode has them."""
+    if name not in names and hasattr(names.get("Solution"), name):
+        return lambda *args, **kwargs: getattr(names["Solution"](), name)(*args, **kwargs)
+    return names.get(name)
+
+
+def _answer(function: Any, name: str, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """What a function returns."""
+    if not callable(function):
+        return {"missing": name}
+    try:
+        given = {key: unpack(value) for key, value in kwargs.items()}
+        answer = {"value": pack(function(*map(unpack, args), **given))}
+        json.dumps(answer)
+    except MemoryError:
+        raise
+    except Exception as error:
+        return _said(error)
+    return answer
+
+
+class _TooMuchError(Exception):
+    """A program wrote more than it may."""
+
+
+def _started(code: types.CodeType, text: str, most: int) -> dict[str, Any]:
+    """What a program writes on standard output that is run from its start with a text on standard input.
+
+    Both are files, of which the program has the descriptors 0 and 1. Raises ``_TooMuchError``.
+    """
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as written:
+        given.write(text.encode("utf-8", "surrogatepass"))
+        given.seek(0)
+        streams = (given.fileno(), written.fileno())
+        _standard(*streams)
+        error = _from_the_start(code)
+        _standard(*streams)  # the program may have closed them, and the next files are to have other numbers
+        written.seek(0)
+        content = written.read(most + 1)
+    if len(content) > most:
+        raise _TooMuchError
+    return error or {"value": content.decode("utf-8", "replace")}
+
+
+def _standard(*streams: int) -> None:
+    for target, fd in enumerate(streams):
+        os.dup2(fd, target)
+
+
+def _from_the_start(code: types.CodeType) -> dict[str, Any]:
+    """Run a program to its end, with its threads and what it registered for its exit. Returns its error, if any.
+
+    It finds everything as the interpreter has it, but for the modules that are imported already.
+    """
+    folder, depth, known, names = os.getcwd(), sys.getrecursionlimit(), dict(vars(builtins)), _module("__main__")
+    given, output = _stream(0, "r"), _stream(1, "w")
+    vars(sys).update(stdin=given, __stdin__=given, stdout=output, __stdout__=output)
+    atexit._clear()
+    try:
+        error = _executed(code, names)
+        _join_threads()
+        atexit._run_exitfuncs()
+    finally:
+        _flush()
+        with contextlib.suppress(Exception):
+            output.flush()
+    names.clear()  # what it has made is held by its functions, and they by it
+    for name in vars(builtins).keys() - known:
+        del vars(builtins)[name]
+    vars(builtins).update(known)
+    for name in REMEMBERS_INPUT:
+        sys.modules.pop(name, None)
+    sys.setrecursionlimit(depth)
+    os.chdir(folder)
+    gc.enable()
+    gc.collect()
+    return error
+
+
+def _stream(fd: int, mode: str) -> Any:
+    return open(fd, mode, encoding="utf-8", errors="surrogateescape", closefd=False)
+
+
+def _executed(code: types.CodeType, names: dict[str, Any]) -> dict[str, Any]:
+    """Run a program. Returns the error that it ends with, an exit status other than 0 among them."""
+    try:
+        exec(code, names)
+    except SystemExit as asked:
+        status = _exit_status(asked)
+        return {"error": f"SystemExit: {status}"} if status else {}
+    except MemoryError:
+        raise
+    except BaseException as error:
+        _complain(error)
+        return _said(error)
+    return {}
+
+
+def _join_threads() -> None:
+    """Wait for the threads that keep an interpreter from ending."""
+    threading = sys.modules.get("threading")
+    while threading and (left := [each for each in threading.enumerate() if not _is_left(threading, each)]):
+        left[0].join()
+
+
+def _is_left(threading: Any, thread: Any) -> bool:
+    return bool(thread.daemon or thread is threading.main_thread())
 
 
 def pack(value: Any) -> Any:
