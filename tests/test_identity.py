@@ -118,7 +118,7 @@ def test_an_environment_brings_its_module_and_the_files_that_it_reads(write: Wri
     assert brought(RunParams(settings=json.dumps({"environment": "e_own:Mine"}))) == found
 
 
-@pytest.mark.parametrize("family", ["dataset:{}?answer=a", "gsm8k:{}", "math:{}"])
+@pytest.mark.parametrize("family", ["dataset:{}?answer=a", "programs:{}?tests=a", "gsm8k:{}", "math:{}"])
 def test_an_environment_of_rows_brings_their_file(family: str, tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text("{}")
     params = PretrainParams(environment=family.format(tmp_path / "d.jsonl"))

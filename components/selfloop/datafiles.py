@@ -29,6 +29,24 @@ Row = Mapping[str, Any]
 ZIPPED = ".gz"
 
 
+class Digits(str):
+    """A number of a JSON file, as it stands there."""
+
+    __slots__ = ()
+
+
+def typed(value: Any) -> Any:
+    """A value of a JSON file with its numbers as such, in lists and objects too."""
+    match value:
+        case Digits():
+            return json.loads(value)
+        case list():
+            return [typed(item) for item in value]
+        case dict():
+            return {key: typed(item) for key, item in value.items()}
+    return value
+
+
 class Table(NamedTuple):
     """The rows of a split, and the names of its columns; a row may lack some."""
 
@@ -202,7 +220,7 @@ def _read(path: Path, name: str) -> Iterator[Row]:
 def _parsed(text: str, place: str) -> Any:
     """JSON with its numbers as they are written."""
     try:
-        return json.loads(text, parse_int=str, parse_float=str, parse_constant=_no_number)
+        return json.loads(text, parse_int=Digits, parse_float=Digits, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{place} is not JSON ({error}).") from None
 

@@ -1,7 +1,8 @@
 """Which part of an answer in a chat is the program that was asked for.
 
 It is the last block of code that defines the function asked for, behind the blocks before it that do nothing but
-define what it may need; where none defines it, the last block of Python, or all of the answer. A block stands between
+define what it may need; where none defines it, or none is asked for, the last block of Python that reads input, or the
+last of Python, or all of the answer. A block stands between
 fences as in Markdown. One that is not closed ends with the text, and one whose opening fence the prompt holds begins
 with it. Nothing is parsed as Python, and the time is linear in the text.
 """
@@ -26,6 +27,7 @@ RUNNING = re.compile(
     r"[A-Za-z_][\w.]*\(|(?:for|while|with|if|elif|match|except)\s.*:|(?:else|try|finally)\s*:"
     r"|(?:assert|return|raise|del|global|yield|pass|break|continue)\b"
 )
+READING = re.compile(r"\binput\s*\(|\bstdin\b|\b(?:open|read)\s*\(\s*0\b|\bfileinput\b")
 
 
 class Block(NamedTuple):
@@ -50,6 +52,7 @@ def program_in(completion: str, function: str = "") -> str:
     best = [place for place in defining if place in marked] or defining
     if not best:
         said = [place for place in marked if (blocks[place].label or "").strip()] or marked
+        said = [place for place in said if READING.search(blocks[place].code)] or said
         return blocks[said[-1]].code if said else _without_prose(text, function)
     needed = [blocks[place].code for place in marked if place < best[-1] and place not in defining]
     return "".join([*filter(_only_defines, needed), blocks[best[-1]].code])

@@ -137,11 +137,16 @@ def test_what_stands_before_a_program_stays_before_it() -> None:
         ("```text\n3\n```\nx\n```python\nx = 1\n```\ny\n```text\n4\n```", "x = 1\n"),
         ("```python\nx = 1\n```\nIt prints:\n```\n3\n```", "x = 1\n"),
         ("```python\nx = 1", "x = 1\n"),
+        ("```python\nprint(input())\n```\nFor example:\n```python\nprint(3)\n```", "print(input())\n"),
+        ("```python\nprint(input())\n```\nBetter:\n```python\nprint(open(0).read())\n```", "print(open(0).read())\n"),
+        ("```python\nx = sys.stdin.read()\n```\nor in C++:\n```cpp\nint main() {}\n```", "x = sys.stdin.read()\n"),
         ("I do not know.", "I do not know."),
         ("", ""),
     ],
 )
-def test_where_no_function_is_named_the_last_block_of_python_is_the_program(completion: str, program: str) -> None:
+def test_where_no_function_is_named_the_last_block_of_python_that_reads_is_the_program(
+    completion: str, program: str
+) -> None:
     assert program_in(completion) == program
 
 

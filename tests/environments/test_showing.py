@@ -10,6 +10,7 @@ from selfloop.environments import environments
 from ..forked import CLI
 from .conftest import DATA
 
+PROBLEMS = f"{DATA}/problems.jsonl?prompt=question&tests=input_output&level=difficulty&answer=solutions"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -45,6 +46,7 @@ def sections(shown: str) -> list[list[str]]:
         "reasoning-gym:countdown",
         f"gsm8k:{DATA}/gsm8k",
         f"math:{DATA}/math",
+        pytest.param(f"programs:{PROBLEMS}", marks=pytest.mark.debian("bubblewrap")),
     ],
     ids=lambda name: name.split("/")[0],
 )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from selfloop.errors import UserError
-from selfloop.sandbox import Answer, Limits, Outcome, Program, Sandbox, grading
+from selfloop.sandbox import Answer, Limits, Outcome, Program, Sandbox
 from selfloop.sandbox.grading import Attempt, Graded, graded, taken_apart
 from selfloop.sandbox.zygote import pack, unpack
 
@@ -382,9 +382,9 @@ def test_a_loop_is_a_test_for_each_turn() -> None:
 
 
 def test_the_function_under_test_is_the_one_that_is_called_first() -> None:
-    assert grading.tested(["assert len([1]) and add(1, 2) == 3"]) == "add"
+    assert taken_apart(("assert len([1]) and add(1, 2) == 3",)).function == "add"
     with pytest.raises(UserError, match="The tests call no function"):
-        grading.tested(["assert True", "assert ("])
+        taken_apart(("assert True", "assert ("))
 
 
 @pytest.mark.parametrize(

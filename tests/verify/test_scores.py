@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kfp.dsl import Dataset, Model
 from selfloop.artifacts import seal
+from selfloop.environments import find_environment
 from selfloop.environments.code import metadata
 from selfloop.errors import UserError
 from selfloop.policy import scratch_tokenizer
@@ -127,3 +128,14 @@ def test_a_program_is_judged_by_the_tests_of_its_task() -> None:
     made = said([task], rollouts, "code")
     assert [verdict.ok for verdict in made] == [True, False, False]
     assert made[2].reason == "no end token"
+
+
+@pytest.mark.debian("bubblewrap")
+def test_a_program_has_the_time_that_its_environment_gives(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "Echo.", "tests": {"inputs": ["a"], "outputs": ["a"]}}\n')
+    name = f"programs:{tmp_path}/p.jsonl?seconds=0.5"
+    [task] = find_environment(name).tasks(1, 1, 0)
+    made = said(
+        [task], attempts(task, "print(input())", "import time\ntime.sleep(1)\nprint(input())"), "code", environment=name
+    )
+    assert [verdict.reason for verdict in made] == ["correct", "timeout"]

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from string import ascii_lowercase
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.environments import Environment, Grade
 from selfloop.errors import UserError
@@ -25,30 +25,32 @@ from selfloop.records import Task
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfloop.sandbox.grading import Attempt
+    from selfloop.sandbox.grading import Attempt, Example
 
 FUNCTION, TESTS = "solve", 5
 
 
-def metadata(tests: Sequence[str], function: str = "", before: str = "") -> str:
-    """A task's metadata, as JSON. The function is the one that the tests call first where none is named.
+def metadata(tests: Sequence[str] | Sequence[Example], function: str = "", before: str = "") -> str:
+    """A task's metadata, as JSON, of assert statements or of examples. The function is the one that the statements call
+    first where none is named; examples without one are of programs that read standard input.
 
     Raises ``UserError`` for tests that cannot be judged outside the sandbox.
     """
-    from selfloop.sandbox.grading import taken_apart, tested
+    from selfloop.sandbox.grading import taken_apart
 
-    function = function or tested(tests)
-    taken_apart(tuple(tests), function)
+    asserts = tuple(test for test in tests if isinstance(test, str))
+    if len(asserts) == len(tests):
+        function = taken_apart(asserts, function).function
     return json.dumps({"tests": list(tests), "function": function, "before": before})
 
 
 class Tested(Environment):
-    """Tasks whose completions are programs with a function that has to pass tests, run in the sandbox.
+    """Tasks whose completions are programs that have to pass tests, run in the sandbox.
 
     All tests of a program together have ``seconds``.
     """
 
-    seconds: ClassVar[float] = 5.0
+    seconds: float = 5.0
     runs_code = True
 
     def check(self, task: Task, completion: str) -> Grade:
@@ -73,14 +75,17 @@ class Tested(Environment):
 
 
 def _attempt(id: str, kept: str, completion: str) -> Attempt:
-    from selfloop.sandbox.grading import Attempt, taken_apart
+    from selfloop.sandbox.grading import Attempt, Example, Examples, taken_apart
 
     try:
         about = json.loads(kept)
         tests, function, before = about["tests"], about["function"], about["before"]
+        examples = [Example(*each) for each in tests if isinstance(each, list)]
     except (ValueError, KeyError, TypeError):
         raise UserError(f"Task {id} has no unit tests in its metadata: make it with {__name__}.metadata.") from None
-    return Attempt(continued(before, program_in(completion, function), function), taken_apart(tuple(tests), function))
+    program = program_in(completion, about.get("class", function))
+    suite = Examples(examples, function) if examples else taken_apart(tuple(tests), function)
+    return Attempt(continued(before, program, function), suite)
 
 
 class Step(NamedTuple):

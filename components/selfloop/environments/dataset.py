@@ -19,7 +19,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import parse_qsl
 from zlib import crc32
 
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 HELD_OUT_SHARE = 8
+LEVELS = {
+    **{"introductory": 1, "interview": 2, "competition": 3},
+    **{"easy": 1, "medium": 2, "medium_hard": 3, "hard": 3, "very_hard": 4},
+}
+"""The levels that data sets have in words, as numbers."""
 
 
 class Row(NamedTuple):
@@ -45,7 +50,7 @@ class Row(NamedTuple):
     level: int
     prompt: str
     answer: str
-    metadata: dict[str, str]
+    metadata: dict[str, Any]
 
 
 class Rows(NamedTuple):
@@ -59,7 +64,6 @@ class Finite(Environment):
     """An environment whose tasks are rows, drawn without replacement; where there are fewer than asked for, all."""
 
     max_tokens = 2048
-    check_name: str
     place: str
 
     @abstractmethod
@@ -84,6 +88,38 @@ class Finite(Environment):
         }
 
     def _refuse_unusable(self, row: Row) -> None:
+        """Raise ``UserError`` for a row that no completion is right by."""
+
+    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """``count`` rows of one level to train on, in an order of the seed."""
+        return self._draw("train", level, count, seed)
+
+    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
+        """``count`` rows of one level that are never trained on."""
+        return self._draw("held-out", level, count, seed)
+
+    def _draw(self, part: str, level: int, count: int, seed: int) -> list[Task]:
+        rows = self._rows[part].get(level, [])
+        if not rows:
+            known = ", ".join(map(str, sorted(self._rows[part])))
+            other = f" of level {level}: it has some of level {known}." if known else ": give it more rows."
+            raise UserError(f"{self.place} has no {part} tasks{other}")
+        if count > len(rows):
+            say_once(f"{self.place} has {len(rows)} {part} tasks of level {level}, fewer than the {count} asked for.")
+        drawn = random.Random(seed).sample(rows, len(rows))[:count]
+        return [
+            Task(f"{self.name}-{part}-{level}-{seed:x}-{number}", level, "", row.prompt, row.answer, 1, self.max_tokens)
+            ._replace(metadata=json.dumps(row.metadata))
+            for number, row in enumerate(drawn)
+        ]  # fmt: skip
+
+
+class Answered(Finite):
+    """Rows whose completions end with an answer, which is compared with that of the row."""
+
+    check_name: str
+
+    def _refuse_unusable(self, row: Row) -> None:
         """Raise ``UserError`` for an answer that no completion is right by: not even one that gives it."""
         where = f"{self.place}: row {row.metadata['row']}"
         try:
@@ -99,14 +135,6 @@ class Finite(Environment):
     def _as_asked(self, answer: str) -> str:
         """An answer as a policy is asked to write it."""
         return f"\\boxed{{{answer}}}" if self.check_name in ("number", "math") else answer
-
-    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
-        """``count`` rows of one level to train on, in an order of the seed."""
-        return self._draw("train", level, count, seed)
-
-    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
-        """``count`` rows of one level that are never trained on."""
-        return self._draw("held-out", level, count, seed)
 
     def check(self, task: Task, completion: str) -> Grade:
         """Compare the completion's final answer with the row's."""
@@ -130,21 +158,6 @@ class Finite(Environment):
         """Whether two answers are one to its check."""
         return agreeing(pairs, self.check_name)
 
-    def _draw(self, part: str, level: int, count: int, seed: int) -> list[Task]:
-        rows = self._rows[part].get(level, [])
-        if not rows:
-            known = ", ".join(map(str, sorted(self._rows[part])))
-            other = f" of level {level}: it has some of level {known}." if known else ": give it more rows."
-            raise UserError(f"{self.place} has no {part} tasks{other}")
-        if count > len(rows):
-            _say_once(f"{self.place} has {len(rows)} {part} tasks of level {level}, fewer than the {count} asked for.")
-        drawn = random.Random(seed).sample(rows, len(rows))[:count]
-        return [
-            Task(f"{self.name}-{part}-{level}-{seed:x}-{number}", level, "", row.prompt, row.answer, 1, self.max_tokens)
-            ._replace(metadata=json.dumps(row.metadata))
-            for number, row in enumerate(drawn)
-        ]  # fmt: skip
-
 
 def by_level(rows: Iterable[Row]) -> dict[int, list[Row]]:
     """Rows by their level, each prompt once."""
@@ -166,7 +179,8 @@ def split_off(rows: Iterable[Row]) -> Rows:
 
 
 @cache
-def _say_once(sentence: str) -> None:
+def say_once(sentence: str) -> None:
+    """Log a sentence, the first time that it is said."""
     logging.getLogger("selfloop.environments").warning(sentence)
 
 
@@ -176,28 +190,35 @@ class Columns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: str = Field("prompt", description="Column of the prompts.")
-    answer: str = Field("answer", description="Column of the answers.")
-    level: str | None = Field(None, description="Column of the levels: whole numbers, as in '3' and 'Level 3'.")
+    level: str | None = Field(None, description="Column of the levels: '3', 'Level 3', or a word such as 'easy'.")
     split: str = Field("train", description="Split to train on.")
     held_out: str | None = Field(None, description="Split to be judged on; 'test' where the data has one of that name.")
     config: str | None = Field(None, description="Configuration, where the data set has several.")
-    check: Literal["exact", "number", "math", "contains"] = Field("exact", description="When a completion is right.")
-    instruction: str | None = Field(None, description="What stands below each prompt; a box for numbers and math.")
+    instruction: str | None = Field(None, description="What stands below each prompt, in place of the usual.")
+
+    def named(self) -> list[str | None]:
+        """The columns that the data has to have."""
+        return [self.prompt, self.level]
 
 
-class AnyDataset(Finite):
-    """A data set of one's own."""
+class Tabular(Finite):
+    """A data set of one's own, whose columns are named behind its place."""
 
-    name = "dataset"
-    summary = "a file, folder or data set of the Hub: dataset:PATH?prompt=COLUMN&answer=COLUMN&check=number"
+    kind: ClassVar[type[Columns]]
+    usage: ClassVar[str]
+    """How its columns are named."""
+    columns: Columns
 
     def __init__(self, spec: str = "") -> None:
         if not spec:
-            raise UserError("dataset is a family: write dataset:PATH?prompt=COLUMN&answer=COLUMN.")
+            raise UserError(f"{self.name} is a family: write {self.name}:PATH?{self.usage}.")
         self.place, _, query = spec.partition("?")
-        self.columns: Columns = validated(Columns, dict(parse_qsl(query, keep_blank_values=True)), "dataset")
-        self.check_name = self.columns.check
+        self.columns = validated(self.kind, dict(parse_qsl(query, keep_blank_values=True)), self.name)
         check_place(self.place)
+
+    @abstractmethod
+    def row(self, row: Mapping[str, Any], number: int) -> Iterator[Row]:
+        """The task of a row, or none. Raises ``UserError`` for one that cannot be used."""
 
     @cached_property
     def levels(self) -> range | None:  # type: ignore[override]
@@ -216,21 +237,36 @@ class AnyDataset(Finite):
         return split_off(training) if held_out is None else Rows(training, list(self._read(splits[held_out])))
 
     def _read(self, table: Table) -> Iterator[Row]:
-        wanted = self.columns
-        for name in filter(None, (wanted.prompt, wanted.answer, wanted.level)):
+        for name in filter(None, self.columns.named()):
             if not {name, name.partition(".")[0]} & {*table.columns}:
                 raise UserError(f"{self.place} has no column '{name}': its columns are {', '.join(table.columns)}.")
-        instruction = wanted.instruction
-        if instruction is None:
-            instruction = IN_A_BOX if wanted.check in ("number", "math") else ""
         for number, row in enumerate(table.rows, 1):
-            prompt = self._text(question_of(value_at(row, wanted.prompt)), wanted.prompt, number)
-            answer = self._text(answer_of(value_at(row, wanted.answer)), wanted.answer, number)
-            level = 1 if wanted.level is None else self._level(value_at(row, wanted.level), number)
-            asked = f"{prompt}\n\n{instruction}" if instruction else prompt
-            yield Row(level, asked, answer, {"row": str(number)})
+            yield from self.row(row, number)
 
-    def _text(self, value: object, name: str, number: int) -> str:
+    def prompt_of(self, row: Mapping[str, Any], number: int) -> str:
+        """The text or the question in the column of prompts."""
+        return self.text(question_of(value_at(row, self.columns.prompt)), self.columns.prompt, number)
+
+    def level_of(self, row: Mapping[str, Any], number: int) -> int:
+        """The level of a row, 1 where the data has none."""
+        if self.columns.level is None:
+            return 1
+        value = value_at(row, self.columns.level)
+        level = level_of(value)
+        if level is None:
+            raise UserError(
+                f"{self.place}: the level of row {number} is {value!r}: levels are whole numbers, or one of "
+                f"{', '.join(LEVELS)}."
+            )
+        return level
+
+    def instructed(self, prompt: str, usual: str) -> str:
+        """A prompt with the instruction below it, one's own or the usual one."""
+        instruction = usual if self.columns.instruction is None else self.columns.instruction
+        return f"{prompt}\n\n{instruction}" if instruction else prompt
+
+    def text(self, value: object, name: str, number: int) -> str:
+        """The text of a value. Raises ``UserError`` with its column and row where it is none."""
         text = text_of(value)
         if text is None:
             raise UserError(
@@ -238,11 +274,36 @@ class AnyDataset(Finite):
             )
         return text
 
-    def _level(self, value: object, number: int) -> int:
-        level = level_of(value)
-        if level is None:
-            raise UserError(f"{self.place}: the level of row {number} is {value!r}: levels are whole numbers.")
-        return level
+
+class Answers(Columns):
+    """Columns with an answer, and how it is compared."""
+
+    answer: str = Field("answer", description="Column of the answers.")
+    check: Literal["exact", "number", "math", "contains"] = Field("exact", description="When a completion is right.")
+
+    def named(self) -> list[str | None]:
+        """The columns that the data has to have."""
+        return [self.prompt, self.answer, self.level]
+
+
+class AnyDataset(Tabular, Answered):
+    """A data set of one's own, with answers."""
+
+    name = "dataset"
+    summary = "a file, folder or data set of the Hub: dataset:PATH?prompt=COLUMN&answer=COLUMN&check=number"
+    kind = Answers
+    usage = "prompt=COLUMN&answer=COLUMN"
+    columns: Answers
+
+    def __init__(self, spec: str = "") -> None:
+        super().__init__(spec)
+        self.check_name = self.columns.check
+
+    def row(self, row: Mapping[str, Any], number: int) -> Iterator[Row]:
+        """The task of a row."""
+        prompt = self.instructed(self.prompt_of(row, number), IN_A_BOX if self.check_name in ("number", "math") else "")
+        answer = self.text(answer_of(value_at(row, self.columns.answer)), self.columns.answer, number)
+        yield Row(self.level_of(row, number), prompt, answer, {"row": str(number)})
 
 
 def question_of(value: object) -> object:
@@ -287,9 +348,9 @@ def text_of(value: object) -> str | None:
 
 
 def level_of(value: object) -> int | None:
-    """A level as a number: of ``3``, ``'3'`` and ``'Level 3'``; none of anything else."""
-    last = str(value).split()[-1:]
-    return int(last[0]) if last and last[0].isascii() and last[0].isdigit() else None
+    """A level as a number: of ``3``, ``'3'``, ``'Level 3'`` and the words of ``LEVELS``; none of anything else."""
+    last = "".join(str(value).split()[-1:])
+    return int(last) if last.isascii() and last.isdigit() else LEVELS.get(last.lower())
 
 
 environment = AnyDataset

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 
 from selfloop.answers import IN_A_BOX
 from selfloop.datafiles import Table, check_place, configs, splits_of
-from selfloop.environments.dataset import Finite, Row, Rows
+from selfloop.environments.dataset import Answered, Row, Rows
 from selfloop.errors import UserError
 
 STEP = re.compile(r"<<[^<>]*>>")
 
 
-class GSM8K(Finite):
+class GSM8K(Answered):
     """Word problems with a number as the answer."""
 
     name = "gsm8k"

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 from selfloop.answers import IN_A_BOX, boxed
 from selfloop.datafiles import Table, check_place, configs, splits_of
-from selfloop.environments.dataset import Finite, Row, Rows, level_of
+from selfloop.environments.dataset import Answered, Row, Rows, level_of
 from selfloop.errors import UserError
 
 
-class Hendrycks(Finite):
+class Hendrycks(Answered):
     """Problems with a mathematical expression as the answer."""
 
     name = "math"

@@ -156,11 +156,6 @@ def taken_apart(tests: tuple[str, ...], function: str = "") -> Asserts:
     return Asserts(tests, found["function"], calls, sure or tuple(range(len(calls))))
 
 
-def tested(tests: Sequence[str]) -> str:
-    """The name of the function that tests call first. Raises ``UserError`` where they call none."""
-    return taken_apart(tuple(tests)).function
-
-
 def _grade(kind: str, outcome: Outcome, *tests: Any) -> Graded | list[int]:
     """What a program is worth by its tests, or the numbers of what it has to be asked, too."""
     found = _work(kind, *tests, outcome.status, outcome.replies.decode("utf-8", "replace"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from selfloop.environments import find_environment
+from selfloop.environments.code import Tested
 from selfloop.verify.contract import Verifier, ended
 
 if TYPE_CHECKING:
@@ -21,5 +22,6 @@ class Code(Verifier):
     runs_code = True
 
     def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
-        """Run each program against the tests of its task."""
-        return ended(rollouts, *find_environment("code").check_batch(tasks, rollouts["completion"]))
+        """Run each program against the tests of its task, as its environment does where that runs programs."""
+        environment = context.environment if isinstance(context.environment, Tested) else find_environment("code")
+        return ended(rollouts, *environment.check_batch(tasks, rollouts["completion"]))
