@@ -14,7 +14,7 @@ import pytest
 from selfloop.errors import UserError
 from selfloop.lineage import record
 from selfloop.sandbox import UNSAFE, Limits, Program, isolation, probe, run_programs, running, seccomp
-from selfloop.sandbox.grading import Attempt, graded, taken_apart
+from selfloop.sandbox.grading import Attempt, Example, Examples, Suite, graded, taken_apart
 
 Selfloop = Callable[..., subprocess.CompletedProcess[str]]
 HELLO = Program("print('hello')")
@@ -188,9 +188,13 @@ def test_without_a_sandbox_programs_still_have_limits_and_a_folder_that_is_remov
 
 @pytest.mark.usefixtures("unsafe")
 def test_without_a_sandbox_verdicts_are_judged_outside_all_the_same() -> None:
-    sources = ("def f(x): return x + 1", "import os\nos._exit(0)")
-    attempts = [Attempt(source, taken_apart(("assert f(1) == 2",))) for source in sources]
-    assert [grade.reason for grade in graded(attempts)] == ["correct", "ended before test 1"]
+    suites: tuple[Suite, ...] = (
+        taken_apart(("assert f(1) == 2",)),
+        Examples([Example("1\n", ["2"]), Example("2\n", ["3"])]),
+    )
+    for source, suite in zip(("def f(x): return x + 1", "print(int(input()) + 1)"), suites, strict=True):
+        attempts = [Attempt(text, suite) for text in (source, "import os\nos._exit(0)")]
+        assert [grade.reason for grade in graded(attempts)] == ["correct", "ended before test 1"]
 
 
 def test_doing_without_is_recorded_in_the_lineage(monkeypatch: pytest.MonkeyPatch) -> None:

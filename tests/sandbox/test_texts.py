@@ -44,6 +44,14 @@ GOOD = {
         def main(): print(int(input()) + 1 + depth(50_000) - 50_000)
         threading.Thread(target=main).start()
         """,
+    "a thread behind the other": """
+        import threading
+        for _ in range(20):
+            thread = threading.Thread(target=str)
+            thread.start()
+            thread.join()
+        print(int(input()) + 1)
+        """,
     "output kept for the end": """
         import atexit, io, os, sys
         sys.stdin, sys.stdout = io.BytesIO(os.read(0, os.fstat(0).st_size)), io.StringIO()

@@ -6,6 +6,7 @@ inherits holds nothing of the programs before it. A message on the control socke
 descriptors of a program; any other message while one runs kills it. The answer says how it ended.
 """
 
+import _thread
 import array
 import atexit
 import builtins
@@ -47,6 +48,8 @@ OUT_OF_MEMORY, NOT_PYTHON, TOO_MUCH = 77, 78, 79
 """The exit status of a program that ended with a ``MemoryError``, of one that cannot be compiled, and of one that wrote
 too much for a text.
 """
+PATIENCE = (0.001, 0.01, 0.1, 0.5)
+"""Seconds to wait before a thread is tried again."""
 REMEMBERS_INPUT = ("fileinput",)
 """Modules that keep what they have of standard input; a program that is started again has them anew."""
 
@@ -227,6 +230,7 @@ def run(request: dict[str, Any]) -> int:
     Returns the exit status.
     """
     builtins.exit = builtins.quit = sys.exit  # type: ignore[assignment]  # as ``site`` has it, which is not imported
+    _thread.start_new_thread = _patient(_thread.start_new_thread)
     try:
         code = compile(request["source"], "program.py", "exec")
     except MemoryError:
@@ -256,6 +260,20 @@ def _complain(error: BaseException) -> None:
     while error.__traceback__ and error.__traceback__.tb_frame.f_code.co_filename != "program.py":
         error.__traceback__ = error.__traceback__.tb_next
     traceback.print_exception(error)
+
+
+def _patient(start: Callable[..., int]) -> Callable[..., int]:
+    """Start a thread, where need be after a while: one that has ended counts until the kernel has taken it down."""
+
+    def begin(*args: Any) -> int:
+        for seconds in PATIENCE:
+            try:
+                return start(*args)
+            except RuntimeError:
+                time.sleep(seconds)
+        return start(*args)
+
+    return begin
 
 
 def _module(name: str) -> dict[str, Any]:
@@ -321,7 +339,7 @@ def _started(code: types.CodeType, text: str, most: int) -> dict[str, Any]:
 
     Both are files, of which the program has the descriptors 0 and 1. Raises ``_TooMuchError``.
     """
-    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as written:
+    with tempfile.TemporaryFile(dir=".") as given, tempfile.TemporaryFile(dir=".") as written:
         given.write(text.encode("utf-8", "surrogatepass"))
         given.seek(0)
         streams = (given.fileno(), written.fileno())
