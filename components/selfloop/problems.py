@@ -29,11 +29,15 @@ MOST_BYTES = 2**23
 """How large all inputs of a problem may be in JSON."""
 PACKED = re.compile(r"[A-Za-z0-9+/=\s]{40,}")
 DEFINITION = re.compile(r"^\s*(?:async\s+)?def\s+(?!__)(\w+)\s*\(", re.MULTILINE)
+CHECK = re.compile(r"^def\s+check\s*\(", re.MULTILINE)
 METHOD = re.compile(r"^class\s+Solution\b", re.MULTILINE)
 
 
 class UnusableError(ValueError):
     """Tests that cannot be run, or that no program passes; the message goes on from the number of their row."""
+
+
+NAMELESS = UnusableError("has tests of a function that nothing names: name its column with function=COLUMN")
 
 
 class Problem(NamedTuple):
@@ -66,11 +70,13 @@ def problem_of(values: Sequence[object], function: str = "") -> Problem:
         raise UnusableError("has no tests")
     if (asserts and examples) or len({example.is_call for example in examples}) > 1:
         raise UnusableError("has tests of more than one kind: give it those of one")
+    if asserts and not function and any(CHECK.search(text) for text in asserts):
+        raise NAMELESS
     if asserts:
         return Problem(function, asserts)
     named = next((example.function for example in examples if example.function), function)
     if examples[0].is_call and not named:
-        raise UnusableError("has tests of a function that nothing names: name its column with function=COLUMN")
+        raise NAMELESS
     shown, named = [each.example for each in examples], named if examples[0].is_call else ""
     _check_sizes(shown, Limits().answer_bytes if named else Limits().text_bytes)
     return Problem(named, (), shown)
@@ -167,7 +173,7 @@ def _apps(given: Any, expected: Any, function: str) -> _Found:
         raise UnusableError(f"has {str(given)[:40]!r} for the arguments of '{function}', which are a list")
     is_wrapped = isinstance(expected, list) and len(expected) == 1
     accepted = [expected, expected[0]] if is_wrapped else [expected]
-    return _Found(Example([_with_numbers(each) for each in given], _possible(accepted)), True, function)
+    return _Found(Example(given, _possible(accepted)), True, function)
 
 
 def _live(item: Any) -> _Found:
@@ -196,13 +202,6 @@ def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise UnusableError(f"has {str(value)[:40]!r} for what is read or written, which is a text")
     return value
-
-
-def _with_numbers(argument: Any) -> Any:
-    """An argument whose keys are numbers, where all of them look like some: JSON has only texts for them."""
-    if isinstance(argument, dict) and argument and all(re.fullmatch(r"-?\d{1,18}", key) for key in argument):
-        return {int(key): value for key, value in argument.items()}
-    return argument
 
 
 def _possible(accepted: Sequence[Any]) -> Sequence[Any]:

@@ -32,6 +32,15 @@ CALLS = {
     "input_output": json.dumps({"fn_name": "turn", "inputs": [[[1, 2]], [[]]], "outputs": [[[2, 1]], [[]]]}),
     "solutions": "",
 }
+KEYS = APPS | {
+    "question": "Power.",
+    "input_output": {
+        "fn_name": "power",
+        "inputs": [[{"2": 7}, 5], [{"-3": 1, "0": 4}, 9]],
+        "outputs": [[{"2": 3}], {"-3": 6, "0": 0}],
+    },
+}
+POWER = "def power(d, by): return {key: pow(key, value, by) for key, value in d.items()}"
 TURN = "class Solution:\n    def turn(self, xs: List[int]) -> List[int]:\n        return list(reversed(deque(xs)))"
 LIVE = {
     "question_content": "Halve.",
@@ -76,7 +85,7 @@ QUERIES = {
 }
 """How the public data sets are named; their rows below."""
 ROWS: dict[str, list[dict[str, Any]]] = {
-    "apps": [APPS, CALLS],
+    "apps": [APPS, CALLS, KEYS | {"solutions": POWER}],
     "live": [LIVE, LIVE_READ],
     "contests": [CONTESTS],
     "mbpp": [MBPP],
@@ -91,6 +100,7 @@ ATTEMPTS = [
     ("Turn.", "```python\ndef turn(xs):\n    return tuple(xs[::-1])\n```", "correct"),
     ("Turn.", "```python\ndef turn(xs):\n    return xs\n```", "wrong answer on test 1"),
     ("Turn.", f"```python\nprint('x')\n{TURN.replace('def turn', 'def spin')}\n```", "no such function"),
+    ("Power.", "```python\ndef power(d, by): return [*d]\n```", "wrong answer on test 1"),
     ("Halve.", f"```python\n{HALVE}\n```", "correct"),
     ("Halve.", f"```python\n{HALVE.replace('/', '//')}\n```", "wrong answer on test 1"),
     ("Echo.", f"```python\n{ECHO}\n```", "correct"),
@@ -164,7 +174,7 @@ def test_problems_of_all_shapes_tell_right_programs_from_wrong_ones(grades: list
 @pytest.mark.debian("bubblewrap")
 def test_the_solutions_of_the_data_are_right(grades: list[Grade], tasks: dict[str, Task]) -> None:
     shown = [task for task in tasks.values() if task.answer]
-    assert {_told(task) for task in shown} == {"Add up.", "Is it even?", "Double it.", 'Add up."'}
+    assert {_told(task) for task in shown} == {"Add up.", "Power.", "Is it even?", "Double it.", 'Add up."'}
     assert grades[len(ATTEMPTS) :] == [Grade(True, 1.0, "correct")] * len(shown)
 
 
@@ -272,6 +282,7 @@ def test_a_family_without_a_place_is_refused() -> None:
         ([{"input": "1", "output": "1", "testtype": "functional"}], "tests of a function that nothing names"),
         ([{"input": "1", "output": "[1", "testtype": "functional"}], "which are to be JSON"),
         ([{"input": "1"}], "for tests: give assert statements"),
+        ("def check(candidate):\n    assert candidate(1)", "tests of a function that nothing names"),
         ([["1", "2"]], "for tests: give assert statements"),
         ("no tests", "has 'no tests' for tests"),
         ("[1, 2", "has '[1, 2' for tests"),
@@ -295,7 +306,7 @@ def test_examples_hold_what_is_given_and_what_is_right() -> None:
     assert problem_of([SUMS, None, ""], "unused") == ("", (), sums)
     assert problem_of([json.dumps(SUMS)]) == ("", (), sums)
     wrapped = {"fn_name": "f", "inputs": [[{"1": 2}, {"a": 1}], [[]]], "outputs": [[3], [1, 2]]}
-    assert problem_of([wrapped]) == ("f", (), [([{1: 2}, {"a": 1}], [[3], 3]), ([[]], [[1, 2]])])
+    assert problem_of([wrapped]) == ("f", (), [([{"1": 2}, {"a": 1}], [[3], 3]), ([[]], [[1, 2]])])
     lines = {"fn_name": "f", "inputs": ['[1]\n"x"\n'], "outputs": ["[1]"]}
     assert problem_of([lines]) == ("f", (), [([[1], "x"], [[1]])])
     assert problem_of([MBPP["test_list"]]) == ("", MBPP["test_list"], ())

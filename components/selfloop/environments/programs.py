@@ -34,6 +34,7 @@ from functools import *
 from heapq import *
 from itertools import *
 from math import *
+from builtins import pow
 """
 """What stands before functions that are judged by examples: such problems name types that they do not import."""
 
@@ -82,7 +83,8 @@ class Programs(Tested, Tabular):
             yield self._problem(row, number)
         except UserError as error:
             if self.columns.unusable == "refuse":
-                raise
+                said = str(error).rstrip(".")
+                raise UserError(f"{said}; or leave such rows out with unusable=leave-out.") from None
             self._left_out.append(str(error))
 
     def demonstration(self, task: Task) -> str:
@@ -100,19 +102,16 @@ class Programs(Tested, Tabular):
             tests = self._tests(row, starter)
             before = self._before(tests, prompt)
             kept = json.loads(metadata(tests.asserts or tests.examples, tests.function, before))
-        except (problems.UnusableError, UserError) as error:
-            raise self._unusable(number, error) from None
+        except problems.UnusableError as error:
+            raise UserError(f"{self.place}: row {number} {error}.") from None
+        except UserError as error:
+            raise UserError(f"{self.place}: row {number}: {error}") from None
         is_method = bool(tests.examples) and problems.is_method(starter)
         kept |= {"row": str(number)} | ({"class": "Solution"} if is_method else {})
         asked = f"{prompt}\n\nBegin with this code:\n```python\n{starter.rstrip()}\n```" if starter.strip() else prompt
         usual = (METHOD if is_method else FUNCTION).format(kept["function"]) if kept["function"] else READS
         answer = self._answer(row, before, kept["function"])
         return Row(self.level_of(row, number), self.instructed(asked, usual), answer, kept)
-
-    def _unusable(self, number: int, error: Exception) -> UserError:
-        what = str(error).rstrip(".")
-        says = f"row {number} {what}" if isinstance(error, problems.UnusableError) else f"row {number}: {what}"
-        return UserError(f"{self.place}: {says}; or leave such rows out with unusable=leave-out.")
 
     def _tests(self, row: Mapping[str, Any], starter: str) -> problems.Problem:
         named = self._part(row, self.columns.function) or _func_name(row.get("metadata"))

@@ -19,6 +19,7 @@ too much memory: tests and answers that do no harm to anybody but themselves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -110,7 +111,9 @@ class Asserts(NamedTuple):
 
 
 class Example(NamedTuple):
-    """A text on standard input, or the arguments of a call; and what is right to write or to return, one of several."""
+    """A text on standard input, or the arguments of a call, as JSON has them; and what is right to write or to return,
+    one of several.
+    """
 
     given: Any
     accepted: Sequence[Any]
@@ -127,13 +130,20 @@ class Examples:
         """A program with some of the calls, or of the texts."""
         given = [self._examples[number].given for number in chosen]
         if self._function:
-            return Program(source, calls=[Call(self._function, arguments) for arguments in given])
+            return Program(source, calls=[Call(self._function, list(map(_argument, each))) for each in given])
         return Program(source, texts=given)
 
     def grade(self, outcome: Outcome, chosen: Sequence[int]) -> Graded | list[int]:
         """What a program is worth by its replies to those that were chosen."""
         accepted = [self._examples[number].accepted for number in chosen]
         return _grade("compare", outcome, accepted, not self._function)
+
+
+def _argument(value: Any) -> Any:
+    """An argument; keys of a dictionary that all look like whole numbers are some, for which JSON has only texts."""
+    if isinstance(value, dict) and value and all(re.fullmatch(r"-?\d{1,18}", str(key)) for key in value):
+        return {int(key): each for key, each in value.items()}
+    return value
 
 
 @lru_cache(4096)
