@@ -1,9 +1,8 @@
 """What a stage asks of the cluster, in Kubernetes' words and quantities.
 
-Kubeflow Pipelines hands a retry to Argo, which retries whatever ends with a status other than 0: it cannot tell a
-user's mistake from a node that was lost, because the launcher in the pod ends with 1 for either. A stage is pure and
-writes all or nothing, so each may be retried; a mistake is made ``retries`` times more and then reported. A stage that
-can halt a loop says ``retries=0``.
+Kubeflow Pipelines hands a retry to Argo, which as KFP configures it tries again what it calls an error, such as a pod
+that was deleted, and not a stage that ends with a status other than 0. A stage is pure and writes all or nothing, so
+each may be tried again. A stage that can halt a loop says ``retries=0``, for a cluster that retries more.
 """
 
 from __future__ import annotations

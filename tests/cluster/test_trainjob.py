@@ -53,20 +53,16 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer
         store = tmp_path / "store"
         monkeypatch.setenv("SELFLOOP_STORE", str(store))
         monkeypatch.setenv("SELFLOOP_IMAGE", IMAGE)
-        api.config_maps["selfloop-config"] = {"SELFLOOP_STORE": str(store)}
+        monkeypatch.setenv("AWS_REGION", "eu-1")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-to-be-seen")
         api.secrets["selfloop-s3"] = {"AWS_SECRET_ACCESS_KEY": "not-to-be-seen"}
         api.add_pod()["spec"]["containers"][0] |= {
             "env": [
                 {"name": "KFP_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
                 {
-                    "name": "SELFLOOP_STORE",
-                    "valueFrom": {"configMapKeyRef": {"name": "selfloop-config", "key": "SELFLOOP_STORE"}},
-                },
-                {
                     "name": "AWS_SECRET_ACCESS_KEY",
                     "valueFrom": {"secretKeyRef": {"name": "selfloop-s3", "key": "AWS_SECRET_ACCESS_KEY"}},
                 },
-                {"name": "AWS_REGION", "value": "eu-1"},
                 {"name": "PASSWORD_OF_SOMETHING", "value": "by-value"},
             ],
             "resources": {"requests": {"cpu": "1", "memory": "2Gi"}, "limits": {"cpu": "1", "memory": "2Gi"}},
@@ -143,13 +139,7 @@ def test_nodes_reach_s3_with_the_keys_of_the_runtime(
     keys = owner.environment(server.endpoint) | {"SELFLOOP_STORE": "s3://team/loops"}
     for name, value in (keys | {"SELFLOOP_CACHE": str(tmp_path / "cache")}).items():
         monkeypatch.setenv(name, value)
-    trainer.config_maps["selfloop-config"] = keys
     trainer.secrets["selfloop-s3"] = keys
-    environment = trainer.pods[POD]["spec"]["containers"][0]["env"]
-    environment[:] = [each for each in environment if "fieldRef" in each.get("valueFrom", {})]
-    for name in keys:
-        kind, of = ("secretKeyRef", "selfloop-s3") if "KEY" in name else ("configMapKeyRef", "selfloop-config")
-        environment.append({"name": name, "valueFrom": {kind: {"name": of, "key": name}}})
     on_a_node(monkeypatch)
     made = finetuned(plain, "made", tried(), adapter="lora", lora_rank=2, steps=2)
     assert load(made.path).model.num_parameters() == load(plain).model.num_parameters()
@@ -293,7 +283,10 @@ def test_the_trainjob_asks_for_what_the_pod_has(trainer: TrainerApi, runs: Calla
     assert asked["numProcPerNode"] == 1
     own = {"cpu": "1", "memory": "2Gi"}
     assert asked["resourcesPerNode"] == {"requests": own, "limits": own}
-    assert [each["name"] for each in asked["env"]] == ["SELFLOOP_STORE", "AWS_REGION"]
+    assert {each["name"]: each["value"] for each in asked["env"]} == {
+        "AWS_REGION": "eu-1",
+        "SELFLOOP_STORE": os.environ["SELFLOOP_STORE"],
+    }
     assert "not-to-be-seen" not in json.dumps(sent)
     assert "by-value" not in json.dumps(sent)
 

@@ -2,9 +2,8 @@
 
 It speaks TLS, knows the token of a service account, and takes a TrainJob only as ``kubeflow-trainer-api`` describes it:
 a field that the API does not know is refused. The command of a TrainJob really runs, one process group a node, with the
-environment that the Trainer's torch runtime gives, the secrets of the runtime among it: references to config maps are
-looked up in the server's own. Where a test wants nodes that cannot be had here, it puts their pods there itself
-(``pretend``).
+environment that the Trainer's torch runtime gives, the secrets of the runtime among it. Where a test wants nodes that
+cannot be had here, it puts their pods there itself (``pretend``).
 """
 
 from __future__ import annotations
@@ -108,7 +107,6 @@ class TrainerApi:
     pods: dict[str, Json] = field(default_factory=dict)
     jobs: dict[str, Json] = field(default_factory=dict)
     nodes: dict[str, list[Node]] = field(default_factory=lambda: defaultdict(list))
-    config_maps: dict[str, dict[str, str]] = field(default_factory=dict)
     secrets: dict[str, dict[str, str]] = field(default_factory=dict)
     """Those that the TrainingRuntime gives its nodes."""
     events: list[Json] = field(default_factory=list)
@@ -310,7 +308,7 @@ class TrainerApi:
             environment |= {key: value.format(node=number) for key, value in self.runtime.items()}
             for secret in self.secrets.values():
                 environment |= secret
-            environment |= dict(map(self._resolved, trainer.get("env", [])))
+            environment |= {each["name"]: each["value"] for each in trainer.get("env", [])}
             node.process = subprocess.Popen(
                 trainer["command"],
                 env=environment,
@@ -321,14 +319,6 @@ class TrainerApi:
             )
             node.reader = threading.Thread(target=_read, args=(node,), daemon=True)
             node.reader.start()
-
-    def _resolved(self, variable: Json) -> tuple[str, str]:
-        source = variable.get("valueFrom", {})
-        if "configMapKeyRef" in source:
-            return variable["name"], self.config_maps[source["configMapKeyRef"]["name"]][
-                source["configMapKeyRef"]["key"]
-            ]
-        return variable["name"], variable["value"]
 
     def _settle(self, name: str) -> None:
         """See which nodes ended: one that failed ends the TrainJob and all other nodes."""

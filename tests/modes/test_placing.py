@@ -52,7 +52,7 @@ def compiled(profile: Profile, place_at: Path) -> tuple[dict[str, Any], dict[str
 
     @dsl.pipeline(name="two")  # type: ignore[untyped-decorator]
     def two() -> None:
-        base = place(draw_base.component("x")(), draw_base, profile, "registry/base@sha256:0")
+        base = place(draw_base.component("x")(), draw_base, profile, "registry/base@sha256:0", configured=True)
         component = pretrain_policy.component("x")
         given = {name: base.outputs[name] for name in ("examples", "held_out")}
         place(component(**given), pretrain_policy, profile, "registry/finetune@sha256:1")
@@ -85,15 +85,18 @@ def test_what_a_stage_asks_for_is_requested_and_limited(mine: Profile, tmp_path:
     assert "accelerator" not in spec["deploymentSpec"]["executors"]["exec-draw-base"]["container"]["resources"]
 
 
-def test_the_pod_knows_its_image_and_its_cache_and_hashes_alike(mine: Profile, tmp_path: Path) -> None:
+def test_a_pod_knows_its_image_and_one_that_is_configured_the_caches(mine: Profile, tmp_path: Path) -> None:
     spec, _ = compiled(mine, tmp_path)
-    told = spec["deploymentSpec"]["executors"]["exec-draw-base"]["container"]["env"]
-    assert {each["name"]: each["value"] for each in told} == {
+    told = {
+        name: {each["name"]: each["value"] for each in executor["container"]["env"]}
+        for name, executor in spec["deploymentSpec"]["executors"].items()
+    }
+    assert told["exec-draw-base"] == {
         "SELFLOOP_IMAGE": "registry/base@sha256:0",
         "SELFLOOP_CACHE": "/var/cache/selfloop",
         "HF_HOME": "/var/cache/selfloop/huggingface",
-        "PYTHONHASHSEED": "0",
     }
+    assert told["exec-pretrain-policy"] == {"SELFLOOP_IMAGE": "registry/finetune@sha256:1"}
 
 
 def test_a_training_stage_knows_what_each_node_of_a_training_has(tmp_path: Path) -> None:
@@ -121,6 +124,11 @@ def test_what_failed_is_tried_again_with_longer_and_longer_waits(mine: Profile, 
         "backoffMaxDuration": "172800s",
     }
     assert "retryPolicy" not in tasks["draw-base"]
+
+
+def test_a_profile_that_says_nothing_of_further_attempts_leaves_them_to_the_cluster(tmp_path: Path) -> None:
+    spec, _ = compiled(find_profile("one-gpu"), tmp_path)
+    assert not any("retryPolicy" in task for task in spec["root"]["dag"]["tasks"].values())
 
 
 def test_the_nodes_are_chosen(mine: Profile, tmp_path: Path) -> None:
@@ -177,6 +185,7 @@ def test_credentials_and_addresses_are_references(mine: Profile, tmp_path: Path)
         False: ["SELFLOOP_TRACKING_URI", "SELFLOOP_STORE"],
         True: ["AWS_ENDPOINT_URL_S3", "AWS_REGION", "SELFLOOP_KFP_ENDPOINT"],
     }
+    assert "configMapAsEnv" not in executors["exec-pretrain-policy"], "a call of a loop is told by resolve"
 
 
 def test_a_pod_bears_the_labels_that_its_loop_asks_for(mine: Profile) -> None:

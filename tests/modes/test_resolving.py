@@ -1,6 +1,7 @@
 """The first task of a pipeline: what was typed, or what a schedule gave, becomes the settings of a run."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def test_every_task_ends_with_the_sentence_of_a_mistake_alone(
     """A task's function, as KFP's executor calls it: of ``resolve``, of a stage in a loop, and of a stage by itself."""
     form = {name: default for name, (_, default, _) in form_of(recipe, recipe.resolve()).items()}
     form |= {"compiled": "{}", "shape": "", "held": 2, "run": "1f2e", "seed": -1}
-    write_json(tmp_path, {"recipe": "nowhere:recipe", "settings": {}, "environment": {}})
+    write_json(tmp_path, {"recipe": "nowhere:recipe", "settings": {}, "configuration": {}, "environment": {}})
     resolve, place = resolve_stage(recipe), Artifact(uri=str(tmp_path))
     tasks: list[tuple[Any, dict[str, Any]]] = [
         (resolving.component_of(recipe, resolve, "image"), {"resolved": place, **form}),
@@ -230,3 +231,28 @@ def test_runs_of_a_schedule_continue_from_each_other(
     assert Registry(LOOP).settle().version == 3  # type: ignore[union-attr]
     runs = client.search_runs([client.get_experiment_by_name("selfloop").experiment_id], "tags.`selfloop.run` != ''")
     assert len({each.data.tags["selfloop.kfp.run_id"] for each in runs}) == 2
+
+
+def test_a_call_of_a_loop_is_configured_as_the_task_that_resolved_it(
+    recipe: Recipe[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own pod names neither the config map nor the caches, and of MLflow only what KFP's plugin injects."""
+    uri = f"sqlite:///{tmp_path}/own.db"
+    own = {"SELFLOOP_TRACKING_URI": uri, "SELFLOOP_STORE": str(tmp_path / "store"), "HF_HOME": "/caches/hub"}
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    told = _resolved(recipe, tmp_path, {"rounds": 1})
+    assert told["configuration"].items() >= own.items()
+    for name in own:
+        monkeypatch.setenv(name, "of the image")
+    monkeypatch.delenv("SELFLOOP_TRACKING_URI")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://of.the.plugin")
+    monkeypatch.setenv("MLFLOW_RUN_ID", "of the plugin")
+    with pytest.raises(UserError, match="compile the pipeline with the code that the image holds"):
+        enter(
+            "selfloop.generate.generate:generate_rollouts",
+            {"resolved": Artifact(uri=str(tmp_path / "resolved")), "call": "1.0"},
+        )
+    assert {name: os.environ[name] for name in own} == own
+    assert os.environ["MLFLOW_TRACKING_URI"] == uri
+    assert os.environ["MLFLOW_RUN_ID"] == told["environment"]["MLFLOW_RUN_ID"]

@@ -50,8 +50,9 @@ PLAIN = (
     "SELFLOOP_STORE",
     TRUSTED,
 )
-"""What a node may be told by value; all else goes by reference to a config map, or not at all."""
-RESERVED = "PET_"
+"""What a node is told of what this pod knows: addresses, and no secret. Which secrets nodes have says the
+TrainingRuntime alone.
+"""
 LOOK_EVERY_S = 3.0
 OWNER_EVERY_S = 30.0
 PATIENCE_S = 600.0
@@ -168,7 +169,7 @@ def end_with(name: str, uid: str) -> None:
 def described(
     name: str, command: Sequence[str], nodes: int, pod: Any, environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The TrainJob: this pod's image, its references to config maps, and the resources of a node.
+    """The TrainJob: this pod's image, the addresses that it knows, and the resources of a node.
 
     These are what ``SELFLOOP_NODE_RESOURCES`` says (JSON: ``{"cpu": "8", "nvidia.com/gpu": "8"}``), or this pod's own.
     """
@@ -180,7 +181,7 @@ def described(
         "command": [*command, pod.metadata.name, pod.metadata.uid],
         "numNodes": nodes,
         "numProcPerNode": max(1, gpus),
-        "env": [each for each in map(handed_on, container.env or []) if each],
+        "env": [{"name": name, "value": environment[name]} for name in PLAIN if environment.get(name)],
     }
     if resources:
         trainer["resourcesPerNode"] = {"requests": resources, "limits": resources}
@@ -219,21 +220,6 @@ def resources_of_node(container: Any, said: str) -> dict[str, str]:
             '{"cpu": "8", "memory": "64Gi", "nvidia.com/gpu": "8"}.'
         )
     return {str(kind): str(amount) for kind, amount in given.items()}
-
-
-def handed_on(variable: Any) -> dict[str, Any] | None:
-    """An environment variable of this pod as a node gets it: a reference to a config map, or a value that is known to
-    be no secret. Which secrets nodes have says the TrainingRuntime alone.
-    """
-    if variable.name.startswith(RESERVED):
-        return None
-    reference = variable.value_from and variable.value_from.config_map_key_ref
-    if reference:
-        about = {"name": reference.name, "key": reference.key, "optional": bool(reference.optional)}
-        return {"name": variable.name, "valueFrom": {"configMapKeyRef": about}}
-    if variable.name in PLAIN and variable.value:
-        return {"name": variable.name, "value": variable.value}
-    return None
 
 
 @contextmanager

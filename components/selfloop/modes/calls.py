@@ -70,12 +70,13 @@ def is_whole(stage: Stage) -> bool:
 
 def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     """Run one call of a loop, as a container does."""
-    mlflow_plugin.take_own()
     about = read_json(followed(given[RESOLVED]).path)
-    recipe = load_recipe(about["recipe"])
-    settings = recipe.resolve(about["settings"])
+    os.environ.update(about["configuration"])
+    mlflow_plugin.take_own()
     for name, value in about["environment"].items():
         os.environ.setdefault(name, value)
+    recipe = load_recipe(about["recipe"])
+    settings = recipe.resolve(about["settings"])
     round, _, number = given[CALL].partition(".")
     stage, params = _called(recipe, settings.for_round(settings.first - 1 + int(round)), target, number)
     if SHARD in given:

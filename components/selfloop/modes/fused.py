@@ -84,7 +84,7 @@ def fused_stage(recipe: Recipe[Any], part: Literal["start", "round"]) -> Stage:
         effects=True,
         image="finetune" if part == "start" else "rl",
         # a round may be halted, which another attempt would not mend
-        resources=Resources(cpu="2", memory="4Gi", retries=0 if part == "round" else 2),
+        resources=Resources(cpu="2", memory="4Gi", **({"retries": 0} if part == "round" else {})),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from kfp import kubernetes
 
+from selfloop.modes.configuration import CACHE, CACHES, CONFIG, OPTIONAL_CONFIG
 from selfloop.modes.mlflow_plugin import variables
 from selfloop.profiles import Cluster, Profile
 from selfloop.resources import Compute, Resources
@@ -26,17 +27,19 @@ from selfloop.trust import TRUSTED, trusted
 
 TRAINING = ("finetune", "rl")
 """Images in which a training may span nodes, also that of a fused round."""
-CACHE = "/var/cache/selfloop"
+RETRIED = {"retries", "backoff", "backoff_factor", "retry_within"}
+"""What a profile says of further attempts. Where it is silent there are those that the cluster's own configuration of
+Argo gives (KFP's: two), and nothing is sent: it would stand in the state of each task.
+"""
 QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 PRIORITY_LABEL = "kueue.x-k8s.io/priority-class"
-CONFIG = ("MLFLOW_TRACKING_URI", "SELFLOOP_STORE")
-"""Keys of the config map without which no pod starts."""
-OPTIONAL_CONFIG = ("AWS_ENDPOINT_URL_S3", "AWS_REGION", "SELFLOOP_KFP_ENDPOINT")
 
 
-def place(task: Any, stage: Stage, profile: Profile, image: str, labels: Mapping[str, str] = {}) -> Any:
+def place(
+    task: Any, stage: Stage, profile: Profile, image: str, labels: Mapping[str, str] = {}, configured: bool = False
+) -> Any:
     """Put what a profile says of a stage onto its task, a ``kfp.dsl.PipelineTask``, and return the task; its pod bears
-    the labels too.
+    the labels too. Where it is to be configured, its pod takes the config map, and knows the caches.
     """
     resources = profile.resources(stage)
     task.set_container_image(image)
@@ -45,6 +48,8 @@ def place(task: Any, stage: Stage, profile: Profile, image: str, labels: Mapping
     for key, value in labels.items():
         kubernetes.add_pod_label(task, key, value)
     _set_environment(task, profile.cluster, stage, image)
+    if configured:
+        _configure(task, profile.cluster.config_map)
     if stage.image in TRAINING and profile.nodes.model_fields_set:
         task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(_by_kind(profile.node(stage))))
     _mount(task, profile.cluster, resources)
@@ -62,7 +67,7 @@ def _ask(task: Any, resources: Resources) -> None:
         task.set_accelerator_type(resources.accelerator).set_accelerator_limit(resources.gpu)
     if resources.time_limit:
         kubernetes.set_timeout(task, resources.time_limit)
-    if resources.retries:
+    if resources.retries and not RETRIED.isdisjoint(resources.model_fields_set):
         # the last is Argo's maxDuration: it counts the attempts too, and ends the one that runs then
         task.set_retry(
             resources.retries, f"{resources.backoff}s", resources.backoff_factor, f"{resources.retry_within}s"
@@ -80,20 +85,19 @@ def _choose_nodes(task: Any, resources: Resources) -> None:
 
 
 def _set_environment(task: Any, cluster: Cluster, stage: Stage, image: str) -> None:
-    environment = {
-        "SELFLOOP_IMAGE": image,
-        "SELFLOOP_CACHE": CACHE,
-        "HF_HOME": f"{CACHE}/huggingface",
-        "PYTHONHASHSEED": "0",
-    }
-    environment |= {TRUSTED: ",".join(trusted())} if trusted() else {}
-    for name, value in environment.items():
-        task.set_env_variable(name, value)
-    if cluster.config_map:
-        kubernetes.use_config_map_as_env(task, cluster.config_map, variables(CONFIG))
-        kubernetes.use_config_map_as_env(task, cluster.config_map, variables(OPTIONAL_CONFIG), optional=True)
+    task.set_env_variable("SELFLOOP_IMAGE", image)
+    if trusted():
+        task.set_env_variable(TRUSTED, ",".join(trusted()))
     for secret in (each for each in cluster.secrets if not each.stages or stage.verb in each.stages):
         kubernetes.use_secret_as_env(task, secret.name, variables(secret.keys), secret.optional)
+
+
+def _configure(task: Any, config_map: str) -> None:
+    for name, place in CACHES.items():
+        task.set_env_variable(name, place)
+    if config_map:
+        kubernetes.use_config_map_as_env(task, config_map, variables(CONFIG))
+        kubernetes.use_config_map_as_env(task, config_map, variables(OPTIONAL_CONFIG), optional=True)
 
 
 def _by_kind(node: Compute) -> dict[str, str]:

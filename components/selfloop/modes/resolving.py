@@ -20,6 +20,7 @@ from selfloop.artifacts import write_json
 from selfloop.errors import UserError, ending_plainly
 from selfloop.modes import privileges
 from selfloop.modes.calls import shape_of, started_briefly
+from selfloop.modes.configuration import configuration
 from selfloop.modes.mlflow_plugin import parent_run
 from selfloop.modes.noting import check
 from selfloop.modes.pods import entered_flat
@@ -69,7 +70,12 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
         environment = begun(settings, params)
         write_json(
             out.resolved.path,
-            {"recipe": recipe.target, "settings": settings.overrides(), "environment": environment},
+            {
+                "recipe": recipe.target,
+                "settings": settings.overrides(),
+                "configuration": configuration(),
+                "environment": environment,
+            },
         )
 
     function.__doc__ = "Decide the settings of the run: what was typed is validated, what an alias names is pinned."

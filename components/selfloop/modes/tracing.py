@@ -44,8 +44,8 @@ class Pods(Protocol):
         """The image of a stage's pod."""
         ...
 
-    def place(self, task: Any, stage: Stage) -> None:
-        """Put onto a task what its pod asks of the cluster."""
+    def place(self, task: Any, stage: Stage, configured: bool = False) -> None:
+        """Put onto a task what its pod asks of the cluster; its configuration too where ``resolve`` tells it none."""
         ...
 
 
@@ -56,7 +56,7 @@ class Here:
         """A name; nothing is pulled."""
         return f"selfloop/{stage.image}:{__version__}"
 
-    def place(self, task: Any, stage: Stage) -> None:
+    def place(self, task: Any, stage: Stage, configured: bool = False) -> None:
         """Ask for nothing."""
 
 
@@ -71,9 +71,9 @@ class OnCluster:
         """Its reference, by digest where the registry answers."""
         return self._images[stage.image]
 
-    def place(self, task: Any, stage: Stage) -> None:
+    def place(self, task: Any, stage: Stage, configured: bool = False) -> None:
         """Ask for what the profile says of the stage, and for the privileges of the loop."""
-        placing.place(task, stage, self._profile, self.image(stage), labels(stage, self._privileges))
+        placing.place(task, stage, self._profile, self.image(stage), labels(stage, self._privileges), configured)
 
 
 class Tracer:
@@ -127,7 +127,7 @@ class Tracer:
         component = relay.component(self._pods.image(relay))
         task = component(resolved=self._resolved, run=dsl.PIPELINE_JOB_ID_PLACEHOLDER)
         task.set_caching_options(False).set_display_name("relay")
-        self._pods.place(task, relay)
+        self._pods.place(task, relay, configured=True)
 
     def close(self) -> None:
         """Leave the rounds, the innermost first."""
@@ -197,7 +197,7 @@ def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pod
         run=dsl.PIPELINE_JOB_ID_PLACEHOLDER,
     )
     task.set_caching_options(False).set_display_name("resolve")
-    pods.place(task, stage)
+    pods.place(task, stage, configured=True)
     return task.outputs["resolved"]
 
 
