@@ -189,6 +189,38 @@ def test_a_mistake_in_a_stage_is_said_by_watch_and_first_of_all_by_logs(
     assert command("logs", run).out == f"round 1 · verify: {MISTAKE}\n{printed}"
 
 
+def _continues(kfp: Kfp, run_id: str, origin: str) -> None:
+    """Let a run be the third of a loop, by its name and by where it began."""
+    kfp.runs[run_id]["display_name"] = "small of tonight · part 3"
+    kfp.runs[run_id]["runtime_config"] = {"parameters": {"seed": 3, "origin": origin}}
+
+
+def test_rounds_are_counted_over_the_runs_of_a_loop(command: Command, kfp: Kfp, run: str, cluster: Cluster) -> None:
+    """Of two rounds each; a log is found by that number, and by the one that KFP's UI shows."""
+    _continues(kfp, run, "run:the-second")
+    cluster.add(run, "work-3", f"selfloop: {MISTAKE}\n", phase="Failed")
+    _fail(kfp, run)
+    done = command("watch", run)
+    assert "round 5 · generate: succeeded" in done.out
+    assert "4 rounds in the runs before; KFP's UI counts those of each from 1" in done.out
+    (row,) = [line for line in done.out.splitlines() if line.startswith("5 ")]
+    assert "✗" in row
+    assert f"Run {run} failed in round 5 · verify: {MISTAKE} See 'selfloop logs {run} 5/verify'" in done.err
+    for named in ("5/verify", "1/verify", "round 1 · verify"):
+        assert command("logs", run, named).out.startswith(f"round 5 · verify: {MISTAKE}")
+    assert "there are 4/start" not in command("logs", run, "7/verify").err
+    assert "5/generate, 6/generate" in command("logs", run, "7/verify").err
+
+
+def test_a_run_that_is_only_called_a_part_counts_from_one(
+    command: Command, kfp: Kfp, run: str, cluster: Cluster
+) -> None:
+    _continues(kfp, run, "start")
+    cluster.add(run, "work-3", f"selfloop: {MISTAKE}\n", phase="Failed")
+    _fail(kfp, run)
+    assert f"Run {run} failed in round 1 · verify" in command("watch", run).err
+
+
 def test_a_stage_that_failed_otherwise_is_no_halt(command: Command, kfp: Kfp, run: str, cluster: Cluster) -> None:
     cluster.add(run, "work-3", f"ValueError: selfloop halted: {HALT}\n", phase="Failed")
     _fail(kfp, run)

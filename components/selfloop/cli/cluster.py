@@ -217,9 +217,10 @@ def logs(
     found = pods.pods_of(api, run, pods.namespaces(connection), tasks)
     if not found:
         raise pods.without(connection, about)
-    pod = pods.choose(found, run, stage)
+    before = runs.rounds_before(about, tasks)
+    pod = pods.choose(found, run, stage, before)
     if pod.phase == "Failed" and (why := pods.why(api, pod)).sentence:
-        _say(f"{pod.title}: {why.sentence}")
+        _say(f"{pod.title(before)}: {why.sentence}")
     try:
         for piece in pods.log(api, pod, follow):
             sys.stdout.write(plain(piece))
@@ -326,7 +327,7 @@ def watched(connection: Connection, run_id: str) -> None:
 
     def show(progress: Progress) -> None:
         if console.is_terminal:
-            live.update(table_of(progress, console, most=max(console.height - 7, 1)), refresh=True)
+            live.update(table_of(progress, console, most=max(console.height - 8, 1)), refresh=True)
         else:
             lines.show(progress)
 
@@ -362,7 +363,7 @@ class Lines:
         for status in progress.statuses:
             if status.state in ENDED and status.state != "SKIPPED" and status.task not in self._printed:
                 self._printed.add(status.task)
-                _say(status_line(status))
+                _say(status_line(status, progress.before))
         if progress.trouble and progress.trouble != self._trouble:
             _say(progress.trouble)
         self._trouble = progress.trouble

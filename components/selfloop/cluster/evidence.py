@@ -38,7 +38,7 @@ class Closed(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """Where a run failed, as the UI names it and as a person types it, and why; empty where that is not known."""
+    """Where a run failed, in words and as a person types it, and why; empty where that is not known."""
 
     title: str = ""
     short: str = ""
@@ -74,8 +74,11 @@ class Evidence:
         if halted is not None:
             return Failure(why=Why(str(HaltedError.because(halted.reason)), halted=True))
         if pod is not None:
-            return Failure(pod.title, pod.task.short, pods.why(self._api, pod))
-        return Failure(last.failed.task.title, last.failed.task.short) if last.failed else Failure()
+            return Failure(pod.title(last.before), pod.task.after(last.before).short, pods.why(self._api, pod))
+        if last.failed is None:
+            return Failure()
+        task = last.failed.task.after(last.before)
+        return Failure(task.title, task.short)
 
     @cached_property
     def _api(self) -> CoreV1Api:

@@ -55,10 +55,10 @@ class Pod:
     found: Any = None
     """All that Kubernetes says of it."""
 
-    @property
-    def title(self) -> str:
-        """What it does, as the KFP UI names it."""
-        return f"the driver of {self.task.title}" if self.drives else self.task.title
+    def title(self, before: int = 0) -> str:
+        """What it does, where so many rounds came before those of its run."""
+        title = self.task.after(before).title
+        return f"the driver of {title}" if self.drives else title
 
     @property
     def ended(self) -> datetime | None:
@@ -135,8 +135,12 @@ def failed(pods: Iterable[Pod]) -> Pod | None:
     return next((pod for pod in reversed(newest(pods)) if pod.phase == "Failed"), None)
 
 
-def choose(pods: list[Pod], run_id: str, stage: str | None) -> Pod:
-    """The last pod of a stage named ``generate``, ``2/generate`` or ``round 2 · generate``; of none, a failed one."""
+def choose(pods: list[Pod], run_id: str, stage: str | None, before: int = 0) -> Pod:
+    """The last pod of a stage named ``generate``, ``2/generate`` or ``round 2 · generate``; of none, a failed one.
+
+    A round has the number that ``watch`` shows, counted over the runs of a loop, or the one that the KFP UI shows, of
+    its run. No number is both: where rounds came before, they were as many as the run has, or more.
+    """
     pods = [pod for pod in pods if not pod.drives or pod.phase == "Failed"]
     if not pods:
         raise UserError(f"Run {run_id} has no pods that worked at a stage: look at its page in the KFP UI.")
@@ -144,9 +148,13 @@ def choose(pods: list[Pod], run_id: str, stage: str | None) -> Pod:
         return failed(pods) or pods[-1]
     found = re.fullmatch(r"(?:(?:round )?(\d+)(?: · |/))?(.+)", stage)
     number, name = (found[1], found[2]) if found else (None, stage)
-    matching = [pod for pod in pods if pod.task.stage == name and number in (None, str(pod.task.round))]
+    matching = [
+        pod
+        for pod in pods
+        if pod.task.stage == name and number in (None, str(pod.task.round), str(pod.task.after(before).round))
+    ]
     if not matching:
-        known = ", ".join(dict.fromkeys(pod.task.short for pod in pods))
+        known = ", ".join(dict.fromkeys(pod.task.after(before).short for pod in pods))
         raise UserError(f"There is no pod of stage '{stage}' in run {run_id}: there are {known}.")
     return matching[-1]
 

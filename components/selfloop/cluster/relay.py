@@ -6,29 +6,22 @@ it, and its input ``origin`` names that run. So it is looked for before it is be
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from kfp_server_api import RunServiceApi, V2beta1Run, V2beta1RuntimeConfig
 
 from selfloop.cluster.connection import Connection
-from selfloop.cluster.runs import cancel, find_run, was_cancelled
+from selfloop.cluster.runs import PART, cancel, continues, find_run, was_cancelled
 from selfloop.cluster.uploads import named
 from selfloop.errors import UserError
-from selfloop.settings import RUN, run_of
+from selfloop.settings import RUN
 
 
 def next_name(name: str) -> str:
     """What the run is called that continues the one of this name."""
-    found = re.fullmatch(r"(?s)(.*) · part (\d+)", name)
+    found = PART.fullmatch(name)
     whole, part = (found[1], int(found[2])) if found else (name, 1)
     return f"{whole} · part {part + 1}"
-
-
-def continues(run: Any) -> str:
-    """The id of the run that this one continues; empty where it began by itself."""
-    given = (run.runtime_config and run.runtime_config.parameters) or {}
-    return run_of(str(given.get("origin", "")))
 
 
 def continuation_of(connection: Connection, run: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from kfp_server_api import (
 from selfloop.cluster.connection import PASSING, Connection, RefusedError
 from selfloop.cluster.uploads import Package, Planned, Task, named, plan
 from selfloop.errors import UserError
+from selfloop.settings import run_of
 
 ENDED = ("SUCCEEDED", "SKIPPED", "FAILED", "CANCELED")
 URGENT = ("FAILED", "RUNNING", "CANCELING", "PENDING", "PAUSED", "CANCELED", "SUCCEEDED", "SKIPPED")
@@ -26,6 +28,8 @@ URGENT = ("FAILED", "RUNNING", "CANCELING", "PENDING", "PAUSED", "CANCELED", "SU
 LOOK_S = 5.0
 PATIENCE = 40
 """So many looks in vain until a watcher gives up; each has tried some times itself."""
+PART = re.compile(r"(?s)(.*) · part (\d+)")
+"""The name of a run that continues another."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class Progress:
     """Why this may be old."""
     is_whole: bool = True
     """Whether all is known that was done: KFP tells no more of the tasks of a run that has become large."""
+    before: int = 0
+    """Rounds of the loop that were done in the runs before this one, which counts its own from 1."""
 
     @property
     def has_ended(self) -> bool:
@@ -177,9 +183,34 @@ def look(connection: Connection, run_id: str, tasks: Sequence[Planned], witness:
     statuses = tuple(statuses_of(tasks, details))
     # what is told of a run that has ended was told at its end, unless something is still said to be at work
     is_whole = bool(details) and all(detail.state in (*ENDED, None) for detail in details)
-    told = Progress(run_id, run.display_name, state_of(run), began, finished, statuses, is_whole=is_whole)
+    told = Progress(
+        run_id,
+        run.display_name,
+        state_of(run),
+        began,
+        finished,
+        statuses,
+        is_whole=is_whole,
+        before=rounds_before(run, tasks),
+    )
     seen = witness.complete(told) if witness else told
     return replace(seen, statuses=tuple(_inferred(seen)))
+
+
+def continues(run: Any) -> str:
+    """The id of the run that this one continues; empty where it began by itself."""
+    given = (run.runtime_config and run.runtime_config.parameters) or {}
+    return run_of(str(given.get("origin", "")))
+
+
+def rounds_before(run: Any, tasks: Iterable[Planned]) -> int:
+    """How many rounds of a loop were done before this run of it: all that the runs before it hold, since they are of
+    the same version, and a run is continued when its last round has ended well.
+    """
+    part = PART.fullmatch(run.display_name or "")
+    if part is None or not continues(run):
+        return 0
+    return (int(part[2]) - 1) * max(0, *(each.task.round for each in tasks), 0)
 
 
 def state_of(run: Any) -> str:

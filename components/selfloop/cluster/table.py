@@ -40,12 +40,14 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
     unknown = [n for n in rounds.keys() - begun.keys() if any(not status.state for status in rounds[n])]
     shown = _near_the_work(begun, most)
     stages = _order(shown)
-    table = _wide(shown, stages, now)
+    table = _wide(shown, stages, now, progress.before)
     lines: list[RenderableType] = [_head(progress, now)]
+    if progress.before:
+        lines.append(Text(f"{progress.before} rounds in the runs before; KFP's UI counts those of each from 1", "dim"))
     if table.__rich_measure__(console, console.options).minimum <= console.width:
         lines += [*_before(shown, now), table]
     else:
-        lines += [_narrow(shown, now), Text(f"stages: {', '.join(stages)}", "dim")]
+        lines += [_narrow(shown, now, progress.before), Text(f"stages: {', '.join(stages)}", "dim")]
     counts = {
         "not shown": len(begun) - len(shown),
         "not needed" if progress.state == "SUCCEEDED" else "not begun": len(rounds) - len(begun) - len(unknown),
@@ -61,11 +63,11 @@ def table_of(progress: Progress, console: Console, now: datetime | None = None, 
     return Group(*lines)
 
 
-def status_line(status: StageStatus) -> str:
-    """A stage that has ended, in a line of a log."""
+def status_line(status: StageStatus, before: int = 0) -> str:
+    """A stage that has ended, in a line of a log; so many rounds came before those of its run."""
     seconds = status.seconds(datetime.now(UTC))
     took = "" if seconds is None else f", {duration(seconds)}"
-    return f"{status.task.title}: {status.state.lower()}{took}"
+    return f"{status.task.after(before).title}: {status.state.lower()}{took}"
 
 
 def _head(progress: Progress, now: datetime) -> Text:
@@ -100,23 +102,23 @@ def _before(rounds: dict[int, list[StageStatus]], now: datetime) -> list[Text]:
     return lines
 
 
-def _wide(rounds: dict[int, list[StageStatus]], stages: Sequence[str], now: datetime) -> Table:
+def _wide(rounds: dict[int, list[StageStatus]], stages: Sequence[str], now: datetime, before: int) -> Table:
     columns = (Column(escape(stage), no_wrap=True) for stage in (*stages, "took"))
     table = Table("round", *columns, box=None, pad_edge=False)
     for number, statuses in rounds.items():
         cells = {status.task.stage: _cell(status, now) for status in statuses}
         if number > 0:
-            table.add_row(str(number), *(cells.get(stage, "") for stage in stages), _took(statuses, now))
+            table.add_row(str(number + before), *(cells.get(stage, "") for stage in stages), _took(statuses, now))
     return table
 
 
-def _narrow(rounds: dict[int, list[StageStatus]], now: datetime) -> Table:
+def _narrow(rounds: dict[int, list[StageStatus]], now: datetime, before: int) -> Table:
     table = Table("round", "stages", "took", "at work", box=None, pad_edge=False)
     for number, statuses in rounds.items():
         marks = Text.assemble(*(MARKS.get(status.state, UNKNOWN) for status in statuses))
         at_work = [status for status in statuses if status.state in ("RUNNING", "FAILED", "CANCELING")]
         cells = (Text.assemble(status.task.stage, " ", _time(status, now)) for status in at_work)
-        table.add_row(BEFORE.get(number, str(number)), marks, _took(statuses, now), Text(", ").join(cells))
+        table.add_row(BEFORE.get(number, str(number + before)), marks, _took(statuses, now), Text(", ").join(cells))
     return table
 
 

@@ -70,6 +70,10 @@ class Task(NamedTuple):
     round: int
     stage: str
 
+    def after(self, rounds: int) -> Task:
+        """The same task, with the number that its round has where so many came before."""
+        return self if self.round < 1 else Task(self.round + rounds, self.stage)
+
     @property
     def title(self) -> str:
         """As the KFP UI names it."""
