@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 SECCOMP = ROOT / "manifests/base/sandbox/seccomp.json"
 CONF = ROOT / ".build/containers.conf"
 """What ``make images`` writes for a machine such as this one."""
-LOCKED = ["--rm", "--network=none", "--cap-drop=all", "--security-opt=no-new-privileges", "--read-only"]
+LOCKED = ["--rm", "--cap-drop=all", "--security-opt=no-new-privileges", "--read-only"]
 LOCKED += ["--read-only-tmpfs=false", "--tmpfs=/tmp:mode=1777,size=1g"]
 
 
@@ -38,16 +38,18 @@ def in_container(
     *options: str,
     user: str | None = None,
     environment: Mapping[str, str] | None = None,
+    network: str = "none",
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in an image with everything taken away that a stage does not need."""
-    words = [*LOCKED, f"--user={user or any_user()}", *options]
+    words = [*LOCKED, f"--network={network}", f"--user={user or any_user()}", *options]
     words += [f"--env={name}={value}" for name, value in (environment or {}).items()]
     return podman("run", *words, f"--entrypoint={command[0]}", image, *command[1:])
 
 
 @contextmanager
-def tasks_in_containers(root: Path) -> Iterator[list[str]]:
-    """Let ``kfp.local`` run each task's command in the task's image, with ``root`` alone mounted.
+def tasks_in_containers(root: Path, reached: Mapping[str, str] | None = None) -> Iterator[list[str]]:
+    """Let ``kfp.local`` run each task's command in the task's image, with ``root`` alone mounted and no network; or
+    with this machine's, and in its environment what is ``reached`` by it.
 
     Yields the images that were used, one a task.
     """
@@ -59,7 +61,11 @@ def tasks_in_containers(root: Path) -> Iterator[list[str]]:
     def run(task: subprocess_task_handler.SubprocessTaskHandler) -> status.Status:
         used.append(task.image)
         options = [f"--volume={root}:{root}", f"--security-opt=seccomp={SECCOMP}"]
-        done = in_container(task.image, task.full_command, *options, user=user, environment=task.env_vars)
+        environment = {**task.env_vars, **(reached or {})}
+        network = "host" if reached else "none"
+        done = in_container(
+            task.image, task.full_command, *options, user=user, environment=environment, network=network
+        )
         sys.stdout.write(done.stdout + done.stderr)
         return status.Status.FAILURE if done.returncode else status.Status.SUCCESS
 

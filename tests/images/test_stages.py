@@ -1,6 +1,7 @@
-"""Each stage in its container, as the compiled component's command: no network, no rights, nothing to write to."""
+"""Each stage in its container, as the compiled component's command: no rights, nothing to write to."""
 
-from collections.abc import Set
+import os
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -8,29 +9,49 @@ import pytest
 from selfloop import __version__
 from selfloop.artifacts import manifest_of
 from selfloop.environments import find_environment
+from selfloop.lineage import tracked_run
+from selfloop.lineage.registry import Registry
 from selfloop.modes.compiling import run_locally
 from selfloop.modes.fused import fused_stage
 from selfloop.recipe import find_recipe
 from selfloop.records import Rollout, Task, rows
 
+from .. import s3
 from ..conftest import digests, sealed_table
 from ..containers import in_container, tasks_in_containers
+from ..lineage.test_s3 import team
 from .conftest import reference
+
+__all__ = ["team"]
+
+server, owner = s3.server, s3.owner
 
 pytestmark = [pytest.mark.debian("buildah"), pytest.mark.debian("podman")]
 IMAGES = ("base", "generate", "sandbox", "finetune")
+REACHED = ("AWS_", "MLFLOW_", "SELFLOOP_STORE")
+"""The variables by which a pod finds MLflow's server and S3."""
 IN_PROCESS_ONLY = {"measure_policy"}
 TRAINED = {"pretrain_policy", "finetune_policy"}
 
 
+@pytest.mark.debian("radosgw")
+@pytest.mark.debian("ceph-mon")
+@pytest.mark.debian("ceph-osd")
+@pytest.mark.debian("postgresql")
 def test_each_stage_in_its_container_makes_what_the_run_in_process_made(
-    tmp_path: Path, small: dict[str, Any], finished_run: Path
+    team: Path, small: dict[str, Any], finished_run: Path
 ) -> None:
+    """As in a team's cluster: with MLflow's server and S3."""
     for image in IMAGES:
         reference(image)
-    used = run_in_containers(small, tmp_path)
+    with tracked_run("containers", {}, team / "note", team / "mlflow"):
+        reached = {name: value for name, value in os.environ.items() if name.startswith(REACHED)}
+        used = run_in_containers(small, team, reached=reached)
     assert used == {f"selfloop/{image}:{__version__}" for image in IMAGES}
-    assert_equal(tmp_path, finished_run)
+    assert_equal(team, finished_run)
+    versions = Registry(find_recipe("length-generalization").resolve(small).loop).versions()
+    assert len(versions) == 1 + small["rounds"]
+    assert all(version.source.startswith("s3://team/loops/") for version in versions.values())
 
 
 def test_fused_rounds_in_their_container_make_the_same_tables_and_weights(
@@ -43,10 +64,12 @@ def test_fused_rounds_in_their_container_make_the_same_tables_and_weights(
     assert weights(tmp_path) == weights(finished_run)
 
 
-def run_in_containers(settings: dict[str, Any], place: Path, fused: bool = False) -> set[str]:
+def run_in_containers(
+    settings: dict[str, Any], place: Path, fused: bool = False, reached: Mapping[str, str] | None = None
+) -> set[str]:
     """Run the recipe by ``kfp.local``, each task in its container. Returns the images that were used."""
     recipe = find_recipe("length-generalization")
-    with tasks_in_containers(place / "kfp") as used:
+    with tasks_in_containers(place / "kfp", reached) as used:
         run_locally(recipe, recipe.resolve(settings), place / "kfp", fused)
     return set(used)
 
