@@ -131,19 +131,19 @@ def kills(
             killed_at(step, before, writes)
             return work()
 
-        status, _ = child(dies)
-        first = child(partial(look, place))[1]
-
         def again(place: Path = place) -> Any:
-            use(place)
+            first = look(place)
             os.chdir(place)
             try:
-                return work()
+                said = work()
             except UserError as error:
-                return str(error)
+                said = str(error)
+            return {"seen": first, "again": said, "then": look(place)}
 
-        said = child(again)
-        found.append({"status": status, "seen": first, "again": said, "then": child(partial(look, place))[1]})
+        status, _ = child(dies)
+        ended, told = child(again)
+        assert ended == 0
+        found.append({"status": status} | told)
         if status == 0:
             return found
     return found
