@@ -545,6 +545,28 @@ def test_kfp_is_asked_with_the_credentials_given(
     assert remedy in finding.remedy
 
 
+@pytest.mark.parametrize("many", [True, False], ids=["for many users", "for one"])
+def test_where_kfp_serves_many_users_the_stages_must_be_let_to_begin_the_run_that_continues_a_loop(
+    cluster: KubernetesApi, many: bool
+) -> None:
+    answers: Any = {
+        "/apis/v2beta1/healthz": (200, {}, {"multi_user": many}),
+        "/apis/v2beta1/experiments": (200, {}, {}),
+    }
+    with _web(answers) as address:
+        case = _case("cpu", kfp=address)
+        allowed = [each for each in examine(case, only=["KFP"]) if each.subject == "right to runs"]
+        cluster.denied_to_stages |= {("create", "runs"), ("list", "runs")}
+        denied = [each for each in examine(case, only=["KFP"]) if each.subject == "right to runs"]
+    assert allowed == [well("right to runs", "service account selfloop has it")] * many
+    assert [(each.found, each.remedy) for each in denied] == [
+        (
+            "service account selfloop may not list runs, create runs",
+            "bind the roles of manifests/overlays/kubeflow to service account selfloop",
+        )
+    ] * many
+
+
 def test_kfp_that_is_not_there_is_said(cluster: KubernetesApi) -> None:
     finding = _found(_case("cpu", kfp="http://127.0.0.1:1"), "KFP")
     assert finding.found == "http://127.0.0.1:1 does not answer well (Connection refused)"

@@ -9,6 +9,7 @@ from typing import TypeGuard
 
 import pytest
 import selfloop
+from selfloop.cluster.doctor.namespace import RUNS
 
 from .building import APPLIED, Object, built, named, of_kind
 
@@ -177,6 +178,11 @@ OVERLAYS = [each for each in APPLIED if each.startswith("overlays/") and "profil
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_stages_may_do_what_the_code_does_and_nothing_else(overlay: str) -> None:
     assert granted(built(overlay), "selfloop", "selfloop-stages", "selfloop-leases") == asked_by(is_doctor=False)
+
+
+def test_where_kfp_serves_many_users_stages_have_the_rights_that_the_doctor_looks_for() -> None:
+    wanted = {(group, resource, verb) for verb, group, resource, _ in RUNS}
+    assert granted(built("overlays/kubeflow"), "selfloop", "selfloop-kfp-api") == wanted
 
 
 @pytest.mark.parametrize("overlay", OF_KFP)

@@ -58,11 +58,14 @@ def test_no_text_is_written_as_a_number(text: str) -> None:
 
 
 def test_settings_that_are_more_than_a_pod_can_be_told_are_refused(recipe: Recipe[Any], tmp_path: Path) -> None:
-    settings = recipe.resolve({"model": "m" * 130_000})
-    with pytest.raises(
-        UserError, match=r"come to 1\d\d kB, and a task of KFP is told 120 kB at most: put what is long"
+    """What is in the form, too, is told twice: as the form has it, and as the pipeline was compiled."""
+    for chosen, said in (
+        ({"model": "m" * 70_000}, r"come to 1\d\d kB as KFP writes them, 'model' alone to 70 kB"),
+        ({"fetch": {"system": "s" * 130_000}}, "'fetch.system' alone to 130 kB"),
     ):
-        compile_pipeline(recipe, settings, tmp_path / "p.yaml", fused=True)
+        with pytest.raises(UserError, match=rf"{said}, and a task of KFP is told 120 kB at most: put what is long"):
+            compile_pipeline(recipe, recipe.resolve(chosen), tmp_path / "p.yaml", fused=True)
+    compile_pipeline(recipe, recipe.resolve({"model": "m" * 40_000}), tmp_path / "p.yaml", fused=True)
 
 
 @pytest.mark.parametrize("name", ["my_loop", "My_Loop-2", "a"])

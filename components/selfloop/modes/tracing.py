@@ -184,11 +184,7 @@ def pipeline(
 
 def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pods: Pods, held: int) -> Any:
     stage, whole = resolving.resolve_stage(recipe), json.dumps(settings.overrides())
-    if len(json.dumps(json.dumps(whole))) > ARGUMENT_BYTES:  # a driver is told a task with its inputs, as JSON in JSON
-        raise UserError(
-            f"The settings of {recipe.name} come to {len(whole) // 1000} kB, and a task of KFP is told "
-            f"{ARGUMENT_BYTES // 1000} kB at most: put what is long into a file, and name that."
-        )
+    _check_length(recipe, settings)
     task = resolving.component_of(recipe, stage, pods.image(stage))(
         **form,
         compiled=whole,
@@ -199,6 +195,27 @@ def _resolved(recipe: Recipe[Any], settings: Settings, form: dict[str, Any], pod
     task.set_caching_options(False).set_display_name("resolve")
     pods.place(task, stage, configured=True)
     return task.outputs["resolved"]
+
+
+def _check_length(recipe: Recipe[Any], settings: Settings) -> None:
+    """Refuse settings that are longer than a task of KFP can be told. Raises ``UserError``: one sentence."""
+    given, form = settings.overrides(), resolving.form_of(recipe, settings)
+    typed = {name: default for name, (_, default, _) in form.items()}
+    told = json.dumps(json.dumps(typed | {"compiled": json.dumps(given)}))  # a driver is told them as JSON in JSON
+    if len(told) <= ARGUMENT_BYTES:
+        return
+    flat = {
+        f"{name}.{part}" if isinstance(value, dict) else name: text
+        for name, value in given.items()
+        for part, text in (value.items() if isinstance(value, dict) else [("", value)])
+    }
+    sizes = {name: len(json.dumps(value)) // 1000 for name, value in flat.items()}
+    longest = max(sizes, key=lambda name: sizes[name])
+    raise UserError(
+        f"The settings of {recipe.name} come to {len(told) // 1000} kB as KFP writes them, '{longest}' alone to "
+        f"{sizes[longest]} kB, and a task of KFP is told {ARGUMENT_BYTES // 1000} kB at most: put what is long into a "
+        "file, and name that."
+    )
 
 
 def stages_of(recipe: Recipe[Any], settings: Settings, fused: bool) -> list[Stage]:

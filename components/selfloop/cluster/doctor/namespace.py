@@ -17,6 +17,8 @@ ACROSS_NODES = [
     ("get", "", "pods", "log"),
     ("list", "", "events", ""),
 ]
+RUNS = [(verb, "pipelines.kubeflow.org", "runs", "") for verb in ("get", "list", "create")]
+"""What a KFP for many users asks for: ``resolve`` asks of runs, and ``relay`` looks for the next one and begins it."""
 INSTALL = "install selfloop there: kubectl apply -k manifests/overlays/..."
 
 
@@ -121,21 +123,27 @@ def check_volume(case: Case) -> Iterator[Finding]:
 
 def check_rights(case: Case) -> Iterator[Finding]:
     """That the stages' service account may hold Leases and, where training spans nodes, start TrainJobs."""
-    spans_nodes = any(values.get("nodes", 1) > 1 for values in case.profile.settings.values())
+    yield _right(case, "right to leases", LEASES, "manifests/base")
+    if any(values.get("nodes", 1) > 1 for values in case.profile.settings.values()):
+        yield _right(case, "right to trainjobs", ACROSS_NODES, "manifests/base")
+
+
+def check_right_to_runs(case: Case) -> Iterator[Finding]:
+    """That the stages' service account may ask KFP of runs, and begin the one that continues a loop."""
+    yield _right(case, "right to runs", RUNS, "manifests/overlays/kubeflow")
+
+
+def _right(case: Case, subject: str, rights: list[tuple[str, str, str, str]], roles: str) -> Finding:
+    """Whether the stages' service account has some rights, which stand in the roles of a folder."""
     account = case.profile.cluster.service_account
-    for subject, rights in (("right to leases", LEASES), ("right to trainjobs", ACROSS_NODES)):
-        if rights is ACROSS_NODES and not spans_nodes:
-            continue
-        try:
-            whose, denied = _denied(case, account, subject, rights)
-        except SettledError as settled:
-            yield settled.finding
-            continue
-        if denied:
-            remedy = f"bind the roles of manifests/base to service account {account}"
-            yield bad(subject, f"{whose} may not {', '.join(denied)}", remedy)
-        else:
-            yield well(subject, f"{whose} has it")
+    try:
+        whose, denied = _denied(case, account, subject, rights)
+    except SettledError as settled:
+        return settled.finding
+    if denied:
+        remedy = f"bind the roles of {roles} to service account {account}"
+        return bad(subject, f"{whose} may not {', '.join(denied)}", remedy)
+    return well(subject, f"{whose} has it")
 
 
 def _denied(case: Case, account: str, subject: str, rights: list[tuple[str, str, str, str]]) -> tuple[str, list[str]]:

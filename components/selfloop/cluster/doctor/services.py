@@ -13,6 +13,7 @@ from typing import Any
 from urllib3.exceptions import HTTPError
 
 from selfloop.cluster.doctor.findings import Case, Finding, bad, of_sentence, reason, unseen, well
+from selfloop.cluster.doctor.namespace import check_right_to_runs
 from selfloop.errors import UserError
 
 LAPTOP, POD = "not from a laptop", "run it in a pod"
@@ -20,7 +21,9 @@ IMAGES = ("base", "generate", "finetune", "rl", "sandbox")
 
 
 def check_kfp(case: Case) -> Iterator[Finding]:
-    """That the API of Kubeflow Pipelines answers, and lets this user see the namespace."""
+    """That the API of Kubeflow Pipelines answers and lets this user see the namespace; and, where it serves many users,
+    that stages may ask it what they ask.
+    """
     from kfp_server_api import ApiException, ExperimentServiceApi, HealthzServiceApi
 
     subject = "KFP"
@@ -38,6 +41,8 @@ def check_kfp(case: Case) -> Iterator[Finding]:
         yield _refused_by_kfp(subject, connection.endpoint, error)
         return
     yield well(subject, f"{connection.endpoint} answers{', for many users' if health.multi_user else ''}")
+    if health.multi_user and case.access:
+        yield from check_right_to_runs(case)
 
 
 def _without_address(case: Case, subject: str, option: str) -> Finding:
