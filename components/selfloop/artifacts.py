@@ -194,6 +194,11 @@ def sidecar_of(directory: str | Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
+def as_read(value: object) -> Any:
+    """A small value as it is read after ``write_json`` wrote it: names are texts, and in order."""
+    return json.loads(json.dumps(value, sort_keys=True))
+
+
 def write_json(directory: str | Path, value: object, name: str = VALUE) -> None:
     """Write a small value as canonical JSON, so that equal values have equal digests."""
     Path(directory).mkdir(parents=True, exist_ok=True)

@@ -103,12 +103,11 @@ def _warned() -> Iterator[None]:
 
 def _looked_up(notice: Notice, digests: Sequence[str]) -> Notice:
     """The notice with what the registry knows of the candidate, where there is one."""
-    about = str(notice.round), ",".join(digests)
     if lineage.is_on():
         with _warned():
             registry = Registry(notice.loop)
-            for version in reversed(registry.versions().values()):
-                if (version.tag("round"), version.tag("digests")) == about:
+            for version in reversed(registry.tagged("digests", ",".join(digests))):
+                if version.tag("round") == str(notice.round):
                     return notice._replace(version=version, link=_link(registry, version.run_id))
     return notice
 

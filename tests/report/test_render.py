@@ -14,7 +14,7 @@ from selfloop.propose.curricula import LevelCurriculum
 from selfloop.propose.curricula.ordered import Ordered
 from selfloop.propose.curricula.uniform import Uniform
 from selfloop.report.formats import Axis, axis, duration, interval, percent, reading, short
-from selfloop.report.render import facts, render
+from selfloop.report.render import NEWEST, brief, facts, render
 from selfloop.report.sections.accuracy import frontiers, heatmap
 from selfloop.report.sections.arms import COLUMNS, MARKED, Column, area, curriculum, in_columns, rate_paths
 from selfloop.report.sections.audit import AUDITS_BY_DIFFICULTY, audits
@@ -219,6 +219,17 @@ def test_markup_is_balanced_and_holds_nothing_from_elsewhere() -> None:
 
 def test_a_hundred_levels_over_forty_rounds_stay_under_a_megabyte() -> None:
     assert len(render(*a_large_run()).encode()) < 1_000_000
+
+
+def test_what_is_written_after_each_round_of_a_long_loop_stays_as_long() -> None:
+    def written(rounds: int) -> str:
+        alike = a_round(1)
+        return render(brief(a_history(*(alike | {"round": number} for number in range(1, rounds + 1)))), [])
+
+    short, long = (written(rounds) for rounds in (2 * NEWEST, 10 * NEWEST))
+    assert "Below are" not in short
+    assert f"Below are {2 * NEWEST} of the {10 * NEWEST} rounds" in long
+    assert len(long) < 1.1 * len(short)
 
 
 def test_a_run_without_rounds_says_so() -> None:

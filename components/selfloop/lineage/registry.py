@@ -21,9 +21,9 @@ import os
 import re
 import socket
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +36,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CHAMPION, PREVIOUS, CANDIDATE = "champion", "previous", "candidate"
+BACK = ("rollback", "repair")
 TAG = "selfloop."
 PAGE = 200
 """Versions that are asked for at a time."""
+RECENT = 16
+"""Moves that are asked for where only the last are of interest."""
 TAG_CHARACTERS = 5000
 """The most that MLflow keeps in a tag of a version."""
 WRITER, DONE = "writer.", "done"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+"""What MLflow answers where there is no such version or alias."""
 WRITING = 600.0
 """Seconds after which a process that began to write the aliases and did not end is taken for dead."""
 
@@ -158,6 +163,18 @@ class Registry:
                 raise
         return {alias: int(version) for alias, version in found.items()}
 
+    def champion(self) -> int | None:
+        """The version that the alias ``champion`` names."""
+        from mlflow.exceptions import MlflowException
+
+        with tracking.reachable():
+            try:
+                return int(self.client.get_model_version_by_alias(self.name, CHAMPION).version)
+            except MlflowException as error:
+                if error.error_code in ABSENT:
+                    return None
+                raise
+
     def find(self, reference: str) -> Version:
         """The version that an alias or a number names."""
         if reference.isdecimal() and reference.isascii() and (numbered := self._numbered(int(reference))):
@@ -182,7 +199,7 @@ class Registry:
             try:
                 return _version(self.client.get_model_version(self.name, str(number)))
             except MlflowException as error:
-                if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                if error.error_code in ABSENT:
                     return None
                 raise
 
@@ -208,26 +225,36 @@ class Registry:
     def _append(self, model: str, source: str, tags: Mapping[str, str], run_id: str | None, words: str) -> Any:
         from mlflow.exceptions import MlflowException
 
+        append = partial(
+            self.client.create_model_version,
+            model,
+            source=source,
+            run_id=run_id,
+            tags={TAG + name: value[:TAG_CHARACTERS] for name, value in tags.items()},
+            description=words[:TAG_CHARACTERS],
+        )
         with tracking.reachable():
             try:
-                self.client.create_registered_model(model)
+                return append()
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
-            try:
-                return self.client.create_model_version(
-                    model,
-                    source=source,
-                    run_id=run_id,
-                    tags={TAG + name: value[:TAG_CHARACTERS] for name, value in tags.items()},
-                    description=words[:TAG_CHARACTERS],
-                )
-            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    self._create(model)
+                    return append()
                 if "local" in str(error) and "source" in str(error):
                     raise UserError(
                         f"MLflow's server takes no version whose files lie in a folder ({source}): set --store to "
                         "s3://bucket/prefix."
                     ) from error
+                raise
+
+    def _create(self, model: str) -> None:
+        """Make a registered model, unless somebody was first."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
     def tag(self, version: int, tags: Mapping[str, str]) -> None:
@@ -244,6 +271,21 @@ class Registry:
     def moves(self) -> list[Move]:
         """The moves that count, in their order."""
         return counted(_move(each) for each in self._all(self.log))
+
+    def last_moves(self) -> list[Move]:
+        """The last of the moves that count, in their order: two at least, where there are so many."""
+        with tracking.reachable():
+            page = self.client.search_model_versions(f"name = '{self.log}'", RECENT, ["version_number DESC"])
+        moves = [_move(each) for each in reversed(page)]
+        if not page.token:
+            return counted(moves)
+        last = counted_at_the_end(moves)
+        return last if len(last) > 1 else self.moves()
+
+    def moves_to(self, version: int) -> list[Move]:
+        """The moves that count and put a version in force, in their order."""
+        appended = self._all(self.log, "version", str(version))
+        return [move for move in self.moves() if move.version == version] if appended else []
 
     def move(self, version: int, kind: str, reason: str, base: Move | None) -> Move:
         """Put a version in force in the place of ``base``.
@@ -266,7 +308,9 @@ class Registry:
             WRITER + mark: str(time()),
         }
         self._append_move(mark, target.source, tags, base)
-        moves = self.moves()
+        moves = self.last_moves()
+        if not any(mark in move.writers for move in moves):  # it does not count, or many were appended behind it
+            moves = self.moves()
         mine = next((move for move in moves if mark in move.writers), None)
         if mine is None:
             other = moves[-1]
@@ -298,7 +342,7 @@ class Registry:
 
     def begin(self, version: int) -> Move | None:
         """Put a version in force where nothing is; where somebody else did, theirs stays."""
-        moves = self.moves()
+        moves = self.last_moves()
         try:
             return self.move(version, "start", "the loop began", moves[-1] if moves else None)
         except MovedError:
@@ -310,18 +354,19 @@ class Registry:
         A loop whose first version was registered, and whose first move was not made since a kill came in between,
         begins here. None where nothing of a loop is in force: nothing was moved, or all that was in force is deleted.
         """
-        moves, named = self.moves(), self.aliases().get(CHAMPION)
+        moves, named = self.last_moves(), self.champion()
         if not moves:
             return self._begun(named)
         head = moves[-1]
-        if self._numbered(head.version) is None:
-            return self._repaired(moves)
         if named == head.version:
             if not head.applied:
                 self._apply(moves)
             return head
-        if named is not None and self.moves() != moves:
+        last, moves = moves, self.moves()
+        if moves[-len(last) :] != last:
             return self.settle()  # somebody is at work: what was read does not belong together
+        if self._numbered(head.version) is None:
+            return self._repaired(moves)
         if named is None or _explained(named, moves):
             self._apply(moves)
             return head
@@ -362,7 +407,7 @@ class Registry:
                 self._mark(head, mark, str(time()))
                 opened.add(head)
             self._set_aliases(moves)
-            moves = self.moves()
+            moves = self.last_moves()
             if moves[-1].number == head:
                 break
         for number in opened:
@@ -373,7 +418,7 @@ class Registry:
             self.client.set_model_version_tag(self.log, str(move), f"{TAG}{WRITER}{mark}", text)
 
     def _set_aliases(self, moves: list[Move]) -> None:
-        head, before = moves[-1], previous(moves)
+        head, before = moves[-1], previous(moves if is_step(moves) else self.moves())
         with tracking.reachable():
             if before is not None and self._numbered(before):
                 self.client.set_registered_model_alias(self.name, PREVIOUS, str(before))
@@ -409,13 +454,23 @@ def _all(client: MlflowClient, query: str) -> list[Any]:
                 return found
 
 
-def counted(moves: Iterable[Move]) -> list[Move]:
-    """The moves that count, of all that were appended, in the order of their numbers."""
+def counted(moves: Iterable[Move], base: int = 0) -> list[Move]:
+    """The moves that count, of all that were appended behind the move ``base``, which counts, in the order of their
+    numbers.
+    """
     chain: list[Move] = []
     for move in sorted(moves, key=lambda move: move.number):
-        if move.base == (chain[-1].number if chain else 0):
+        if move.base == (chain[-1].number if chain else base):
             chain.append(move)
     return chain
+
+
+def counted_at_the_end(moves: Sequence[Move]) -> list[Move]:
+    """The moves that count, of the last that were appended: from the first that is known to count, as the aliases were
+    brought in line with it.
+    """
+    first = next((at for at, move in enumerate(moves) if move.applied), len(moves))
+    return counted(moves[first:], moves[first].base) if moves[first:] else []
 
 
 def _explained(named: int, moves: list[Move]) -> bool:
@@ -426,11 +481,16 @@ def _explained(named: int, moves: list[Move]) -> bool:
     return is_behind or any(move.being_written for move in moves if move.version == named)
 
 
+def is_step(moves: Sequence[Move]) -> bool:
+    """Whether the last move went on, from another version: then what is before it is the one that it replaced."""
+    return len(moves) > 1 and moves[-1].kind not in BACK and moves[-1].version != moves[-2].version
+
+
 def previous(moves: Iterable[Move]) -> int | None:
     """What a rollback goes back to: the version that the champion replaced, step by step for several in a row."""
     stack: list[int] = []
     for move in moves:
-        if move.kind in ("rollback", "repair") and move.version in stack:
+        if move.kind in BACK and move.version in stack:
             del stack[stack.index(move.version) + 1 :]
         elif stack[-1:] != [move.version]:
             stack.append(move.version)

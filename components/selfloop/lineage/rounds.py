@@ -19,6 +19,8 @@ from selfloop.lineage.record import Record, Reference
 from selfloop.lineage.registry import Move, MovedError, Registry, Version
 
 if TYPE_CHECKING:
+    from mlflow.entities import Run
+
     from selfloop.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -89,25 +91,38 @@ def note_beginning(loop: str) -> None:
     with tracking.reachable():
         run = tracking.whole_run(registry.client)
     if run is not None and HEAD not in run.data.tags:
-        head = registry.settle()
-        with tracking.reachable():
-            registry.client.set_tag(run.info.run_id, HEAD, str(head.number if head else 0))
+        _note(registry, run, registry.settle())
+
+
+def _note(registry: Registry, run: Run, head: Move | None) -> int:
+    known = head.number if head else 0
+    with tracking.reachable():
+        registry.client.set_tag(run.info.run_id, HEAD, str(known))
+    return known
 
 
 class Branch:
-    """A run's place in the registry: which moves it knew when it began, and so which version it may replace."""
+    """A run's place in the registry: which moves it knew when it began, and so which version it may replace.
+
+    ``head`` is the move in force, as far as this process has seen.
+    """
 
     def __init__(self, registry: Registry, run_id: str) -> None:
         self.registry, self.run_id = registry, run_id
-        note_beginning(registry.name)
         with tracking.reachable():
             run = tracking.whole_run(registry.client)
         self.key, self.kfp_run = run.info.run_id if run else run_id, tracking.kfp_run(run)
-        head = registry.settle()
-        self.known = int(run.data.tags[HEAD]) if run else (head.number if head else 0)
+        self.head = registry.settle()
+        noted = run.data.tags.get(HEAD) if run else None
+        if run and noted is None:
+            self.known = _note(registry, run, self.head)
+        else:
+            self.known = int(noted) if noted else self.head.number if self.head else 0
 
     def holds(self, version: int) -> bool:
         """Whether a version is, or was since this run began, the one in force: only then does the run replace it."""
+        if self.head is not None and self.head.version == version:
+            return True
         moves = self.registry.moves()
         before = [move.version for move in moves if move.number <= self.known]
         since = [move.version for move in moves if move.number > self.known]
@@ -116,12 +131,12 @@ class Branch:
 
 def _in_force(branch: Branch, champion: Version, candidate: Version, decision: Mapping[str, Any]) -> Move | None:
     """The move that is in force after the round; none where this run only tries, beside the line in force."""
-    head = branch.registry.settle()
+    head = branch.head
     if head is None or not branch.holds(champion.number):
         return None
-    done = candidate.number in [move.version for move in branch.registry.moves() if move.number > branch.known]
+    done = any(move.number > branch.known for move in branch.registry.moves_to(candidate.number))
     if done or not decision["promoted"] or head.version != champion.number:
-        return head
+        return branch.registry.settle()
     try:
         return branch.registry.move(candidate.number, "promote", decision["reason"], head)
     except MovedError:
@@ -147,21 +162,22 @@ class _Round(NamedTuple):
         """
         roles = record.kept(self._roles(self.before))
         version = self._known(branch, _digests(roles)) or self._first(branch, roles)
-        if branch.registry.settle() is None:
-            branch.registry.begin(version.number)
+        if branch.head is None:  # when this process looked
+            branch.head = branch.registry.settle() or branch.registry.begin(version.number)
         return version
 
     def _known(self, branch: Branch, digests: str) -> Version | None:
         """The version of these policies: the one in force, else one of this run, rather one that was not rejected."""
-        head, (origin, _) = branch.registry.settle(), split_origin(self.settings.origin)
-        in_force = head.version if head else None
+        in_force = branch.registry.find(str(branch.head.version)) if branch.head else None
+        if in_force is not None and in_force.tag("digests") == digests:
+            return in_force
+        origin, _ = split_origin(self.settings.origin)
         found = [
             version
             for version in branch.registry.tagged("digests", digests)
-            if (version.number in (in_force, origin) or version.tag("run") == branch.key)
+            if version.number == origin or version.tag("run") == branch.key
         ]
-        best = ("promoted", "start")
-        return max(found, key=lambda v: (v.number == in_force, v.tag("verdict") in best, v.number), default=None)
+        return max(found, key=lambda v: (v.tag("verdict") in ("promoted", "start"), v.number), default=None)
 
     def _first(self, branch: Branch, roles: dict[str, Reference]) -> Version:
         digests = _digests(roles)

@@ -1,6 +1,7 @@
 """The report of a run: one self-contained HTML file, written anew after each round from the run's history.
 
-The history is loop state: see ``history``.
+The history is loop state: see ``history``. What is written after a round takes as long for the thousandth as for the
+hundredth: of a long loop it shows some of the rounds (``brief``).
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any, NamedTuple
 from kfp.dsl import HTML, Artifact, Dataset
 from pydantic import Field
 
-from selfloop.artifacts import manifest_of, sidecar_of
+from selfloop.artifacts import as_read, manifest_of, sidecar_of
 from selfloop.records import Audit, ItemResult, Rollout, Task, Verdict, count, read, rows
-from selfloop.report.history import read_history, write_history, write_moments
+from selfloop.report.history import write_history, write_moments
 from selfloop.report.sections import SECTIONS, Section
 from selfloop.report.sections.samples import Samples, clipped
 from selfloop.stage import Params, stage
@@ -78,30 +79,33 @@ def add_round(
     """
     trained = [role for role in roles if role.candidate.metadata.get("digest") != role.champion.metadata.get("digest")]
     made = [*evidence.values(), *(role.candidate for role in trained)]
-    history["stages"] |= {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
+    new = {manifest.stage: manifest.params for manifest in (manifest_of(each.path) for each in made)}
+    history["stages"] = dict(sorted((history["stages"] | new).items()))
     history["sections"] = [str(each) for each in params.sections]
     about = {name: table.metadata for name, table in evidence.items()}
     examples = about.get("examples", {})
     history["rounds"].append(
-        {
-            "round": params.round,
-            "tasks": _rows(evidence, "tasks"),
-            "rollouts": _rows(evidence, "rollouts"),
-            "accuracy": decision["accuracy"],
-            "suites": _levels_of_suites(evidence),
-            "kept": examples.get("kept", {}),
-            "rejected": examples.get("rejected", {}),
-            "funnel": examples.get("funnel", []),
-            "empty": examples.get("empty", _empty(evidence)),
-            "band": about.get("tasks", {}).get("band", {}),
-            "games": about.get("results", {}).get("games", {}),
-            "contaminated": roles[0].candidate.metadata.get("contaminated", {}),
-            "audit": decision["audit"],
-            "decision": decision,
-            "roles": [_trained(role) for role in roles],
-            "state": state,
-            "samples": _samples(evidence, sum(each.tasks for each in params.sections if isinstance(each, Samples))),
-        }
+        as_read(
+            {
+                "round": params.round,
+                "tasks": _rows(evidence, "tasks"),
+                "rollouts": _rows(evidence, "rollouts"),
+                "accuracy": decision["accuracy"],
+                "suites": _levels_of_suites(evidence),
+                "kept": examples.get("kept", {}),
+                "rejected": examples.get("rejected", {}),
+                "funnel": examples.get("funnel", []),
+                "empty": examples.get("empty", _empty(evidence)),
+                "band": about.get("tasks", {}).get("band", {}),
+                "games": about.get("results", {}).get("games", {}),
+                "contaminated": roles[0].candidate.metadata.get("contaminated", {}),
+                "audit": decision["audit"],
+                "decision": decision,
+                "roles": [_trained(role) for role in roles],
+                "state": state,
+                "samples": _samples(evidence, sum(each.tasks for each in params.sections if isinstance(each, Samples))),
+            }
+        )
     )
     return {"round": params.round, "stages": [sidecar_of(each.path) for each in made]}
 
@@ -195,9 +199,9 @@ def publish(
     """Write a run's history, with the moments of its stages beside it, and its report as one HTML file; ``before`` is
     the history that it continues.
     """
-    from selfloop.report.render import render
+    from selfloop.report.render import brief, render
 
     place = Path(output.path)
     write_history(place, history, Path(before.path) if before else None)
     write_moments(place, moments)
-    Path(report.path).write_text(render(read_history(place), moments), encoding="utf-8")
+    Path(report.path).write_text(render(brief(history), moments), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
+from math import ceil
 from typing import Any, NamedTuple
 
 from jinja2 import Template
@@ -15,6 +16,9 @@ from selfloop.report.formats import Round, duration, percent
 from selfloop.report.sections import SECTIONS, RunHistory, Section
 from selfloop.report.sections.accuracy import frontiers
 from selfloop.report.sections.time import began, times
+
+NEWEST = 64
+"""The rounds that a brief report shows one by one, and at most as many before these."""
 
 
 class Shown(NamedTuple):
@@ -33,10 +37,12 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
     ``measured`` is what was measured of the last champion, on items that no decision of the loop was made on.
     """
     rounds: list[Round] = history["rounds"]
-    sections = shown(RunHistory(rounds, moments, history["stages"]), history.get("sections", SECTIONS))
+    shown_rounds: list[Round] = history.get("shown", rounds)
+    sections = shown(RunHistory(shown_rounds, moments, history["stages"]), history.get("sections", SECTIONS))
     return template().render(
         title=history["title"],
         rounds=rounds,
+        shown=shown_rounds,
         facts=[
             *facts(rounds, moments),
             *(Fact(name.capitalize(), figure(value), "measured at the end") for name, value in measured.items()),
@@ -45,6 +51,12 @@ def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], mea
         titles={each.id: each.title for each in sections},
         began=began(moments),
     )
+
+
+def brief(history: Mapping[str, Any]) -> dict[str, Any]:
+    """A history of which the sections show no more than some rounds: the newest, and of those before every so many."""
+    older, newest = history["rounds"][:-NEWEST], history["rounds"][-NEWEST:]
+    return {**history, "shown": [*older[:: ceil(len(older) / NEWEST) or 1], *newest]}
 
 
 def shown(run: RunHistory, spellings: Sequence[str]) -> list[Shown]:
