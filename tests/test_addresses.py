@@ -8,6 +8,7 @@ from selfloop.cli import app
 from selfloop.cluster.connection import connect
 from selfloop.errors import UserError
 from selfloop.fetch import check_source
+from selfloop.lineage.tracking import client
 from selfloop.store import open_store
 from typer.testing import CliRunner
 
@@ -75,6 +76,33 @@ def test_a_token_is_sent_by_https_or_within_this_machine(
             with pytest.raises(UserError, match="would be sent a token that everybody on the way reads") as refused:
                 connect(url)
             assert "walrus" not in str(refused.value)
+
+
+def test_what_mlflow_would_send_is_sent_by_https_or_within_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    secrets = {"MLFLOW_TRACKING_TOKEN": "a token", "MLFLOW_TRACKING_PASSWORD": "a password"}
+
+    def refused(uri: str) -> str:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        try:
+            client()
+        except UserError as error:
+            return str(error)
+        return ""
+
+    for name, told in secrets.items():
+        with monkeypatch.context() as patched:
+            patched.setenv(name, "walrus")
+            said = refused("http://ada:otter@host:5000/path")
+            assert said == f"http://host:5000 would be sent {told} that everybody on the way reads: use https."
+            assert refused("http://localhost:5000") + refused("https://host") == ""
+    assert refused("http://host:5000") == ""
+    (tmp_path / ".mlflow").mkdir()
+    (tmp_path / ".mlflow" / "credentials").write_text("[mlflow]\nmlflow_tracking_username = ada\n")
+    assert "would be sent a password" in refused("http://host:5000")
 
 
 @pytest.mark.parametrize(

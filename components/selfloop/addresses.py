@@ -24,6 +24,13 @@ def check_address(uri: str, instead: str) -> str:
     return uri
 
 
+def check_private(url: str, secret: str) -> None:
+    """Refuse to send a secret, which is named, to an address where others read it on the way."""
+    if not is_private(url):
+        shown = f"{urlsplit(url).scheme}://{urlsplit(url).netloc.rpartition('@')[2]}"
+        raise UserError(f"{shown} would be sent {secret} that everybody on the way reads: use https.")
+
+
 def is_private(url: str) -> bool:
     """Whether what is sent to an address can be read there alone: by https, on this machine, or inside a cluster."""
     parts = urlsplit(url)

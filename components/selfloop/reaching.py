@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from ssl import SSLError
 from threading import Thread
 from urllib.parse import urlsplit
 
 ANSWER_S = 10.0
-"""Seconds in which a server must answer, or at least take a connection."""
-PORTS = {"http": 80, "https": 443}
+"""Seconds in which a server must answer."""
+KINDS = {"http": HTTPConnection, "https": HTTPSConnection}
 
 
 def within(work: Callable[[], object], seconds: float = ANSWER_S) -> None:
@@ -31,8 +32,31 @@ def within(work: Callable[[], object], seconds: float = ANSWER_S) -> None:
         raise failed[0]
 
 
-def connect(url: str) -> None:
-    """Connect to the server of an address. Raises ``OSError`` where it does not take the connection soon."""
+def answers(url: str) -> None:
+    """Ask the server of an address for anything, without credentials: whatever it says, it answers. Raises ``OSError``
+    where it does not soon, ``ValueError`` for what is no address.
+    """
     parts = urlsplit(url)
-    place = parts.hostname or "", parts.port or PORTS[parts.scheme]
-    within(lambda: socket.create_connection(place, ANSWER_S).close())
+    kind, host, port = KINDS[parts.scheme], parts.hostname or "", parts.port
+    within(lambda: _ask(kind(host, port, timeout=ANSWER_S)))
+
+
+def _ask(connection: HTTPConnection) -> None:
+    try:
+        connection.request("HEAD", "/")
+        connection.getresponse()
+    except (SSLError, HTTPException):
+        pass  # what it says, and whether it is to be trusted, is for its client
+    finally:
+        connection.close()
+
+
+def hangs(url: str) -> bool:
+    """Whether a server leaves who asks it without an answer; what else is wrong, its client says or bears with."""
+    try:
+        answers(url)
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+    return False

@@ -22,8 +22,9 @@ from urllib3 import Retry
 from urllib3.exceptions import HTTPError, InvalidHeader, NewConnectionError
 from urllib3.exceptions import TimeoutError as SlowError
 
-from selfloop.addresses import is_private
+from selfloop.addresses import check_private
 from selfloop.errors import UserError
+from selfloop.reaching import hangs
 
 ENDPOINT = "SELFLOOP_KFP_ENDPOINT"
 UI = "KF_PIPELINES_UI_ENDPOINT"
@@ -94,6 +95,8 @@ class Connection:
 
     def call(self, function: Callable[..., T], *words: Any, **options: Any) -> T:
         """The answer to a request that may be made twice. Raises ``RefusedError``."""
+        if self._hangs:
+            raise RefusedError(SLOW.format(endpoint=self.endpoint), 0)
         asked = partial(function, *words, **options)
         try:
             return Retrying(
@@ -101,6 +104,11 @@ class Connection:
             )(asked)
         except (ApiException, HTTPError) as error:
             raise self._refused(error) from None  # its text holds headers and a body, which are nobody's business
+
+    @cached_property
+    def _hangs(self) -> bool:
+        """Whether the API gave no answer when it was first asked; through a proxy, it is the proxy that answers."""
+        return self.client.configuration.proxy is None and hangs(self.endpoint)
 
     def create(self, make: Callable[[], T], find: Callable[[], T | None]) -> T:
         """Make something once: where it is open whether it was made, it is looked for before it is made again."""
@@ -215,8 +223,8 @@ def _authorize(configuration: Configuration, has_cookie: bool) -> None:
         configuration.refresh_api_key_hook = ServiceAccountTokenVolumeCredentials(file).refresh_api_key_hook
         configuration.refresh_api_key_hook(configuration)
     configuration.api_key_prefix["authorization"] = "Bearer"
-    if (has_cookie or configuration.api_key) and not is_private(configuration.host):
-        raise UserError(f"{configuration.host} would be sent a token that everybody on the way reads: use https.")
+    if has_cookie or configuration.api_key:
+        check_private(configuration.host, "a token")
 
 
 def _may_pass(error: BaseException) -> bool:

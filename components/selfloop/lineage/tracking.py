@@ -20,9 +20,10 @@ from time import time
 from typing import TYPE_CHECKING, Any, cast
 
 from selfloop import __version__
+from selfloop.addresses import check_private
 from selfloop.artifacts import known
 from selfloop.errors import UserError
-from selfloop.reaching import connect, within
+from selfloop.reaching import answers, within
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -57,10 +58,25 @@ def client() -> MlflowClient:
     file = _file()
     with reachable():
         if file is None:
+            _check_secrets(os.environ.get("MLFLOW_TRACKING_URI", ""))
             return MlflowClient()
         with _alone(file):
             _make(file)
             return cast("MlflowClient", _OneByOne(MlflowClient(), file))
+
+
+def _check_secrets(uri: str) -> None:
+    """Refuse a server that would be sent, where others read it, what MLflow finds in the environment or in its file of
+    credentials.
+    """
+    from mlflow.utils.credentials import read_mlflow_creds
+
+    if uri.startswith("http://"):
+        found = read_mlflow_creds()
+        if os.environ.get("MLFLOW_TRACKING_TOKEN"):
+            check_private(uri, "a token")
+        elif found.username or found.password:
+            check_private(uri, "a password")
 
 
 @cache
@@ -177,7 +193,7 @@ def check_answers(uri: str) -> None:
             from requests.utils import get_environ_proxies
 
             if not get_environ_proxies(uri):  # a proxy may reach what this machine does not
-                connect(uri)
+                answers(uri)
         elif uri.startswith(DATABASES):
             within(partial(_open_database, uri))
     except complaints(OSError, ValueError) as error:
@@ -246,12 +262,11 @@ def _open_run(made: MlflowClient, name: str, settings: Mapping[str, Any], note: 
 
 def _described(made: MlflowClient, name: str, settings: Mapping[str, Any], given: str | None) -> str:
     """A run that tells its settings: the given one, or a new one."""
-    from mlflow.entities import Param
+    from mlflow.entities import Param, RunTag
 
     run_id = given or str(made.create_run(_experiment(made), run_name=name).info.run_id)
-    made.log_batch(run_id, params=[Param(key, str(value)) for key, value in _flat(settings).items()])
-    for key, value in {OURS: name, "selfloop.version": __version__}.items():
-        made.set_tag(run_id, key, value)
+    params = [Param(key, str(value)) for key, value in _flat(settings).items()]
+    made.log_batch(run_id, params=params, tags=[RunTag(OURS, name), RunTag("selfloop.version", __version__)])
     return run_id
 
 
@@ -410,7 +425,7 @@ def log_round(
     made: MlflowClient, run_id: str, round: int, decision: Mapping[str, Any], params: Mapping[str, Any]
 ) -> None:
     """Log what the gate measured: pass@k and gain by suite, accuracy by level, the guards' readings."""
-    from mlflow.entities import Metric, Param
+    from mlflow.entities import Metric, Param, RunTag
 
     now = int(time() * 1000)
     values = measured(decision)
@@ -418,9 +433,11 @@ def log_round(
         run_id,
         [Metric(name, value, now, round) for name, value in values.items()],
         [Param(key, str(value)[:500]) for key, value in _flat(params).items()],
+        [
+            RunTag("selfloop.verdict", decision.get("verdict", "")),
+            RunTag("selfloop.reason", decision["reason"][:4000]),
+        ],
     )
-    made.set_tag(run_id, "selfloop.verdict", decision.get("verdict", ""))
-    made.set_tag(run_id, "selfloop.reason", decision["reason"][:4000])
     parent = os.environ.get("MLFLOW_RUN_ID")
     if parent and parent != run_id:
         force = "candidate" if decision["promoted"] else "champion"

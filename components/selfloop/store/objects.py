@@ -12,8 +12,11 @@ from minio.commonconfig import REPLACE, CopySource
 from minio.datatypes import Part
 from minio.error import ServerError
 
+from selfloop.errors import UserError
+from selfloop.reaching import hangs
 from selfloop.store.connection import CHUNK_BYTES, client_of
-from selfloop.store.refusals import ABSENT, PASSING, again, allowing
+from selfloop.store.contract import AGAIN
+from selfloop.store.refusals import ABSENT, PASSING, SILENT, UNREACHABLE, again, allowing
 
 DIGEST_HEADER = "x-amz-meta-sha256"
 
@@ -26,6 +29,8 @@ class Objects:
 
     @cached_property
     def _client(self) -> Minio:
+        if hangs(self.endpoint):
+            raise UserError(UNREACHABLE.format(endpoint=self.endpoint, why=SILENT, again=AGAIN))
         return client_of(self.endpoint)
 
     def _at(self, name: str) -> tuple[str, str]:

@@ -29,6 +29,7 @@ REMEDIES = {
 }
 """One sentence for each refusal that a person can mend, by the code of the server."""
 OTHERS = "{endpoint} refuses {uri} ({code}: {why}): ask who runs it, and {again}."
+SILENT = "it takes connections and gives no answer"
 UNREACHABLE = "{endpoint} cannot be reached ({why}): check the network and AWS_ENDPOINT_URL_S3, and {again}."
 SAME = {
     "XAmzContentSHA256Mismatch": "BadDigest",

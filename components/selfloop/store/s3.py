@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 
 from selfloop.artifacts import MANIFEST, SIDECAR, Manifest, check, manifest_of, own_file
 from selfloop.errors import UserError, disk_is_full
-from selfloop.reaching import connect
+from selfloop.reaching import answers
 from selfloop.store.cache import Cache
 from selfloop.store.connection import endpoint_of_environment
 from selfloop.store.contract import AGAIN, Store, is_key, key_of
@@ -115,7 +115,7 @@ class S3Store(Store):
     @override
     def check(self) -> None:
         try:
-            connect(self.objects.endpoint)
+            answers(self.objects.endpoint)
         except (OSError, ValueError) as error:
             raise UserError(UNREACHABLE.format(endpoint=self.objects.endpoint, why=error, again=AGAIN)) from None
         super().check()
