@@ -15,6 +15,7 @@ from pydantic import Field
 from selfloop.__main__ import command
 from selfloop.artifacts import manifest_of, read_json, write_json
 from selfloop.errors import LAST_WORDS, HaltedError, UserError, ending_plainly
+from selfloop.modes import inprocess
 from selfloop.modes.inprocess import InProcess, content_key
 from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
@@ -409,6 +410,22 @@ def test_what_is_left_out_is_handed_to_no_executor(tmp_path: Path) -> None:
         ]
     assert [read_json(each.joined.path) for each in made] == [[1], [1], [1, 2]]
     assert made[0].joined.uri == made[1].joined.uri, "none and nothing are the same call"
+
+
+def test_a_finished_stage_is_told_by_the_whole_of_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the keys of two calls begin alike: neither is taken for the other, nor thrown away."""
+    given = [sealed_value(tmp_path / str(number), number) for number in (1, 2)]
+
+    def alike(*call: Any) -> str:
+        return f"{0:012}{content_key(*call)[12:]}"
+
+    monkeypatch.setattr(inprocess, "content_key", alike)
+    driver = InProcess(tmp_path / "run")
+    with executed_by(driver):
+        made = [join_values(Params(), first=each).joined for each in (*given, *given)]
+    assert [read_json(each.path) for each in made] == [[1], [2], [1], [2]]
+    assert [each.uri for each in made[:2]] == [each.uri for each in made[2:]], "each is found finished"
+    assert len({each.uri for each in made}) == 2
 
 
 def test_what_is_left_out_is_another_call_than_what_is_given(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def _found(datasets: Any, place: str, path: Path, config: str | None) -> dict[st
     given: dict[str, Any] = {"path": place, "name": config}
     if path.exists():
         # the library tells files apart by path and time, which a copy may keep where the content is another
-        kept = Path(datasets.config.HF_DATASETS_CACHE, "selfloop", data_digest(path)[:16])
+        kept = Path(datasets.config.HF_DATASETS_CACHE, "selfloop", data_digest(path))
         given = {"path": str(path), "name": config, "cache_dir": str(kept)}
     if path.is_file():
         given |= {"path": "parquet", "name": None, "data_files": str(path)}

@@ -48,7 +48,7 @@ class Kept:
 
     def __init__(self, output: str | Path, key: str) -> None:
         self._root = Path(output).with_name(f".{Path(output).name}.windows")
-        self._place = self._root / key[:16]
+        self._place = self._root / key
         for other in self._root.glob("*"):
             if other != self._place:
                 shutil.rmtree(other)

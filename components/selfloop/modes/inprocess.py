@@ -27,6 +27,8 @@ from selfloop.settings import Settings
 from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
 
 RETURNED = "returned.json"
+KEY = ".key"
+"""The file in a stage's folder that holds the whole of its content key."""
 RUN = "run.json"
 KFP = "kfp"
 """The folder in which ``kfp.local`` runs a pipeline."""
@@ -84,12 +86,13 @@ class InProcess:
 
     def call(self, stage: Stage, params: Params, inputs: dict[str, Artifact]) -> Any:
         """Run a stage, or find it finished."""
-        place = self._root / f"round-{self.round:02}" / f"{stage.name}-{content_key(stage, params, inputs)[:12]}"
-        skipped = _is_whole(place, stage)
+        key = content_key(stage, params, inputs)
+        place = _place(self._root / f"round-{self.round:02}", stage, key)
+        skipped = _key_in(place) == key and _is_whole(place, stage)
         if not skipped:
             self._listener.stage_begins(self.round, stage)
             with progress.watched_by(self._listener.stage_moves):
-                self._run(stage, params, inputs, place)
+                self._run(stage, params, inputs, place, key)
         returned = artifacts.read_json(place, RETURNED) if stage.returns else None
         made = {name: found(place / name, kind) for name, kind in stage.outputs.items()}
         outputs = stage.made(made, returned)
@@ -114,15 +117,36 @@ class InProcess:
         shards = (params.model_copy(update={"shard": shard}) for shard in range(getattr(params, "shards", 1)))
         return [self.call(stage, each, inputs)[0] for each in shards]
 
-    def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path) -> None:
-        partial = place.with_name(place.name + ".partial")
+    def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path, key: str) -> None:
+        partial = _partial(place)
         _clear(partial)
+        partial.mkdir(parents=True, exist_ok=True)
+        (partial / KEY).write_text(key)
         made = {name: kind(name=name, uri=str(partial / name)) for name, kind in stage.outputs.items()}
         outputs = stage.run(stage.made(made), params, inputs)
         if stage.returns:
             artifacts.write_json(partial, getattr(outputs, stage.returns), RETURNED)
         shutil.rmtree(place, ignore_errors=True)  # of which somebody removed a part
         os.rename(partial, place)
+
+
+def _place(round: Path, stage: Stage, key: str) -> Path:
+    """Where a stage works: its folder shows twelve digits of its key, all of them where another's begins with these."""
+    short = round / f"{stage.name}-{key[:12]}"
+    taken = {_key_in(short), _key_in(_partial(short))} - {"", key}
+    return round / f"{stage.name}-{key}" if taken else short
+
+
+def _partial(place: Path) -> Path:
+    """Where a stage works until all its outputs are sealed."""
+    return place.with_name(f"{place.name}.partial")
+
+
+def _key_in(place: Path) -> str:
+    """The key of the stage whose folder this is; empty where it is nobody's."""
+    with suppress(FileNotFoundError):
+        return (place / KEY).read_text()
+    return ""
 
 
 def _is_whole(place: Path, stage: Stage) -> bool:

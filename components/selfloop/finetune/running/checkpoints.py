@@ -23,7 +23,7 @@ def scratch(output: str | Path, stage: str, params: Params, inputs: Mapping[str,
 
     ``inputs`` are sealed artifacts. Folders in ``.partial`` are left, since they are emptied before a stage runs again.
     """
-    key = work_key(params, {name: manifest_of(path).digest for name, path in inputs.items()}, stage=stage)[:16]
+    key = work_key(params, {name: manifest_of(path).digest for name, path in inputs.items()}, stage=stage)
     beside = Path(output).resolve().parent
     while beside.suffix == ".partial":
         beside = beside.parent
