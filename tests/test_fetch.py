@@ -1,12 +1,16 @@
 """What a policy's chat template is told when the policy is fetched."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import torch
 from kfp.dsl import Model
+from safetensors.torch import load_file, save_file
+from selfloop import policy
 from selfloop.chats import message, rendered
 from selfloop.errors import UserError
 from selfloop.fetch import FetchParams, fetch_policy
@@ -27,6 +31,26 @@ def fetched(source: Path | str, place: Path, **params: Any) -> "PreTrainedTokeni
     given = FetchParams.model_validate({"source": str(source)} | params)
     fetch_policy.into(fetch_policy.out(policy=Model(uri=str(place))), given)
     return load(place).tokenizer
+
+
+@pytest.mark.parametrize("kind", ["float64", "float32", "float16", "bfloat16", "float8_e5m2", "float8_e4m3fn"])
+def test_a_policy_with_a_weight_that_is_no_number_is_not_fetched(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(policy, "PIECE_BYTES", 64)
+    weights = load_file(place / "model.safetensors")
+    name = max(weights, key=lambda each: weights[each].numel())
+    largest = weights[name].abs().max() + 1
+    weights = {each: (weight / largest).to(getattr(torch, kind)) for each, weight in weights.items()}
+    weights["counts"] = torch.full((3,), -1)
+    save_file(weights, place / "model.safetensors")
+    policy.check_weights(place)
+    for value in (math.nan, -math.nan) if kind.endswith("fn") else (math.nan, math.inf, -math.inf):
+        flat = weights[name].flatten()
+        flat[-1] = value
+        save_file(weights | {name: flat.reshape(weights[name].shape)}, place / "model.safetensors")
+        with pytest.raises(UserError, match=rf"The weights {name} in .*model.safetensors are not finite"):
+            fetched(place, tmp_path / f"fetched {value}")
 
 
 THINKING = "{% if enable_thinking is defined and not enable_thinking %}-{% endif %}"

@@ -16,7 +16,7 @@ from selfloop.adapters import FILES, is_adapter, note_base, parts
 from selfloop.addresses import check_address
 from selfloop.artifacts import MANIFEST, SIDECAR, files_in, write_json
 from selfloop.errors import UserError
-from selfloop.policy import PICKLES, check_policy
+from selfloop.policy import PICKLES, check_policy, check_weights
 from selfloop.stage import Params, stage
 from selfloop.store import CREDENTIALS
 from selfloop.trust import CODE, asking, described
@@ -73,6 +73,7 @@ def fetch_policy(out: FetchedPolicy, params: FetchParams) -> None:
         if asking(target):
             download(params.source, target, (CODE,))
     check_policy(target)
+    check_weights(target)
     settle_chat(target, params.chat)
     if told := told_by(params):
         tell_template(target, told)

@@ -5,6 +5,7 @@ A policy may also be a LoRA adapter on another one (``adapters``): ``parts`` tel
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import OrderedDict
@@ -30,6 +31,18 @@ if TYPE_CHECKING:
     from selfloop.environments import Restarts
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
+EXPONENTS = {
+    "F64": ("<u8", 0x7FF0_0000_0000_0000),
+    "F32": ("<u4", 0x7F80_0000),
+    "F16": ("<u2", 0x7C00),
+    "BF16": ("<u2", 0x7F80),
+    "F8_E5M2": ("u1", 0x7C),
+    "F8_E4M3": ("u1", 0x7F),
+}
+"""By the type of a tensor, as safetensors names it: the integers of its width, and the bits that are all set where a
+number is infinite or none (IEEE 754; the last type has no infinity, and one pattern that is no number).
+"""
+PIECE_BYTES = 2**24
 KEPT_LOADED = 2
 SMALL = 5_000_000
 UNBOUNDED = 2**31
@@ -153,6 +166,40 @@ def check_policy(directory: str | Path) -> None:
         missing = set(described(index).get("weight_map", {}).values()) - {path.name for path in weights}
         if missing:
             raise UserError(f"{place / min(missing)} is missing although {index.name} lists it: copy it again.")
+
+
+def check_weights(directory: str | Path) -> None:
+    """Refuse a policy with a weight that is no number, which its file and its name tell: it is read through once, in
+    pieces. Of an adapter the base is checked as well.
+    """
+    for place in filter(None, parts(directory)):
+        for path in sorted(place.glob("*.safetensors")):
+            name = _not_finite(path)
+            if name is not None:
+                raise UserError(
+                    f"The weights {name} in {path} are not finite (NaN or infinity): such a policy answers nothing, "
+                    "give one whose training went well."
+                )
+
+
+def _not_finite(path: Path) -> str | None:
+    """The first tensor of a file with a weight that is no number."""
+    import numpy as np
+
+    with path.open("rb") as file:
+        tensors = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        first = file.tell()
+        for name, about in tensors.items():
+            kind, exponent = EXPONENTS.get(about.get("dtype"), ("", 0))
+            if not kind:
+                continue
+            begins, ends = about["data_offsets"]
+            file.seek(first + begins)
+            for at in range(begins, ends, PIECE_BYTES):
+                bits = np.frombuffer(file.read(min(PIECE_BYTES, ends - at)), kind)
+                if bool(((bits & exponent) == exponent).any()):
+                    return str(name)
+    return None
 
 
 def load(directory: str | Path, digest: str | None = None) -> Policy:
