@@ -42,6 +42,7 @@ SMALL: dict[str, Any] = {
     "propose": {"per_level": 40, "items_per_level": 8, "ahead": 2, "look_beyond": 1},
     "finetune": {"steps": 5},
     "measure": {"per_level": 16, "beyond": 2},
+    "gate": {"tolerance": 0.3},
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 

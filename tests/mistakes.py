@@ -22,7 +22,7 @@ def wrong(params: GenerateParams, policy: Model, tasks: Dataset) -> None:
     generate_rollouts(EvaluateParams(), policy=policy, tasks=tasks)  # arg-type: parameters of another stage
     generate_rollouts(params, policy="policies/1", tasks=tasks)  # arg-type: a path for an artifact
     made = generate_rollouts(params, policy=policy, tasks=tasks)
-    evaluate_policies(EvaluateParams(), candidate=policy, champion=made.rollouts, eval_items=tasks)  # arg-type: a table
+    evaluate_policies(EvaluateParams(), policy, made.rollouts, tasks, tasks)  # arg-type: a table
     generate_rollouts(params, tasks, policy)  # arg-type arg-type: inputs in the wrong order
     generate_rollouts(GenerateParams(temprature=0.5), policy=policy, tasks=tasks)  # call-arg: an unknown parameter
     join_rollouts(JoinParams(), parts=made.rollouts)  # arg-type: one table for a list

@@ -138,7 +138,14 @@ def items(per_level: int, attempts: int = 1) -> list[Task]:
     ]
 
 
-def evaluated(place: Path, candidate: Path, champion: Path, asked: list[Task], **params: Any) -> list[ItemResult]:
+def evaluated(
+    place: Path,
+    candidate: Path,
+    champion: Path,
+    asked: list[Task],
+    progress: dict[str, Any] | None = None,
+    **params: Any,
+) -> list[ItemResult]:
     results = Dataset(uri=str(place / "results"))
     evaluate_policies.into(
         evaluate_policies.out(results=results),
@@ -146,6 +153,7 @@ def evaluated(place: Path, candidate: Path, champion: Path, asked: list[Task], *
         candidate=Model(uri=str(candidate)),
         champion=Model(uri=str(champion)),
         eval_items=sealed_table(place / "eval_items", Task, asked),
+        progress=sealed_value(place / "progress", progress or {}),
     )
     return list(rows(results.path, ItemResult))
 
@@ -233,7 +241,7 @@ def test_several_samples_are_all_drawn_and_stand_by_item(trained: Path, tmp_path
 
 
 def test_samples_can_be_drawn_again_and_differ_by_seed_and_round(trained: Path, tmp_path: Path) -> None:
-    def sampled(name: str, **params: int) -> list[ItemResult]:
+    def sampled(name: str, **params: Any) -> list[ItemResult]:
         return evaluated(tmp_path / name, trained, trained, items(4), samples=3, temperature=2.0, **params)
 
     first = sampled("first", seed=1, round=2)
@@ -245,6 +253,39 @@ def test_samples_can_be_drawn_again_and_differ_by_seed_and_round(trained: Path, 
 def test_one_sample_is_greedy_whatever_seed_and_temperature(trained: Path, tmp_path: Path) -> None:
     hot = evaluated(tmp_path / "hot", trained, trained, items(4), seed=3, round=4, temperature=9.0)
     assert hot == evaluated(tmp_path / "cold", trained, trained, items(4))
+
+
+def looks(second: str = "confirm") -> list[Task]:
+    """Items of a first look, and other ones of a second."""
+    drawn = list(Addition().tasks(1, 16, seed=1))
+    return [
+        task._replace(suite="target" if number < 8 else second, cluster=f"c{number}")
+        for number, task in enumerate(drawn)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("better", "progress", "second"),
+    [
+        (True, {}, True),
+        (True, {"gate": {"next": 0.001}}, True),
+        (True, {"gate": {"next": 0.0}}, False),
+        (False, {}, False),
+    ],
+)
+def test_a_second_look_follows_where_the_first_one_passes_and_something_is_left_of_the_budget(
+    trained: Path, tmp_path: Path, better: bool, progress: dict[str, Any], second: bool
+) -> None:
+    silent = fresh(trained)
+    silent.model.lm_head.weight.data.zero_()
+    save(silent, tmp_path / "silent")
+    seal(tmp_path / "silent", "Model")
+    candidate, champion = (trained, tmp_path / "silent") if better else (trained, trained)
+    results = evaluated(tmp_path, candidate, champion, looks(), progress)
+    assert {item.suite for item in results} == {"target", "confirm"} if second else {"target"}
+    assert [(item.task, item.cluster) for item in results if item.suite == "confirm"] == second * [
+        (task.id, task.cluster) for _ in range(2) for task in looks() if task.suite == "confirm"
+    ]
 
 
 @pytest.fixture(scope="module")

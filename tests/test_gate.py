@@ -8,10 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from selfloop.decision import Comparison
+from selfloop.decision import Budget, Comparison
 from selfloop.errors import UserError
-from selfloop.promote.gate import GateParams, bounds, decide, mcnemar
-from selfloop.records import ItemResult
+from selfloop.paired import bounds, fewest, fewest_to_keep, mcnemar
+from selfloop.promote.gate import Account, GateParams, check_items, decide
+from selfloop.promote.spending import Ledger, Spend
+from selfloop.records import ItemResult, Task
 
 Samples = Sequence[bool]
 Items = Sequence[tuple[Samples, Samples]]
@@ -70,7 +72,7 @@ FEW: dict[str, Any] = {"resamples": 999}
             counted(0, 0, 256),
             {},
             False,
-            "target +0.040 [-0.044, +0.124], p = 0.25 (McNemar, 100 items), not shown to be better at confidence 0.95",
+            "target +0.040 [-0.044, +0.124], p = 0.25 (McNemar, 100 items), not shown to be better at p ≤ 0.05",
         ),
         (
             counted(40, 0, 60),
@@ -91,7 +93,8 @@ FEW: dict[str, Any] = {"resamples": 999}
             counted(0, 0, 100),
             {"margin": 0.05},
             False,
-            "target +0.080 [+0.026, +0.140], not shown to be at least +0.05 (bootstrap, 100 items)",
+            "target +0.080 [+0.026, +0.140], p = 0.26 (bootstrap, 100 items), not shown to be better by more than 0.05 "
+            "at p ≤ 0.05",
         ),
         (
             counted(0, 40),
@@ -99,7 +102,7 @@ FEW: dict[str, Any] = {"resamples": 999}
             {"require": "nothing"},
             True,
             "promoted without a test (require is 'nothing'): "
-            "target -1.000 [-1.000, -0.856], p = 1 (McNemar, 40 items), not shown to be better at confidence 0.95; "
+            "target -1.000 [-1.000, -0.856], p = 1 (McNemar, 40 items), not shown to be better at p ≤ 0.05; "
             "old -1.000 [-1.000, -0.941], not shown to be at least -0.03 (bootstrap, 100 items)",
         ),
     ],
@@ -120,7 +123,7 @@ def test_the_numbers_of_a_suite_are_all_there() -> None:
     solved = [(o, n) for o, n in [(0, 2), (1, 3), (4, 4), (2, 1)] for _ in range(25)]
     items = [([i < o for i in range(4)], [i < n for i in range(4)]) for o, n in solved]
     found = decide(answered({"target": items}, seeds=2)).suites["target"]
-    assert (found.items, found.samples, found.test, found.p_value) == (100, 4, "bootstrap", None)
+    assert (found.items, found.samples, found.test, found.p_value) == (100, 4, "bootstrap", 2e-5)
     assert found.champion == pytest.approx({"pass@1": 7 / 16, "pass@2": 7 / 12, "pass@4": 3 / 4, "maj@4": 3 / 8})
     # majority: 0 of 4 wrong, 1 of 4 wrong, 4 of 4 right, 2 of 4 a tie
     assert found.candidate == pytest.approx(
@@ -225,6 +228,87 @@ def test_without_guard_suites_the_target_decides() -> None:
     assert not decide(answered({"target": counted(4, 0)})).promoted
 
 
+# Two looks, and one budget
+
+
+def account(screen: float = 0.2, alpha: float = 0.05, spend: str = "harmonic", **ledger: Any) -> Account:
+    return Account(Spend.parse(spend), alpha, Ledger(**ledger), screen)
+
+
+LOOKS: dict[str, Items] = {"target": counted(12, 6, 82), "confirm": counted(48, 24, 328), "old": counted(0, 0, 120)}
+
+
+def test_a_candidate_is_promoted_where_the_first_look_passes_and_the_second_confirms() -> None:
+    decided = decide(answered(LOOKS), account=account())
+    assert decided.promoted
+    assert decided.reason == (
+        "target +0.060 [-0.020, +0.140], p = 0.12 (McNemar, 100 items); "
+        "confirm +0.060 [+0.023, +0.097], p = 0.0032 (McNemar, 400 items); "
+        "of the error budget 0.05, 0 is spent and 0.05 left; "
+        "old +0.000 [-0.025, +0.025], shown to be at least -0.03 (bootstrap, 120 items)"
+    )
+    assert decided.budget is not None
+    assert decided.budget._replace(ledger={}) == Budget(True, True, 0.025, 0.05, 0.0, 0.05, 0.025 + 0.05 / 6, {})
+
+
+def test_what_does_not_pass_the_first_look_spends_nothing() -> None:
+    decided = decide(answered(LOOKS | {"target": counted(9, 9, 82)}), account=account(looks=3, spent=0.01))
+    assert not decided.promoted
+    assert list(decided.suites) == ["target", "old"], "the second look was not looked at"
+    assert decided.reason.endswith("at p ≤ 0.2; of the error budget 0.05, 0.01 is spent and 0.04 left")
+    assert decided.budget is not None
+    assert decided.budget.ledger == {"looks": 3, "carried": 0.0, "spent": 0.01}
+
+
+def test_what_is_not_confirmed_has_spent_its_level() -> None:
+    decided = decide(answered(LOOKS | {"confirm": counted(24, 24, 352)}), account=account())
+    assert not decided.promoted
+    assert decided.budget is not None
+    assert (decided.budget.screened, decided.budget.confirmed) == (True, False)
+    assert decided.budget.ledger == {"looks": 1, "carried": 0.0, "spent": 0.025}
+    assert "not shown to be better at p ≤ 0.025; of the error budget 0.05, 0.025 is spent and 0.025" in decided.reason
+
+
+@pytest.mark.parametrize(
+    ("spend", "ledger"), [("even,looks=2", {"looks": 2, "spent": 0.05}), ("betting", {"spent": 0.05})]
+)
+def test_where_the_budget_is_gone_nothing_is_confirmed_and_it_says_so(spend: str, ledger: dict[str, Any]) -> None:
+    results = answered(LOOKS | {"target": counted(50, 0), "confirm": counted(200, 0)})
+    decided = decide(results, account=account(spend=spend, **ledger))
+    assert not decided.promoted
+    assert decided.reason.endswith("0 left: no look can confirm any more, so nothing is promoted")
+    assert decided.budget is not None
+    assert decided.budget.next == 0
+
+
+def test_a_confirmed_candidate_that_lost_old_skills_is_not_promoted_and_spends_nothing() -> None:
+    decided = decide(answered(LOOKS | {"old": counted(0, 20, 100)}), account=account())
+    assert not decided.promoted
+    assert decided.reason.startswith("old -0.167")
+    assert decided.budget is not None
+    assert (decided.budget.confirmed, decided.budget.spent) == (True, 0.0)
+
+
+def test_the_only_look_that_there_is_must_come_to_the_level() -> None:
+    for won, promoted in ((5, False), (6, True)):
+        decided = decide(answered({"target": counted(won, 0, 94)}), account=account())
+        assert (decided.promoted, decided.suites["target"].level) == (promoted, 0.025)
+
+
+@pytest.mark.parametrize("require", ["nothing", "no-worse"])
+def test_a_gate_that_asks_for_nothing_better_has_no_budget(require: Any) -> None:
+    decided = decide(answered({"target": counted(9, 0, 200)}), require=require, account=account())
+    assert decided.budget is None
+
+
+def test_items_of_a_cluster_are_one_unit() -> None:
+    results = [item._replace(cluster=item.task[-1]) for item in answered({"target": counted(60, 0)})]
+    found = decide(results, account=account()).suites["target"]
+    assert (found.items, found.units, found.test) == (60, 10, "bootstrap")
+    assert found.p_value == pytest.approx(2**-10, abs=0.0003)
+    assert decide(results, account=account(), require="nothing").reason.count("60 items in 10 clusters") == 1
+
+
 # What holds for all results
 
 
@@ -313,6 +397,7 @@ def test_the_order_of_the_results_does_not_count(items: Items, random: Any) -> N
         ({"tolerances": {"old": 3}}, r"The tolerance of the suite 'old' is 3: give a share"),
         ({"tolerances": {"odl": 0.1}}, r"There is no suite with a tolerance 'odl': did you mean 'old'\?"),
         ({"tolerances": {"target": 0.1}}, r"There is no suite with a tolerance 'target': known are: old."),
+        ({"tolerances": {"confirm": 0.1}}, r"There is no suite with a tolerance 'confirm': known are: old."),
         ({"resamples": 10}, r"A confidence of 0.95 needs 20 resamples, and there are 10: lower the confidence"),
         ({"confidence": 0.9999, "resamples": 9999}, r"A confidence of 0.9999 needs 10000 resamples"),
         ({"margin": 0.1, "require": "no-worse"}, r"leave margin at 0 and set tolerance instead"),
@@ -342,6 +427,8 @@ def test_the_number_of_resamples_that_is_named_is_enough(confidence: float) -> N
         ({"require": "no-worse", "margin": 0.1}, "leave margin at 0 and set tolerance instead"),
         ({"confidence": 0.999999}, "A confidence of 0.999999 needs 1000000 resamples, and there are 99999"),
         ({"tolerances": {"old": 3.0}}, "The tolerance of the suite 'old' is 3.0"),
+        ({"spend": "harmonik"}, "There is no spending 'harmonik': did you mean 'harmonic'?"),
+        ({"spend": "even,looks=0"}, "'looks' of the spending 'even' cannot be"),
     ],
 )
 def test_a_gate_that_could_not_decide_is_refused_when_it_is_set(params: dict[str, Any], sentence: str) -> None:
@@ -385,3 +472,63 @@ ONE = answered({"target": counted(9, 1), "old": counted(1, 1)})
 def test_results_that_cannot_be_compared_are_refused_naming_the_item(results: list[ItemResult], message: str) -> None:
     with pytest.raises(UserError, match=message):
         decide(results)
+
+
+def tasks(**suites: int) -> list[Task]:
+    return [Task(f"{suite}-{n}", 1, suite, f"{n}", "") for suite, number in suites.items() for n in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("params", "items", "sentence"),
+    [
+        (
+            {},
+            {"target": 100, "confirm": 250},
+            "The environment has 250 items for a second look at the target suite, and gate.confirm asks for 4 times "
+            "its 100: set gate.confirm to 2, or items_per_level so that the suite has at most 70.",
+        ),
+        ({}, {"target": 100, "confirm": 50}, "4 times its 100: set items_per_level so that the suite has at most 30."),
+        (
+            {"loop_alpha": 1e-9},
+            {"target": 5, "confirm": 20},
+            "The second look has 20 items, which cannot come to the level 5e-10 that gate.loop_alpha and gate.spend "
+            "give it, even if all are won: 31 would do; raise items_per_level, or gate.confirm.",
+        ),
+        (
+            {},
+            {"target": 8, "confirm": 32, "old": 50},
+            "The suite 'old' has 50 items, which cannot show that at most 0.03 are lost, as gate.tolerance asks at "
+            "confidence 0.95: 99 items would do, or a tolerance of 0.059.",
+        ),
+        (
+            {"require": "no-worse"},
+            {"target": 50},
+            "The suite 'target' has 50 items, which cannot show that at most 0.03",
+        ),
+    ],
+)
+def test_a_gate_that_the_items_cannot_meet_is_refused_with_the_number_that_would_do(
+    params: dict[str, Any], items: dict[str, int], sentence: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        check_items(GateParams(**params), tasks(**items))
+    assert sentence in str(refused.value)
+
+
+@given(st.floats(1e-9, 0.9), st.floats(-0.5, 0.9))
+def test_the_number_of_items_that_is_named_is_the_least(level: float, margin: float) -> None:
+    least = fewest(level, margin)
+    assert ((1 + margin) / 2) ** least <= level * (1 + 1e-6)
+    assert least == 1 or ((1 + margin) / 2) ** (least - 1) > level * (1 - 1e-6)
+
+
+@pytest.mark.parametrize(("tolerance", "confidence"), [(0.05, 0.95), (0.03, 0.95), (0.3, 0.9)])
+def test_the_number_of_items_of_a_guard_suite_that_is_named_is_the_least(tolerance: float, confidence: float) -> None:
+    least = int(fewest_to_keep(tolerance, confidence))
+    passed = [bounds([0.0] * number, confidence)[0] >= -tolerance for number in (least - 1, least)]
+    assert passed == [False, True]
+
+
+def test_a_gate_asks_nothing_of_items_where_it_requires_nothing_or_they_are_not_known() -> None:
+    check_items(GateParams(require="nothing"), tasks(target=1))
+    check_items(GateParams(), [])

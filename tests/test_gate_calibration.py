@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from selfloop.promote.gate import bounds, decide, mcnemar
+from selfloop.paired import bounds, mcnemar
+from selfloop.promote.gate import decide
 from selfloop.records import ItemResult
 
 CONFIDENCE, ALPHA = 0.95, 0.05

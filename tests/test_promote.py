@@ -122,7 +122,9 @@ def test_whichever_is_in_force_is_handed_on_for_every_role_and_the_state_in_any_
     assert set(made._fields) == {f"new_{name}" for name in CHANGED} | {
         "decision", "report", "sampled", "metrics", "proceed"
     }  # fmt: skip
-    assert read_json(made.new_progress.path) == {"waited": 0 if verdict == "promoted" else 1}
+    progress = read_json(made.new_progress.path)
+    assert progress["waited"] == (0 if verdict == "promoted" else 1)
+    assert progress["gate"] == decision["budget"]["ledger"] | {"next": decision["budget"]["next"]}
     assert made.proceed
     assert made.metrics.metadata["target.gain"] == (1.0 if about["solves"] else 0.0)
 
@@ -137,7 +139,8 @@ def test_the_history_and_the_report_tell_of_the_round_and_of_all_its_roles(tmp_p
         (role, manifest_of(inputs[role].path).digest, manifest_of(inputs[f"next_{role}"].path).digest)
         for role in RECIPE.roles
     ]
-    assert round["state"] == {"memory": "memory 1", "rules": "rules 0", "progress": {"waited": 0}}
+    kept = {"waited": 0, "gate": {"looks": 1, "carried": 0.025, "spent": 0.0, "next": pytest.approx(0.05 * 2 / 3)}}
+    assert round["state"] == {"memory": "memory 1", "rules": "rules 0", "progress": kept}
     page = Path(made.report.path).read_text()
     assert "Two roles" in page
     assert "promoted" in page
@@ -153,6 +156,29 @@ def test_rounds_add_up_and_the_schedule_says_when_no_other_is_worth_it(tmp_path:
     assert proceeds == [True, False], "two rounds in a row without a promotion"
     assert [each["round"] for each in read_history(made.new_history.path)["rounds"]] == [1, 2]
     assert manifest_of(made.new_solver.path).digest == manifest_of(tmp_path / "given" / "solver").digest
+
+
+def unconfirmed(place: Path, looks: int) -> dict[str, Artifact]:
+    """What a round is given whose candidate passes the first look and not the second."""
+    second = (each._replace(suite="confirm") for each in answers(**WORSE) if each.suite == "target")
+    progress = {"waited": 0, "gate": {"looks": looks, "carried": 0.0, "spent": 0.001 * looks}}
+    return {
+        **begun(place),
+        **candidates(place, "solver"),
+        "results": sealed_table(place / "results", ItemResult, [*answers(**BETTER), *second]),
+        "progress": sealed(place / "known", Artifact, progress),
+    }
+
+
+def test_what_a_look_has_spent_goes_on_to_the_next_round_and_stays_where_the_gate_asks_nothing(tmp_path: Path) -> None:
+    made = closed(tmp_path / "run", unconfirmed(tmp_path / "given", looks=1))
+    ledger = {"looks": 2, "carried": 0.0, "spent": pytest.approx(0.001 + 0.05 / 6)}
+    assert read_json(made.decision.path)["budget"]["ledger"] == ledger
+    assert read_json(made.new_progress.path)["gate"] == ledger | {"next": pytest.approx(0.05 / 12)}
+    nothing = unconfirmed(tmp_path / "other", looks=1)
+    made = closed(tmp_path / "nothing", nothing, gate={"require": "nothing"})
+    assert read_json(made.decision.path)["budget"] == {}
+    assert read_json(made.new_progress.path)["gate"] == {"looks": 1, "carried": 0.0, "spent": 0.001}
 
 
 def test_a_guard_that_halted_the_loop_fails_the_stage_once_all_is_written(tmp_path: Path) -> None:
@@ -336,6 +362,25 @@ def test_a_round_that_is_closed_again_is_in_the_registry_once(client: MlflowClie
     assert [move.version for move in Registry(loop).moves()] == [1, 2]
     digests = [{name: each.digest for name, each in left(tmp_path / place).items()} for place in ("killed", "again")]
     assert digests[0] == digests[1]
+
+
+def test_what_was_spent_is_spent_after_a_rollback_in_a_fork_and_in_a_run_beside(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    """The state that a version left knows less than the registry."""
+    loop = RECIPE.resolve().loop
+
+    def spent(name: str, looks: int, **settings: Any) -> dict[str, Any]:
+        with lineage.tracked_run(name, {}, tmp_path / f"note-{name}", tmp_path / "mlflow"):
+            made = closed(tmp_path / name, unconfirmed(tmp_path / f"given-{name}", looks), **settings)
+        return dict(read_json(made.decision.path)["budget"]["ledger"])
+
+    assert spent("first", looks=4)["looks"] == 5
+    known = spent("rolled back", looks=1)
+    assert known == {"looks": 6, "carried": 0.0, "spent": pytest.approx(0.004 + 0.05 / 30 + 0.05 / 42)}
+    assert spent("fork", looks=0, model="fork", origin=f"{loop}/1", first=1)["looks"] == 7
+    assert spent("another loop", looks=0, model="other")["looks"] == 1
+    assert spent("in it again", looks=0)["looks"] == 7
 
 
 MOMENTS = {"the start": 2, "its move": 3, "the candidate": 6, "the move to it": 7}

@@ -52,7 +52,7 @@ def test_a_stage_inherits_what_its_parameters_say_unless_it_has_its_own(recipe: 
 
 
 def test_four_names_are_inherited_and_no_others() -> None:
-    assert INHERITED == ("seed", "round", "environment", "engine")
+    assert INHERITED == ("seed", "round", "environment", "engine", "confirm", "screen", "margin")
     for known in stages().values():
         assert known.params.inherited() <= {*INHERITED} & known.params.model_fields.keys()
     for name in ("policy", "rounds", "origin"):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 TARGET = "target"
-"""The suite on which a candidate must be better; on every other it must be no worse."""
+"""The suite on which a candidate must be better: the first look."""
+CONFIRM = "confirm"
+"""More items as the target's are, which are answered where the first look passed: the second look."""
 Outcome = Literal["promoted", "rejected", "pending", "halted"]
 
 
@@ -13,6 +15,8 @@ class Comparison(NamedTuple):
     """Champion and candidate on one suite. All accuracies, gains and bounds are shares of the items, in [-1, 1]."""
 
     items: int
+    units: int
+    """What is independent: the items, where all items of a cluster are one."""
     samples: int
     champion: dict[str, float]
     """``pass@k`` for the powers of two up to the samples, and ``maj@k`` of all of them where there are several."""
@@ -23,7 +27,9 @@ class Comparison(NamedTuple):
     """The gain is at least this, at the confidence asked for; ``upper``: at most that. Each bound is one-sided."""
     upper: float
     p_value: float | None
-    """McNemar's, where it was the test."""
+    """One-sided, where the candidate had to be better."""
+    level: float | None
+    """What the p-value had to come to at most."""
     test: Literal["mcnemar", "bootstrap"]
     bar: float
     """What the lower bound must come to: the margin, or what may be lost, as a negative number."""
@@ -32,9 +38,35 @@ class Comparison(NamedTuple):
     """The gain on the items of each evaluation seed."""
 
 
+class Budget(NamedTuple):
+    """What the loop's error budget came to in a round: whether the first look passed and the second confirmed, the
+    level of that look where there was one, what is spent and what is left of ``alpha``, and the level of the next look.
+    """
+
+    screened: bool
+    confirmed: bool
+    level: float | None
+    alpha: float
+    spent: float
+    left: float
+    next: float
+    ledger: dict[str, Any]
+
+    @property
+    def says(self) -> str:
+        """The same in words."""
+        about = f"of the error budget {self.alpha:g}, {self.spent:.2g} is spent and {self.left:.2g} left"
+        if self.screened and self.level is None:
+            return f"{about}: no look can confirm any more, so nothing is promoted"
+        return about
+
+
 class Decision(NamedTuple):
-    """What the gate decided, why in words, and its numbers by suite."""
+    """What the gate decided, why in words, and its numbers by suite; and what became of the loop's error budget, where
+    it has one.
+    """
 
     promoted: bool
     reason: str
     suites: dict[str, Comparison]
+    budget: Budget | None = None

@@ -126,7 +126,9 @@ def _why(decision: Mapping[str, Any]) -> list[str]:
         return [f"guard '{name}' {does}" for name, alarm in decision["guards"].items() if alarm["level"] == level]
     failed = {name: suite for name, suite in decision["suites"].items() if not suite["passed"]}
     if verdict == "promoted" or not failed:
-        return []
+        return [] if verdict == "promoted" else ["the error budget is spent"]
+    if "confirm" in failed:
+        return ["not confirmed"]
     if "target" in failed:
         return ["not shown to be better" if failed["target"]["bar"] >= 0 else "not shown to be no worse"]
     return [f"{name} {_gain(suite)}, bar {suite['bar']:+zg}" for name, suite in failed.items()]

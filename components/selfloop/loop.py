@@ -21,7 +21,7 @@ from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, 
 from selfloop.fetch import FetchParams, fetch_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import PretrainParams, pretrain_policy
-from selfloop.promote import GateParams, RestoreParams, close_stage, restore_stage
+from selfloop.promote import GateParams, RestoreParams, check_items, close_stage, restore_stage
 from selfloop.propose import BaseData, BaseParams, DrawParams, Fixed, Schedule, draw_base
 from selfloop.recipe import FRAME, Recipe
 from selfloop.report import BeginParams, ReportParams, begin_report
@@ -45,6 +45,16 @@ class LoopSettings(Settings):
     gate: GateParams = GateParams()
     report: ReportParams = ReportParams()
     measure: MeasureParams = MeasureParams()
+
+    @property
+    def handed_on(self) -> dict[str, Any]:
+        """What stages inherit, beside the round."""
+        return {**super().handed_on, **self.gate.looks}
+
+    def check_items(self) -> None:
+        """Refuse a gate that the items of the first round cannot meet."""
+        of_round = self.for_round(self.first)
+        check_items(self.gate, of_round.schedule.first_items(of_round))
 
     @model_validator(mode="after")
     def _the_schedule_finds_what_it_takes(self) -> Self:
@@ -201,7 +211,7 @@ class Loop:
             return made, self.recipe.compare(s, candidate, champion, eval_items)
         if self.kinds[self.role] is not Model or eval_items is None:
             return made, None
-        return made, evaluate_policies(s.evaluate, candidate, champion, eval_items).results
+        return made, evaluate_policies(s.evaluate, candidate, champion, eval_items, last.progress).results
 
     def close(self, s: Any, last: Any, made: Improved, results: Dataset | None) -> Any:
         """The end of a round: one decision about its candidates, one write of it, and what the next round begins with.

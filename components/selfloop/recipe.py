@@ -192,6 +192,7 @@ class Recipe(typing.Generic[S]):
         of_round = settings.for_round(settings.first)
         for name, kind in settings.stages().items():
             validated(kind, getattr(of_round, name).model_dump(), f"{self.name}.{name}").check()
+        settings.check_items()
         if settings.policy != "scratch":
             from selfloop.fetch import check_source
 

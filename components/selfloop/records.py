@@ -142,7 +142,7 @@ class Example(NamedTuple):
 
 
 class ItemResult(NamedTuple):
-    """How one policy (``champion`` or ``candidate``) did in one sample of one held-out item."""
+    """How one policy (``champion`` or ``candidate``) did in one sample of one held-out item, and the item's cluster."""
 
     policy: str
     suite: str
@@ -152,13 +152,15 @@ class ItemResult(NamedTuple):
     ok: bool
     completion: str
     seed: int = 0
+    cluster: str = ""
 
 
-VERSIONS: Mapping[type, int] = {Task: 3, Rollout: 3, Verdict: 2, Audit: 1, Example: 4, ItemResult: 2}
+VERSIONS: Mapping[type, int] = {Task: 3, Rollout: 3, Verdict: 2, Audit: 1, Example: 4, ItemResult: 3}
 SINCE: Mapping[type, Mapping[str, int]] = {
     Task: {"cluster": 3, "temperature": 3},
     Rollout: {"episode": 3, "role": 3, "segments": 3, "token_ids": 3, "logprobs": 3},
     Example: {"role": 3, "segments": 3, "rejected_segments": 3, "finished": 4, "rejected_finished": 4},
+    ItemResult: {"cluster": 3},
 }
 """The versions that brought columns. In place of segments version 2 has ``observed``: pairs of places, as JSON."""
 OLDEST = 2

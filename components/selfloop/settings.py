@@ -32,9 +32,10 @@ class Settings(Values):
     """The settings of a recipe.
 
     A subclass changes defaults without saying a field again: ``class Sec(LoopSettings, rounds=8)``. Stages inherit
-    ``seed``, ``round``, ``environment`` and ``engine`` from here, where their parameters say so and were not set
-    themselves. ``shown`` are the stages' parameters that stand in the form of a compiled pipeline, with what they are
-    called there, where nothing but the name explains them; what a recipe has not is left out.
+    ``seed``, ``round``, ``environment`` and ``engine`` from here, and what they must know of the gate, where their
+    parameters say so and were not set themselves. ``shown`` are the stages' parameters that stand in the form of a
+    compiled pipeline, with what they are called there, where nothing but the name explains them; what a recipe has not
+    is left out.
     """
 
     shown: ClassVar[dict[str, str]] = {
@@ -163,12 +164,20 @@ class Settings(Values):
         fields = cls.stages()[stage].model_fields if stage in cls.stages() else {} if stage else cls.model_fields
         return fields[name].annotation if name in fields else None
 
+    @property
+    def handed_on(self) -> dict[str, Any]:
+        """What stages inherit, beside the round."""
+        return {name: getattr(self, name) for name in INHERITED if name in type(self).model_fields}
+
     def for_round(self, round: int) -> typing.Self:
         """These settings for one round, with what the stages inherit as their parameters."""
-        shared = {name: getattr(self, name) for name in INHERITED if name != "round"} | {"round": round}
+        shared = self.handed_on | {"round": round}
         of_round = self.model_copy(update={name: getattr(self, name).inherit(shared) for name in self.stages()})
         of_round._number, of_round._run_settings = round, self
         return of_round
+
+    def check_items(self) -> None:
+        """Refuse a gate that the items of the first round cannot meet."""
 
     def overrides(self) -> dict[str, Any]:
         """The settings as plain values, without the stage parameters that nobody set."""

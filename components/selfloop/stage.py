@@ -50,8 +50,8 @@ KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
 
 
-INHERITED = ("seed", "round", "environment", "engine")
-"""What a stage's parameters may inherit from the settings of a loop."""
+INHERITED = ("seed", "round", "environment", "engine", "confirm", "screen", "margin")
+"""What a stage's parameters may inherit from the settings of a loop; the last three are its gate's."""
 
 
 class Params(Values):

@@ -16,6 +16,7 @@ from selfloop.filter import Correct, FilterParams
 from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verify_and_filter
+from selfloop.promote import GateParams
 from selfloop.propose import BaseParams, DrawParams
 from selfloop.recipe import Recipe
 from selfloop.settings import compile_time
@@ -29,13 +30,14 @@ class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule=
     pretrain: PretrainParams = PretrainParams(
         hidden_size=96, intermediate_size=384, layers=3, steps=1200, decay_steps=300
     )
-    draw: DrawParams = DrawParams(levels=[2], per_level=2000, items_per_level=600)
+    draw: DrawParams = DrawParams(levels=[2], per_level=2000, items_per_level=300)
     generate: GenerateParams = GenerateParams(greedy_first=False)
     filter: FilterParams = FilterParams(select="correct+per-level,limit=1000000")
     finetune: FinetuneParams = FinetuneParams(
         steps=150, batch_size=128, lr=3e-4, decay="linear", newest_share=0.8, replay_share=0.0, seed_share=0.2
     )
     evaluate: EvaluateParams = EvaluateParams(samples=4)
+    gate: GateParams = GateParams(confirm=3)  # there are some 1,250 items of level 2
     measure: MeasureParams = MeasureParams(levels=[2], per_level=1000, samples=8)
 
     @model_validator(mode="after")

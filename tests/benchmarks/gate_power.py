@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from measuring import console, publish, seconds, wants_small
 from scipy import optimize, special, stats
-from selfloop.promote.gate import bounds, mcnemar
+from selfloop.paired import bounds, mcnemar
 
 ITEMS = (200, 500, 1000, 2000, 5000)
 DISCORDANCES = (0.05, 0.12, 0.30)

@@ -9,6 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from kfp.dsl import Artifact, Dataset
 from selfloop.artifacts import read_json
+from selfloop.environments import find_environment
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.evaluate import solved_levels
@@ -189,6 +190,34 @@ def test_a_suite_has_no_prompt_and_no_id_twice(tmp_path: Path) -> None:
     assert len({item.id for item in items}) == len(items)
     assert len({(item.suite, item.prompt) for item in items}) == len(items)
     assert 80 < sum(item.level == 1 and item.suite == "old" for item in items) <= 100  # sums of one digit each
+
+
+def test_a_second_look_has_items_of_the_targets_levels_that_the_first_has_not_and_each_run_its_own(
+    tmp_path: Path,
+) -> None:
+    (_, items), (_, others), (_, again) = (
+        proposed(tmp_path / name, 9, {}, items_per_level=7, confirm=4, seed=seed)
+        for name, seed in (("one", 0), ("other", 1), ("again", 0))
+    )
+    by_suite = {suite: [item for item in items if item.suite == suite] for suite in ("target", "confirm")}
+    levels = {item.level for item in by_suite["target"]}
+    assert Counter(item.level for item in by_suite["confirm"]) == dict.fromkeys(levels, 28)
+    assert {item.seed for item in by_suite["confirm"]} == {0, 1, 2}
+    prompts = [item.prompt for suite in by_suite.values() for item in suite]
+    assert len(set(prompts)) == len(prompts)
+    assert not {item.prompt for item in others if item.suite == "confirm"} & set(prompts)
+    assert again == items
+
+
+@pytest.mark.parametrize("confirm", [0, 4])
+def test_a_second_look_takes_what_a_small_environment_has_left(confirm: int) -> None:
+    params = ProposeParams(environment="countdown", items_per_level=6, confirm=confirm, seed=3)
+    items = list(held_out(find_environment("countdown"), {1: "target"}, params))
+    number = Counter(item.suite for item in items)
+    assert len({item.prompt for item in items}) == len({item.id for item in items}) == len(items)
+    assert number["target"] <= 6
+    assert (number["confirm"] > 0) is (confirm > 0)
+    assert number["confirm"] <= 24
 
 
 def test_old_levels_add_the_guard_suites_of_the_environment(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from selfloop.report.render import NEWEST, brief, facts, render
 from selfloop.report.sections.accuracy import frontiers, heatmap
 from selfloop.report.sections.arms import COLUMNS, MARKED, Column, area, curriculum, in_columns, rate_paths
 from selfloop.report.sections.audit import AUDITS_BY_DIFFICULTY, audits
-from selfloop.report.sections.gate import asked, by_test, scores, target_first
+from selfloop.report.sections.gate import asked, by_test, scores, spent, target_first
 from selfloop.report.sections.guards import warned, watched
 from selfloop.report.sections.kept import funnels, reasons, selections
 from selfloop.report.sections.roles import lanes
@@ -53,6 +53,7 @@ def a_suite(gain: float = 0.052, bar: float = 0.0, passed: bool = True, **given:
         "lower": gain - 0.021,
         "upper": gain + 0.021,
         "p_value": None if bar else 0.00213,
+        "level": None if bar else 0.05,
         "test": "bootstrap" if bar else "mcnemar",
         "bar": bar,
         "passed": passed,
@@ -77,6 +78,7 @@ def a_decision(verdict: str = "promoted", **given: Any) -> dict[str, Any]:
         "reason": "target +0.052 [+0.031, +0.073], p = 0.0021 (McNemar, 600 items)",
         "confidence": 0.95,
         "suites": suites,
+        "budget": {},
         "guards": {
             "precision": an_alarm({"pending": 0.85, "halted": 0.6}.get(verdict, 0.99), LEVELS.get(verdict, "green")),
             "length": an_alarm(0.02, warn=0.58, halt=1.0),
@@ -301,9 +303,21 @@ def test_a_suite_is_told_with_its_interval_its_test_and_what_was_asked() -> None
     assert interval(exact) == "+0.052 [+0.031, +0.073]"
     assert interval(guard) == "−0.004 [−0.025, +0.017]"
     assert interval(a_suite(-1e-9))[:6] == "+0.000"
-    assert (by_test(exact), asked(exact, 0.95)) == ("McNemar, p = 0.0021", "p ≤ 0.05")
+    assert (by_test(exact), asked(exact)) == ("McNemar, p = 0.0021", "p ≤ 0.05")
     assert by_test(a_suite(p_value=1e-9)) == "McNemar, p < 0.0001"
-    assert (by_test(guard), asked(guard, 0.95)) == ("bootstrap", "≥ −0.030")
+    assert (by_test(guard), asked(guard)) == ("bootstrap", "≥ −0.030")
+
+
+def test_a_round_says_what_it_did_with_the_error_budget() -> None:
+    budget = {"screened": True, "confirmed": True, "level": 0.025, "alpha": 0.05, "spent": 0.0, "left": 0.05}
+    left = "of the error budget 0.05, 0 is spent and 0.05 left"
+    assert spent(budget) == f"passed the first look, confirmed at the level 0.025; {left}"
+    assert spent(budget | {"confirmed": False}) == f"passed the first look, not confirmed at the level 0.025; {left}"
+    assert spent(budget | {"screened": False, "level": None}) == f"did not pass the first look; {left}"
+    gone = budget | {"confirmed": False, "level": None, "spent": 0.05, "left": 0.0}
+    assert spent(gone).startswith(
+        "passed the first look, and no look can confirm any more; of the error budget 0.05, 0.05"
+    )
 
 
 def test_suites_and_scores_are_not_in_the_order_of_their_names() -> None:

@@ -20,7 +20,7 @@ from selfloop.lookup import unknown
 from selfloop.recipe import find_recipe, recipes
 from selfloop.strategies import Strategy, as_markdown, kinds
 
-DEFINING = ("verify", "filter", "guards", "generate", "propose", "finetune", "report")
+DEFINING = ("verify", "filter", "guards", "generate", "propose", "finetune", "promote", "report")
 """The packages of selfloop that define kinds of strategies."""
 
 Row = tuple[str, ...]

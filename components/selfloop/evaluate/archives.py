@@ -40,4 +40,4 @@ def compare_archives(
                 best = archive.best(item.level)
                 ok = best is not None and environment.applied(best.text, item).ok
                 text = best.text if best else ""
-                table.write([ItemResult(name, item.suite, item.level, item.id, 0, ok, text, item.seed)])
+                table.write([ItemResult(name, item.suite, item.level, item.id, 0, ok, text, item.seed, item.cluster)])

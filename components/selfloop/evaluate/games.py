@@ -50,7 +50,7 @@ def compare_players(
                 moves = played(deal(item), pair if seat == 0 else pair[::-1], seed_of(item.id, seat))
                 won = kuhn_poker.payoff(deal(item), moves) * (1 if seat == 0 else -1) > 0
                 about = (item.suite, item.level, f"{item.id}-{SEATS[seat]}", 0)
-                table.write([ItemResult(name, *about, won, moves, item.seed)])
+                table.write([ItemResult(name, *about, won, moves, item.seed, item.cluster)])
     out.results.metadata["games"] = {
         name: exploited(player)._asdict() | {"value": kuhn_poker.value(player, player)}
         for name, player in players.items()

@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from statistics import fmean
 
+from selfloop.decision import CONFIRM, TARGET
 from selfloop.records import ItemResult
 
-LEVEL_SUITES = ("target", "old", "measure")
+LEVEL_SUITES = (TARGET, CONFIRM, "old", "measure")
 """The suites whose items are drawn as a level is; what an environment declares beside them is harder or otherwise."""
 
 

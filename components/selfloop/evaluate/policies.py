@@ -10,6 +10,7 @@ from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, model_validator
 
 from selfloop.artifacts import read_json
+from selfloop.decision import CONFIRM, TARGET
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate.metrics import accuracy_by_level, solved_levels
@@ -17,7 +18,8 @@ from selfloop.generate import DecodingParams, GenerateParams, draw
 from selfloop.generate.draw import one_role
 from selfloop.generate.engines import Score, open_engine
 from selfloop.generate.windows import Tally
-from selfloop.records import ItemResult, Rollout, Task, rows, to_batch, with_final_text, writing
+from selfloop.paired import ROUNDING, better, paired
+from selfloop.records import ItemResult, Rollout, Task, Writer, rows, to_batch, with_final_text, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.stage import stage
@@ -26,7 +28,7 @@ from selfloop.verify.contract import called
 from selfloop.verify.verifiers.exact import Exact
 
 
-class EvaluateParams(DecodingParams):
+class AnswerParams(DecodingParams):
     """An item is answered greedily, once; or several times, and then every sample is drawn."""
 
     inherits = frozenset({"environment", "seed", "round"})
@@ -49,7 +51,16 @@ class EvaluateParams(DecodingParams):
         return self
 
 
-class MeasureParams(EvaluateParams):
+class EvaluateParams(AnswerParams):
+    """How items are answered, and when those of the second look are."""
+
+    inherits = frozenset({"screen", "margin"})
+
+    screen: float = Field(0.2, ge=0, le=1, description="P-value of the first look up to which a second one follows.")
+    margin: float = Field(0.0, ge=-1, le=1, description="The gain that this p-value is of: one above this.")
+
+
+class MeasureParams(AnswerParams):
     """Every level from 1 to some beyond the frontier, on items that no decision of the loop was made on."""
 
     inherits = frozenset({"seed"})
@@ -71,15 +82,40 @@ class Evaluation(NamedTuple):
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def evaluate_policies(
-    out: Evaluation, params: EvaluateParams, candidate: Model, champion: Model, eval_items: Dataset
+    out: Evaluation, params: EvaluateParams, candidate: Model, champion: Model, eval_items: Dataset, progress: Artifact
 ) -> None:
-    """Answer the same held-out items with candidate and champion."""
+    """Answer the same held-out items with candidate and champion; those of a second look where the first passes.
+
+    They are left alone, too, where nothing of the loop's error budget is left that a second look could confirm with.
+    """
     items = list(rows(eval_items.path, Task))
-    tally = Tally(2 * len(items) * params.samples, "answers")
+    first, second = ([item for item in items if (item.suite == CONFIRM) is later] for later in (False, True))
     with writing(out.results.path, ItemResult) as table:
-        for name, policy in (("champion", champion), ("candidate", candidate)):
-            for answered in _answers(params, policy, items, name, tally):
-                table.write(answered)
+        seen = _both(params, champion, candidate, first, table)
+        if second and can_confirm(read_json(progress.path)) and _passes(params, seen):
+            _both(params, champion, candidate, second, table)
+
+
+def _both(
+    params: EvaluateParams, champion: Model, candidate: Model, items: Sequence[Task], table: Writer
+) -> list[ItemResult]:
+    """Answer items with both policies. Returns the answers to the target's."""
+    tally, seen = Tally(2 * len(items) * params.samples, "answers"), list[ItemResult]()
+    for name, policy in (("champion", champion), ("candidate", candidate)):
+        for answered in _answers(params, policy, items, name, tally):
+            table.write(answered)
+            seen += [each for each in answered if each.suite == TARGET]
+    return seen
+
+
+def _passes(params: EvaluateParams, seen: Sequence[ItemResult]) -> bool:
+    """Whether a candidate looks better on the first look's items."""
+    return better(paired(seen)[TARGET], params.margin).p_value <= params.screen + ROUNDING
+
+
+def can_confirm(progress: Mapping[str, Any]) -> bool:
+    """Whether a loop with this progress has a level left with which a look can confirm."""
+    return bool(progress.get("gate", {"next": 1})["next"])
 
 
 class Measurement(NamedTuple):
@@ -115,7 +151,7 @@ def levels_of(progress: Mapping[str, Any], beyond: int) -> list[int]:
 
 
 def _answers(
-    params: EvaluateParams, policy: Model, items: Sequence[Task], name: str, tally: Tally
+    params: AnswerParams, policy: Model, items: Sequence[Task], name: str, tally: Tally
 ) -> Iterator[list[ItemResult]]:
     engine = open_engine(params, policy.path, policy.metadata["digest"])
     decoding = GenerateParams.asking_as(
@@ -137,12 +173,13 @@ def _answers(
                 good,
                 answer.completion,
                 item.seed,
+                item.cluster,
             )
             for item, answer, good in zip(of_drawn, drawn, graded(params, of_drawn, drawn), strict=True)
         ]
 
 
-def graded(params: EvaluateParams, items: Sequence[Task], answers: Sequence[Rollout]) -> list[bool]:
+def graded(params: AnswerParams, items: Sequence[Task], answers: Sequence[Rollout]) -> list[bool]:
     """Whether each of some answers is right, by the verifier; one of which it has no opinion is not."""
     verify = VerifyParams(environment=params.environment, verifier=params.verifier)
     given = with_final_text(to_batch(Rollout, answers))

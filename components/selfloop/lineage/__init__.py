@@ -5,7 +5,7 @@ they are made of (``record``). Tracking is on where ``MLFLOW_TRACKING_URI`` is s
 """
 
 from selfloop.lineage.registry import closed_by
-from selfloop.lineage.rounds import as_decided, carried_from, left_by, note_beginning, policy_of, record_round
+from selfloop.lineage.rounds import as_decided, carried_from, ledgers, left_by, note_beginning, policy_of, record_round
 from selfloop.lineage.tracking import (
     THIS_RUN,
     begun_as,
@@ -29,6 +29,7 @@ __all__ = [
     "is_on",
     "join_run",
     "kill",
+    "ledgers",
     "left_by",
     "measured",
     "note_beginning",

@@ -17,6 +17,7 @@ from selfloop.identity import brought
 from selfloop.lineage import record, tracking
 from selfloop.lineage.record import Record, Reference
 from selfloop.lineage.registry import Move, MovedError, Registry, Version
+from selfloop.settings import START
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -83,6 +84,22 @@ def artifact(reference: Reference) -> Artifact:
     manifest = manifest_of(place)
     kind: type[Artifact] = getattr(kfp.dsl, reference.kind)
     return kind(name=place.name, uri=str(place), metadata=manifest.metadata | {"digest": manifest.digest})
+
+
+def ledgers(settings: Any) -> list[dict[str, Any]]:
+    """What the error budget had come to after each round of a loop, and of the loop that it continues, whatever became
+    of their versions since; without the round that is being closed, where it was closed before.
+    """
+    names = [settings.loop, *([settings.origin.rpartition("/")[0]] if settings.origin != START else [])]
+    found = [version for name in dict.fromkeys(names) for version in Registry(name).versions().values()]
+    with tracking.reachable():
+        run = tracking.whole_run(tracking.client())
+    mine = (run.info.run_id if run else "", str(settings.number))
+    return [
+        json.loads(version.tag("gate"))
+        for version in found
+        if version.tag("gate") and (version.tag("run"), version.tag("round")) != mine
+    ]
 
 
 def note_beginning(loop: str) -> None:
@@ -212,6 +229,8 @@ class _Round(NamedTuple):
             "verdict": verdict,
             "reason": self.decision["reason"],
         }
+        if budget := self.decision.get("budget"):
+            tags["gate"] = json.dumps(budget["ledger"])
         return self._registered(branch, made, tags, f"{verdict}: {self.decision['reason']}")
 
     def _of_run(self, branch: Branch) -> dict[str, Any]:

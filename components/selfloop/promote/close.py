@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics
 from selfloop.artifacts import VALUE, hand_on, manifest_of, read_json, seal, write_json
 from selfloop.errors import HaltedError
 from selfloop.promote.gate import judge
+from selfloop.promote.spending import Ledger
 from selfloop.records import ItemResult, rows
 from selfloop.report import Role, add_round, publish, samples_page
 from selfloop.report.history import read_history, read_moments
@@ -93,9 +95,9 @@ class _Close:
         from selfloop import lineage, notifications
 
         candidate, history = self._candidate(self.recipe.roles[0]), read_history(self.given["history"].path)
-        decision = judge(self.settings.gate, self._evidence(), candidate, history["rounds"])
+        decision = judge(self.settings.gate, self._evidence(), candidate, history["rounds"], self._ledger())
         write_json(self.out.decision.path, decision)
-        proceed = self._advance(decision["promoted"])
+        proceed = self._advance(decision)
         self._report(history, decision)
         for name in WRITTEN:
             self._seal(getattr(self.out, f"new_{name}"))
@@ -125,10 +127,27 @@ class _Close:
         found: Artifact = self.given.get(f"next_{name}", self.given[name])
         return found
 
-    def _advance(self, promoted: bool) -> bool:
+    @cached_property
+    def _progress(self) -> dict[str, Any]:
+        """What the schedule kept, and under ``gate`` what the loop's error budget has come to."""
+        return dict(read_json(self.given["progress"].path))
+
+    def _ledger(self) -> Ledger:
+        """What the error budget has come to: as the state says, or the registry, which knows of what was rolled back,
+        and of the runs beside this one.
+        """
+        from selfloop import lineage
+
+        known = [self._progress.get("gate", {}), *(lineage.ledgers(self.settings) if lineage.is_on() else [])]
+        return max(map(Ledger.of, known), key=lambda ledger: ledger.looks)
+
+    def _advance(self, decision: Mapping[str, Any]) -> bool:
         results = list(rows(self.given["results"].path, ItemResult)) if "results" in self.given else []
-        advanced, proceed = self.settings.schedule.advance(read_json(self.given["progress"].path), results, promoted)
-        write_json(self.out.new_progress.path, advanced)
+        before = {name: value for name, value in self._progress.items() if name != "gate"}
+        advanced, proceed = self.settings.schedule.advance(before, results, decision["promoted"])
+        budget = decision["budget"]
+        ledger = budget["ledger"] | {"next": budget["next"]} if budget else self._progress.get("gate")
+        write_json(self.out.new_progress.path, advanced | ({"gate": ledger} if ledger else {}))
         return bool(proceed)
 
     def _seal(self, output: Artifact) -> None:

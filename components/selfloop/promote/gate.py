@@ -9,29 +9,52 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
-from selfloop.decision import TARGET, Comparison, Decision, Outcome
+from selfloop.decision import CONFIRM, TARGET, Budget, Comparison, Decision, Outcome
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
 from selfloop.guards import Alarm, Evidence, Guard, refuse_twice, watch
 from selfloop.lookup import unknown
-from selfloop.records import ItemResult, rows
+from selfloop.paired import (
+    POLICIES,
+    RESAMPLES,
+    ROUNDING,
+    Pairs,
+    Samples,
+    better,
+    bounds,
+    e_value,
+    fewest,
+    fewest_to_keep,
+    paired,
+)
+from selfloop.promote.spending import Harmonic, Ledger, Looked, Spend
+from selfloop.records import ItemResult, Task, rows
 from selfloop.seeds import seed_of
 from selfloop.stage import Params
-
-POLICIES = ("champion", "candidate")
-ROUNDING = 1e-9
-"""What floats may be off by: 1 - 0.97 is more than 0.03 in them."""
-RESAMPLES = 99_999
 
 GUARDS = ["distinct", "entropy", "coverage", "precision", "gap", "length", "forgetting", "contamination", "divergence"]
 """What is watched unless it is said otherwise: every guard that comes with selfloop."""
 
+NEARLY = 0.9
+"""The part of a second look's items that must be there: a low level may have fewer than are asked for."""
+
 Requirement = Literal["better", "no-worse", "nothing"]
+
+
+class Account(NamedTuple):
+    """A loop's error budget and what became of it: how it is spent, ``alpha`` in all, the ledger so far, and the
+    p-value up to which the first look passes.
+    """
+
+    spend: Spend
+    alpha: float
+    ledger: Ledger
+    screen: float
 
 
 def decide(
@@ -42,14 +65,20 @@ def decide(
     tolerance: float = 0.03,
     tolerances: Mapping[str, float] | None = None,
     require: Requirement = "better",
+    account: Account | None = None,
     resamples: int = RESAMPLES,
 ) -> Decision:
-    """Promote when the candidate was shown to be better on the suite ``target`` and no worse on every other suite.
+    """Promote when the candidate was shown to be better on the target and no worse on every guard suite.
 
-    Better: one sample an item and no margin are tested by McNemar's exact test, p at most 1 - ``confidence``; else the
-    lower bound of the gain (see ``bounds``) must come to ``margin``. No worse: the lower bound must come to
-    -``tolerance``, or to -``tolerances[suite]``. ``require="no-worse"`` asks that of the target as well, which may then
-    have a tolerance by name, too; ``require="nothing"`` promotes whatever the numbers say, which are those of "better".
+    Better, with an ``account``: a first look, the suite ``target``, passes with a p-value up to its ``screen``; then
+    the second look, the suite ``confirm``, must come to the level that the account gives it, and spends it where it
+    does not. Where the results have no second look, the target is that look. Without an account the target is tested
+    once, at 1 - ``confidence``. One sample an item and no margin are tested by McNemar's exact test, all else by the
+    bootstrap (see ``paired.better``).
+
+    No worse: the lower bound must come to -``tolerance``, or to -``tolerances[suite]``. ``require="no-worse"`` asks
+    that of the target as well, which may then have a tolerance by name, too; ``require="nothing"`` promotes whatever
+    the numbers say, which are those of a single test.
 
     The guard suites need no correction for their number: each must pass, so that more of them promote less.
 
@@ -58,99 +87,69 @@ def decide(
     """
     given = dict(tolerances or {})
     _check_numbers(margin, confidence, {"tolerance": tolerance} | given, require, resamples)
-    suites = _answered(results)
-    held_to_a_tolerance = suites.keys() - (set() if require == "no-worse" else {TARGET})
+    suites = paired(results)
+    looks = {} if require == "no-worse" else {name: suites.pop(name) for name in (TARGET, CONFIRM) if name in suites}
     for name in given:
-        if name not in held_to_a_tolerance:
-            raise unknown("suite with a tolerance", name, held_to_a_tolerance or {"none in these results"})
-    compared = {}
+        if name not in suites:
+            raise unknown("suite with a tolerance", name, suites or {"none in these results"})
+    compared: dict[str, Comparison] = {}
+    budget = None
+    if looks:
+        used = account if require == "better" else None
+        compared, budget = _looked(looks, used, margin, confidence, resamples)
     for suite in sorted(suites, key=lambda name: (name != TARGET, name)):
-        bar = -given.get(suite, tolerance) if suite in held_to_a_tolerance else margin
-        exact = suite not in held_to_a_tolerance and not margin
-        compared[suite] = _compare(suites[suite], bar, confidence, resamples, exact)
+        bar = -given.get(suite, tolerance)
+        found = _compared(suites[suite], bar, confidence, resamples)
+        compared[suite] = found._replace(passed=found.lower >= bar - ROUNDING)
     failed = [suite for suite, comparison in compared.items() if not comparison.passed]
-    promoted = not failed or require == "nothing"
-    shown = list(compared) if promoted else failed[:1]
-    reason = "; ".join(_in_words(suite, compared[suite], confidence) for suite in shown)
+    better_shown = budget is None or budget.confirmed
+    promoted = (not failed and better_shown) or require == "nothing"
+    shown = list(compared) if promoted else failed[:1] or [name for name in (CONFIRM, TARGET) if name in compared][:1]
+    said = [_in_words(suite, compared[suite]) for suite in shown]
+    said.insert(len(compared.keys() & {TARGET, CONFIRM}) if promoted else 1, budget.says) if budget else None
+    reason = "; ".join(said)
     if require == "nothing":
         reason = f"promoted without a test (require is 'nothing'): {reason}"
-    return Decision(promoted, reason, compared)
+    return Decision(promoted, reason, compared, budget)
 
 
-def mcnemar(won: int, lost: int) -> float:
-    """The one-sided p-value of McNemar's exact test, from the items that only the candidate and only the champion
-    solved (McNemar 1947, doi:10.1007/BF02295996): how likely so many of them are won where both are as good.
-    """
-    from scipy import stats
-
-    return float(stats.binomtest(won, won + lost, alternative="greater").pvalue) if won + lost else 1.0
-
-
-def bounds(differences: Sequence[float], confidence: float, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """One-sided lower and upper bounds of the mean of differences in [-1, 1], each at ``confidence``.
-
-    A Bayesian bootstrap over the items (Rubin 1981, doi:10.1214/aos/1176345338): instead of being drawn 0, 1, 2, ...
-    times, an item has a random weight, and all weights together are Dirichlet. For the lower bound one more item is
-    imagined that the candidate lost, for the upper bound one that it won, so that a suite without any difference does
-    not look certain: with no item of 10 lost the bound is -0.26, and from 99 items on it is above -0.03. That is
-    Gaffke's bound for the mean of a bounded variable, valid for every distribution as far as is known (Learned-Miller
-    and Thomas, arXiv:1905.06208). Where an item has one sample, the lower bound is above 0 where McNemar's exact p is
-    below 1 - ``confidence``, and where no item was won it is Clopper and Pearson's.
-
-    ``scipy.stats.bootstrap`` with one imagined item won and one lost lets 13.5 % instead of 5 % of suites of 70 items
-    pass that truly fell by the tolerance (percentile; BCa 12.9 %).
-
-    The same differences give the same bounds: the random numbers have a seed of their own. With 99,999 of them a bound
-    at 0.95 was in truth one at 0.9499 to 0.9507, with 9,999 one at 0.9485 to 0.9528.
-    """
-    import numpy as np
-    from scipy import stats
-
-    # Items of equal difference share one weight: the sum of their weights is Dirichlet as well.
-    shares = sorted(Counter(round(difference, 12) for difference in differences).items())
-    weights = stats.dirichlet.rvs([float(n) for _, n in shares], size=resamples, random_state=np.random.default_rng(0))
-    # The imagined item's weight is independent of theirs among one another, so its quantiles can stand for draws.
-    imagined = stats.beta.ppf((np.arange(resamples) + 0.5) / resamples, 1, len(differences))
-    means = (1 - imagined) * (weights @ np.array([difference for difference, _ in shares]))
-    lower, upper = np.quantile(means - imagined, 1 - confidence), np.quantile(means + imagined, confidence)
-    return float(lower), float(upper)
+def _looked(
+    looks: Mapping[str, Pairs], account: Account | None, margin: float, confidence: float, resamples: int
+) -> tuple[dict[str, Comparison], Budget | None]:
+    """The comparisons of the first look and, where it passed, of the second; and what the budget came to."""
+    first, second = looks[TARGET], looks.get(CONFIRM)
+    if account is None:
+        return {TARGET: _tested(first, margin, 1 - confidence, confidence, resamples)}, None
+    screened = _tested(first, margin, account.screen, confidence, resamples)
+    compared = {TARGET: screened}
+    if not screened.passed:
+        return compared, _budget(account, account.ledger, screened=False)
+    level = account.spend.level(account.ledger, account.alpha)
+    if not level:
+        return compared, _budget(account, account.ledger, screened=True)
+    pairs, name = (first, TARGET) if second is None else (second, CONFIRM)
+    found = _tested(pairs, margin, level, confidence, resamples)
+    assert found.p_value is not None
+    look = account.spend.look(
+        account.ledger, account.alpha, Looked(found.p_value, lambda: e_value(pairs.differences, margin))
+    )
+    compared[name] = found._replace(passed=look.confirmed)
+    return compared, _budget(account, look.after, True, look.confirmed, look.level)
 
 
-Answers = dict[str, dict[str, dict[int, ItemResult]]]
-"""The samples of one suite: by policy, then by item, then by number."""
-
-
-def _answered(results: Iterable[ItemResult]) -> dict[str, Answers]:
-    suites: dict[str, Answers] = {}
-    for item in results:
-        if item.policy not in POLICIES:
-            raise UserError(f"The results name the policy '{item.policy}': name it champion or candidate.")
-        answers = suites.setdefault(item.suite, {policy: {} for policy in POLICIES})
-        samples = answers[item.policy].setdefault(item.task, {})
-        if item.attempt in samples:
-            raise UserError(
-                f"Sample {item.attempt} of item '{item.task}' of the suite '{item.suite}' stands twice among the "
-                f"{item.policy}'s: number the samples of an item, and name each item once."
-            )
-        samples[item.attempt] = item
-    if TARGET not in suites:
-        raise UserError("The target suite is empty: have both policies answer at least one item of it.")
-    for suite, answers in suites.items():
-        _check_same_items(suite, answers)
-    return suites
-
-
-def _check_same_items(suite: str, answers: Answers) -> None:
-    champion, candidate = (answers[policy] for policy in POLICIES)
-    samples = 0
-    for task in champion | candidate:
-        found = len(champion.get(task, ())), len(candidate.get(task, ()))
-        samples = samples or max(found)
-        if found != (samples, samples):
-            raise UserError(
-                f"Item '{task}' of the suite '{suite}' has {found[0]} samples of the champion's and {found[1]} of the "
-                f"candidate's, not {samples} of each: evaluate both on the same items."
-            )
+def _budget(
+    account: Account, after: Ledger, screened: bool, confirmed: bool = False, level: float | None = None
+) -> Budget:
+    return Budget(
+        screened=screened,
+        confirmed=confirmed,
+        level=level,
+        alpha=account.alpha,
+        spent=after.spent,
+        left=max(account.alpha - after.spent, 0.0),
+        next=account.spend.level(after, account.alpha),
+        ledger=after._asdict(),
+    )
 
 
 def _check_numbers(
@@ -174,43 +173,38 @@ def _check_numbers(
         )
 
 
-def _compare(answers: Answers, bar: float, confidence: float, resamples: int, exact: bool) -> Comparison:
-    champion, candidate = (
-        [list(answers[policy][task].values()) for task in answers[POLICIES[0]]] for policy in POLICIES
-    )
-    samples = len(champion[0])
-    differences = [_accuracy(new) - _accuracy(old) for old, new in zip(champion, candidate, strict=True)]
-    lower, upper = bounds(differences, confidence, resamples)
-    p_value = None
-    if exact and samples == 1:
-        p_value = mcnemar(differences.count(1.0), differences.count(-1.0))
-        passed = p_value <= 1 - confidence + ROUNDING
-    else:
-        passed = lower >= bar - ROUNDING
+def _tested(pairs: Pairs, margin: float, level: float, confidence: float, resamples: int) -> Comparison:
+    """A suite on which the candidate must be better by ``margin``, shown at a ``level``."""
+    p_value, test = better(pairs, margin, resamples)
+    found = _compared(pairs, margin, confidence, resamples)
+    return found._replace(p_value=p_value, level=level, test=test, passed=p_value <= level + ROUNDING)
+
+
+def _compared(pairs: Pairs, bar: float, confidence: float, resamples: int) -> Comparison:
+    """The numbers of a suite; whether it passed is for its test to say."""
+    lower, upper = bounds(pairs.differences, confidence, resamples)
     by_seed = defaultdict(list)
-    for of_item, difference in zip(champion, differences, strict=True):
-        by_seed[of_item[0].seed].append(difference)
+    for item, difference in zip(pairs.old, pairs.by_item, strict=True):
+        by_seed[item[0].seed].append(difference)
     return Comparison(
-        items=len(champion),
-        samples=samples,
-        champion=_scores(champion),
-        candidate=_scores(candidate),
-        gain=fmean(differences),
+        items=len(pairs.old),
+        units=len(pairs.differences),
+        samples=pairs.samples,
+        champion=_scores(pairs.old),
+        candidate=_scores(pairs.new),
+        gain=fmean(pairs.by_item),
         lower=lower,
         upper=upper,
-        p_value=p_value,
-        test="bootstrap" if p_value is None else "mcnemar",
+        p_value=None,
+        level=None,
+        test="bootstrap",
         bar=bar,
-        passed=passed,
+        passed=False,
         by_seed={str(seed): fmean(by_seed[seed]) for seed in sorted(by_seed)},
     )
 
 
-def _accuracy(samples: Sequence[ItemResult]) -> float:
-    return sum(sample.ok for sample in samples) / len(samples)
-
-
-def _scores(items: Sequence[Sequence[ItemResult]]) -> dict[str, float]:
+def _scores(items: Sequence[Samples]) -> dict[str, float]:
     samples, scores, k = len(items[0]), dict[str, float](), 1
     while k <= samples:
         scores[f"pass@{k}"] = fmean(pass_at_k(sum(sample.ok for sample in item), samples, k) for item in items)
@@ -222,13 +216,17 @@ def _scores(items: Sequence[Sequence[ItemResult]]) -> dict[str, float]:
     return scores
 
 
-def _in_words(suite: str, found: Comparison, confidence: float) -> str:
+def _in_words(suite: str, found: Comparison) -> str:
     moved = f"{suite} {found.gain:+z.3f} [{found.lower:+z.3f}, {found.upper:+z.3f}]"
-    items = f"{found.items} item{'s' * (found.items != 1)}"
-    if found.p_value is not None:
+    items = f"{found.items:,} item{'s' * (found.items != 1)}"
+    if found.units < found.items:
+        items += f" in {found.units:,} clusters"
+    if found.p_value is not None and found.level is not None:
         p = f"p = {found.p_value:.2g}" if found.p_value >= 0.0001 else "p < 0.0001"
-        verdict = "" if found.passed else f", not shown to be better at confidence {confidence:g}"
-        return f"{moved}, {p} (McNemar, {items}){verdict}"
+        by = "McNemar" if found.test == "mcnemar" else "bootstrap"
+        more = f" by more than {found.bar:g}" if found.bar else ""
+        verdict = "" if found.passed else f", not shown to be better{more} at p ≤ {found.level:.2g}"
+        return f"{moved}, {p} ({by}, {items}){verdict}"
     verdict = "shown to be at least" if found.passed else "not shown to be at least"
     return f"{moved}, {verdict} {found.bar:+zg} (bootstrap, {items})"
 
@@ -242,7 +240,13 @@ class GateParams(Params):
         "better", description="'better' than the champion, 'no-worse', or 'nothing', as the published loops do."
     )
     margin: float = Field(0.0, ge=-1, le=1, description="How much better the candidate must be on the target suite.")
-    confidence: float = Field(0.95, ge=0.5, lt=1, description="How sure that must be, for each suite by itself.")
+    screen: float = Field(0.2, gt=0, le=1, description="P-value of the first look up to which a second follows.")
+    confirm: int = Field(4, ge=1, description="How many times as many items, all of them fresh, the second look has.")
+    loop_alpha: float = Field(
+        0.05, gt=0, lt=1, description="How likely the loop may ever, in all its rounds, confirm what is not better."
+    )
+    spend: Spend = Field(Harmonic(), description="How that budget is parted among the looks that confirm.")
+    confidence: float = Field(0.95, ge=0.5, lt=1, description="How sure the bounds are, for each suite by itself.")
     tolerance: float = Field(0.03, ge=0, le=1, description="How much worse it may be on every other suite.")
     tolerances: dict[str, float] = Field({}, description="The same for suites by name.")
     guards: list[Guard] = Field(
@@ -260,15 +264,23 @@ class GateParams(Params):
         refuse_twice(self.guards)
         return self
 
+    @property
+    def looks(self) -> dict[str, Any]:
+        """What stages must know of the two looks: how many times as many items the second has, and when it comes."""
+        second = self.confirm if self.require == "better" else 0
+        return {"confirm": second, "screen": self.screen, "margin": self.margin}
+
 
 def judge(
     params: GateParams,
     evidence: Mapping[str, Dataset],
     candidate: Artifact,
     past: Sequence[Mapping[str, Any]],
+    ledger: Ledger = Ledger(),
 ) -> dict[str, Any]:
     """The decision about a round's candidate: was it shown to be better and no worse elsewhere, and is any guard
-    tripped? ``evidence`` holds the round's tables by name, as many as there are; ``past`` are the rounds before.
+    tripped? ``evidence`` holds the round's tables by name, as many as there are; ``past`` are the rounds before, and
+    ``ledger`` is what the loop's error budget has come to.
     """
     watched = Evidence(
         {name: table.path for name, table in evidence.items()},
@@ -278,7 +290,7 @@ def judge(
         seed=seed_of(params.seed, params.round, "audit"),
     )
     answered = watched.answers if "results" in evidence else []
-    decided = _decided(params, answered) if "results" in evidence else UNTESTED
+    decided = _decided(params, answered, ledger) if "results" in evidence else UNTESTED
     alarms = watch(watched, params.guards)
     verdict, reason = heeded(decided, alarms)
     return {
@@ -287,10 +299,55 @@ def judge(
         "reason": reason,
         "confidence": params.confidence,
         "suites": {suite: compared._asdict() for suite, compared in decided.suites.items()},
+        "budget": decided.budget._asdict() if decided.budget else {},
         "guards": {name: alarm._asdict() for name, alarm in alarms.items()},
         "accuracy": {policy: {} for policy in POLICIES} | accuracy_by_level(answered),
         "audit": evidence["audit"].metadata["audit"] if "audit" in evidence else {},
     }
+
+
+def check_items(params: GateParams, items: Iterable[Task]) -> None:
+    """Raise ``UserError`` where the items of a round cannot show what the gate asks, with the number that would do."""
+    if params.require == "nothing" or not (items := list(items)):
+        return
+    number: Counter[str] = Counter()
+    units: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        number[item.suite] += 1
+        units[item.suite].add(item.cluster or item.id)
+    if params.require == "better":
+        _check_looks(params, number, len(units[CONFIRM]))
+    for suite in units.keys() - {CONFIRM, *([TARGET] if params.require == "better" else [])}:
+        tolerance, there = params.tolerances.get(suite, params.tolerance), len(units[suite])
+        needed = fewest_to_keep(tolerance, params.confidence)
+        if there < needed:
+            least = math.ceil(1000 * (1 - (1 - params.confidence) ** (1 / there))) / 1000
+            raise UserError(
+                f"The suite '{suite}' has {there} items, which cannot show that at most {tolerance:g} are lost, as "
+                f"gate.tolerance asks at confidence {params.confidence:g}: {needed} items would do, or a tolerance of "
+                f"{least:g}."
+            )
+
+
+def _check_looks(params: GateParams, number: Mapping[str, int], units: int) -> None:
+    wanted, there = params.confirm * number[TARGET], number[CONFIRM]
+    if there < NEARLY * wanted:
+        most = there // max(number[TARGET], 1)
+        fits = (number[TARGET] + there) // (1 + params.confirm)
+        remedy = f"{f'set gate.confirm to {most}, or' if most else 'set'} items_per_level so that the suite has at most"
+        raise UserError(
+            f"The environment has {there} items for a second look at the target suite, and gate.confirm asks for "
+            f"{params.confirm} times its {number[TARGET]}: {remedy} {fits}."
+        )
+    level = params.spend.level(Ledger(), params.loop_alpha)
+    if not level:
+        raise UserError(f"gate.spend={params.spend} gives the first look nothing of the budget: choose another.")
+    needed = fewest(level, params.margin)
+    if units < needed < math.inf:
+        raise UserError(
+            f"The second look has {units} items, which cannot come to the level {level:.2g} that gate.loop_alpha and "
+            f"gate.spend give it, even if all are won: {needed} would do; raise items_per_level, or gate.confirm."
+        )
 
 
 def gain_of(params: GateParams, results: Dataset | None) -> float | None:
@@ -302,9 +359,10 @@ UNTESTED = Decision(True, "promoted without a test: this loop has no suite to ju
 """Of a role that nothing is measured of."""
 
 
-def _decided(params: GateParams, answered: Sequence[ItemResult]) -> Decision:
+def _decided(params: GateParams, answered: Sequence[ItemResult], ledger: Ledger = Ledger()) -> Decision:
     return decide(
         answered,
+        account=Account(params.spend, params.loop_alpha, ledger, params.screen),
         margin=params.margin,
         confidence=params.confidence,
         tolerance=params.tolerance,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Any, Literal, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
-from selfloop.environments import find_environment
+from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level
 from selfloop.propose.items import ItemParams, held_out
@@ -22,7 +22,7 @@ from selfloop.stage import stage
 class DrawParams(ItemParams):
     """Which levels, how many tasks and attempts, and whether each round has tasks of its own."""
 
-    inherits = frozenset({"environment", "seed"})
+    inherits = frozenset({"environment"})
 
     environment: str = Field("addition", description="The taskset to draw from.")
     levels: list[int] = Field([1], min_length=1, description="Levels of the tasks, and of the target suite.")
@@ -30,7 +30,6 @@ class DrawParams(ItemParams):
     per_level: int = Field(1000, ge=1, description="Tasks of each level; a data set may hold fewer.")
     attempts: int = Field(8, ge=1, description="Attempts at each task.")
     draw: Literal["fresh", "same"] = Field("fresh", description="Each round draws its own tasks, or all the same.")
-    seed: int = Field(0, ge=0, description="Seed of the tasks.")
     stream: str = Field("", description=STREAM)
 
     @model_validator(mode="after")
@@ -70,9 +69,14 @@ def draw_tasks(out: DrawnTasks, params: DrawParams) -> None:
         for level in params.levels:
             drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", number, level))
             table.write([task._replace(suite="train", attempts=params.attempts) for task in drawn])
-    suites = dict.fromkeys(params.old_levels, "old") | dict.fromkeys(params.levels, "target")
     with writing(out.eval_items.path, Task) as table:
-        table.write(held_out(environment, suites, params, guarded=("target",)))
+        table.write(items_of(environment, params))
+
+
+def items_of(environment: Environment, params: DrawParams) -> Iterator[Task]:
+    """The held-out items of a round."""
+    suites = dict.fromkeys(params.old_levels, "old") | dict.fromkeys(params.levels, "target")
+    return held_out(environment, suites, params, guarded=("target",))
 
 
 class Fixed(Schedule):
@@ -88,6 +92,10 @@ class Fixed(Schedule):
         """Draw tasks and items by ``draw_tasks``."""
         made = draw_tasks(settings.draw)
         return RoundTasks(made.tasks, made.eval_items)
+
+    def first_items(self, settings: Any) -> Iterator[Task]:
+        """Those of its levels."""
+        return items_of(find_environment(settings.draw.environment), settings.draw)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Note the champion's accuracy; over when it is enough, or when no candidate was promoted for too long."""

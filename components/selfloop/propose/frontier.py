@@ -6,27 +6,28 @@ each round, also when the candidate was rejected.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field
 
 from selfloop.artifacts import read_json
-from selfloop.environments import find_environment
+from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, solved_levels
 from selfloop.propose.items import ItemParams, held_out
 from selfloop.propose.schedule import Progress, RoundTasks, Schedule
 from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
+from selfloop.settings import START
 from selfloop.stage import stage
 
 
 class ProposeParams(ItemParams):
     """The next few levels: how far ahead, how many tasks, how many attempts, and the items to be judged on."""
 
-    inherits = frozenset({"environment", "seed"})
+    inherits = frozenset({"environment"})
 
     environment: str = Field("addition", description="The taskset to draw from.")
     ahead: int = Field(4, ge=1, description="Levels beyond the frontier at most.")
@@ -38,7 +39,6 @@ class ProposeParams(ItemParams):
     retries: int = Field(4, ge=0, description="How many more attempts those levels get.")
     look_beyond: int = Field(3, ge=0, description="Levels beyond those that are in the target suite too.")
     old_levels: int = Field(8, ge=1, description="Levels up to the frontier, spread evenly, that are the old suite.")
-    seed: int = Field(0, ge=0, description="Seed of the tasks.")
     stream: str = Field("", description=STREAM)
 
 
@@ -57,17 +57,27 @@ def propose_tasks(out: ProposedTasks, params: ProposeParams, progress: Artifact)
     accuracy = {int(level): value for level, value in state["accuracy"].items()}
     if not environment.levels_among([frontier + 1]):
         raise UserError(f"Environment '{params.environment}' has no level beyond {frontier}: lower the loop's target.")
-    ahead = max(params.ahead, int(params.ahead_share * frontier))
+    ahead = levels_ahead(frontier, params)
     with writing(out.tasks.path, Task) as table:
         for level in environment.levels_among(next_levels(frontier, accuracy, ahead, params.continue_above)):
             attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
             drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", params.round, level))
             table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
-    suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
-    beyond = range(frontier + 1, frontier + ahead + params.look_beyond + 1)
-    suites |= dict.fromkeys(environment.levels_among(beyond), "target")
     with writing(out.eval_items.path, Task) as table:
-        table.write(held_out(environment, suites, params))
+        table.write(items_at(environment, frontier, params))
+
+
+def items_at(environment: Environment, frontier: int, params: ProposeParams) -> Iterator[Task]:
+    """The held-out items of a round whose frontier this is."""
+    beyond = range(frontier + 1, frontier + levels_ahead(frontier, params) + params.look_beyond + 1)
+    suites = dict.fromkeys(spread(frontier, params.old_levels), "old")
+    suites |= dict.fromkeys(environment.levels_among(beyond), "target")
+    return held_out(environment, suites, params)
+
+
+def levels_ahead(frontier: int, params: ProposeParams) -> int:
+    """Levels beyond the frontier that tasks are proposed of, at most."""
+    return max(params.ahead, int(params.ahead_share * frontier))
 
 
 def next_levels(frontier: int, accuracy: Mapping[int, float], ahead: int, continue_above: float) -> list[int]:
@@ -105,6 +115,12 @@ class Frontier(Schedule):
         """Draw tasks and items by ``propose_tasks``."""
         made = propose_tasks(settings.propose, progress=progress)
         return RoundTasks(made.tasks, made.eval_items)
+
+    def first_items(self, settings: Any) -> Iterator[Task]:
+        """Those at the frontier that the labelled data begins with; those of a loop that continues are not known."""
+        if settings.origin != START:
+            return iter(())
+        return items_at(find_environment(settings.propose.environment), settings.base.levels, settings.propose)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
         """Move the frontier past the levels that the champion has mastered; over when the target is reached."""

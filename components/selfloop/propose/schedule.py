@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field
 
-from selfloop.records import ItemResult
+from selfloop.records import ItemResult, Task
 from selfloop.strategies import Strategy
 
 Progress = Mapping[str, Any]
@@ -34,6 +34,10 @@ class Schedule(Strategy):
     @abstractmethod
     def draw(self, settings: Any, progress: Artifact) -> RoundTasks:
         """The tasks and items of a round: stage calls with the loop's settings."""
+
+    def first_items(self, settings: Any) -> Iterable[Task]:
+        """The items of a loop's first round, as far as they are known before it begins."""
+        return ()
 
     @abstractmethod
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
