@@ -4,14 +4,15 @@ The seeds here were not used when the methods were chosen.
 """
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
-from selfloop.paired import bounds, mcnemar
+from selfloop.paired import bounds, e_value, mcnemar
 from selfloop.promote.gate import decide
+from selfloop.promote.spending import Ledger, Looked, Spend
 from selfloop.records import ItemResult
 
 CONFIDENCE, ALPHA = 0.95, 0.05
@@ -137,6 +138,32 @@ def test_less_discordance_is_more_power() -> None:
         for each in (0.30, 0.12, 0.05)
     ]
     assert rates == sorted(rates)
+
+
+# A whole loop
+
+
+@pytest.mark.parametrize("spelt", ["harmonic", "even", "betting"])
+def test_a_loop_that_learns_nothing_promotes_anything_at_most_at_the_rate_of_its_whole_life(spelt: str) -> None:
+    rng, spend, promoted = np.random.default_rng([1009, len(spelt)]), Spend.parse(spelt), 0
+    for _ in range(CHAINS):
+        ledger = Ledger()
+        first, second = (paired(rng, items, 0.0, 0.12, 40).tolist() for items in (300, 1200))
+        for (won, lost, _), (more, less, _) in zip(first, second, strict=True):
+            if exact(won, lost) <= 0.2:
+                bet = partial(e_value, [1.0] * more + [-1.0] * less)
+                look = spend.look(ledger, ALPHA, Looked(exact(more, less), bet))
+                ledger = look.after
+                if look.confirmed:
+                    promoted += 1
+                    break
+    assert at_most(promoted, CHAINS) <= ALPHA
+
+
+def test_a_loop_that_learns_nothing_promotes_something_mostly_where_each_round_has_a_test_of_its_own() -> None:
+    rng = np.random.default_rng(1010)
+    loops = [paired(rng, 300, 0.0, 0.12, 40).tolist() for _ in range(CHAINS)]
+    assert np.mean([any(exact(won, lost) <= ALPHA for won, lost, _ in loop) for loop in loops]) > 0.6
 
 
 # Forty rounds in a row

@@ -162,7 +162,7 @@ def test_settings_that_change_which_stages_are_called_are_refused(tmp_path: Path
     with pytest.raises(UserError, match="change which stages a round calls"):
         _resolved(find_recipe("expert-iteration"), tmp_path, {}, settings=judged)
     with pytest.raises(UserError, match="change which stages a round calls"):
-        _resolved(find_recipe(NAME), tmp_path, {}, schedule="fixed", settings=json.dumps({"draw": {"levels": [6]}}))
+        _resolved(find_recipe(NAME), tmp_path, {}, schedule="fixed", settings=json.dumps({"draw": {"levels": [6, 7]}}))
 
 
 def test_a_form_is_fixed_when_a_pipeline_is_compiled(tmp_path: Path) -> None:
