@@ -256,3 +256,13 @@ def test_a_call_of_a_loop_is_configured_as_the_task_that_resolved_it(
     assert {name: os.environ[name] for name in own} == own
     assert os.environ["MLFLOW_TRACKING_URI"] == uri
     assert os.environ["MLFLOW_RUN_ID"] == told["environment"]["MLFLOW_RUN_ID"]
+
+
+def test_an_address_with_credentials_is_kept_nowhere(
+    recipe: Recipe[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SELFLOOP_KFP_ENDPOINT", "https://me:a-secret@kfp.example.com")
+    with pytest.raises(UserError, match=r"https://\.\.\.@kfp\.example\.com holds credentials.*Secret") as refused:
+        _resolved(recipe, tmp_path, {})
+    assert "a-secret" not in str(refused.value)
+    assert not list(tmp_path.rglob("resolved/*"))

@@ -67,16 +67,8 @@ def resolve_stage(recipe: Recipe[Any]) -> Stage:
 
     def function(out: Any, params: Any) -> None:
         settings = settings_of(recipe, params)
-        environment = begun(settings, params)
-        write_json(
-            out.resolved.path,
-            {
-                "recipe": recipe.target,
-                "settings": settings.overrides(),
-                "configuration": configuration(),
-                "environment": environment,
-            },
-        )
+        told = {"recipe": recipe.target, "settings": settings.overrides(), "configuration": configuration()}
+        write_json(out.resolved.path, told | {"environment": begun(settings, params)})
 
     function.__doc__ = "Decide the settings of the run: what was typed is validated, what an alias names is pinned."
     form: dict[str, Any] = {
