@@ -115,6 +115,7 @@ NONSENSE = [
     "a@b@c",
     "%(x)s",
     "s3://",
+    "models:/",
     "nan",
 ]
 COMPLETE = {
@@ -132,8 +133,8 @@ COMPLETE = {
     "gc": ["nobody"],
 }
 """Words of each command that works on this machine: complete, and refused but for ``run`` and ``list``."""
-FREE = {("run", name) for name in ("output", "store", "tracking_uri", "sets", "policy", "form")}
-"""What ``run --dry-run`` does not look for, or takes where it is empty."""
+FREE = {("run", name) for name in ("output", "store", "tracking_uri", "sets")}
+"""What ``run --dry-run`` does not look for."""
 
 
 def mistyped() -> Iterator[tuple[str, ...]]:
@@ -147,7 +148,8 @@ def mistyped() -> Iterator[tuple[str, ...]]:
         for option in commands[name].params:
             if option.param_type_name == "option" and not option.is_flag and (name, option.name) not in FREE:
                 for word in NONSENSE:
-                    yield name, *complete, f"{option.opts[0]}={word}"
+                    if word or option.name != "form":  # an empty one is none
+                        yield name, *complete, f"{option.opts[0]}={word}"
         yield name, *complete, "--no-such-option"
 
 

@@ -18,11 +18,12 @@ from selfloop.artifacts import MANIFEST, SIDECAR, files_in, write_json
 from selfloop.errors import UserError
 from selfloop.policy import PICKLES, check_policy, check_weights
 from selfloop.stage import Params, stage
-from selfloop.store import CREDENTIALS
+from selfloop.store import CREDENTIALS, is_key, open_store
 from selfloop.trust import CODE, asking, described
 
 TOLD = re.compile(r"\A\{# selfloop #\}.*?\{# end #\}", re.DOTALL)
-REMOTE = ("s3://", "models:/")
+VERSION = re.compile(r"models:/([^/@]+)[@/]([^/@]+)")
+HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 NOT_ITS_OWN = (MANIFEST, SIDECAR)
 """What was fetched is sealed here: it may have changed since it was sealed elsewhere."""
 
@@ -170,13 +171,18 @@ def literal(value: str | float | bool | None) -> str:
 
 
 def check_source(source: str) -> None:
-    """Refuse what cannot be the source of a policy, before anything starts."""
-    if source.startswith(REMOTE):
+    """Refuse what cannot be the source of a policy, before anything starts; whether it is there on the Hub, on S3 or in
+    the registry is seen when it is fetched.
+    """
+    if source.startswith("s3://"):
+        open_store(source)
+    elif source.startswith("models:/"):
         check_address(source, CREDENTIALS)
-        return  # whether it is there, is seen when it is fetched
-    if Path(source).is_dir():
+        if not VERSION.fullmatch(source):
+            raise UserError(f"'{source}' names no version: write models:/NAME@champion or models:/NAME/VERSION.")
+    elif source.strip() and Path(source).is_dir():
         check_policy(source)
-    elif source.count("/") != 1 or source.startswith((".", "/", "~")):
+    elif not HUB.fullmatch(source):
         raise UserError(f"There is no policy at {source}: give a directory, or a model id of the Hub (owner/name).")
 
 
@@ -187,8 +193,6 @@ def _place_of(source: str) -> Path | None:
 
         return policy_of(source)
     if source.startswith("s3://"):
-        from selfloop.store import is_key, open_store
-
         bucket, _, key = source.rstrip("/").rpartition("/")
         return open_store(bucket).get(key) if is_key(key) else None
     return Path(source) if Path(source).is_dir() else None
