@@ -144,6 +144,7 @@ def evaluated(
     champion: Path,
     asked: list[Task],
     progress: dict[str, Any] | None = None,
+    anchor: Path | None = None,
     **params: Any,
 ) -> list[ItemResult]:
     results = Dataset(uri=str(place / "results"))
@@ -154,6 +155,7 @@ def evaluated(
         champion=Model(uri=str(champion)),
         eval_items=sealed_table(place / "eval_items", Task, asked),
         progress=sealed_value(place / "progress", progress or {}),
+        **({"anchor": Model(uri=str(anchor))} if anchor else {}),
     )
     return list(rows(results.path, ItemResult))
 
@@ -286,6 +288,24 @@ def test_a_second_look_follows_where_the_first_one_passes_and_something_is_left_
     assert [(item.task, item.cluster) for item in results if item.suite == "confirm"] == second * [
         (task.id, task.cluster) for _ in range(2) for task in looks() if task.suite == "confirm"
     ]
+
+
+@pytest.mark.parametrize(
+    ("better", "own", "answers"),
+    [(True, True, 8), (True, False, 0), (False, True, 0)],
+    ids=["asked", "same", "rejected"],
+)
+def test_the_anchor_answers_the_guard_suites_where_the_first_look_passes_and_it_is_not_the_champion(
+    trained: Path, tmp_path: Path, better: bool, own: bool, answers: int
+) -> None:
+    silent = fresh(trained)
+    silent.model.lm_head.weight.data.zero_()
+    save(silent, tmp_path / "silent")
+    seal(tmp_path / "silent", "Model")
+    candidate, champion = (trained, tmp_path / "silent") if better else (tmp_path / "silent", tmp_path / "silent")
+    results = evaluated(tmp_path, candidate, champion, looks("old"), anchor=trained if own else champion)
+    of_anchor = [item for item in results if item.policy == "anchor"]
+    assert [item.task for item in of_anchor] == [task.id for task in looks("old") if task.suite == "old"][:answers]
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,10 @@ TINY: dict[str, Any] = {
     "seed": 12,
     "base": {"levels": 1, "per_level": 100, "held_out_per_level": 16},
     "pretrain": {"steps": 150, "hidden_size": 16, "heads": 2, "intermediate_size": 32, "decay_steps": 50, "lr": 1e-2},
-    "draw": {"levels": [1], "per_level": 60, "items_per_level": 24},
+    "draw": {"levels": [1], "per_level": 60, "items_per_level": 12},
     "finetune": {"steps": 3, "batch_size": 16},
     "measure": {"levels": [1], "per_level": 16},
-    "gate": {"guards": []},
+    "gate": {"guards": [], "confirm": 1, "tolerance": 0.5},
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 
@@ -143,15 +143,15 @@ def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, tmp_path:
 
 def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_continues(chatty: Path, tmp_path: Path) -> None:
     keep = {"finetune": {"when_nothing": "keep policy"}, "policy": str(chatty)}
-    last, _, rounds = ran(tmp_path / "run", HUB, keep)
-    assert [round["decision"]["verdict"] for round in rounds] == ["rejected"] * 2
+    last, _, rounds = ran(tmp_path / "run", HUB, keep, {"gate": {"require": "nothing"}})
     assert [round["empty"][:28] for round in rounds] == ["Nothing kept: of 6 rollouts "] * 2
     assert last.champion.metadata["digest"] == last.origin.metadata["digest"]
 
 
 def test_a_verifier_that_asks_a_policy_asks_the_champion(chatty: Path, tmp_path: Path) -> None:
+    judged = {"verify": {"verifier": "judge"}, "gate": {"require": "nothing"}}
     with pytest.raises(UserError, match=r"Not one of the \d+ answers that the verifier .judge. got"):
-        ran(tmp_path / "run", HUB, {"policy": str(chatty), "verify": {"verifier": "judge"}})
+        ran(tmp_path / "run", HUB, {"policy": str(chatty)}, judged)
 
 
 def test_an_adapter_in_force_outlives_the_run_that_made_it(

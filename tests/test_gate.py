@@ -301,6 +301,50 @@ def test_a_gate_that_asks_for_nothing_better_has_no_budget(require: Any) -> None
     assert decided.budget is None
 
 
+def anchors(lost: int, items: int, levels: int = 1) -> list[ItemResult]:
+    """A target that is won, and an old suite of which the candidate lost some to the anchor and none to the champion:
+    those of level 1.
+    """
+    results = answered({"target": counted(50, 0), "old": counted(0, 0, items - lost, lost)})
+    results += [item._replace(policy="anchor", ok=True) for item in results if item[:2] == ("champion", "old")]
+
+    def level(item: ItemResult) -> int:
+        return 1 + (items - 1 - int(item.task.split("-")[1])) // (items // levels) if item.suite == "old" else 1
+
+    return [item._replace(level=level(item)) for item in results]
+
+
+@pytest.mark.parametrize(("lost", "promoted"), [(2, True), (10, False)])
+def test_old_skills_are_held_against_the_anchor(lost: int, promoted: bool) -> None:
+    decided = decide(anchors(lost, 200), tolerance=0.05)
+    assert decided.promoted is promoted
+    found = decided.suites["old"]
+    assert (found.against, found.by_level) == ("anchor", {})
+    assert found.gain == pytest.approx(-lost / 200)
+    assert f"old -{lost / 200:.3f} [" in decided.reason
+    assert "from the anchor" in decided.reason
+    assert decided.suites["target"].against == "champion"
+    assert decide([each for each in anchors(lost, 200) if each.policy != "anchor"]).promoted, (
+        "no worse than the champion"
+    )
+
+
+def test_a_level_that_is_shown_to_have_lost_more_than_the_tolerance_refuses_a_candidate() -> None:
+    decided = decide(anchors(16, 1600, levels=20), tolerance=0.05)
+    found = decided.suites["old"]
+    assert found.lower > -0.05, "the suite as a whole lost little"
+    assert [level for level, each in found.by_level.items() if not each.passed] == ["1"]
+    assert found.by_level["1"].gain == pytest.approx(-0.2)
+    assert not decided.promoted
+    assert "level 1 -0.200 is shown to be below -0.05" in decided.reason
+
+
+def test_an_anchor_that_answered_other_items_is_refused() -> None:
+    few = [each for each in anchors(2, 100) if (each.policy, each.task) != ("anchor", "old-3")]
+    with pytest.raises(UserError, match=r"'old-3' of the suite 'old' has 0 samples of the anchor's and 1 of"):
+        decide(few)
+
+
 def test_items_of_a_cluster_are_one_unit() -> None:
     results = [item._replace(cluster=item.task[-1]) for item in answered({"target": counted(60, 0)})]
     found = decide(results, account=account()).suites["target"]
@@ -497,13 +541,13 @@ def tasks(**suites: int) -> list[Task]:
         (
             {},
             {"target": 8, "confirm": 32, "old": 50},
-            "The suite 'old' has 50 items, which cannot show that at most 0.03 are lost, as gate.tolerance asks at "
-            "confidence 0.95: 99 items would do, or a tolerance of 0.059.",
+            "The suite 'old' has 50 items, which cannot show that at most 0.05 are lost, as gate.tolerance asks at "
+            "confidence 0.95: 59 items would do, or a tolerance of 0.059.",
         ),
         (
             {"require": "no-worse"},
             {"target": 50},
-            "The suite 'target' has 50 items, which cannot show that at most 0.03",
+            "The suite 'target' has 50 items, which cannot show that at most 0.05",
         ),
     ],
 )

@@ -15,6 +15,7 @@ from selfloop import lineage, notifications
 from selfloop.artifacts import Manifest, check, manifest_of, read_json, seal, write_json
 from selfloop.errors import HaltedError, UserError
 from selfloop.guards.length import Length
+from selfloop.lineage import decisions
 from selfloop.lineage.registry import Registry
 from selfloop.loop import Improved, Loop, LoopSettings, Now, state_of
 from selfloop.modes.inprocess import InProcess
@@ -381,6 +382,30 @@ def test_what_was_spent_is_spent_after_a_rollback_in_a_fork_and_in_a_run_beside(
     assert spent("fork", looks=0, model="fork", origin=f"{loop}/1", first=1)["looks"] == 7
     assert spent("another loop", looks=0, model="other")["looks"] == 1
     assert spent("in it again", looks=0)["looks"] == 7
+
+
+def test_a_loop_continues_with_the_last_blessed_champion_as_its_anchor(client: MlflowClient, tmp_path: Path) -> None:
+    inputs, loop = given(tmp_path / "given", **BETTER), RECIPE.resolve().loop
+    with lineage.tracked_run("run", {}, tmp_path / "note", tmp_path / "mlflow"):
+        closed(tmp_path / "run", inputs)
+
+    def anchor(name: str) -> Manifest:
+        return check(restored(tmp_path / name, f"{loop}/2").anchor.path)
+
+    assert anchor("unblessed") == manifest_of(inputs["anchor"].path)
+    assert decisions.bless(loop, None, "a month of use").number == 2
+    assert anchor("blessed") == manifest_of(inputs["next_solver"].path)
+    decisions.bless(loop, "1", "the old one was better")
+    assert anchor("again") == manifest_of(inputs["solver"].path)
+    with pytest.raises(UserError, match="A blessing needs a reason"):
+        decisions.bless(loop, None, " ")
+
+
+def test_what_was_never_in_force_is_not_blessed(client: MlflowClient, tmp_path: Path) -> None:
+    with lineage.tracked_run("run", {}, tmp_path / "note", tmp_path / "mlflow"):
+        closed(tmp_path / "run", given(tmp_path / "given", **WORSE))
+    with pytest.raises(UserError, match="Version 2 of two-roles-addition was never in force: bless one that was"):
+        decisions.bless(RECIPE.resolve().loop, "2", "it looked nice")
 
 
 MOMENTS = {"the start": 2, "its move": 3, "the candidate": 6, "the move to it": 7}

@@ -382,7 +382,7 @@ def test_a_recipe_whose_state_no_loop_can_have_is_refused_when_it_is_defined(
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("name", sorted({*FRAME, "proceed"}))
+@pytest.mark.parametrize("name", sorted({*FRAME, "anchor", "proceed"}))
 def test_no_field_of_a_state_has_a_name_of_the_frame(recipe: Recipe[Any], name: str) -> None:
     state = outputs_named("Own", {"champion": Model, name: Dataset})
     with pytest.raises(UserError, match=f"'{name}' in the state of recipe 'odd' is the frame's own: call it otherwise"):
@@ -390,7 +390,7 @@ def test_no_field_of_a_state_has_a_name_of_the_frame(recipe: Recipe[Any], name: 
 
 
 def test_the_frame_owns_what_it_carries_and_says_so(recipe: Recipe[Any]) -> None:
-    assert {*loop_state(recipe)._fields} - {*recipe.own} == {*FRAME, "proceed"}
+    assert {*loop_state(recipe)._fields} - {*recipe.own} == {*FRAME, "anchor", "proceed"}
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_the_roles_are_the_models_that_are_not_frozen_unless_they_are_named(
     made = Recipe("two", recipe.settings, State, recipe.start, recipe.improve, **given)
     assert made.roles == roles
     assert list(made.own) == ["champion", "helper", "notes"]
-    assert changing(made, state_of(made)).keys() == {*state_of(made)} - {"seed_data", *made.frozen}
+    assert changing(made, state_of(made)).keys() == {*state_of(made)} - {"seed_data", "anchor", *made.frozen}
 
 
 def test_every_recipe_says_what_it_does_and_stands_under_its_own_module() -> None:

@@ -8,11 +8,25 @@ TARGET = "target"
 """The suite on which a candidate must be better: the first look."""
 CONFIRM = "confirm"
 """More items as the target's are, which are answered where the first look passed: the second look."""
+CHAMPION, CANDIDATE, ANCHOR = "champion", "candidate", "anchor"
+"""The policies that answer items: the anchor is the one that old skills are held against, of all policies so far."""
 Outcome = Literal["promoted", "rejected", "pending", "halted"]
 
 
+class OfLevel(NamedTuple):
+    """A guard suite's items of one level, as ``Comparison`` has the whole suite."""
+
+    items: int
+    gain: float
+    lower: float
+    upper: float
+    passed: bool
+
+
 class Comparison(NamedTuple):
-    """Champion and candidate on one suite. All accuracies, gains and bounds are shares of the items, in [-1, 1]."""
+    """Champion, or on a guard suite the anchor, and candidate on one suite. All accuracies, gains and bounds are shares
+    of the items, in [-1, 1].
+    """
 
     items: int
     units: int
@@ -36,6 +50,10 @@ class Comparison(NamedTuple):
     passed: bool
     by_seed: dict[str, float]
     """The gain on the items of each evaluation seed."""
+    against: str
+    """Which policy stands in the place of the champion."""
+    by_level: dict[str, OfLevel]
+    """Of a guard suite with several levels."""
 
 
 class Budget(NamedTuple):

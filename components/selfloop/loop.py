@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, Self
 from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, model_validator
 
+from selfloop.decision import ANCHOR
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.fetch import FetchParams, fetch_policy
 from selfloop.filter import FilterParams, filter_rollouts
@@ -145,8 +146,10 @@ def verify_and_filter(
 
 @cache
 def state_of(recipe: Recipe[Any]) -> dict[str, type[Artifact]]:
-    """The artifacts that go from round to round, by name: the recipe's own state, then the frame's."""
-    return {**recipe.own, **FRAME}
+    """The artifacts that go from round to round, by name: the recipe's own state, then the frame's,
+    and the anchor, which is of the first role's kind.
+    """
+    return {**recipe.own, **FRAME, ANCHOR: recipe.own[recipe.roles[0]]}
 
 
 @cache
@@ -193,7 +196,8 @@ class Loop:
         own = self.recipe.start(s, self.policy(s, base))
         history = begin_report(BeginParams(title=self.recipe.title), champion=getattr(own, self.role)).history
         # in a pipeline the start is one stage, whose outputs are an artifact each, also where two are the same policy
-        return self.state(*map(copy, own), base.progress, base.examples, base.replay_pool, history, True)
+        anchor = copy(getattr(own, self.role))
+        return self.state(*map(copy, own), base.progress, base.examples, base.replay_pool, history, anchor, True)
 
     def policy(self, s: Any, base: BaseData) -> Model:
         """The policy that a loop begins with: trained from scratch on the labelled data, or fetched."""
@@ -211,7 +215,7 @@ class Loop:
             return made, self.recipe.compare(s, candidate, champion, eval_items)
         if self.kinds[self.role] is not Model or eval_items is None:
             return made, None
-        return made, evaluate_policies(s.evaluate, candidate, champion, eval_items, last.progress).results
+        return made, evaluate_policies(s.evaluate, candidate, champion, eval_items, last.progress, last.anchor).results
 
     def close(self, s: Any, last: Any, made: Improved, results: Dataset | None) -> Any:
         """The end of a round: one decision about its candidates, one write of it, and what the next round begins with.

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from selfloop.decision import TARGET
+from selfloop.decision import ANCHOR, CANDIDATE, CHAMPION, TARGET
 from selfloop.errors import UserError
 from selfloop.records import ItemResult
 
-POLICIES = ("champion", "candidate")
+POLICIES = (CHAMPION, CANDIDATE)
 ROUNDING = 1e-9
 """What floats may be off by: 1 - 0.97 is more than 0.03 in them."""
 RESAMPLES = 99_999
@@ -36,6 +36,14 @@ class Pairs(NamedTuple):
     def samples(self) -> int:
         """Samples of an item."""
         return len(self.old[0])
+
+    @property
+    def by_level(self) -> dict[int, Pairs]:
+        """The same of each level."""
+        found: dict[int, list[tuple[Samples, Samples]]] = defaultdict(list)
+        for old, new in zip(self.old, self.new, strict=True):
+            found[old[0].level].append((old, new))
+        return {level: Pairs(*zip(*found[level], strict=True)) for level in sorted(found)}
 
     @property
     def is_clustered(self) -> bool:
@@ -72,11 +80,26 @@ def paired(results: Iterable[ItemResult]) -> dict[str, Pairs]:
     Raises ``UserError`` for an empty target suite, a sample that stands twice, and suites in which the policies did not
     answer the same items equally often.
     """
+    suites = _answers(results, CHAMPION)
+    if TARGET not in suites:
+        raise UserError("The target suite is empty: have both policies answer at least one item of it.")
+    return {suite: _pairs(suite, answers, CHAMPION) for suite, answers in suites.items()}
+
+
+def anchored(results: Iterable[ItemResult]) -> dict[str, Pairs]:
+    """What anchor and candidate answered, by suite, of the suites that the anchor answered. Raises as ``paired``."""
+    suites = _answers(results, ANCHOR)
+    return {suite: _pairs(suite, answers, ANCHOR) for suite, answers in suites.items() if answers[ANCHOR]}
+
+
+def _answers(results: Iterable[ItemResult], old: str) -> dict[str, dict[str, dict[str, dict[int, ItemResult]]]]:
     suites: dict[str, dict[str, dict[str, dict[int, ItemResult]]]] = {}
     for item in results:
-        if item.policy not in POLICIES:
+        if item.policy not in (*POLICIES, ANCHOR):
             raise UserError(f"The results name the policy '{item.policy}': name it champion or candidate.")
-        answers = suites.setdefault(item.suite, {policy: {} for policy in POLICIES})
+        if item.policy not in (old, CANDIDATE):
+            continue
+        answers = suites.setdefault(item.suite, {old: {}, CANDIDATE: {}})
         samples = answers[item.policy].setdefault(item.task, {})
         if item.attempt in samples:
             raise UserError(
@@ -84,20 +107,18 @@ def paired(results: Iterable[ItemResult]) -> dict[str, Pairs]:
                 f"{item.policy}'s: number the samples of an item, and name each item once."
             )
         samples[item.attempt] = item
-    if TARGET not in suites:
-        raise UserError("The target suite is empty: have both policies answer at least one item of it.")
-    return {suite: _pairs(suite, answers) for suite, answers in suites.items()}
+    return suites
 
 
-def _pairs(suite: str, answers: Answers) -> Pairs:
-    champion, candidate = (answers[policy] for policy in POLICIES)
+def _pairs(suite: str, answers: Answers, name: str) -> Pairs:
+    champion, candidate = answers[name], answers[CANDIDATE]
     samples = 0
     for task in dict.fromkeys([*champion, *candidate]):
         found = len(champion.get(task, ())), len(candidate.get(task, ()))
         samples = samples or max(found)
         if found != (samples, samples):
             raise UserError(
-                f"Item '{task}' of the suite '{suite}' has {found[0]} samples of the champion's and {found[1]} of the "
+                f"Item '{task}' of the suite '{suite}' has {found[0]} samples of the {name}'s and {found[1]} of the "
                 f"candidate's, not {samples} of each: evaluate both on the same items."
             )
     old, new = ([list(of_policy[task].values()) for task in champion] for of_policy in (champion, candidate))

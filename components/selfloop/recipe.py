@@ -22,6 +22,7 @@ from typing import Any
 from kfp.dsl import Artifact, Dataset, Model
 
 from selfloop.claims.declared import Claims
+from selfloop.decision import ANCHOR
 from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
 from selfloop.settings import RunParams, Settings, overlaid
@@ -101,7 +102,7 @@ class Recipe(typing.Generic[S]):
                     f"'{name}' in the state of recipe '{self.name}' is {getattr(kind, '__name__', kind)}, which no "
                     "round takes from another: make it an Artifact, a Dataset or a Model."
                 )
-            if name in {*FRAME, "proceed"}:
+            if name in {*FRAME, ANCHOR, "proceed"}:
                 raise UserError(f"'{name}' in the state of recipe '{self.name}' is the frame's own: call it otherwise.")
         models = tuple(name for name, kind in self.own.items() if kind is Model and name not in self.frozen)
         object.__setattr__(self, "roles", self.roles or models)

@@ -2,7 +2,8 @@
 
 ``nothing``: loops whose candidates are as good as the champion; how many ever promote one. ``gains``: loops whose every
 candidate is better by as much; how many are promoted, beside the single test at 0.05 of first looks alone.
-``clusters``: as ``nothing``, where the items of a cluster are won or lost together; told to the gate or not.
+``clusters``: as ``nothing``, where the items of a cluster are won or lost together; told to the gate or not. ``drift``:
+loops of 40 rounds whose every candidate lost some old skill, and is promoted where the guard suite passes.
 
 A first look has ``items`` items, a second one four times as many. Discordance is the share of items that one policy
 alone solves. The seeds here were used for nothing else.
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from measuring import console, publish, seconds, wants_small
 from scipy import stats
-from selfloop.paired import e_value, mcnemar, shortfall
+from selfloop.paired import bounds, e_value, mcnemar, shortfall
 from selfloop.promote.gate import GateParams
 from selfloop.promote.spending import Ledger, Looked, Spend
 
@@ -28,6 +29,10 @@ ITEMS = (448, 1000)
 DISCORDANCES = (0.12, 0.3, 0.5)
 ROUNDS = (40, 200)
 GAIN = 0.02
+TOLERANCE, DIFFER = GATE.tolerance, 0.05
+"""What a guard suite may lose in all; and the share of its items that two policies differ in beside what was lost."""
+GUARDED, STEPS = (240, 480), (0.005, 0.01, 0.02)
+AGAINST = (("champion", 0.03), ("champion", TOLERANCE), ("anchor", TOLERANCE))
 SIZE = 8
 """Items of a cluster."""
 
@@ -133,6 +138,60 @@ def clusters(number: int, resamples: int, rng: Rng) -> list[dict[str, Any]]:
     ]
 
 
+def drift(number: int, resamples: int, rng: Rng) -> list[dict[str, Any]]:
+    """What a guard suite has truly lost after 40 rounds, held against the last champion or against the first."""
+    found = []
+    for items, step, (against, tolerance) in product(GUARDED, STEPS, AGAINST):
+        lost = np.array([drifted(items, step, against, tolerance, resamples, rng) for _ in range(number)])
+        more = stats.binomtest(int((lost > TOLERANCE).sum()), number).proportion_ci(0.95)
+        found.append(
+            {
+                "items": items,
+                "step": step,
+                "against": against,
+                "tolerance": tolerance,
+                "mean": float(lost.mean()),
+                "p95": float(np.quantile(lost, 0.95)),
+                "worst": float(lost.max()),
+                "beyond": float((lost > TOLERANCE).mean()),
+                "high": float(more.high),
+            }
+        )
+    return found
+
+
+def drifted(items: int, step: float, against: str, tolerance: float, resamples: int, rng: Rng) -> float:
+    """What one loop lost: each candidate is a ``step`` worse than the champion, give or take as much."""
+    lost = 0.0
+    for _ in range(40):
+        worse = rng.normal(step, step)
+        change = -worse - (lost if against == "anchor" else 0.0)
+        discordance = DIFFER + abs(change)
+        chances = [(discordance + change) / 2, (discordance - change) / 2, 1 - discordance]
+        won, fell_, same = rng.multinomial(items, chances).tolist()
+        lost += worse * (lower(won, fell_, same, resamples) >= -tolerance)
+    return lost
+
+
+@cache
+def lower(won: int, lost: int, same: int, resamples: int) -> float:
+    """The lower bound of a guard suite."""
+    return bounds([1.0] * won + [-1.0] * lost + [0.0] * same, GATE.confidence, resamples)[0]
+
+
+def drift_table(cases: Sequence[dict[str, Any]]) -> None:
+    """Print what guard suites lost."""
+    console.print("\nPoints lost by a guard suite in 40 rounds\n", soft_wrap=True)
+    console.print(
+        "| items | a candidate loses | against | tolerance | mean | 95 % | worst | beyond 5, % |", soft_wrap=True
+    )
+    console.print(f"|{'-:|' * 8}", soft_wrap=True)
+    for case in cases:
+        numbers = " | ".join(f"{100 * case[name]:.1f}" for name in ("mean", "p95", "worst", "beyond"))
+        line = f"| {case['items']} | {100 * case['step']:g} | {case['against']} | {case['tolerance']:g} | {numbers} |"
+        console.print(line, soft_wrap=True, markup=False)
+
+
 def table(title: str, cases: Sequence[dict[str, Any]], row: str, value: str, percent: bool) -> None:
     """Print a table in Markdown: a row for each value of a field and discordance, a column for each strategy."""
     spends = list(dict.fromkeys(case["spend"].partition(",")[0] for case in cases))
@@ -148,18 +207,21 @@ def table(title: str, cases: Sequence[dict[str, Any]], row: str, value: str, per
 def main() -> None:
     """Simulate, print, write."""
     small = wants_small(__doc__)
-    number = {"nothing": 5 if small else 2000, "gains": 2 if small else 500, "clusters": 2 if small else 1000}
+    number = {"nothing": 2000, "gains": 500, "clusters": 1000, "drift": 500}
+    number = dict.fromkeys(number, 2) if small else number
     resamples, rng, found = 199 if small else 9999, np.random.default_rng(20_261_129), dict[str, list[dict[str, Any]]]()
 
     def simulate() -> None:
         found["nothing"] = nothing(number["nothing"], rng)
         found["gains"] = gains(number["gains"], rng)
         found["clusters"] = clusters(number["clusters"], resamples, rng)
+        found["drift"] = drift(number["drift"], resamples, rng)
 
     took = seconds(simulate)
     table("Loops without a gain that promote anything, %", found["nothing"], "rounds", "any", True)
     table(f"Candidates promoted of 40, each {100 * GAIN:.0f} points better", found["gains"], "items", "mean", False)
     table("The same without a gain, items in clusters, %", found["clusters"], "told", "any", True)
+    drift_table(found["drift"])
     numbers = {"alpha": GATE.loop_alpha, "screen": GATE.screen, "confirm": GATE.confirm, "single": SINGLE}
     publish("gate_life", small, {**numbers, "seconds": took, "resamples": resamples, "loops": number, **found})
 

@@ -51,7 +51,7 @@ def test_a_version_knows_where_it_came_from(client: MlflowClient, small: dict[st
     assert made.software["torch"]
     assert made.code == manifest_of(last.champion.path).code
     assert made.decision["suites"]["target"]["items"] > 0
-    assert set(made.after) == {"progress", "seed_data", "replay_pool", "history"}
+    assert set(made.after) == {"progress", "seed_data", "replay_pool", "history", "anchor"}
     assert made.after["progress"].digest == manifest_of(last.progress.path).digest
     for reference in [*made.roles.values(), *made.before.values(), *made.after.values()]:
         assert check(record.fetched(reference)).digest == reference.digest

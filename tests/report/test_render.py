@@ -58,6 +58,8 @@ def a_suite(gain: float = 0.052, bar: float = 0.0, passed: bool = True, **given:
         "bar": bar,
         "passed": passed,
         "by_seed": {"7": gain},
+        "against": "champion",
+        "by_level": {},
     } | given
 
 

@@ -169,6 +169,18 @@ def rollback(
     _say(name, decisions.rollback(name, version, reason).version)
 
 
+@app.command()
+def bless(
+    name: Name, reason: Reason, version: Optional = None, tracking_uri: TrackingUri = None, store: StoreUri = None
+) -> None:
+    """Make the champion the anchor: what old skills are held against when the loop continues."""
+    from selfloop.lineage import decisions
+
+    _use(tracking_uri, store)
+    blessed = decisions.bless(name, version, reason).number
+    console.print(f"Version {blessed} of {name} is the anchor of its next run: --from {name}@champion", soft_wrap=True)
+
+
 def _say(name: str, version: int) -> None:
     console.print(f"Version {version} of {name} is the champion. Continue from it: --from {name}@champion")
 

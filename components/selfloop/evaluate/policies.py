@@ -10,7 +10,7 @@ from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, model_validator
 
 from selfloop.artifacts import read_json
-from selfloop.decision import CONFIRM, TARGET
+from selfloop.decision import ANCHOR, CANDIDATE, CHAMPION, CONFIRM, TARGET
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate.metrics import accuracy_by_level, solved_levels
@@ -82,26 +82,38 @@ class Evaluation(NamedTuple):
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def evaluate_policies(
-    out: Evaluation, params: EvaluateParams, candidate: Model, champion: Model, eval_items: Dataset, progress: Artifact
+    out: Evaluation,
+    params: EvaluateParams,
+    candidate: Model,
+    champion: Model,
+    eval_items: Dataset,
+    progress: Artifact,
+    anchor: Model | None = None,
 ) -> None:
     """Answer the same held-out items with candidate and champion; those of a second look where the first passes.
 
     They are left alone, too, where nothing of the loop's error budget is left that a second look could confirm with.
+    Where the first look passes, the anchor answers the items of the guard suites, if it is another than the champion.
     """
     items = list(rows(eval_items.path, Task))
     first, second = ([item for item in items if (item.suite == CONFIRM) is later] for later in (False, True))
     with writing(out.results.path, ItemResult) as table:
-        seen = _both(params, champion, candidate, first, table)
-        if second and can_confirm(read_json(progress.path)) and _passes(params, seen):
-            _both(params, champion, candidate, second, table)
+        both = {CHAMPION: champion, CANDIDATE: candidate}
+        seen = _answered_by(params, both, first, table)
+        if not _passes(params, seen):
+            return
+        if anchor is not None and anchor.metadata["digest"] != champion.metadata["digest"]:
+            _answered_by(params, {ANCHOR: anchor}, [item for item in first if item.suite != TARGET], table)
+        if can_confirm(read_json(progress.path)):
+            _answered_by(params, both, second, table)
 
 
-def _both(
-    params: EvaluateParams, champion: Model, candidate: Model, items: Sequence[Task], table: Writer
+def _answered_by(
+    params: EvaluateParams, policies: Mapping[str, Model], items: Sequence[Task], table: Writer
 ) -> list[ItemResult]:
-    """Answer items with both policies. Returns the answers to the target's."""
-    tally, seen = Tally(2 * len(items) * params.samples, "answers"), list[ItemResult]()
-    for name, policy in (("champion", champion), ("candidate", candidate)):
+    """Answer items with each of these policies. Returns the answers to the target's."""
+    tally, seen = Tally(len(policies) * len(items) * params.samples, "answers"), list[ItemResult]()
+    for name, policy in policies.items() if items else ():
         for answered in _answers(params, policy, items, name, tally):
             table.write(answered)
             seen += [each for each in answered if each.suite == TARGET]
@@ -109,7 +121,9 @@ def _both(
 
 
 def _passes(params: EvaluateParams, seen: Sequence[ItemResult]) -> bool:
-    """Whether a candidate looks better on the first look's items."""
+    """Whether a candidate looks better on the first look's items, where it is asked."""
+    if not seen or not params.screen:
+        return False
     return better(paired(seen)[TARGET], params.margin).p_value <= params.screen + ROUNDING
 
 

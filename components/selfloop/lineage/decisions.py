@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from time import time
+
 from selfloop.errors import UserError
 from selfloop.lineage import record
-from selfloop.lineage.registry import Move, Registry, Version, previous
+from selfloop.lineage.registry import CHAMPION, Move, Registry, Version, previous, whoever
 from selfloop.lineage.rounds import record_of
 
 
@@ -59,6 +61,19 @@ def rollback(name: str, reference: str | None, reason: str) -> Move:
     if target is None:
         raise UserError(f"There is nothing to roll {name} back to: look at 'selfloop lineage {name}'.")
     return _moved(registry, head, registry.find(str(target)), "rollback", reason)
+
+
+def bless(name: str, reference: str | None, reason: str) -> Version:
+    """Make the champion, or a version that once was it, what old skills are held against in the loop's next runs."""
+    registry = Registry(name)
+    head = registry.settle()
+    version = registry.find(reference or CHAMPION)
+    if not reason.strip():
+        raise UserError("A blessing needs a reason: give --reason.")
+    if head is None or version.number not in [move.version for move in registry.moves()]:
+        raise UserError(f"Version {version.number} of {name} was never in force: bless one that was.")
+    registry.tag(version.number, {"blessed": str(time()), "blessed_by": whoever(), "blessed_why": reason})
+    return version
 
 
 def _moved(registry: Registry, head: Move | None, version: Version, kind: str, reason: str) -> Move:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kfp.dsl import Artifact
 
 from selfloop.artifacts import manifest_of
+from selfloop.decision import ANCHOR
 from selfloop.errors import UserError
 from selfloop.identity import brought
 from selfloop.lineage import record, tracking
@@ -315,7 +316,16 @@ def _carried(
             f"Version {version} of {registry.name} was made by another recipe: it has no {', '.join(lacking)}, which "
             f"'{recipe.name}' continues with."
         )
-    return {name: artifact((roles | state)[name]) for name in names}
+    known = roles | state
+    if ANCHOR in known and (blessed := _blessed(registry)) is not None:
+        known[ANCHOR] = record.read(record_of(registry, blessed)).roles[recipe.roles[0]]
+    return {name: artifact(known[name]) for name in names}
+
+
+def _blessed(registry: Registry) -> int | None:
+    """The version that a person blessed last."""
+    found = [version for version in registry.versions().values() if version.tag("blessed")]
+    return max(found, key=lambda version: float(version.tag("blessed"))).number if found else None
 
 
 def policy_of(source: str) -> Path:

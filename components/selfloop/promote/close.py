@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics
 
 from selfloop.artifacts import VALUE, hand_on, manifest_of, read_json, seal, write_json
+from selfloop.decision import ANCHOR
 from selfloop.errors import HaltedError
 from selfloop.promote.gate import judge
 from selfloop.promote.spending import Ledger
@@ -33,8 +34,8 @@ EVIDENCE = ("tasks", "rollouts", "verdicts", "audit", "examples", "results")
 """What a round may have to show for itself."""
 MADE = {"decision": Artifact, "report": HTML, "sampled": Markdown, "metrics": Metrics, "proceed": bool}
 """What the stage makes beside the loop's new state."""
-CONSTANT = ("seed_data",)
-"""What the frame carries and no round changes."""
+CONSTANT = ("seed_data", ANCHOR)
+"""What the frame carries and no round changes; the anchor is another where a loop that a person blessed continues."""
 WRITTEN = ("progress", "history")
 """What the stage itself writes anew of the loop's state."""
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Self
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
-from selfloop.decision import CONFIRM, TARGET, Budget, Comparison, Decision, Outcome
+from selfloop.decision import ANCHOR, CHAMPION, CONFIRM, TARGET, Budget, Comparison, Decision, OfLevel, Outcome
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
 from selfloop.guards import Alarm, Evidence, Guard, refuse_twice, watch
@@ -25,6 +25,7 @@ from selfloop.paired import (
     ROUNDING,
     Pairs,
     Samples,
+    anchored,
     better,
     bounds,
     e_value,
@@ -76,7 +77,9 @@ def decide(
     once, at 1 - ``confidence``. One sample an item and no margin are tested by McNemar's exact test, all else by the
     bootstrap (see ``paired.better``).
 
-    No worse: the lower bound must come to -``tolerance``, or to -``tolerances[suite]``. ``require="no-worse"`` asks
+    No worse: the lower bound of the suite must come to -``tolerance``, or to -``tolerances[suite]``, and no level of it
+    may be shown to have lost more than that: the upper bound of a level must come to it, too. Where the anchor answered
+    a suite, the candidate is held against the anchor, else against the champion. ``require="no-worse"`` asks
     that of the target as well, which may then have a tolerance by name, too; ``require="nothing"`` promotes whatever
     the numbers say, which are those of a single test.
 
@@ -87,7 +90,8 @@ def decide(
     """
     given = dict(tolerances or {})
     _check_numbers(margin, confidence, {"tolerance": tolerance} | given, require, resamples)
-    suites = paired(results)
+    results = list(results)
+    suites, anchors = paired(results), anchored(results)
     looks = {} if require == "no-worse" else {name: suites.pop(name) for name in (TARGET, CONFIRM) if name in suites}
     for name in given:
         if name not in suites:
@@ -98,9 +102,12 @@ def decide(
         used = account if require == "better" else None
         compared, budget = _looked(looks, used, margin, confidence, resamples)
     for suite in sorted(suites, key=lambda name: (name != TARGET, name)):
-        bar = -given.get(suite, tolerance)
-        found = _compared(suites[suite], bar, confidence, resamples)
-        compared[suite] = found._replace(passed=found.lower >= bar - ROUNDING)
+        bar, against = -given.get(suite, tolerance), ANCHOR if suite in anchors else CHAMPION
+        pairs = anchors.get(suite, suites[suite])
+        found = _compared(pairs, bar, confidence, resamples)
+        levels = _of_levels(pairs, bar, confidence, resamples)
+        passed = found.lower >= bar - ROUNDING and all(level.passed for level in levels.values())
+        compared[suite] = found._replace(passed=passed, against=against, by_level=levels)
     failed = [suite for suite, comparison in compared.items() if not comparison.passed]
     better_shown = budget is None or budget.confirmed
     promoted = (not failed and better_shown) or require == "nothing"
@@ -180,6 +187,16 @@ def _tested(pairs: Pairs, margin: float, level: float, confidence: float, resamp
     return found._replace(p_value=p_value, level=level, test=test, passed=p_value <= level + ROUNDING)
 
 
+def _of_levels(pairs: Pairs, bar: float, confidence: float, resamples: int) -> dict[str, OfLevel]:
+    """The levels of a guard suite, where it has several: one passes that is not shown to lie below the bar."""
+    levels = pairs.by_level
+    found = {}
+    for level, of_it in levels.items() if len(levels) > 1 else ():
+        lower, upper = bounds(of_it.differences, confidence, resamples)
+        found[str(level)] = OfLevel(len(of_it.old), fmean(of_it.by_item), lower, upper, upper >= bar - ROUNDING)
+    return found
+
+
 def _compared(pairs: Pairs, bar: float, confidence: float, resamples: int) -> Comparison:
     """The numbers of a suite; whether it passed is for its test to say."""
     lower, upper = bounds(pairs.differences, confidence, resamples)
@@ -201,6 +218,8 @@ def _compared(pairs: Pairs, bar: float, confidence: float, resamples: int) -> Co
         bar=bar,
         passed=False,
         by_seed={str(seed): fmean(by_seed[seed]) for seed in sorted(by_seed)},
+        against=CHAMPION,
+        by_level={},
     )
 
 
@@ -227,6 +246,11 @@ def _in_words(suite: str, found: Comparison) -> str:
         more = f" by more than {found.bar:g}" if found.bar else ""
         verdict = "" if found.passed else f", not shown to be better{more} at p ≤ {found.level:.2g}"
         return f"{moved}, {p} ({by}, {items}){verdict}"
+    moved += " from the anchor" if found.against == ANCHOR else ""
+    lost = [level for level, of_it in found.by_level.items() if not of_it.passed]
+    if lost:
+        worst = found.by_level[lost[0]]
+        return f"{moved}, level {lost[0]} {worst.gain:+z.3f} is shown to be below {found.bar:+zg} (bootstrap, {items})"
     verdict = "shown to be at least" if found.passed else "not shown to be at least"
     return f"{moved}, {verdict} {found.bar:+zg} (bootstrap, {items})"
 
@@ -247,7 +271,9 @@ class GateParams(Params):
     )
     spend: Spend = Field(Harmonic(), description="How that budget is parted among the looks that confirm.")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="How sure the bounds are, for each suite by itself.")
-    tolerance: float = Field(0.03, ge=0, le=1, description="How much worse it may be on every other suite.")
+    tolerance: float = Field(
+        0.05, ge=0, le=1, description="How much worse than the anchor it may be on every other suite, over all rounds."
+    )
     tolerances: dict[str, float] = Field({}, description="The same for suites by name.")
     guards: list[Guard] = Field(
         default_factory=lambda: [Guard.parse(name) for name in GUARDS],
@@ -267,8 +293,8 @@ class GateParams(Params):
     @property
     def looks(self) -> dict[str, Any]:
         """What stages must know of the two looks: how many times as many items the second has, and when it comes."""
-        second = self.confirm if self.require == "better" else 0
-        return {"confirm": second, "screen": self.screen, "margin": self.margin}
+        screen = {"better": self.screen, "no-worse": 1.0, "nothing": 0.0}[self.require]
+        return {"confirm": self.confirm * (self.require == "better"), "screen": screen, "margin": self.margin}
 
 
 def judge(
@@ -298,12 +324,16 @@ def judge(
         "verdict": verdict,
         "reason": reason,
         "confidence": params.confidence,
-        "suites": {suite: compared._asdict() for suite, compared in decided.suites.items()},
+        "suites": {suite: _as_json(compared) for suite, compared in decided.suites.items()},
         "budget": decided.budget._asdict() if decided.budget else {},
         "guards": {name: alarm._asdict() for name, alarm in alarms.items()},
         "accuracy": {policy: {} for policy in POLICIES} | accuracy_by_level(answered),
         "audit": evidence["audit"].metadata["audit"] if "audit" in evidence else {},
     }
+
+
+def _as_json(compared: Comparison) -> dict[str, Any]:
+    return compared._asdict() | {"by_level": {level: each._asdict() for level, each in compared.by_level.items()}}
 
 
 def check_items(params: GateParams, items: Iterable[Task]) -> None:
