@@ -48,7 +48,7 @@ TINY: dict[str, Any] = {
     "reinforce": {"steps": 2, "batch_size": 8, "group_size": 4, "protocol": SHORT},
     "evaluate": {"protocol": SHORT},
     "measure": {"levels": [2], "per_level": 8, "protocol": SHORT},
-    "gate": {"guards": [], "require": "nothing"},
+    "gate": {"guards": [], "require": "nothing", "confirm": 1, "tolerance": 0.8},
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
 ONE = {"rounds": 1}
