@@ -146,7 +146,7 @@ def test_a_run_in_process_keeps_the_windows_of_a_killed_stage(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert finished.stdout.split()[0] == "12", finished.stderr  # what it began with
     [made] = (tmp_path / "run" / "round-00").iterdir()
-    assert {path.name for path in made.iterdir()} == {"rollouts"}
+    assert {path.name for path in made.iterdir()} == {".key", "rollouts"}
     assert manifest_of(made / "rollouts").digest == digest(generated("plain"))
 
 
