@@ -48,10 +48,10 @@ def test_each_stage_in_its_container_makes_what_the_run_in_process_made(
         reached = {name: value for name, value in os.environ.items() if name.startswith(REACHED)}
         used = run_in_containers(small, team, reached=reached)
     assert used == {f"selfloop/{image}:{__version__}" for image in IMAGES}
-    assert_equal(team, finished_run)
-    versions = Registry(find_recipe("length-generalization").resolve(small).loop).versions()
-    assert len(versions) == 1 + small["rounds"]
-    assert all(version.source.startswith("s3://team/loops/") for version in versions.values())
+    assert_equal(team, finished_run, TRAINED)
+    versions = Registry(find_recipe("length-generalization").resolve(small).loop).versions().values()
+    assert sorted(version.tag("digest") for version in versions) == policies(finished_run)
+    assert all(version.source.startswith("s3://team/loops/") for version in versions)
 
 
 def test_fused_rounds_in_their_container_make_the_same_tables_and_weights(
@@ -79,6 +79,12 @@ def assert_equal(made: Path, finished_run: Path, but: Set[str] = frozenset()) ->
     in_process = {key: value for key, value in digests(finished_run).items() if key[0] not in left_out}
     found = digests(made)
     assert {key: found.get(key) for key in in_process} == in_process
+
+
+def policies(root: Path) -> list[str]:
+    """The digests of all policies below a folder that a stage made."""
+    manifests = (manifest_of(path.parent) for path in root.rglob("manifest.json"))
+    return sorted({manifest.digest for manifest in manifests if manifest.kind == "Model"})
 
 
 def weights(root: Path) -> set[str]:
