@@ -128,6 +128,16 @@ claims = Claims(
         Statement("A fair coin shows it more often.", "heads", "fair", ("loaded",), setups=("short",)),
         Statement("A fair coin is fair to a hair.", "heads", "fair", within=(0.48, 0.52)),
         Statement("A fair coin is fair.", "heads", "fair", within=(0.4, 0.6)),
+        Statement(
+            "A loaded coin shows tails, too.",
+            "heads",
+            "loaded",
+            ("fair",),
+            better="same",
+            setups=("short",),
+            margin=0.6,
+            bounds=(0, 1),
+        ),
     ),
 )
 recipe = Recipe(

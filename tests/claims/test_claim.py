@@ -52,7 +52,7 @@ def coins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe[Any]:
     shutil.copy(COINS, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("coins", "bare", "wrong"):
+    for name in ("coins", "bare", "wrong", "untuned", "marginless"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return load_recipe("coins:recipe")
 
@@ -64,8 +64,11 @@ def words_of(told: dict[str, Any]) -> list[str]:
 def test_the_words_are_those_that_coins_deserve(measured_once: tuple[Path, str]) -> None:
     place, said = measured_once
     told = read_json(place / "claims", "coins.json")
-    assert words_of(told) == ["holds", "does not hold", "inconclusive", "holds"]
+    assert words_of(told) == ["holds", "does not hold", "inconclusive", "holds", "equivalent"]
     assert all(word in said for word in words_of(told))
+    assert "only 5 seeds: a claim should have 10." in said
+    worst = [each["worst"]["seed"] for statement in told["statements"] for each in statement["comparisons"]]
+    assert [f"{seed}:" for seed in worst] == re.findall(r"worst seed (?:of \w+ )?(\d+:)", " ".join(said.split()))
     assert told["seeds"] == [1, 2, 3, 4, 5]
     assert {"machine", "gpu", "date", "python", "selfloop", "torch", "transformers", "trl", "command"} <= told.keys()
     assert all(seconds > 0 for seconds in told["seconds"].values())
@@ -108,6 +111,32 @@ def test_killed_it_continues_and_comes_to_the_same_numbers(measured_once: tuple[
     assert read_json(tmp_path / "runs" / "claims" / "coins", "result.json")["statements"] == once["statements"]
 
 
+def test_a_result_is_judged_anew_without_a_run(
+    measured_once: tuple[Path, str], coins: Recipe[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(measured_once[0] / "claims", place_beside(coins).parent)
+    before = committed(coins)
+    assert before is not None
+    app(["claim", "coins.py", "--judge", "--write"], standalone_mode=False)
+    assert committed(coins) == before
+    assert "It was" not in capsys.readouterr().out
+    source = COINS.read_text()
+    here = Path("coins.py")
+    here.write_text(source.replace("margin=0.6", "margin=0.3"))
+    sys.modules.pop("coins")
+    app(["claim", "coins.py", "--judge", "--write"], standalone_mode=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "A loaded coin shows tails, too. It was 'equivalent' and is 'does not hold'." in said
+    after = read_json(Path("claims"), "coins.json")
+    assert {**after, "statements": 0, "statements_digest": 0} == {**before, "statements": 0, "statements_digest": 0}
+    assert after["statements"][:4] == before["statements"][:4]
+    assert not Path("runs").exists()
+    here.write_text(source.replace('"heads", "fair", ("loaded",)', '"tosses", "fair", ("loaded",)'))
+    sys.modules.pop("coins")
+    with pytest.raises(UserError, match="is about 'tosses' of arm 'fair' in setup 'short', of which the committed"):
+        app(["claim", "coins.py", "--judge"], standalone_mode=False)
+
+
 def test_a_result_of_other_settings_is_stale(
     measured_once: tuple[Path, str],
     coins: Recipe[Any],
@@ -119,18 +148,20 @@ def test_a_result_of_other_settings_is_stale(
     told = committed(coins)
     assert told is not None
     assert not is_stale(coins, told)
-    assert state(coins) == "2 of 4"
+    assert state(coins) == "3 of 5"
     assert coins.claims is not None
     first, *rest = coins.claims.statements
     for change in (
         {"settings": {"toss": {"tosses": 7}}},
         {"arms": {**coins.claims.arms, "fair": {"toss": {"bias": 0.4}}}},
         {"seeds": (1, 2, 3, 4, 6)},
-        {"statements": (replace(first, better="lower"), *rest)},
     ):
         changed = replace(coins, claims=replace(coins.claims, **change))
         assert is_stale(changed, told)
         assert state(changed) == "stale"
+    for other in (replace(first, better="lower"), replace(first, margin=0.1), replace(first, bounds=(0, 1))):
+        changed = replace(coins, claims=replace(coins.claims, statements=(other, *rest)))
+        assert (is_stale(changed, told), state(changed)) == (False, "to be judged anew")
     changed = replace(coins, claims=replace(coins.claims, seeds=(1, 2, 3, 4, 6)))
     monkeypatch.setattr("selfloop.cli.describe.find_recipe", lambda name: changed)
     app(["list", "recipes", "coins"], standalone_mode=False)
@@ -221,7 +252,7 @@ def test_values_that_were_not_reached_are_marked() -> None:
         "expected": "lower",
         "word": "holds",
         "note": "",
-        "confidence": 0.95,
+        "margin": None,
         "arms": [
             {
                 "setup": "default",
@@ -233,11 +264,12 @@ def test_values_that_were_not_reached_are_marked() -> None:
                 "censored": [10],
             }
         ],
-        "differences": [],
+        "comparisons": [],
     }
     console = Console(width=80)
     with console.capture() as capture:
-        for part in shown({"statements": [statement], "halted": {}, "failed": {"default new 9": "It broke."}}):
+        whole = {"statements": [statement], "seeds": [9, 10], "halted": {}, "failed": {"default new 9": "It broke."}}
+        for part in shown(whole):
             console.print(part)
     assert "10 100*" in capture.get()
     assert "the run did not come to a value" in capture.get()
@@ -273,12 +305,31 @@ def test_a_person_who_stops_it_stops_its_runs(tmp_path: Path) -> None:
         (["claim", "coins.py", "--arm", "loded"], "did you mean 'loaded'?"),
         (["claim", "coins.py", "--tuning", "--write"], "is no result: leave out --write or --tuning"),
         (["claim", "coins.py", "--arm", "fair", "--write"], "5 of 15 runs would lack"),
+        (
+            ["claim", "coins.py", "--plan"],
+            "no finished tuning run of recipe 'coins' in runs/claims/coins: make them with",
+        ),
+        (["claim", "coins.py", "--plan", "--write"], "--plan comes to no result that could be written: leave out"),
+        (["claim", "coins.py", "--plan", "--judge"], "--plan makes no run: leave out --judge"),
+        (["claim", "coins.py", "--plan", "--tuning"], "--plan makes no run: leave out --tuning"),
+        (["claim", "coins.py", "--judge", "--seed", "1"], "--judge makes no run: leave out --seed"),
+        (
+            ["claim", "coins.py", "--judge"],
+            "no committed result of recipe 'coins': make it with",
+        ),
+        (
+            ["claim", "untuned.py", "--plan"],
+            "A spread needs tuning seeds: give the claims of recipe 'coins' two or more",
+        ),
+        (["claim", "marginless.py"], "says that arms are the same: give the margin"),
         (["claim", "wrong.py"], "did you mean 'toss'?"),
     ],
 )
 def test_a_mistake_is_one_sentence(coins: Recipe[Any], words: list[str], sentence: str) -> None:
     Path("bare.py").write_text(COINS.read_text().replace("    claims=claims,\n", ""))
     Path("wrong.py").write_text(COINS.read_text().replace('"fair": {}', '"fair": {"tos": {"bias": 0.1}}'))
+    Path("untuned.py").write_text(COINS.read_text().replace("tuning=(100, 101)", "tuning=(100,)"))
+    Path("marginless.py").write_text(COINS.read_text().replace("margin=0.6,", ""))
     with pytest.raises(UserError, match=re.escape(sentence)) as refused:
         app(words, standalone_mode=False)
     assert str(refused.value).count("\n") == 0
@@ -289,16 +340,22 @@ def test_a_part_is_run_and_leaves_the_rest_open(coins: Recipe[Any]) -> None:
     assert done.returncode == 0, done.stderr
     assert f"{RUNS} runs, 0 of them finished, 2 to make" in done.stdout
     told = read_json(Path("runs/claims/coins"), "result.json")
-    assert words_of(told) == ["inconclusive"] * 4
+    assert words_of(told) == ["inconclusive"] * 5
     assert told["statements"][3]["note"] == "of 10 runs 8 lacking"
 
 
-def test_tuning_is_no_result(coins: Recipe[Any]) -> None:
-    done = claimed(Path.cwd(), "--tuning", "--seed", "100", "--arm", "fair", "--arm", "loaded")
+def test_tuning_is_no_result_and_a_plan_is_made_by_it(coins: Recipe[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    done = claimed(Path.cwd(), "--tuning")
     assert done.returncode == 0, done.stderr
     assert "this is no result and is written nowhere" in " ".join(done.stdout.split())
-    assert not list(Path.cwd().rglob("result.json"))
     assert len(planned(coins, (100, 101))) == 6
+    app(["claim", "coins.py", "--plan", "--jobs", "2"], standalone_mode=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "A loaded coin shows heads more often." in said
+    assert re.search(r"less fair 2 0\.\d+ \S+ to \S+ \S+ to \S+", said)
+    assert "The range is too narrow for 5 seeds" in said
+    assert re.search(rf"{RUNS} runs of the test seeds, {RUNS} to make, would take about \d+ min with 2 at a time", said)
+    assert not list(Path.cwd().rglob("result.json"))
 
 
 def test_committed_results_are_in_the_wheel(tmp_path: Path) -> None:

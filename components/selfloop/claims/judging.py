@@ -1,24 +1,21 @@
-"""From the values of runs to one word: paired by seed, Student's t, Bonferroni over the comparisons of a statement."""
+"""From the values of runs to one word: one-sided tests at 5 %, paired by seed.
+
+A statement *holds* where each of its comparisons does by a test of its own: of an intersection none is corrected
+(Berger, 1982). *Equivalent* is two such tests against the margin (Schuirmann, 1987). It *does not hold* where one
+comparison's interval lies wholly outside of what it says; that may be any of them, so this is at 95 % for all together
+(Bonferroni).
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from math import isinf
 from typing import Literal, NamedTuple
 
-from selfloop.claims.declared import Statement
+from selfloop.claims.declared import Room, Statement
+from selfloop.claims.intervals import ALPHA, Interval, interval
 
-Word = Literal["holds", "does not hold", "inconclusive"]
-CONFIDENCE = 0.95
-
-
-class Interval(NamedTuple):
-    """A mean, and the interval of the true one at some confidence."""
-
-    mean: float
-    low: float
-    high: float
+Word = Literal["holds", "equivalent", "does not hold", "inconclusive"]
 
 
 class Value(NamedTuple):
@@ -30,7 +27,7 @@ class Value(NamedTuple):
 
 
 class Arm(NamedTuple):
-    """What a statement's metric was in the runs of one arm in one setup, with the interval of their mean at 95 %."""
+    """What a statement's metric was in the runs of one arm in one setup, with the bounds of their mean."""
 
     setup: str
     arm: str
@@ -38,12 +35,15 @@ class Arm(NamedTuple):
     values: Sequence[Value]
 
 
-class Difference(NamedTuple):
-    """Treatment less baseline in one setup, paired by seed, with its interval at the corrected confidence."""
+class Comparison(NamedTuple):
+    """What a statement is judged by in one setup: treatment less ``baseline``, paired by seed, or the treatment alone
+    where that is empty; with the seed that bears the statement out least.
+    """
 
     setup: str
     baseline: str
     interval: Interval
+    worst: Value
 
 
 class Judgement(NamedTuple):
@@ -52,7 +52,7 @@ class Judgement(NamedTuple):
     word: Word
     note: str
     arms: Sequence[Arm]
-    differences: Sequence[Difference]
+    comparisons: Sequence[Comparison]
 
 
 Values = Mapping[tuple[str, str], Sequence[Value]]
@@ -60,61 +60,90 @@ Values = Mapping[tuple[str, str], Sequence[Value]]
 
 
 def judge(statement: Statement, setups: Sequence[str], values: Values) -> Judgement:
-    """The word for a statement at 95 % for all its comparisons together.
-
-    It *holds* where every corrected interval lies on the good side, *does not hold* where one lies wholly on the other.
-    """
+    """The word for a statement from the values of all its runs."""
     arms = [
-        Arm(setup, arm, interval([each.value for each in values[setup, arm]]), values[setup, arm])
+        Arm(setup, arm, interval(numbers(values[setup, arm]), statement.bounds), values[setup, arm])
         for setup in setups
         for arm in statement.arms
     ]
-    if statement.within:
-        confidence = corrected(len(setups))
-        low, high = statement.within
-        means = [interval([each.value for each in values[setup, statement.treatment]], confidence) for setup in setups]
-        good = [low <= mean.low and mean.high <= high for mean in means]
-        bad = [mean.high < low or mean.low > high for mean in means]
-        return Judgement(_word(good, bad), "", arms, [])
-    confidence = corrected(len(setups) * len(statement.baselines))
-    differences = [
-        Difference(setup, baseline, paired(values[setup, statement.treatment], values[setup, baseline], confidence))
-        for setup in setups
-        for baseline in statement.baselines
+    compared = compared_values(statement, setups, values)
+    bounds = compared_bounds(statement)
+    comparisons = [
+        Comparison(*where, interval(numbers(each), bounds), worst(each, statement.room))
+        for where, each in compared.items()
     ]
-    sign = 1 if statement.better == "higher" else -1
-    sides = [sorted((sign * each.interval.low, sign * each.interval.high)) for each in differences]
-    word = _word([low > 0 for low, _ in sides], [high < 0 for _, high in sides])
-    return Judgement(word, "", arms, differences)
+    strict = ALPHA / (len(compared) * statement.room.ends)
+    together = {where: interval(numbers(each), bounds, strict) for where, each in compared.items()}
+    excluding = [_named(*where, of) for where, of in together.items() if is_outside(of, statement.room)]
+    found = [each.interval for each in comparisons]
+    return Judgement(*_word(statement, found, excluding), arms, comparisons)
 
 
-def corrected(comparisons: int) -> float:
-    """The confidence of each of several intervals that gives 95 % to all of them together (Bonferroni)."""
-    return 1 - (1 - CONFIDENCE) / comparisons
+def _word(statement: Statement, found: Sequence[Interval], excluding: Sequence[str]) -> tuple[Word, str]:
+    """The word and its note, from the intervals and from what excludes the statement."""
+    small = all(is_inside(each, statement.negligible) for each in found)
+    less = [f"by less than the margin of {statement.margin:g}"] if small else []
+    if excluding:
+        return "does not hold", "; ".join([*excluding, *less])
+    if statement.better != "same" and all(is_inside(each, statement.room) for each in found):
+        return "holds", "".join(less)
+    if small:
+        return "equivalent", ""
+    unknown = any(isinf(each.low) and isinf(each.high) for each in found)
+    return "inconclusive", "the seeds do not differ, and without bounds of the metric that says nothing" * unknown
 
 
-def interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """The mean of values with its interval (Student's t); a point where they are all the same, all numbers for one."""
-    from scipy import stats
-
-    mean = fmean(values)
-    if len(values) == 1:
-        return Interval(mean, -math.inf, math.inf)
-    if len(set(values)) == 1:
-        return Interval(values[0], values[0], values[0])
-    low, high = stats.t.interval(confidence, len(values) - 1, loc=mean, scale=stats.sem(values))
-    return Interval(mean, float(low), float(high))
+def numbers(values: Sequence[Value]) -> list[float]:
+    """The values without their seeds."""
+    return [each.value for each in values]
 
 
-def paired(treatment: Sequence[Value], baseline: Sequence[Value], confidence: float = CONFIDENCE) -> Interval:
-    """The mean of the differences by seed with its interval. Raises ``ValueError`` where the seeds are not the same."""
+def compared_values(
+    statement: Statement, setups: Sequence[str], values: Values
+) -> dict[tuple[str, str], Sequence[Value]]:
+    """What a statement is judged by, by setup and baseline: differences by seed, or the treatment alone in a range."""
+    return {
+        (setup, baseline): differences(values[setup, statement.treatment], values[setup, baseline])
+        if baseline
+        else values[setup, statement.treatment]
+        for setup in setups
+        for baseline in statement.baselines or ("",)
+    }
+
+
+def differences(treatment: Sequence[Value], baseline: Sequence[Value]) -> list[Value]:
+    """Treatment less baseline by seed. Raises ``ValueError`` where the seeds are not the same."""
     both = list(zip(treatment, baseline, strict=True))
     if any(one.seed != other.seed for one, other in both):
         raise ValueError("Values of different seeds are no pairs.")
-    return interval([one.value - other.value for one, other in both], confidence)
+    # beyond the twelfth decimal stands the noise of binary fractions, which would pass for a spread
+    return [Value(one.seed, round(one.value - other.value, 12), one.censored or other.censored) for one, other in both]
 
 
-def _word(good: Sequence[bool], bad: Sequence[bool]) -> Word:
-    if any(bad):
-        return "does not hold"
-    return "holds" if all(good) else "inconclusive"
+def compared_bounds(statement: Statement) -> tuple[float, float] | None:
+    """The least and the highest value that a comparison can have."""
+    if statement.bounds is None or not statement.baselines:
+        return statement.bounds
+    width = statement.bounds[1] - statement.bounds[0]
+    return -width, width
+
+
+def worst(values: Sequence[Value], room: Room) -> Value:
+    """The value that lies least within a room, or farthest outside."""
+    return min(values, key=lambda each: min(each.value - room.low, room.high - each.value))
+
+
+def is_inside(found: Interval, room: Room) -> bool:
+    """Whether both bounds lie in a room."""
+    return room.low <= found.low and found.high <= room.high
+
+
+def is_outside(found: Interval, room: Room) -> bool:
+    """Whether an interval has nothing in common with a room."""
+    return found.high < room.low or found.low > room.high
+
+
+def _named(setup: str, baseline: str, found: Interval) -> str:
+    """What excludes a statement, in words."""
+    what = f"less {baseline}" if baseline else "the mean"
+    return f"{what} in {setup} is in [{found.low:.3g}, {found.high:.3g}] where all comparisons are bounded together"

@@ -71,10 +71,21 @@ def planned(recipe: Recipe[Any], seeds: Sequence[int], arms: Sequence[str] = ())
 
 
 def settings_of(recipe: Recipe[Any], run: Run) -> Settings:
-    """The settings of one run. Raises ``UserError`` where the recipe has no such settings."""
+    """The settings of one run. Raises ``UserError`` where the recipe has no such settings.
+
+    The held-out items of its rounds are its seed's own: items that all seeds share would be no part of their spread,
+    and an interval over seeds would be too narrow by them. The arms of one seed share them.
+    """
     assert recipe.claims is not None
-    settings: Settings = recipe.resolve(*recipe.claims.overrides(*run))
-    return settings
+    overrides = recipe.claims.overrides(*run)
+    settings: Settings = recipe.resolve(*overrides)
+    own = {}
+    for name, kind in settings.stages().items():
+        if "item_seeds" in kind.model_fields:
+            number = len(getattr(settings, name).item_seeds)
+            own[name] = {"item_seeds": [run.seed * number + each for each in range(number)]}
+    items_of_seed: Settings = recipe.resolve(*overrides, own)
+    return items_of_seed
 
 
 def place_of(recipe: Recipe[Any], run: Run, root: Path) -> Path:
@@ -92,6 +103,11 @@ def found(recipe: Recipe[Any], run: Run, root: Path) -> Outcome | None:
     metrics = {name: math.nan if value is None else value for name, value in kept["metrics"].items()}
     outcome = Outcome(run, metrics, kept["halted"], kept["failed"], kept["seconds"], kept["code"])
     return None if outcome.failed else outcome
+
+
+def all_found(recipe: Recipe[Any], runs: Sequence[Run], root: Path) -> dict[Run, Outcome]:
+    """What became of those runs that came to their end."""
+    return {run: outcome for run in runs if (outcome := found(recipe, run, root))}
 
 
 def measured(

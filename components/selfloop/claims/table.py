@@ -6,7 +6,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from selfloop.claims.results import committed, is_stale
+from selfloop.claims.declared import ENOUGH_SEEDS, Claims, Statement
+from selfloop.claims.measuring import Outcome, Run
+from selfloop.claims.planning import Prospect, prospects
+from selfloop.claims.results import committed, expected, is_judged, is_stale
 from selfloop.recipe import recipes
 
 if TYPE_CHECKING:
@@ -19,28 +22,84 @@ CENSORED = "*"
 
 
 def shown(result: Mapping[str, Any]) -> Iterator[RenderableType]:
-    """A result for the terminal: by statement the sentence, its arms, its comparisons, its word."""
+    """A result for the terminal: by statement the sentence, its arms, its comparisons with the worst seed, its word."""
     from rich.padding import Padding
     from rich.table import Column, Table
     from rich.text import Text
 
     for statement in result["statements"]:
         yield Text(f"\n{statement['sentence']}")
-        yield Text(f"{statement['metric']}, {_hoped(statement)}", style="dim")
-        several = len({each["setup"] for each in statement["arms"]}) > 1
+        yield Text(f"{statement['metric']}, {hoped(statement['expected'], statement['margin'])}", style="dim")
+        several = _has_several_setups(statement)
         table = Table("arm", Column("mean", no_wrap=True), "by seed", box=None, padding=(0, 2, 0, 0))
         for each in statement["arms"]:
             table.add_row(*map(Text, (_named(each, "arm", several), spread(each), " ".join(values(each)))))
         yield Padding(table, (0, 0, 0, 2))
-        for each in statement["differences"]:
-            less = f"less {_named(each, 'baseline', several)}: {spread(each, '+')}"
-            yield Text(f"  {less} by seed, at {statement['confidence']:.1%}")
+        for each in statement["comparisons"]:
+            less = f"less {_named(each, 'baseline', several)}: {spread(each, '+')} by seed; "
+            sign = "+" if each["baseline"] else ""
+            yield Text(f"  {less * bool(each['baseline'])}worst {_worst(each, several, sign)}")
         yield Text.assemble("  ", (statement["word"], "bold"), f": {statement['note']}" * bool(statement["note"]))
     if any(each["censored"] for statement in result["statements"] for each in statement["arms"]):
         yield Text(f"\n{CENSORED} the run did not come to a value; what the claim declares for that stands for it.")
+    if few := _few(result):
+        yield Text(f"\n{few}: a claim should have {ENOUGH_SEEDS}.")
     for what in ("halted", "failed"):
         for run, reason in result[what].items():
             yield Text(f"\n{what}: {run}: {reason}")
+
+
+def planned(claims: Claims, outcomes: Mapping[Run, Outcome]) -> Iterator[RenderableType]:
+    """What the test seeds could see, for the terminal: by statement a line a comparison."""
+    from rich.padding import Padding
+    from rich.table import Table
+    from rich.text import Text
+
+    numbers = sorted({len(claims.seeds), max(len(claims.seeds), ENOUGH_SEEDS)})
+    for statement in claims.statements:
+        yield Text(f"\n{statement.sentence}")
+        yield Text(f"{statement.metric}, {hoped(expected(statement), statement.margin)}", style="dim")
+        by_number = [prospects(claims, statement, outcomes, number) for number in numbers]
+        table = Table("", "tuned on", "spread", *(f"{each} seeds" for each in numbers), box=None, padding=(0, 2, 0, 0))
+        for found in zip(*by_number, strict=True):
+            table.add_row(*map(Text, _prospect(statement, found, len(claims.setups_of(statement)) > 1)))
+        yield Padding(table, (0, 0, 0, 2))
+        if any(each.least is not None and each.least > _space(statement) for each in by_number[0]):
+            what = "margin" if statement.better == "same" else "range"
+            yield Text(
+                f"  The {what} is too narrow for {numbers[0]} seeds, whatever is true: take more, or state another."
+            )
+
+
+def _prospect(statement: Statement, found: Sequence[Prospect], with_setup: bool) -> Iterator[str]:
+    """The cells of one comparison: its name, the tuning seeds, their spread, and the least that may be seen."""
+    setup, baseline, seeds, spread, *_ = found[0]
+    name = f"less {baseline}" if baseline else statement.treatment
+    yield f"{setup}: {name}" if with_setup else name
+    yield str(seeds)
+    yield "unknown" if spread is None else f"{spread:.3g}"
+    yield from ("–" if each.least is None else f"{each.least:.3g} to {each.cautious:.3g}" for each in found)
+
+
+def _space(statement: Statement) -> float:
+    """How far inside of what a statement says a mean can lie."""
+    return (statement.room.high - statement.room.low) / 2
+
+
+def _few(result: Mapping[str, Any]) -> str:
+    """How many seeds a result has, where that is few."""
+    number = len(result["seeds"])
+    return f"only {number} seeds" if number < ENOUGH_SEEDS else ""
+
+
+def _has_several_setups(statement: Mapping[str, Any]) -> bool:
+    return len({each["setup"] for each in statement["arms"]}) > 1
+
+
+def _worst(comparison: Mapping[str, Any], with_setup: bool, sign: str) -> str:
+    """The seed that bears a statement out least, with its value."""
+    where = f" of {comparison['setup']}" * (with_setup and not comparison["baseline"])
+    return f"seed{where} {comparison['worst']['seed']}: {comparison['worst']['value']:{sign}.3g}"
 
 
 def values(arm: Mapping[str, Any]) -> list[str]:
@@ -59,9 +118,12 @@ def spread(estimate: Mapping[str, Any], sign: str = "") -> str:
     return f"{mean:{sign}.3g} [{low:{sign}.3g}, {high:{sign}.3g}]"
 
 
-def _hoped(statement: Mapping[str, Any]) -> str:
-    expected = statement["expected"]
-    return expected if expected.startswith("within") else f"{expected} is better"
+def hoped(expected: str, margin: float | None) -> str:
+    """What a statement says of its metric, in words."""
+    if expected.startswith("within"):
+        return expected
+    told = "the same" if expected == "same" else f"{expected} is better"
+    return told if margin is None else f"{told}; less than {margin:g} does not matter"
 
 
 def _named(each: Mapping[str, Any], what: str, with_setup: bool) -> str:
@@ -75,8 +137,14 @@ def state(recipe: Recipe[Any]) -> str:
         return "none" if recipe.claims is None else "not measured"
     if is_stale(recipe, result):
         return "stale"
-    words = [statement["word"] for statement in result["statements"]]
-    return f"{words.count('holds')} of {len(words)}"
+    if not is_judged(recipe, result):
+        return "to be judged anew"
+    return f"{sum(map(is_borne_out, result['statements']))} of {len(result['statements'])}"
+
+
+def is_borne_out(statement: Mapping[str, Any]) -> bool:
+    """Whether the word is what the statement says: that arms are the same is borne out where they are equivalent."""
+    return bool(statement["word"] == ("equivalent" if statement["expected"] == "same" else "holds"))
 
 
 def as_markdown() -> str:
@@ -101,19 +169,25 @@ def _told(recipe: Recipe[Any]) -> list[str]:
         return []
     if result is None:
         return [f"{_cell(statement.sentence)} *not measured*" for statement in recipe.claims.statements]
-    stale = " (of other settings than the recipe has now)" * is_stale(recipe, result)
+    about = [_few(result), "of other settings or seeds than the recipe has now" * is_stale(recipe, result)]
+    aside = f" ({', '.join(filter(None, about))})" * any(about)
     return [
-        f"{_cell(each['sentence'])} **{each['word']}**{stale}: {_cell(_numbers(each))}" for each in result["statements"]
+        f"{_cell(each['sentence'])} **{each['word']}**{aside}: {_cell(_numbers(each))}" for each in result["statements"]
     ]
 
 
 def _numbers(statement: Mapping[str, Any]) -> str:
-    several = len({each["setup"] for each in statement["arms"]}) > 1
+    several = _has_several_setups(statement)
     arms = _joined([f"{_named(each, 'arm', several)} {spread(each)}{_never(each)}" for each in statement["arms"]])
-    differences = [f"{_named(each, 'baseline', several)} {spread(each, '+')}" for each in statement["differences"]]
-    less = f"; less {_joined(differences)} by seed" * bool(differences)
+    less = [
+        f"{_named(each, 'baseline', several)} {spread(each, '+')}, worst {_worst(each, several, '+')}"
+        for each in statement["comparisons"]
+        if each["baseline"]
+    ]
+    worst = [f"worst {_worst(each, several, '')}" for each in statement["comparisons"] if not each["baseline"]]
     note = f" ({statement['note']})" * bool(statement["note"])
-    return f"{statement['metric']} {arms}{less}{note}"
+    parts = [f"{statement['metric']} {arms}", f"less {_joined(less)} by seed" * bool(less), _joined(worst)]
+    return f"{'; '.join(filter(None, parts))}{note}"
 
 
 def _never(arm: Mapping[str, Any]) -> str:

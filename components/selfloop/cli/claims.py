@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -33,34 +33,63 @@ def claim(
     tuning: Annotated[
         bool, typer.Option("--tuning", help="Run the tuning seeds; what comes out is no result.")
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Tell, from finished tuning runs, what the test seeds could see; run nothing."),
+    ] = False,
+    judge: Annotated[
+        bool, typer.Option("--judge", help="Judge the committed result anew by today's statements; run nothing.")
+    ] = False,
     write: Annotated[bool, typer.Option("--write", help="Write the result beside the recipe.")] = False,
 ) -> None:
-    """Measure what a recipe's paper claims: arms, seeds, intervals, one word. The same command resumes it."""
+    """Measure what a recipe's paper claims: arms, seeds, bounds, one word. The same command resumes it."""
+    found = find_recipe(recipe)
+    _check(found, arms, seeds, tuning, write)
+    _check_alone({"--plan": plan, "--judge": judge}, {"--tuning": tuning, "--arm": bool(arms), "--seed": bool(seeds)})
+    if plan and write:
+        raise UserError("--plan comes to no result that could be written: leave out --write.")
+    root = output or RUNS / "claims" / found.name
+    if judge:
+        _judge(recipe, found, write)
+    elif plan:
+        _plan(recipe, found, root, jobs or machine.cores())
+    else:
+        _measure(recipe, found, root, jobs or machine.cores(), seeds, arms, tuning, write)
+
+
+def _measure(
+    name: str,
+    found: Recipe[Any],
+    root: Path,
+    jobs: int,
+    seeds: Sequence[int],
+    arms: Sequence[str],
+    tuning: bool,
+    write: bool,
+) -> None:
+    """Make the runs that there are not yet, say what all of them come to, and keep it."""
     from selfloop.artifacts import code_digest, write_json
     from selfloop.claims import measuring, results, table
 
-    found = find_recipe(recipe)
-    _check(found, arms, seeds, tuning, write)
     assert found.claims is not None
     chosen = found.claims.tuning if tuning else found.claims.seeds
-    root = output or RUNS / "claims" / found.name
     check_output(root, is_folder=True)
     whole, parts = measuring.planned(found, chosen), measuring.planned(found, seeds or chosen, arms)
     for run in whole:
         found.check(measuring.settings_of(found, run))
     with measuring.held(root), resumable(root):
-        outcomes = {run: outcome for run in whole if (outcome := measuring.found(found, run, root))}
+        outcomes = measuring.all_found(found, whole, root)
         left = [run for run in parts if run not in outcomes]
         if write and (lacking := len(whole) - len(outcomes) - len(left)):
             raise UserError(f"{lacking} of {len(whole)} runs would lack: leave out --arm and --seed, or --write.")
         say(f"{len(whole)} runs, {len(outcomes)} of them finished, {len(left)} to make, in {root}.")
-        with closing(measuring.measured(recipe, found, left, root, jobs or machine.cores())) as ended:
+        with closing(measuring.measured(name, found, left, root, jobs)) as ended:
             for number, outcome in enumerate(ended, 1):
                 outcomes[outcome.run] = outcome
                 say(f"{number}/{len(left)} {_line(outcome)}")
     # which folder held the runs, and how many were made at a time, is of this machine
     command = shlex.join(
-        ["selfloop", "claim", recipe, *(["--tuning"] if tuning else []), *(["--write"] if write else [])]
+        ["selfloop", "claim", name, *(["--tuning"] if tuning else []), *(["--write"] if write else [])]
     )
     result = results.result(found, outcomes, command, chosen)
     for part in table.shown(result):
@@ -73,6 +102,74 @@ def claim(
     place = results.place_beside(found) if write else root / "result.json"
     write_json(place.parent, result, place.name)
     say(f"\n{place}")
+
+
+def _plan(name: str, found: Recipe[Any], root: Path, jobs: int) -> None:
+    """Say what the test seeds could see and what their runs would take, from the tuning runs that are finished."""
+    from selfloop.claims import measuring, planning, table
+
+    assert found.claims is not None
+    command = f"make them with 'selfloop claim {name} --tuning'"
+    if len(found.claims.tuning) < 2:
+        raise UserError(f"A spread needs tuning seeds: give the claims of recipe '{found.name}' two or more.")
+    tuned = measuring.all_found(found, measuring.planned(found, found.claims.tuning), root)
+    if not tuned:
+        raise UserError(f"There is no finished tuning run of recipe '{found.name}' in {root}: {command}.")
+    for part in table.planned(found.claims, tuned):
+        console.print(part)
+    say(
+        f"\nSo far from the end of what it says is seen with {planning.POWER:.0%} power, in all comparisons of a "
+        "statement together. The first number is for the spread between the tuning seeds, the second for the largest "
+        f"that they leave possible at {1 - planning.UNLUCKY:.0%}."
+    )
+    runs = measuring.planned(found, found.claims.seeds)
+    left = [run for run in runs if measuring.found(found, run, root) is None]
+    took = planning.seconds_of(left, tuned)
+    time = f"an unknown time, as some tuning runs are not finished: {command}" if took is None else _hours(took, jobs)
+    say(f"{len(runs)} runs of the test seeds, {len(left)} to make, would take {time}.")
+
+
+def _hours(seconds: float, jobs: int) -> str:
+    """How long runs take that take so long one after the other."""
+    one, several = (
+        f"{each / 3600:.1f} h" if each >= 3600 else f"{each / 60:.0f} min" for each in (seconds, seconds / jobs)
+    )
+    return f"about {several} with {jobs} at a time ({one} one after the other)"
+
+
+def _judge(name: str, found: Recipe[Any], write: bool) -> None:
+    """Say what the values of the committed result come to by the statements and rules of today."""
+    from selfloop.artifacts import write_json
+    from selfloop.claims import results, table
+
+    before = results.committed(found)
+    if before is None:
+        raise UserError(
+            f"There is no committed result of recipe '{found.name}': make it with 'selfloop claim {name} --write'."
+        )
+    result = results.judged_anew(found, before)
+    for part in table.shown(result):
+        console.print(part)
+    words = {each["sentence"]: each["word"] for each in before["statements"]}
+    for each in result["statements"]:
+        if (word := words.get(each["sentence"])) not in (None, each["word"]):
+            say(f"\n{each['sentence']} It was '{word}' and is '{each['word']}'.")
+    if results.is_stale(found, result):
+        say("\nIt is of other settings or seeds than the recipe has now: only new runs help that.")
+    if write:
+        place = results.place_beside(found)
+        write_json(place.parent, result, place.name)
+        say(f"\n{place}")
+
+
+def _check_alone(modes: Mapping[str, bool], options: Mapping[str, bool]) -> None:
+    """Refuse options that what makes no run does not read."""
+    chosen, others = (
+        [name for name, given in modes.items() if given],
+        [name for name, given in options.items() if given],
+    )
+    if chosen and (left_out := [*chosen[1:], *others]):
+        raise UserError(f"{chosen[0]} makes no run: leave out {left_out[0]}.")
 
 
 def _check(recipe: Recipe[Any], arms: Sequence[str], seeds: Sequence[int], tuning: bool, write: bool) -> None:

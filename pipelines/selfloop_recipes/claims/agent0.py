@@ -35,6 +35,7 @@ control = {"proposer": "frozen"}
 ATTEMPTS = ("generate", "reinforce", "evaluate", "measure")
 """The stages in which the executor attempts tasks, beside the reward of proposals."""
 SINGLE = {"protocol": "single"}
+SHARE = (0.0, 1.0)
 no_tool = {"environment": "arithmetic:plain", "challenge": {"reward": SINGLE}} | dict.fromkeys(ATTEMPTS, SINGLE)
 claims = Claims(
     arms={
@@ -45,16 +46,38 @@ claims = Claims(
     },
     settings={"gate": {"require": "nothing"}, "learn": {"number": 256}, "reinforce": {"steps": 30}},
     tuning=(1, 2),
-    seeds=(41, 42, 43, 44, 45),
+    seeds=tuple(range(41, 51)),
     statements=(
-        Statement("The solver's pass rate on what is proposed is near 1/2.", "rate", "agent0", within=(0.35, 0.65)),
+        Statement(
+            "The solver's pass rate on what is proposed is near 1/2.",
+            "rate",
+            "agent0",
+            within=(0.35, 0.65),
+            bounds=SHARE,
+        ),
         Statement("What is proposed grows harder from round to round.", "harder", "agent0", within=(0.0, 12.0)),
         Statement("It is harder than what an untrained proposer writes.", "level", "agent0", ("frozen proposer",)),
         Statement("The executor gets better.", "gained", "agent0", within=(0.0, 3.0)),
-        Statement("A proposer that learns takes the executor further.", "beyond", "agent0", ("frozen proposer",)),
-        Statement("On tasks of several operations a tool takes it further.", "several", "agent0", ("no tool",)),
-        Statement("Most of what its pseudo-labels call right is right.", "precision", "agent0", within=(0.5, 1.0)),
-        Statement("The guard halts a run whose pseudo-labels rot.", "halted", "no tool, watched", within=(0.5, 1.5)),
+        Statement(
+            "A proposer that learns takes the executor further.", "beyond", "agent0", ("frozen proposer",), bounds=SHARE
+        ),
+        Statement(
+            "On tasks of several operations a tool takes it further.", "several", "agent0", ("no tool",), bounds=SHARE
+        ),
+        Statement(
+            "Most of what its pseudo-labels call right is right.",
+            "precision",
+            "agent0",
+            within=(0.5, 1.0),
+            bounds=SHARE,
+        ),
+        Statement(
+            "The guard halts a run whose pseudo-labels rot.",
+            "halted",
+            "no tool, watched",
+            within=(0.5, 1.0),
+            bounds=SHARE,
+        ),
     ),
 )
 

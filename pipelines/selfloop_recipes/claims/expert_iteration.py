@@ -7,10 +7,15 @@ claims = Claims(
     arms={"loop": {}, "accept-all": control},
     settings={"rounds": 4},
     tuning=(10, 11),
-    seeds=(0, 1, 2, 3, 4),
+    seeds=tuple(range(10)),
     statements=(
         Statement(
-            "Attempts that a verifier calls right teach more than all attempts do.", "accuracy", "loop", ("accept-all",)
+            "Attempts that a verifier calls right teach more than all attempts do.",
+            "accuracy",
+            "loop",
+            ("accept-all",),
+            margin=0.02,
+            bounds=(0, 1),
         ),
     ),
 )

@@ -9,13 +9,14 @@ control = {"filter": {"select": ["nothing"]}}
 claims = Claims(
     arms={"loop": {}, "without own answers": control},
     tuning=(10, 11, 12, 13, 14),
-    seeds=(0, 1, 2, 3, 4),
+    seeds=tuple(range(10)),
     statements=(
         Statement(
             "Its own checked answers teach a model longer problems than the same steps without them do.",
             "solved",
             "loop",
             ("without own answers",),
+            margin=1,
         ),
     ),
 )

@@ -40,7 +40,7 @@ claims = Claims(
         "countdown": {"reached": 0.2},
     },
     tuning=(1, 2),
-    seeds=(31, 32, 33, 34, 35),
+    seeds=tuple(range(31, 41)),
     statements=(
         Statement(
             "A bandit over levels comes to the hardest arm in fewer steps than other orders do.",
@@ -49,9 +49,14 @@ claims = Claims(
             OTHERS,
             better="lower",
             missing=(ROUNDS + 1) * STEPS,
+            bounds=(STEPS, (ROUNDS + 1) * STEPS),
         ),
-        Statement("It is more accurate beyond the levels that it trained on.", "beyond", "bandit", OTHERS),
-        Statement("What it draws moves from easy levels to hard ones.", "moved", "bandit", ("uniform",)),
+        Statement(
+            "It is more accurate beyond the levels that it trained on.", "beyond", "bandit", OTHERS, bounds=(0, 1)
+        ),
+        Statement(
+            "What it draws moves from easy levels to hard ones.", "moved", "bandit", ("uniform",), bounds=(-2, 2)
+        ),
     ),
 )
 
