@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -110,6 +111,28 @@ def test_all_seeds_for_and_none_against_are_a_sign_test() -> None:
     share = replace(HIGHER, bounds=(0, 1))
     for number, word in ((4, "inconclusive"), (5, "holds")):  # one in 16, one in 32
         assert judged(share, new=[1.0] * number, old=[0.0] * number) == word
+
+
+@pytest.mark.parametrize("seeds", [5, 10])
+@pytest.mark.parametrize("number", [1, 3])
+def test_no_word_is_said_more_often_than_it_may_where_it_is_wrong(seeds: int, number: int) -> None:
+    rng, times = np.random.default_rng([2004, seeds, number]), 300
+    arms = tuple(f"old {each}" for each in range(number))
+    higher = Statement("It is higher.", "m", "new", arms)
+    same = replace(higher, better="same", margin=0.1)
+    wrong = dict.fromkeys(("holds where one is as good", "does not hold where all are", "equivalent at the margin"), 0)
+    for _ in range(times):
+        base, noise = rng.normal(0.5, 0.1, seeds), rng.normal(0, 0.05, (number, seeds))
+        for what, statement, gaps in (
+            ("holds where one is as good", higher, [0.0, 1.0, 1.0]),
+            ("does not hold where all are", higher, [0.0, 0.0, 0.0]),
+            ("equivalent at the margin", same, [0.1, 0.0, 0.0]),
+        ):
+            olds = {arm: base - gap - each for arm, gap, each in zip(arms, gaps[:number], noise, strict=True)}
+            word = judged(statement, new=base.tolist(), **{arm: each.tolist() for arm, each in olds.items()})
+            wrong[what] += what.startswith(word)
+    for what, count in wrong.items():
+        assert stats.binomtest(count, times).proportion_ci(0.99).low <= 0.05, what
 
 
 def test_the_worst_seed_is_the_one_that_bears_it_out_least() -> None:

@@ -1,5 +1,7 @@
 """What a plan promises, by simulation, and what it does not know."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -65,6 +67,10 @@ def test_seeds_that_do_not_differ_or_lack_have_no_spread() -> None:
     same = tuned({"new": [0.5, 0.75], "old": [0.25, 0.5], "older": [0.1], "oldest": [0.1, 0.3]})
     found = prospects(CLAIMS, STATEMENT, same, 10)
     assert [(each.seeds, each.spread, each.least) for each in found] == [(1, None, None)] * 3
+    near_an_end = tuned({arm: [value] * 2 for arm, value in zip(CLAIMS.arms, (0.9, 0.0, 0.1, 0.0), strict=True)})
+    apart = near_an_end | tuned({"new": [0.85, 0.95]})
+    share = replace(STATEMENT, bounds=(0, 1))
+    assert [each.spread for each in prospects(CLAIMS, share, apart, 10)][::2] == [None, None]
     whole = same | tuned({"older": [0.1, 0.2]})
     spreads = [each.spread for each in prospects(CLAIMS, STATEMENT, whole, 10)]
     assert spreads == [None, pytest.approx(0.15 / 2**0.5), pytest.approx(0.05 / 2**0.5)]

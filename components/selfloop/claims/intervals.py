@@ -24,27 +24,29 @@ class Interval(NamedTuple):
 def interval(values: Sequence[float], bounds: tuple[float, float] | None = None, alpha: float = ALPHA) -> Interval:
     """The mean of values, one a seed, with a bound on either side.
 
-    ``bounds`` are the least and the highest value that there can be, (0, 1) for a share. Student's t, but where all
-    values are the same or one alone, or their mean lies near an end of ``bounds``: there it is ``highest_mean``, and
-    nothing is known without ``bounds``.
+    ``bounds`` are the least and the highest value that there can be, (0, 1) for a share. It is Student's t where values
+    have a spread, else ``highest_mean``; and without ``bounds`` nothing is known then.
     """
     from scipy import stats
 
-    mean = fmean(values)
-    if is_flat(values):
-        mean = values[0]
-    deviation = 0.0 if len(values) == 1 or is_flat(values) else stdev(values)
+    mean, (least, most) = fmean(values), bounds or (-math.inf, math.inf)
+    if has_spread(values, bounds):
+        half = float(stats.t.ppf(1 - alpha, len(values) - 1)) * stdev(values) / math.sqrt(len(values))
+        return Interval(mean, max(mean - half, least), min(mean + half, most))
     if bounds is None:
-        least, most = -math.inf, math.inf
-    else:
-        least, most = bounds
-        if not deviation or mean - DEVIATIONS * deviation < least or mean + DEVIATIONS * deviation > most:
-            low = -highest_mean([-value for value in values], -least, alpha)
-            return Interval(mean, low, highest_mean(values, most, alpha))
-    if not deviation:
-        return Interval(mean, -math.inf, math.inf)
-    half = float(stats.t.ppf(1 - alpha, len(values) - 1)) * deviation / math.sqrt(len(values))
-    return Interval(mean, max(mean - half, least), min(mean + half, most))
+        return Interval(mean, least, most)
+    return Interval(mean, -highest_mean([-value for value in values], -least, alpha), highest_mean(values, most, alpha))
+
+
+def has_spread(values: Sequence[float], bounds: tuple[float, float] | None = None) -> bool:
+    """Whether Student's t bounds the mean of such values: they differ by more than floating point does, and neither end
+    of ``bounds`` is near.
+    """
+    if len(values) < 2 or max(values) - min(values) <= 1e-9 * max(map(abs, values)):
+        return False
+    least, most = bounds or (-math.inf, math.inf)
+    near = DEVIATIONS * stdev(values)
+    return least + near <= fmean(values) <= most - near
 
 
 def highest_mean(values: Sequence[float], most: float, alpha: float = ALPHA) -> float:
@@ -66,8 +68,3 @@ def highest_mean(values: Sequence[float], most: float, alpha: float = ALPHA) -> 
     short = 1 - 1e-9  # at the last knot itself, where several are one, BSpline.integrate is wrong
     quantile = brentq(lambda x: density.integrate(0, x) / area - (1 - alpha), 0, short, xtol=1e-12)
     return least + width * float(quantile)
-
-
-def is_flat(values: Sequence[float]) -> bool:
-    """Whether values differ by no more than floating point does."""
-    return max(values) - min(values) <= 1e-9 * max(map(abs, values))

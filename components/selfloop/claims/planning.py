@@ -8,8 +8,8 @@ from statistics import stdev
 from typing import NamedTuple
 
 from selfloop.claims.declared import Claims, Statement
-from selfloop.claims.intervals import ALPHA, is_flat
-from selfloop.claims.judging import Value, compared_values, numbers
+from selfloop.claims.intervals import ALPHA, has_spread
+from selfloop.claims.judging import Value, compared_bounds, compared_values, numbers
 from selfloop.claims.measuring import Outcome, Run
 from selfloop.claims.results import mean_seconds, values_of
 
@@ -22,8 +22,8 @@ UNLUCKY = 0.2
 class Prospect(NamedTuple):
     """What some number of seeds could see in one comparison of a statement.
 
-    ``spread`` is the standard deviation between the tuning seeds, none where they do not differ or lack. ``least`` is
-    the distance from the end of what the statement says that they show as often as ``POWER`` asks for; ``cautious``
+    ``spread`` is the standard deviation between the tuning seeds, none where Student's t does not bound them. ``least``
+    is the distance from the end of what the statement says that they show as often as ``POWER`` asks for; ``cautious``
     the same at the largest spread that the tuning seeds leave possible.
     """
 
@@ -70,11 +70,13 @@ def prospects(claims: Claims, statement: Statement, outcomes: Mapping[Run, Outco
     whole = {where: [each for each in some if each.seed in known] for where, some in values.items()}
     compared = compared_values(statement, setups, whole)
     power = 1 - (1 - POWER) / (len(compared) * statement.room.ends)
-    return [_prospect(*where, some, seeds, power) for where, some in compared.items()]
+    return [_prospect(*where, some, compared_bounds(statement), seeds, power) for where, some in compared.items()]
 
 
-def _prospect(setup: str, baseline: str, values: Sequence[Value], seeds: int, power: float) -> Prospect:
-    if len(values) < 2 or is_flat(numbers(values)):
+def _prospect(
+    setup: str, baseline: str, values: Sequence[Value], bounds: tuple[float, float] | None, seeds: int, power: float
+) -> Prospect:
+    if not has_spread(numbers(values), bounds):
         return Prospect(setup, baseline, len(values), None)
     deviation = stdev(numbers(values))
     cautious = largest_deviation(deviation, len(values))

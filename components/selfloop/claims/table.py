@@ -64,6 +64,8 @@ def planned(claims: Claims, outcomes: Mapping[Run, Outcome]) -> Iterator[Rendera
         for found in zip(*by_number, strict=True):
             table.add_row(*map(Text, _prospect(statement, found, len(claims.setups_of(statement)) > 1)))
         yield Padding(table, (0, 0, 0, 2))
+        if any(each.spread is None for each in by_number[0]):
+            yield Text("  Unknown where tuning seeds lack, do not differ, or lie near an end of the metric's bounds.")
         if any(each.least is not None and each.least > _space(statement) for each in by_number[0]):
             what = "margin" if statement.better == "same" else "range"
             yield Text(
@@ -170,9 +172,9 @@ def _told(recipe: Recipe[Any]) -> list[str]:
     if result is None:
         return [f"{_cell(statement.sentence)} *not measured*" for statement in recipe.claims.statements]
     about = [_few(result), "of other settings or seeds than the recipe has now" * is_stale(recipe, result)]
-    aside = f" ({', '.join(filter(None, about))})" * any(about)
-    return [
-        f"{_cell(each['sentence'])} **{each['word']}**{aside}: {_cell(_numbers(each))}" for each in result["statements"]
+    aside = [f"*{', '.join(filter(None, about))}*"] if any(about) else []
+    return aside + [
+        f"{_cell(each['sentence'])} **{each['word']}**: {_cell(_numbers(each))}" for each in result["statements"]
     ]
 
 
