@@ -9,6 +9,7 @@ import atexit
 import gc
 import importlib
 import json
+import multiprocessing.process
 import os
 import runpy
 import select
@@ -162,6 +163,7 @@ def become(asked: Mapping[str, Any], out: int, err: int, complaints: str) -> Non
         os.close(file)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(asked["cwd"])
+    vars(multiprocessing.process)["ORIGINAL_DIR"] = asked["cwd"]  # where its own processes look for modules
     os.environ.clear()
     os.environ.update(asked["env"])
     sys.stderr.write(complaints)

@@ -245,6 +245,20 @@ def test_a_metric_that_the_figures_do_not_have_is_refused() -> None:
         said_of(replace(TOSSES, metric="toses", missing=1.0))
 
 
+def test_a_value_beyond_the_bounds_is_refused() -> None:
+    message = "has the bounds .0, 50., and 'tosses' came to 100 in run default old 0: give bounds that hold, or none"
+    with pytest.raises(UserError, match=message):
+        said_of(replace(TOSSES, bounds=(0, 50)))
+
+
+def test_a_statement_that_the_figures_refute_ends_the_runs_with_the_first(coins: Recipe[Any]) -> None:
+    changed = COINS.read_text().replace('"heads", "fair", within=(0.4, 0.6)', '"throws", "fair", within=(0.4, 0.6)')
+    Path("coins.py").write_text(changed)
+    done = claimed(Path.cwd(), "--seed", "1", "--arm", "fair")
+    assert done.returncode == 1
+    assert "is about 'throws', which the recipe's figures do not have: name one of" in done.stderr
+
+
 def test_values_that_were_not_reached_are_marked() -> None:
     statement = {
         "sentence": "So it is.",
@@ -347,6 +361,7 @@ def test_a_part_is_run_and_leaves_the_rest_open(coins: Recipe[Any]) -> None:
 def test_tuning_is_no_result_and_a_plan_is_made_by_it(coins: Recipe[Any], capsys: pytest.CaptureFixture[str]) -> None:
     done = claimed(Path.cwd(), "--tuning")
     assert done.returncode == 0, done.stderr
+    assert "failed: " not in done.stdout, done.stderr
     assert "this is no result and is written nowhere" in " ".join(done.stdout.split())
     assert len(planned(coins, (100, 101))) == 6
     app(["claim", "coins.py", "--plan", "--jobs", "2"], standalone_mode=False)
@@ -354,7 +369,7 @@ def test_tuning_is_no_result_and_a_plan_is_made_by_it(coins: Recipe[Any], capsys
     assert "A loaded coin shows heads more often." in said
     assert re.search(r"less fair 2 0\.\d+ \S+ to \S+ \S+ to \S+", said)
     assert "The range is too narrow for 5 seeds" in said
-    assert re.search(rf"{RUNS} runs of the test seeds, {RUNS} to make, would take about \d+ min with 2 at a time", said)
+    assert re.search(rf"{RUNS} runs of the test seeds, {RUNS} to make, would take about \d+ s with 2 at a time", said)
     assert not list(Path.cwd().rglob("result.json"))
 
 

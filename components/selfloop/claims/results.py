@@ -80,6 +80,13 @@ def _value(statement: Statement, outcome: Outcome) -> Value | None:
     return Value(outcome.run.seed, value)
 
 
+def check(claims: Claims, outcome: Outcome) -> None:
+    """Raise ``UserError`` where a statement names a metric that a run has not, or bounds that its value breaks."""
+    for statement in claims.statements:
+        if outcome.run.setup in claims.setups_of(statement) and outcome.run.arm in statement.arms:
+            _value(statement, outcome)
+
+
 def digest(recipe: Recipe[Any]) -> str:
     """SHA-256 of all that the runs of a claim depend on in the recipe: their settings and seeds."""
     claims = recipe.claims

@@ -86,6 +86,7 @@ def _measure(
         with closing(measuring.measured(name, found, left, root, jobs)) as ended:
             for number, outcome in enumerate(ended, 1):
                 outcomes[outcome.run] = outcome
+                results.check(found.claims, outcome)
                 say(f"{number}/{len(left)} {_line(outcome)}")
     # which folder held the runs, and how many were made at a time, is of this machine
     command = shlex.join(
@@ -107,6 +108,7 @@ def _measure(
 def _plan(name: str, found: Recipe[Any], root: Path, jobs: int) -> None:
     """Say what the test seeds could see and what their runs would take, from the tuning runs that are finished."""
     from selfloop.claims import measuring, planning, table
+    from selfloop.display import duration
 
     assert found.claims is not None
     command = f"make them with 'selfloop claim {name} --tuning'"
@@ -118,23 +120,19 @@ def _plan(name: str, found: Recipe[Any], root: Path, jobs: int) -> None:
     for part in table.planned(found.claims, tuned):
         console.print(part)
     say(
-        f"\nSo far from the end of what it says is seen with {planning.POWER:.0%} power, in all comparisons of a "
-        "statement together. The first number is for the spread between the tuning seeds, the second for the largest "
-        f"that they leave possible at {1 - planning.UNLUCKY:.0%}."
+        "\nBelow the number of seeds stands how far within what it says the truth must lie to be seen with "
+        f"{planning.POWER:.0%} power, in all comparisons of a statement together: at the spread between the tuning "
+        f"seeds, to that at the largest spread that they leave possible at {1 - planning.UNLUCKY:.0%}."
     )
     runs = measuring.planned(found, found.claims.seeds)
     left = [run for run in runs if measuring.found(found, run, root) is None]
     took = planning.seconds_of(left, tuned)
-    time = f"an unknown time, as some tuning runs are not finished: {command}" if took is None else _hours(took, jobs)
-    say(f"{len(runs)} runs of the test seeds, {len(left)} to make, would take {time}.")
-
-
-def _hours(seconds: float, jobs: int) -> str:
-    """How long runs take that take so long one after the other."""
-    one, several = (
-        f"{each / 3600:.1f} h" if each >= 3600 else f"{each / 60:.0f} min" for each in (seconds, seconds / jobs)
+    time = (
+        f"an unknown time, as some tuning runs are not finished: {command}"
+        if took is None
+        else f"about {duration(took / jobs)} with {jobs} at a time ({duration(took)} one after the other)"
     )
-    return f"about {several} with {jobs} at a time ({one} one after the other)"
+    say(f"{len(runs)} runs of the test seeds, {len(left)} to make, would take {time}.")
 
 
 def _judge(name: str, found: Recipe[Any], write: bool) -> None:
