@@ -18,7 +18,7 @@ from rich.console import Console
 from selfloop.artifacts import read_json, write_json
 from selfloop.claims import Claims, Statement
 from selfloop.claims.measuring import Outcome, Run, found, measured, place_of, planned
-from selfloop.claims.results import committed, is_stale, judgements, place_beside
+from selfloop.claims.results import committed, is_stale, judged_anew, judgements, place_beside
 from selfloop.claims.table import as_markdown, shown, state
 from selfloop.cli import app
 from selfloop.errors import UserError
@@ -130,6 +130,9 @@ def test_a_result_is_judged_anew_without_a_run(
     after = read_json(Path("claims"), "coins.json")
     assert {**after, "statements": 0, "statements_digest": 0} == {**before, "statements": 0, "statements_digest": 0}
     assert after["statements"][:4] == before["statements"][:4]
+    assert "(a margin that was stated after the runs)" in said
+    assert [each["late_margin"] for each in after["statements"]] == [False] * 4 + [True]
+    assert judged_anew(load_recipe("coins:recipe"), after) == after, "once late, it stays so"
     assert not Path("runs").exists()
     here.write_text(source.replace('"heads", "fair", ("loaded",)', '"tosses", "fair", ("loaded",)'))
     sys.modules.pop("coins")
@@ -162,6 +165,9 @@ def test_a_result_of_other_settings_is_stale(
     for other in (replace(first, better="lower"), replace(first, margin=0.1), replace(first, bounds=(0, 1))):
         changed = replace(coins, claims=replace(coins.claims, statements=(other, *rest)))
         assert (is_stale(changed, told), state(changed)) == (False, "to be judged anew")
+    monkeypatch.setattr("selfloop.cli.describe.find_recipe", lambda name: changed)
+    app(["list", "recipes", "coins"], standalone_mode=False)
+    assert "'selfloop claim coins --judge --write' gives them their words" in capsys.readouterr().out
     changed = replace(coins, claims=replace(coins.claims, seeds=(1, 2, 3, 4, 6)))
     monkeypatch.setattr("selfloop.cli.describe.find_recipe", lambda name: changed)
     app(["list", "recipes", "coins"], standalone_mode=False)
@@ -267,6 +273,7 @@ def test_values_that_were_not_reached_are_marked() -> None:
         "word": "holds",
         "note": "",
         "margin": None,
+        "late_margin": False,
         "arms": [
             {
                 "setup": "default",

@@ -128,6 +128,7 @@ def result(recipe: Recipe[Any], outcomes: Outcomes, command: str, seeds: Sequenc
 def judged_anew(recipe: Recipe[Any], result: Mapping[str, Any]) -> dict[str, Any]:
     """A result with the words that the recipe's statements and today's rules give to its values; no run is made.
 
+    A margin that a statement did not have when the runs were made is marked as late.
     Raises ``UserError`` where a statement needs values that the result does not have.
     """
     claims = recipe.claims
@@ -141,7 +142,12 @@ def judged_anew(recipe: Recipe[Any], result: Mapping[str, Any]) -> dict[str, Any
                     f"Claim '{statement.sentence}' is about '{metric}' of arm '{arm}' in setup '{setup}', of which the "
                     f"committed result has no values: make the runs with 'selfloop claim {recipe.name} --write'."
                 )
-    return {**result, **_said(claims, _outcomes(result), result["seeds"])}
+    said = _said(claims, _outcomes(result), result["seeds"])
+    before = {(each["margin"], each["sentence"]): each["late_margin"] for each in result["statements"]}
+    for each in said["statements"]:
+        stated = before.get((each["margin"], each["sentence"]), True)
+        each["late_margin"] = each["margin"] is not None and stated
+    return {**result, **said}
 
 
 def _outcomes(result: Mapping[str, Any]) -> Outcomes:
@@ -173,6 +179,7 @@ def _statement(statement: Statement, judgement: Judgement) -> dict[str, Any]:
         "metric": statement.metric,
         "expected": expected(statement),
         "margin": statement.margin,
+        "late_margin": False,
         "word": judgement.word,
         "note": judgement.note,
         "arms": [

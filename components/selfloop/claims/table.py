@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 CENSORED = "*"
 """Stands behind a value that a run did not come to."""
+LATE = "a margin that was stated after the runs"
+TO_JUDGE = "to be judged anew"
+"""The state of claims whose statements were changed since their result was judged."""
 
 
 def shown(result: Mapping[str, Any]) -> Iterator[RenderableType]:
@@ -29,7 +32,8 @@ def shown(result: Mapping[str, Any]) -> Iterator[RenderableType]:
 
     for statement in result["statements"]:
         yield Text(f"\n{statement['sentence']}")
-        yield Text(f"{statement['metric']}, {hoped(statement['expected'], statement['margin'])}", style="dim")
+        late = f" ({LATE})" * statement["late_margin"]
+        yield Text(f"{statement['metric']}, {hoped(statement['expected'], statement['margin'])}{late}", style="dim")
         several = _has_several_setups(statement)
         table = Table("arm", Column("mean", no_wrap=True), "by seed", box=None, padding=(0, 2, 0, 0))
         for each in statement["arms"]:
@@ -140,7 +144,7 @@ def state(recipe: Recipe[Any]) -> str:
     if is_stale(recipe, result):
         return "stale"
     if not is_judged(recipe, result):
-        return "to be judged anew"
+        return TO_JUDGE
     return f"{sum(map(is_borne_out, result['statements']))} of {len(result['statements'])}"
 
 
@@ -187,7 +191,8 @@ def _numbers(statement: Mapping[str, Any]) -> str:
         if each["baseline"]
     ]
     worst = [f"worst {_worst(each, several, '')}" for each in statement["comparisons"] if not each["baseline"]]
-    note = f" ({statement['note']})" * bool(statement["note"])
+    notes = [statement["note"], LATE * statement["late_margin"]]
+    note = f" ({'; '.join(filter(None, notes))})" * any(notes)
     parts = [f"{statement['metric']} {arms}", f"less {_joined(less)} by seed" * bool(less), _joined(worst)]
     return f"{'; '.join(filter(None, parts))}{note}"
 

@@ -23,13 +23,16 @@ from selfloop.strategies import Strategy
 
 def recipe(name: str) -> None:
     """What a loop does, its forms, and what was measured of its paper's claims."""
-    from selfloop.claims.table import state
+    from selfloop.claims.table import TO_JUDGE, state
 
     found = find_recipe(name)
     say(f"{found.name}  {found.summary} {found.paper}".rstrip())
-    say(f"\nimproves {', '.join(found.roles)}; claims that hold: {state(found)}")
-    if state(found) == "stale":
+    said = state(found)
+    say(f"\nimproves {', '.join(found.roles)}; claims that hold: {said}")
+    if said == "stale":
         say(f"Its result is stale: 'selfloop claim {found.name} --write' makes it anew.")
+    if said == TO_JUDGE:
+        say(f"Its statements were changed: 'selfloop claim {found.name} --judge --write' gives them their words.")
     for form, about in found.forms.items():
         say(f"--form {form}  {about.summary} {about.paper}".rstrip())
     say(f"\nparameters of {', '.join(found.settings.stages())}: selfloop run {name} --dry-run shows them.")
