@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 
-.PHONY: demo test lint images manifests clean
+.PHONY: demo test quick lint images manifests clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -15,6 +15,10 @@ demo: $(VENV)/.installed
 test: lint $(VLLM)/.installed
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(VLLM)/bin/python -m pytest tests/on_vllm
+
+# what takes no server, container or process of its own: for while one works
+quick: $(VENV)/.installed
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

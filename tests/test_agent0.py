@@ -25,6 +25,8 @@ from selfloop_recipes.claims.agent0 import no_tool
 
 from .conftest import tracked_run, whole_run
 
+pytestmark = pytest.mark.slow
+
 NAME = "agent0"
 SHORT = {"turns": 4}
 TINY: dict[str, Any] = {

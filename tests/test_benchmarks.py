@@ -6,6 +6,8 @@ import pytest
 
 from . import forked
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = sorted(Path(__file__).parent.glob("benchmarks/*.py"))
 
 

@@ -22,6 +22,8 @@ from selfloop.recipe import find_recipe, recipes
 from .conftest import digests
 from .forked import CLI, Forked
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 LOOP = "length-generalization-addition"
 """What the registry calls the loop that the tests run."""

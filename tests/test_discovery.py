@@ -16,6 +16,8 @@ from selfloop.report.history import read_history
 from .conftest import digests
 from .tiny import tiny
 
+pytestmark = pytest.mark.slow
+
 RECIPES = recipes()
 OFFERED = [(name, form) for name, recipe in RECIPES.items() for form in ("", *recipe.forms)]
 IN_PROCESS_ONLY = {"measure_policy"}

@@ -18,6 +18,8 @@ from selfloop.records import Example, rows
 
 from .conftest import whole_run
 
+pytestmark = pytest.mark.slow
+
 DATA = Path(__file__).parent / "environments" / "data" / "gsm8k"
 TINY: dict[str, Any] = {
     "rounds": 2,

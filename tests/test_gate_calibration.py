@@ -15,6 +15,8 @@ from selfloop.promote.gate import decide
 from selfloop.promote.spending import Ledger, Looked, Spend
 from selfloop.records import ItemResult
 
+pytestmark = pytest.mark.slow
+
 CONFIDENCE, ALPHA = 0.95, 0.05
 ROUNDS = 1000
 CHAINS = 400

@@ -29,6 +29,8 @@ from selfloop.stage import executed_by
 from . import forked
 from .conftest import sealed_table
 
+pytestmark = pytest.mark.slow
+
 A = TypeVar("A", bound=Artifact)
 
 

@@ -18,6 +18,8 @@ from selfloop.verify import judge
 from .conftest import sealed_table
 from .filter.conftest import Filtered, group
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parents[1]
 README = (HERE / "README.md").read_text()
 DOCS = {path.name: path.read_text() for path in (HERE / "docs").glob("*.md")}

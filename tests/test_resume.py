@@ -13,6 +13,8 @@ import pytest
 from . import forked
 from .conftest import digests
 
+pytestmark = pytest.mark.slow
+
 DRIVER = textwrap.dedent("""
     import json, os, signal, sys
     from pathlib import Path

@@ -18,6 +18,8 @@ from selfloop.report.history import read_history
 from .conftest import digests, tracked_run, whole_run
 from .test_resume import driven
 
+pytestmark = pytest.mark.slow
+
 NAME = "sec"
 TINY: dict[str, Any] = {
     "rounds": 2,

@@ -24,6 +24,8 @@ from selfloop.stages import find_stage, stages
 
 from .conftest import sealed_value
 
+pytestmark = pytest.mark.slow
+
 
 class DoubleParams(Params):
     times: int = Field(2, ge=1, description="How often each row is repeated.")

@@ -25,7 +25,7 @@ from .faults import ALWAYS, Fault, Proxy, proxied
 from .forked import Forked
 from .test_store import contents, sealed
 
-pytestmark = [pytest.mark.debian(name) for name in ("radosgw", "ceph-mon", "ceph-osd")]
+pytestmark = [pytest.mark.slow, *(pytest.mark.debian(name) for name in ("radosgw", "ceph-mon", "ceph-osd"))]
 server, owner = s3.server, s3.owner
 
 PART = 128 * 1024

@@ -32,6 +32,8 @@ from selfloop.verify.verifiers import reward_model
 
 from .conftest import tracked_run
 
+pytestmark = pytest.mark.slow
+
 CODE = """
 from pathlib import Path
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast

@@ -11,6 +11,7 @@ from kfp.dsl import Model
 from selfloop.finetune import FinetuneParams, finetune_policy
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verify_and_filter
+from selfloop.promote import GateParams
 from selfloop.propose import ProposeParams
 from selfloop.recipe import Recipe
 
@@ -21,6 +22,7 @@ class LengthGeneralization(LoopSettings, rounds=40, schedule="frontier"):
     propose: ProposeParams = ProposeParams()
     generate: GenerateParams = GenerateParams()
     finetune: FinetuneParams = FinetuneParams()
+    gate: GateParams = GateParams(confirm=2)  # a level is learnt all at once: half as many items show it
 
 
 class State(NamedTuple):

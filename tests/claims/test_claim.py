@@ -27,6 +27,8 @@ from selfloop.recipe import Recipe, load_recipe, recipes
 
 from .. import forked
 
+pytestmark = pytest.mark.slow
+
 COINS = Path(__file__).parent / "coins.py"
 RUNS = 15
 CLAIM = (*forked.CLI, "claim", "coins.py", "--jobs", "2")

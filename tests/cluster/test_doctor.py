@@ -25,6 +25,8 @@ from ..servers import mlflow_server
 from . import kubernetes_api
 from .kubernetes_api import METADATA_ONLY, NAMESPACE, Fault, KubernetesApi
 
+pytestmark = pytest.mark.slow
+
 kubernetes, access, pod = kubernetes_api.kubernetes, kubernetes_api.access, kubernetes_api.pod
 
 CORE = f"/api/v1/namespaces/{NAMESPACE}"

@@ -12,7 +12,7 @@ from selfloop.profiles import find_profile
 from .. import s3
 from ..faults import Fault, proxied
 
-pytestmark = [pytest.mark.debian(name) for name in ("radosgw", "ceph-mon", "ceph-osd")]
+pytestmark = [pytest.mark.slow, *(pytest.mark.debian(name) for name in ("radosgw", "ceph-mon", "ceph-osd"))]
 server, owner = s3.server, s3.owner
 Look = Callable[..., Finding]
 

@@ -12,6 +12,8 @@ from .conftest import Ended
 from .kfp_server import Kfp
 from .pods_server import Cluster, serving_pods
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Ended]
 LOOP = [Planned(Task(n, "generate"), (*["condition"] * (n - 1), "generate")) for n in (1, 2, 3)]
 

@@ -40,6 +40,8 @@ from .conftest import Ended
 from .kfp_server import Fault, Kfp
 from .kubernetes_api import LEASES, KubernetesApi
 
+pytestmark = pytest.mark.slow
+
 kubernetes, pod = kubernetes_api.kubernetes, kubernetes_api.pod
 DICE = Path(__file__).parents[1] / "modes" / "dice.py"
 LOOP, FIRST = "dice-addition", "first"

@@ -29,6 +29,8 @@ from ..finetune.test_launch import CONFIG
 from ..s3 import Server, User
 from .trainer_api import IMAGE, POD, Fault, TrainerApi, now, serving
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["finetuned", "plain"]
 
 server, owner = s3.server, s3.owner

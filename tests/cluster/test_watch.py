@@ -25,6 +25,8 @@ from .conftest import Ended, work
 from .kfp_server import Fault, Kfp
 from .pods_server import Cluster
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Ended]
 BEGAN, ENDED = "2026-11-21T02:00:00Z", "2026-11-21T02:00:12Z"
 NOW = datetime(2026, 11, 21, 3, tzinfo=UTC)

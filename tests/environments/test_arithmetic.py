@@ -13,6 +13,8 @@ from selfloop.generate.tools.op import Op
 from selfloop.policy import scratch_tokenizer
 from selfloop.records import Task, to_batch
 
+pytestmark = pytest.mark.slow
+
 SEEDS = st.integers(0, 2**63 - 1)
 LEVELS = st.sampled_from(Arithmetic.levels)
 FLAVOURS = st.sampled_from(["tools", "plain", "both", "claims"])

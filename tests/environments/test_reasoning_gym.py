@@ -17,6 +17,8 @@ from selfloop.environments.reasoning_gym import INSTRUCTION, MATHEMATICS, Reason
 from selfloop.errors import UserError
 from selfloop.records import Task, to_batch
 
+pytestmark = pytest.mark.slow
+
 factory = pytest.importorskip("reasoning_gym.factory", reason="needs the extra 'reasoning-gym'")
 
 TASKSETS = sorted(factory.DATASETS.keys() - {"composite"})

@@ -10,6 +10,8 @@ from selfloop.environments import environments
 from ..forked import CLI
 from .conftest import DATA
 
+pytestmark = pytest.mark.slow
+
 PROBLEMS = f"{DATA}/problems.jsonl?prompt=question&tests=input_output&level=difficulty&answer=solutions"
 Command = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -10,6 +10,8 @@ from selfloop.policy import load
 
 from .conftest import Finetuned, tried
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 compute_environment: LOCAL_MACHINE
 distributed_type: MULTI_GPU

@@ -22,6 +22,8 @@ from ..byte_policy import byte_policy
 from ..conftest import sealed_value
 from .conftest import Finetuned, tried
 
+pytestmark = pytest.mark.slow
+
 
 def digest(policy: Any) -> str:
     return str(policy.metadata["digest"])

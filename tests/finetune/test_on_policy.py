@@ -28,6 +28,8 @@ from selfloop.stage import validated
 from ..conftest import sealed_table
 from .conftest import Finetuned, tried
 
+pytestmark = pytest.mark.slow
+
 TASKS = list(Addition().tasks(1, 8, 3))
 SMALL = {"steps": 3, "batch_size": 8, "max_tokens": 4, "lr": 1e-3}
 

@@ -23,6 +23,8 @@ from selfloop.records import TOOL, Example, Rollout, Task, final_text, rows, seg
 from ..conftest import sealed_table, sealed_value
 from .conftest import collector_of, killed
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("reinforcement_worker.py")
 SMALL: dict[str, Any] = {"curriculum": "bandit", "batch_size": 16, "group_size": 4, "max_tokens": 4, "lr": 1e-3}
 PORTS = ("policy", "tasks", "eval_items", "state", "asked")

@@ -24,6 +24,8 @@ from selfloop.stage import validated
 from .. import forked
 from ..conftest import sealed_table
 
+pytestmark = pytest.mark.slow
+
 PARAMS: dict[str, Any] = {"seed": 3, "window": 3, "greedy_first": False}
 KILLED = textwrap.dedent("""
     import json, os, signal, sys

@@ -18,6 +18,8 @@ from selfloop.report.history import last_round, read_history
 from . import planted
 from .planted import COLLAPSING, DRIFTING, HACKED, HEALTHY
 
+pytestmark = pytest.mark.slow
+
 Rounds = list[dict[str, Any]]
 
 

@@ -13,7 +13,7 @@ from selfloop import __version__
 from ..containers import ROOT, in_container, podman
 from .conftest import reference
 
-pytestmark = [pytest.mark.debian("buildah"), pytest.mark.debian("podman")]
+pytestmark = [pytest.mark.slow, pytest.mark.debian("buildah"), pytest.mark.debian("podman")]
 IMAGES = ("base", "sandbox", "finetune", "generate", "rl")
 COMPILERS = "gcc cc g++ c++ clang tcc rustc go nvcc make ld as"
 

@@ -23,6 +23,8 @@ from ..packages import IMAGES, lacks
 from ..reachable import ALL, Name, packages
 from ..servers import mlflow_server
 
+pytestmark = pytest.mark.slow
+
 OWN = ("selfloop", "selfloop_recipes")
 THERE = {"selfloop.generate.engines.vllm": {"vllm"}}
 """Modules that are opened only where a package was found."""

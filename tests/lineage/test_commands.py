@@ -10,6 +10,8 @@ from mlflow import MlflowClient
 
 from .. import forked
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
 NAME = "length-generalization-addition"
 LOOP = ["run", "length-generalization", "-c", "small.toml"]

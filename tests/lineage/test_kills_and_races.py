@@ -13,6 +13,8 @@ from selfloop.lineage.registry import Registry
 from .. import forked
 from .worker import ended_round
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("worker.py")
 
 

@@ -18,6 +18,8 @@ from selfloop.lineage.tree import Tree, grown
 
 from .. import browser as pages
 
+pytestmark = pytest.mark.slow
+
 browser = pages.browser
 EVIL = '</code><script>alert("now")</script><img src=x onerror=alert(1)>'
 PARENTS = {1: None, 2: 1, 3: 2, 4: 2, 5: 3, 6: 4, 7: 4, 8: 7, 9: 7}

@@ -25,6 +25,8 @@ from selfloop.lineage.registry import (
     previous,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def appended(bases: list[int]) -> list[Move]:
     return [Move(n, n, base, "promote", "", "", 0.0, {}) for n, base in enumerate(bases, 1)]

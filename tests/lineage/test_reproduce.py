@@ -13,6 +13,8 @@ from selfloop.modes.reproducing import Reproduction, reproduce
 
 from .test_rounds import ALWAYS, NAME, ran
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("client")
 def test_every_version_is_made_again_from_the_registry_alone(small: dict[str, Any], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from selfloop.lineage.rounds import find_origin
 
 from .test_rounds import ALWAYS, NAME, NEVER, ran
 
-pytestmark = pytest.mark.usefixtures("client")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("client")]
 
 
 def _mixed(small: dict[str, Any], tmp_path: Path) -> Registry:

@@ -19,7 +19,7 @@ from ..conftest import tracked_run
 RECIPE, NAME = "length-generalization", "length-generalization-addition"
 ALWAYS = {"gate": {"require": "nothing", "guards": []}}
 NEVER = {"gate": {"margin": 1.0, "guards": []}}
-pytestmark = pytest.mark.usefixtures("client")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("client")]
 
 
 ran = partial(tracked_run, RECIPE)

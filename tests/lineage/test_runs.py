@@ -19,6 +19,8 @@ from selfloop.stage import Stage
 from ..forked import Forked
 from .test_rounds import ALWAYS, NAME, RECIPE, ran
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_has_a_nested_run_a_round(client: MlflowClient, small: dict[str, Any], tmp_path: Path) -> None:
     ran(small, tmp_path / "a", ALWAYS)

@@ -23,7 +23,10 @@ from ..s3 import Server, User
 from ..servers import mlflow_server, postgres
 from .test_rounds import ALWAYS, NAME, NEVER, RECIPE
 
-pytestmark = [pytest.mark.debian(name) for name in ("radosgw", "ceph-mon", "ceph-osd", "postgresql")]
+pytestmark = [
+    pytest.mark.slow,
+    *(pytest.mark.debian(name) for name in ("radosgw", "ceph-mon", "ceph-osd", "postgresql")),
+]
 server, owner = s3.server, s3.owner
 
 

@@ -19,7 +19,7 @@ from selfloop.recipe import find_recipe
 from ..servers import mlflow_server, postgres
 from .test_rounds import ALWAYS, RECIPE
 
-pytestmark = pytest.mark.debian("postgresql")
+pytestmark = [pytest.mark.slow, pytest.mark.debian("postgresql")]
 WORKER = Path(__file__).with_name("worker.py")
 
 

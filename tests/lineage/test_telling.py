@@ -14,6 +14,8 @@ from selfloop.recipe import find_recipe
 from ..webhook import Webhook
 from .test_rounds import ALWAYS, NAME, RECIPE, ran
 
+pytestmark = pytest.mark.slow
+
 HALT = {"gate": {"guards": "distinct,warn=2,halt=1.5"}}
 
 

@@ -14,6 +14,8 @@ import yaml
 from ..packages import dockerfile
 from .building import MANIFESTS
 
+pytestmark = pytest.mark.slow
+
 Programs = Callable[[str], Path]
 
 

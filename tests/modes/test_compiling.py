@@ -25,6 +25,8 @@ from selfloop.profiles import find_profile, profiles
 from selfloop.propose.curricula import Curriculum, LevelCurriculum
 from selfloop.recipe import Recipe, find_recipe, recipes
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def recipe() -> Recipe[Any]:

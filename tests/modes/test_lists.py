@@ -15,6 +15,8 @@ from selfloop.recipe import Recipe, find_recipe
 from ..conftest import digests
 from .dice import add_up
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def recipe() -> Recipe[Any]:

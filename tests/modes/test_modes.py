@@ -11,6 +11,8 @@ from selfloop.recipe import find_recipe
 
 from ..conftest import digests
 
+pytestmark = pytest.mark.slow
+
 PODS_ONLY = {f"{part}_length_generalization" for part in ("resolve", "start", "round")}
 IN_PROCESS_ONLY = {"measure_policy"}
 

@@ -15,6 +15,8 @@ from selfloop.modes.placing import place
 from selfloop.profiles import Profile, find_profile
 from selfloop.propose import draw_base
 
+pytestmark = pytest.mark.slow
+
 ALL = """
 [registry]
 pull_policy = "Always"

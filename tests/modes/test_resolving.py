@@ -19,6 +19,8 @@ from selfloop.modes.resolving import form_of, resolve_stage
 from selfloop.propose import draw_base
 from selfloop.recipe import Recipe, find_recipe
 
+pytestmark = pytest.mark.slow
+
 MADE = draw_base.flat.outputs.values()
 NAME = "length-generalization"
 LOOP = f"{NAME}-addition"

@@ -26,6 +26,8 @@ from selfloop.records import ENVIRONMENT, Example, Task, final_text, non_policy_
 
 from ..conftest import sealed_table
 
+pytestmark = pytest.mark.slow
+
 NUMBER = 200
 Propose = Callable[..., tuple[Dataset, list[Task], list[Task]]]
 

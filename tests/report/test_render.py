@@ -28,6 +28,8 @@ from selfloop.report.sections.time import times
 from .. import browser as chromium
 from ..browser import LUMINANCES, contrasts, opened
 
+pytestmark = pytest.mark.slow
+
 browser = chromium.browser
 STAGES = ["propose_tasks", "generate_rollouts", "finetune_policy", "evaluate_policies"]
 

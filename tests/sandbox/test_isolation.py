@@ -16,6 +16,8 @@ from selfloop.lineage import record
 from selfloop.sandbox import UNSAFE, Limits, Program, isolation, probe, run_programs, running, seccomp
 from selfloop.sandbox.grading import Attempt, Example, Examples, Suite, graded, taken_apart
 
+pytestmark = pytest.mark.slow
+
 Selfloop = Callable[..., subprocess.CompletedProcess[str]]
 HELLO = Program("print('hello')")
 

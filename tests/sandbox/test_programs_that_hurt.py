@@ -13,7 +13,7 @@ from textwrap import dedent, indent
 import pytest
 from selfloop.sandbox import Limits, Outcome, Program, Sandbox
 
-pytestmark = pytest.mark.debian("bubblewrap")
+pytestmark = [pytest.mark.slow, pytest.mark.debian("bubblewrap")]
 
 
 def descendants() -> set[int]:

@@ -22,6 +22,8 @@ from selfloop.verify.verifiers.judge_pairwise import JudgePairwise, choice, pair
 from ..conftest import sealed_table
 from .conftest import a_task, attempts, said, trained_on
 
+pytestmark = pytest.mark.slow
+
 RUBRIC = "Right?"
 ONE, PAIRWISE = Judge(rubric=RUBRIC, samples=1), JudgePairwise(rubric=RUBRIC, samples=1)
 TASK = a_task("t")

@@ -14,6 +14,8 @@ from selfloop.workers import Outcome, Pool
 
 from .conftest import a_task, attempts, in_memory, said
 
+pytestmark = pytest.mark.slow
+
 QUICK = MathVerify(workers=1, time_limit=3.0)
 TOWER = r"$9^{9^{9^{9}}}$"
 """Its own time limits do not end this one: Python computes the power in one call that no signal interrupts."""

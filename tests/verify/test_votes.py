@@ -15,6 +15,8 @@ from selfloop.verify.verifiers.borda import Borda, voted
 
 from .conftest import a_task, attempts, said
 
+pytestmark = pytest.mark.slow
+
 
 class Worded(Addition):
     """Addition in words: the answer is what stands behind the last colon."""
