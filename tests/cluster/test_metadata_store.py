@@ -15,6 +15,8 @@ pytest.importorskip("ml_metadata", exc_type=ImportError)
 
 from .metadata_store import RefusedError, Run, Spec, Store
 
+pytestmark = pytest.mark.slow
+
 SHARDED = {"generate": {"shards": 2}}
 
 

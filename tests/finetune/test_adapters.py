@@ -17,6 +17,8 @@ from selfloop.store import open_store
 
 from .conftest import Finetuned, tried
 
+pytestmark = pytest.mark.slow
+
 LORA = {"adapter": "lora", "lora_rank": 2, "lora_alpha": 4, "lr": 1e-2}
 
 

@@ -8,6 +8,8 @@ from selfloop.errors import UserError
 from selfloop.lineage.decisions import approve, promote, rollback
 from selfloop.lineage.registry import Registry
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def waiting(registry: Registry) -> Registry:

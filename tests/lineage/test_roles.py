@@ -18,6 +18,8 @@ from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 from selfloop.report.history import read_history
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def small_pair(small: dict[str, Any]) -> dict[str, Any]:

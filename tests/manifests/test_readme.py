@@ -13,6 +13,8 @@ import yaml
 from ..conftest import program
 from .building import COMPONENTS, MANIFESTS, OVERLAYS, built
 
+pytestmark = pytest.mark.slow
+
 README = (MANIFESTS / "README.md").read_text()
 LINES = re.findall(r"^    (\S.*)$", README, re.MULTILINE) + re.findall(r"`(kubectl [^`]* [^`]*)`", README)
 ROOT = MANIFESTS.parent

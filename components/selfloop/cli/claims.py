@@ -75,7 +75,7 @@ def _measure(
     chosen = found.claims.tuning if tuning else found.claims.seeds
     check_output(root, is_folder=True)
     whole, parts = measuring.planned(found, chosen), measuring.planned(found, seeds or chosen, arms)
-    for run in whole:
+    for run in measuring.planned(found, chosen[:1]):  # the other seeds of an arm ask for as much
         found.check(measuring.settings_of(found, run))
     with measuring.held(root), resumable(root):
         outcomes = measuring.all_found(found, whole, root)

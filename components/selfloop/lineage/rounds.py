@@ -18,7 +18,6 @@ from selfloop.identity import brought
 from selfloop.lineage import record, tracking
 from selfloop.lineage.record import Record, Reference
 from selfloop.lineage.registry import Move, MovedError, Registry, Version
-from selfloop.settings import START
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -91,7 +90,7 @@ def ledgers(settings: Any) -> list[dict[str, Any]]:
     """What the error budget had come to after each round of a loop, and of the loop that it continues, whatever became
     of their versions since; without the round that is being closed, where it was closed before.
     """
-    names = [settings.loop, *([settings.origin.rpartition("/")[0]] if settings.origin != START else [])]
+    names = [settings.loop, *filter(None, [settings.origin.rpartition("/")[0]])]  # none where it begins anew
     found = [version for name in dict.fromkeys(names) for version in Registry(name).versions().values()]
     with tracking.reachable():
         run = tracking.whole_run(tracking.client())
