@@ -10,14 +10,10 @@ from typing import Any
 import cel
 import pytest
 from kubernetes.client import (
-    V1ConfigMapKeySelector,
     V1Container,
-    V1EnvVar,
-    V1EnvVarSource,
     V1ObjectMeta,
     V1Pod,
     V1PodSpec,
-    V1SecretKeySelector,
 )
 from selfloop.cluster import trainjob
 from selfloop.modes import privileges
@@ -226,20 +222,14 @@ def test_others_hold_what_leases_they_like() -> None:
 @pytest.fixture
 def job() -> Object:
     """A TrainJob as a stage makes it."""
-    store = V1EnvVarSource(config_map_key_ref=V1ConfigMapKeySelector(name="selfloop-config", key="SELFLOOP_STORE"))
-    keys = V1EnvVarSource(secret_key_ref=V1SecretKeySelector(name="selfloop-s3", key="AWS_SECRET_ACCESS_KEY"))
-    variables = [
-        V1EnvVar(name="SELFLOOP_STORE", value_from=store),
-        V1EnvVar(name="AWS_SECRET_ACCESS_KEY", value_from=keys),
-        V1EnvVar(name="AWS_REGION", value="eu-1"),
-    ]
-    spec = V1PodSpec(containers=[V1Container(name="main", image="x/rl:1", env=variables)], active_deadline_seconds=60)
+    spec = V1PodSpec(containers=[V1Container(name="main", image="x/rl:1")], active_deadline_seconds=60)
     owner = V1Pod(metadata=V1ObjectMeta(name="stage", uid="u"), spec=spec)
-    return trainjob.described("job", ["python"], 2, owner, {})
+    known = {"SELFLOOP_STORE": "s3://team/loops", "AWS_REGION": "eu-1", "AWS_SECRET_ACCESS_KEY": "k"}
+    return trainjob.described("job", ["python"], 2, owner, known)
 
 
 def test_the_trainjobs_of_stages_are_let_through(job: Object) -> None:
-    assert [each["name"] for each in job["spec"]["trainer"]["env"]] == ["SELFLOOP_STORE", "AWS_REGION"]
+    assert [each["name"] for each in job["spec"]["trainer"]["env"]] == ["AWS_REGION", "SELFLOOP_STORE"]
     assert refused("selfloop-trainjobs", job) == []
     server_filled = job["spec"] | {"suspend": False, "managedBy": "trainer.kubeflow.org/trainjob-controller"}
     assert refused("selfloop-trainjobs", {"spec": server_filled}) == []
@@ -258,9 +248,13 @@ def test_the_trainjobs_of_stages_are_let_through(job: Object) -> None:
         ({"initializer": {"model": {"secretRef": {"name": "any"}}}}, "change nothing"),
         (
             {"trainer": {"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "any", "key": "k"}}}]}},
-            "no secret",
+            "by value",
         ),
-        ({"trainer": {"env": [{"name": "X", "valueFrom": {"fileKeyRef": {"path": "/x", "key": "k"}}}]}}, "no secret"),
+        (
+            {"trainer": {"env": [{"name": "X", "valueFrom": {"configMapKeyRef": {"name": "a", "key": "k"}}}]}},
+            "by value",
+        ),
+        ({"trainer": {"env": [{"name": "X", "valueFrom": {"fileKeyRef": {"path": "/x", "key": "k"}}}]}}, "by value"),
     ],
 )
 def test_a_trainjob_of_a_run_starts_pods_of_one_account_with_no_secret_of_its_choice(
