@@ -257,15 +257,15 @@ def test_a_round_costs_a_cluster_little(name: str, fused: bool) -> None:
     recipe, profile = find_recipe(name), find_profile("cpu")
     pods = OnCluster(profile, stages_of(recipe, recipe.resolve(), fused))
     few, more = (cost_of(compiled(recipe, recipe.resolve({"rounds": n}), fused, pods)).stored for n in (2, 6))
-    assert (more - few) / 4 <= (14_000 if fused else MOST.get(name, 55_000))
+    assert (more - few) / 4 <= (14_000 if fused else MOST.get(name, 57_000))
 
 
-@pytest.mark.parametrize("name", ["cpu", "one-gpu"])
-def test_a_run_holds_many_rounds(recipe: Recipe[Any], name: str) -> None:
+@pytest.mark.parametrize(("name", "least"), [("cpu", 16), ("one-gpu", 15)])
+def test_a_run_holds_many_rounds(recipe: Recipe[Any], name: str, least: int) -> None:
     profile = find_profile(name)
     settings = recipe.resolve(profile.settings_for(recipe))
     fit = [rounds_that_fit(recipe, settings, fused, profile) for fused in (False, True)]
-    assert fit[0] >= 16
+    assert fit[0] >= least
     assert fit[1] >= 60
 
 

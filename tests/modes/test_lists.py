@@ -76,6 +76,7 @@ def test_an_input_that_is_left_out_is_no_input_of_the_compiled_component(recipe:
         "comp-add-2": {"champion", "throws_0", "bonus", "resolved"},
         "comp-close": {
             "champion",
+            "anchor",
             "progress",
             "seed_data",
             "replay_pool",

@@ -54,7 +54,7 @@ def test_what_was_typed_goes_over_the_json_and_that_over_what_was_compiled(recip
     compiled = {"finetune": {"lr": 0.1, "warmup_steps": 1}}
     told = _resolved(recipe, tmp_path, compiled, settings=typed, finetune_steps=7, seed=4)["settings"]
     assert told["finetune"] == {"lr": 0.2, "steps": 7, "warmup_steps": 1}
-    assert (told["seed"], told["gate"]) == (4, {"guards": []})
+    assert (told["seed"], told["gate"]) == (4, {"guards": [], "confirm": 2})
 
 
 def test_a_schedule_can_be_typed_and_one_of_its_parameters_changed(recipe: Recipe[Any], tmp_path: Path) -> None:
