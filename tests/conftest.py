@@ -173,13 +173,16 @@ def _what_is_imported_stays() -> None:
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def _environment_stays() -> Iterator[None]:
-    """What a test writes into this process's environment goes with it."""
+def _environment() -> Iterator[None]:
+    """What is written into this process's environment goes again."""
     before = dict(os.environ)
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+_environment_of_a_test = pytest.fixture(autouse=True)(_environment)
+_environment_of_a_module = pytest.fixture(autouse=True, scope="module")(_environment)
 
 
 @pytest.fixture(autouse=True)
