@@ -19,6 +19,8 @@ from selfloop.store import open_store
 
 from .registry import answering
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def closed() -> str:

@@ -14,6 +14,8 @@ from .conftest import Ended
 from .kfp_server import Kfp
 from .kubernetes_api import LEASES, NAMESPACE, KubernetesApi
 
+pytestmark = pytest.mark.slow
+
 kubernetes, access = kubernetes_api.kubernetes, kubernetes_api.access
 Command = Callable[..., Ended]
 LEASE = f"{LEASES}/selfloop-adder"

@@ -14,6 +14,8 @@ from selfloop.errors import UserError
 from . import kubernetes_api
 from .kubernetes_api import LABEL, LEASES, TOKEN, Fault, KubernetesApi
 
+pytestmark = pytest.mark.slow
+
 kubernetes, access, pod = kubernetes_api.kubernetes, kubernetes_api.access, kubernetes_api.pod
 LOOPS = st.text("abAB01-._ ", min_size=1, max_size=80)
 LEASE = f"{LEASES}/selfloop-adder"

@@ -15,6 +15,8 @@ from selfloop.recipe import find_recipe
 from .conftest import Ended
 from .kfp_server import Fault, Kfp
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Ended]
 
 

@@ -13,6 +13,8 @@ from selfloop.programs import program_in
 from selfloop.records import Task, to_batch
 from selfloop.sandbox.grading import taken_apart
 
+pytestmark = pytest.mark.slow
+
 LEVELS = st.integers(1, 20)
 SEEDS = st.integers(0, 2**63 - 1)
 

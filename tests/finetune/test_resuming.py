@@ -14,6 +14,8 @@ from selfloop.records import Example, Task
 from ..conftest import sealed_table
 from .conftest import killed, tried
 
+pytestmark = pytest.mark.slow
+
 WORKER = Path(__file__).with_name("training_worker.py")
 
 

@@ -16,6 +16,8 @@ from selfloop.policy import Policy, load, save
 from .. import forked
 from .conftest import Finetuned, tried
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("method", ["sft", "dpo"])
 def test_a_training_that_diverges_stops_and_saves_its_texts(

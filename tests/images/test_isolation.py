@@ -11,7 +11,7 @@ from ..conftest import sealed_table
 from ..containers import SECCOMP, in_container
 from .conftest import reference
 
-pytestmark = [pytest.mark.debian("buildah"), pytest.mark.debian("podman")]
+pytestmark = [pytest.mark.slow, pytest.mark.debian("buildah"), pytest.mark.debian("podman")]
 PROGRAM = """
 import json, os
 from selfloop.sandbox import Limits, Program, run_programs

@@ -26,7 +26,7 @@ __all__ = ["team"]
 
 server, owner = s3.server, s3.owner
 
-pytestmark = [pytest.mark.debian("buildah"), pytest.mark.debian("podman")]
+pytestmark = [pytest.mark.slow, pytest.mark.debian("buildah"), pytest.mark.debian("podman")]
 IMAGES = ("base", "generate", "sandbox", "finetune")
 REACHED = ("AWS_", "MLFLOW_", "SELFLOOP_STORE")
 """The variables by which a pod finds MLflow's server and S3."""

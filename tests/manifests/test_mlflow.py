@@ -16,7 +16,7 @@ import pytest
 from ..servers import free_port, postgres
 from .building import built, of_kind, pod_templates
 
-pytestmark = [pytest.mark.debian("kustomize"), pytest.mark.debian("postgresql")]
+pytestmark = [pytest.mark.slow, pytest.mark.debian("kustomize"), pytest.mark.debian("postgresql")]
 STORE = "s3://selfloop"
 
 

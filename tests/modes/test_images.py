@@ -22,6 +22,8 @@ from selfloop.profiles import find_profile
 from .. import registry
 from ..registry import HOST, HTPASSWD, PASSWORD, USER, Registry, answering, basic, debian_registry
 
+pytestmark = pytest.mark.slow
+
 PARTS = st.from_regex(r"[a-z0-9]{1,5}(-[a-z0-9]{1,3})?", fullmatch=True)
 REAL = pytest.mark.debian("docker-registry")
 DIGEST = f"sha256:{'0' * 64}"

@@ -20,6 +20,8 @@ from .. import browser as chromium
 from ..browser import contrasts, opened
 from .test_render import Tags, a_history, a_round, an_audit, measured
 
+pytestmark = pytest.mark.slow
+
 browser = chromium.browser
 
 Proposed = tuple[int, float | None]

@@ -16,6 +16,8 @@ from selfloop.sandbox import Answer, Limits, Outcome, Program, Sandbox
 from selfloop.sandbox.grading import Attempt, Graded, graded, taken_apart
 from selfloop.sandbox.zygote import pack, unpack
 
+pytestmark = pytest.mark.slow
+
 TESTS = ("assert double(2) == 4", "assert double(-5) == -10", "assert double('ab') == 'abab'")
 GOOD = "def double(x):\n    return x + x"
 CORRECT = Graded(True, 1.0, "correct")

@@ -15,6 +15,8 @@ from selfloop.sandbox.replies import read_replies
 
 from . import frames
 
+pytestmark = pytest.mark.slow
+
 POINT = r"(test \d+|the end)"
 REASONS = re.compile(
     "correct|no such function|timeout|memory|too much output|syntax error|not judged"

@@ -13,6 +13,8 @@ from selfloop.sandbox.judging import compare, returns, writes
 from .test_grading import PLAIN
 from .test_judging import REASONS
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {"1\n": "2", "20\n": "21", "3": "4"}
 SUITE = Examples([Example(text, [written]) for text, written in TEXTS.items()])
 RIGHT = Graded(True, 1.0, "correct")
