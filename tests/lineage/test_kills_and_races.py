@@ -20,6 +20,11 @@ WORKER = Path(__file__).with_name("worker.py")
 
 @pytest.fixture
 def prepared(registry: Registry, tmp_path: Path) -> Path:
+    return _as_it_is(tmp_path)
+
+
+def _as_it_is(tmp_path: Path) -> Path:
+    """A copy of MLflow, in a folder of its own, that each attempt begins with."""
     place = tmp_path / "prepared"
     place.mkdir()
     shutil.copy(tmp_path / "mlflow.db", place)
@@ -52,11 +57,10 @@ def test_killed_at_any_step_a_promotion_happened_or_did_not(prepared: Path) -> N
 def test_killed_between_two_registrations_a_bundle_is_the_old_one_or_the_new_one(
     client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given, prepared = tmp_path / "given", tmp_path / "prepared"
+    given = tmp_path / "given"
     with lineage.tracked_run("pair", {}, tmp_path / "note", tmp_path / "mlflow") as run:
         old = ended_round(given, 1)
-    prepared.mkdir()
-    shutil.copy(tmp_path / "mlflow.db", prepared)
+    prepared = _as_it_is(tmp_path)
     shutil.copytree(tmp_path / "store", prepared / "store")
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
     found = _worker("bundles", str(prepared), str(given))
@@ -78,9 +82,7 @@ def test_killed_between_the_first_version_and_the_first_move_a_loop_has_a_champi
     tmp_path: Path, client: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with lineage.tracked_run("pair", {}, tmp_path / "note", tmp_path / "mlflow") as run:
-        prepared = tmp_path / "prepared"
-        prepared.mkdir()
-        shutil.copy(tmp_path / "mlflow.db", prepared)
+        prepared = _as_it_is(tmp_path)
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
     for each in _worker("beginnings", str(prepared), str(tmp_path / "given")):
         assert each["status"] == -9
@@ -96,9 +98,7 @@ def test_killed_at_any_write_of_a_round_s_end_and_run_again_it_comes_to_the_same
 ) -> None:
     """In a folder that is empty again, as a pod's is; MLflow has what the killed one wrote."""
     with lineage.tracked_run("loop", {}, tmp_path / "note", tmp_path / "mlflow") as run:
-        prepared = tmp_path / "prepared"
-        prepared.mkdir()
-        shutil.copy(tmp_path / "mlflow.db", prepared)
+        prepared = _as_it_is(tmp_path)
     monkeypatch.setenv("MLFLOW_RUN_ID", run)
     done = forked.run("-m", "tests.lineage.closing", what, str(prepared), cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr[-2000:]

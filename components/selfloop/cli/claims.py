@@ -162,12 +162,9 @@ def _judge(name: str, found: Recipe[Any], write: bool) -> None:
 
 def _check_alone(modes: Mapping[str, bool], options: Mapping[str, bool]) -> None:
     """Refuse options that what makes no run does not read."""
-    chosen, others = (
-        [name for name, given in modes.items() if given],
-        [name for name, given in options.items() if given],
-    )
-    if chosen and (left_out := [*chosen[1:], *others]):
-        raise UserError(f"{chosen[0]} makes no run: leave out {left_out[0]}.")
+    chosen, *others = [name for name, given in {**modes, **options}.items() if given] or [""]
+    if chosen in modes and others:
+        raise UserError(f"{chosen} makes no run: leave out {others[0]}.")
 
 
 def _check(recipe: Recipe[Any], arms: Sequence[str], seeds: Sequence[int], tuning: bool, write: bool) -> None:

@@ -210,7 +210,7 @@ def rounds_before(run: Any, tasks: Iterable[Planned]) -> int:
     part = PART.fullmatch(run.display_name or "")
     if part is None or not continues(run):
         return 0
-    return (int(part[2]) - 1) * max(0, *(each.task.round for each in tasks), 0)
+    return (int(part[2]) - 1) * max((each.task.round for each in tasks), default=0)
 
 
 def state_of(run: Any) -> str:
