@@ -5,6 +5,8 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 from selfloop.artifacts import write_json
-from selfloop.cli.app import run_command
+from selfloop.cli.app import StoppedError, resumable, run_command
 from selfloop.cli.options import resolved
 from selfloop.cli.run import as_toml, run_by_kfp
 from selfloop.errors import HaltedError, UserError
@@ -393,6 +395,22 @@ def test_a_run_that_is_stopped_says_how_to_continue(
     assert started.returncode == 130
     assert said.startswith("selfloop: Stopped; what is finished is kept in run. The same command continues from there.")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_that_python_dropped_comes_again(stop: signal.Signals) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            signal.raise_signal(stop)
+
+    def work() -> None:
+        Dropping()
+        threading.Event().wait(30)
+
+    hook = sys.unraisablehook
+    with pytest.raises(StoppedError, match="kept in here"), resumable(Path("here")):
+        work()
+    assert sys.unraisablehook is hook
 
 
 @pytest.mark.parametrize(

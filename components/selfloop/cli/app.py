@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -133,13 +134,36 @@ def resumable(root: Path) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into a clean stop."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        yield
+        with _stops_are_heard():
+            yield
     except KeyboardInterrupt:
         raise StoppedError(
             f"Stopped; what is finished is kept in {root}. The same command continues from there."
         ) from None
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _stops_are_heard() -> Iterator[None]:
+    """Raise a stop again where Python dropped it, as it drops what is raised in a destructor or while a weak reference
+    is cleared: libraries do enough in both to lose one Ctrl-C in some tens."""
+    before, again, here = sys.unraisablehook, list[threading.Timer](), threading.get_ident()
+
+    def dropped(what: sys.UnraisableHookArgs) -> None:
+        if not issubclass(what.exc_type, KeyboardInterrupt):
+            before(what)
+            return
+        again.append(threading.Timer(0.05, signal.pthread_kill, [here, signal.SIGTERM]))
+        again[-1].start()
+
+    sys.unraisablehook = dropped
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        for timer in again:
+            timer.cancel()
 
 
 def _complain(sentence: str) -> None:
