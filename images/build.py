@@ -10,6 +10,7 @@ import argparse
 import ast
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -25,15 +26,6 @@ TARGETS = ("python", "isolated", "installer", "packages", "source")
 """The targets of base's Dockerfile that the other images build on, by the name that these have for them."""
 DEBIAN = "localhost/debian:bookworm"
 LENT = "/dev/shm/packages"  # noqa: S108 (in memory while a step runs, so that no layer keeps even the name)
-ENGINE = """\
-[containers]
-default_ulimits = ["nofile=20000:20000", "nproc=8192:8192"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-runtime = "runc"
-"""
-"""What buildah and podman need in a machine without systemd and without the right to raise limits."""
 
 
 class Names(NamedTuple):
@@ -154,6 +146,22 @@ def debian() -> str:
     return DEBIAN
 
 
+def containers_conf() -> Path:
+    """Write what buildah and podman need in a machine without systemd and without the right to raise limits."""
+    wanted = {"nofile": (resource.RLIMIT_NOFILE, 20000), "nproc": (resource.RLIMIT_NPROC, 8192)}
+    limits = []
+    for name, (which, most) in wanted.items():
+        allowed = resource.getrlimit(which)[1]
+        limit = most if allowed == resource.RLIM_INFINITY else min(most, allowed)
+        limits.append(f'"{name}={limit}:{limit}"')
+    lines = ["[containers]", f"default_ulimits = [{', '.join(limits)}]"]
+    lines += ["[engine]", 'cgroup_manager = "cgroupfs"', 'events_logger = "file"', 'runtime = "runc"', ""]
+    file = ROOT / ".build/containers.conf"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("\n".join(lines), encoding="utf-8")
+    return file
+
+
 def engine() -> str:
     """Docker where its daemon answers, else buildah, set up for this machine."""
     chosen = os.environ.get("BUILDER")
@@ -163,11 +171,8 @@ def engine() -> str:
         chosen = "docker" if all(answer and not answer.returncode for answer in answers) else "buildah"
     if shutil.which(chosen) is None:
         raise SystemExit("images: neither Docker nor buildah is here: apt-get install buildah runc debootstrap.")
-    if chosen == "buildah" and "CONTAINERS_CONF" not in os.environ:
-        file = ROOT / ".build/containers.conf"
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(ENGINE, encoding="utf-8")
-        os.environ["CONTAINERS_CONF"] = str(file)
+    if chosen == "buildah":
+        os.environ.setdefault("CONTAINERS_CONF", str(containers_conf()))
     return chosen
 
 

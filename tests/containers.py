@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import random
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from unittest import mock
 
 from kfp.local import status, subprocess_task_handler
 
 ROOT = Path(__file__).parent.parent
 SECCOMP = ROOT / "manifests/base/sandbox/seccomp.json"
-CONF = ROOT / ".build/containers.conf"
-"""What ``make images`` writes for a machine such as this one."""
 LOCKED = ["--rm", "--cap-drop=all", "--security-opt=no-new-privileges", "--read-only"]
 LOCKED += ["--read-only-tmpfs=false", "--tmpfs=/tmp:mode=1777,size=1g"]
 
 
+@cache
+def build_script() -> ModuleType:
+    """What ``make images`` runs."""
+    spec = importlib.util.spec_from_file_location("build", ROOT / "images/build.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@cache
+def containers_conf() -> str:
+    """The settings that images are built with, whether or not any was built from here."""
+    return str(build_script().containers_conf())
+
+
 def podman(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run podman with the settings that the images were built with."""
-    settings = {"CONTAINERS_CONF": str(CONF)} if CONF.exists() else {}
+    """Run podman with the settings that the images are built with."""
+    settings = {"CONTAINERS_CONF": containers_conf()}
     return subprocess.run(["podman", *words], check=False, capture_output=True, text=True, env=os.environ | settings)
 
 
