@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 
-.PHONY: demo test quick lint images manifests clean
+.PHONY: demo test quick lint docs images manifests clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
@@ -24,6 +24,10 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# the site; a link that leads nowhere is an error
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # builds every overlay with kustomize, and holds what it makes to schemas and promises: see manifests/README.md
 manifests: $(VENV)/.installed $(BIN)/kustomize

@@ -1,4 +1,4 @@
-"""The files in the README and in docs, run as they stand there."""
+"""The files in the README and in docs, run as they stand there; and what the README says of what there is."""
 
 import importlib
 import re
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from kfp.dsl import Artifact
 from selfloop.artifacts import read_json
+from selfloop.environments import find_environment
 from selfloop.filter import FilterParams
 from selfloop.recipe import find_recipe
 from selfloop.records import Rollout, Task
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 HERE = Path(__file__).parents[1]
 README = (HERE / "README.md").read_text()
-DOCS = {path.name: path.read_text() for path in (HERE / "docs").glob("*.md")}
+DOCS = {str(path.relative_to(HERE / "docs")): path.read_text() for path in (HERE / "docs").rglob("*.md")}
 WHOLE = "\n".join([README, *DOCS.values()])
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", WHOLE, re.DOTALL))
 
@@ -30,7 +31,9 @@ FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", WHOLE, re.DOTALL))
 @pytest.mark.parametrize(
     ("file", "test"),
     [
+        ("brief.py", "test_brief.py"),
         ("copying.py", "test_copying.py"),
+        ("repeats.py", "test_repeats.py"),
         ("star.py", "test_star.py"),
         ("mine.py", "test_mine.py"),
         ("sums.py", "test_sums.py"),
@@ -111,7 +114,7 @@ def test_the_form_of_the_example_lies_under_what_a_person_says(tmp_path: Path, m
 
 
 def test_the_configuration_for_a_model_of_the_hub_is_one() -> None:
-    (text,) = re.findall(r"```toml\n# gsm8k\.toml(.*?)```", README, re.DOTALL)
+    (text,) = re.findall(r"```toml\n# gsm8k\.toml(.*?)```", DOCS["gpu.md"], re.DOTALL)
     settings = find_recipe("expert-iteration").resolve(tomllib.loads(text.partition("\n")[2]))
     assert settings.draw.levels == settings.measure.levels
     assert settings.finetune.seed_share == 0
@@ -126,17 +129,30 @@ def test_readme_and_docs_name_only_commands_that_exist() -> None:
     assert named <= known
 
 
-def test_the_readme_lists_the_stages_that_there_are() -> None:
-    from selfloop.stages import as_markdown
-
-    assert as_markdown() in README
+def test_the_front_page_is_a_page() -> None:
+    assert len(README.splitlines()) <= 150
 
 
-def test_the_readme_lists_the_recipes_and_what_was_measured_of_their_claims() -> None:
+def test_the_environment_of_the_front_page_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "counts.py").write_text(FILES["counts.py"])
+    monkeypatch.syspath_prepend(str(tmp_path))
+    counting = find_environment("counts:Counting")
+    (task,) = counting.tasks(level=5, count=1, seed=0)
+    first = int(task.prompt[0])
+    assert counting.check(task, "".join(str((first + n) % 10) for n in range(5))).ok
+    assert not counting.check(task, "0").ok
+
+
+def test_the_front_page_lists_the_recipes_and_how_many_of_their_claims_hold() -> None:
     from selfloop.claims.table import as_markdown
 
     assert as_markdown() in README
 
 
-def test_no_place_of_the_readme_waits_to_be_filled() -> None:
-    assert "<!--" not in README
+def test_links_between_files_lead_somewhere() -> None:
+    pages = [HERE / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")]
+    pages += [*(HERE / "docs").rglob("*.md"), *(HERE / "components").rglob("README.md")]
+    for page in pages:
+        text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+        for link in re.findall(r"\]\((?!\w+:|#)([^)\s#]+)", text):
+            assert (page.parent / link).exists(), f"{page} links to {link}"

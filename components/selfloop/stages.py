@@ -32,7 +32,7 @@ def find_stage(name: str) -> Stage:
 
 
 def as_markdown() -> str:
-    """The table of the stages in the README."""
+    """The table of the stages in the documentation."""
     lines = ["| stage | what it does | takes | gives |", "|-|-|-|-|"]
     lines += [
         f"| `{s.name}` | {s.summary} | {', '.join(s.inputs) or '–'} | {', '.join(s.outputs)} |"

@@ -19,7 +19,7 @@ from selfloop.artifacts import read_json, write_json
 from selfloop.claims import Claims, Statement
 from selfloop.claims.measuring import Outcome, Run, found, measured, place_of, planned
 from selfloop.claims.results import committed, is_stale, judged_anew, judgements, place_beside
-from selfloop.claims.table import as_markdown, shown, state
+from selfloop.claims.table import in_full, shown, state
 from selfloop.cli import app
 from selfloop.errors import UserError
 from selfloop.modes.inprocess import RUN
@@ -400,7 +400,7 @@ def test_committed_results_are_in_the_wheel(tmp_path: Path) -> None:
 
 
 def test_every_claim_of_a_recipe_stands_in_the_table() -> None:
-    lines = as_markdown().splitlines()[2:]
+    lines = in_full().splitlines()[2:]
     for recipe, line in zip(recipes().values(), lines, strict=True):
         assert f"`{recipe.name}`" in line
         assert all(statement.sentence in line for statement in (recipe.claims.statements if recipe.claims else ()))

@@ -130,8 +130,8 @@ def test_every_folder_is_told_of() -> None:
     assert {"images", "kueue", "mlflow", "minio", "seaweedfs", "external-secrets", "outside"} == set(COMPONENTS)
 
 
-def test_the_front_page_has_the_same_ten_commands() -> None:
+def test_the_page_on_clusters_has_the_same_ten_commands() -> None:
     blocks = re.findall(r"(?:^    .+\n)+", README, re.MULTILINE)
     (ten,) = [block for block in blocks if "kubectl apply -k manifests/overlays/kubeflow\n" in block]
     assert ten.count("\n") == 10
-    assert ten in (ROOT / "README.md").read_text()
+    assert ten in (ROOT / "docs" / "cluster.md").read_text()

@@ -1,9 +1,9 @@
-"""How what was measured of a claim reads: on a terminal of 80 columns, and in the README."""
+"""How what was measured of a claim reads: on a terminal of 80 columns, in the README and in docs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from selfloop.claims.declared import ENOUGH_SEEDS, Claims, Statement
@@ -154,13 +154,31 @@ def is_borne_out(statement: Mapping[str, Any]) -> bool:
 
 
 def as_markdown() -> str:
-    """The table of the recipes in the README, with what was measured of their claims."""
-    lines = ["| recipe | what it does | paper | what was measured of its claims |", "|-|-|-|-|"]
+    """The table of the recipes in the README, with how many of their claims hold."""
+    return _recipes("claims that hold", in_short)
+
+
+def in_full() -> str:
+    """The table of the recipes with each claim, its word, and what was measured of it."""
+    return _recipes("what was measured of its claims", lambda recipe: "<br>".join(_told(recipe)))
+
+
+def _recipes(title: str, told: Callable[[Recipe[Any]], str]) -> str:
+    lines = [f"| recipe | what it does | paper | {title} |", "|-|-|-|-|"]
     lines += [
-        f"| `{name}` | {recipe.summary} | {_linked(recipe.paper)} | {'<br>'.join(_told(recipe)) or '–'} |"
+        f"| `{name}` | {recipe.summary} | {_linked(recipe.paper)} | {told(recipe) or '–'} |"
         for name, recipe in recipes().items()
     ]
     return "\n".join(lines) + "\n"
+
+
+def in_short(recipe: Recipe[Any]) -> str:
+    """How many of a recipe's claims hold, and what weakens that."""
+    result = committed(recipe)
+    if recipe.claims is None or result is None:
+        return "" if recipe.claims is None else "not measured"
+    held = sum(map(is_borne_out, result["statements"]))
+    return ", ".join([f"{held} of {len(result['statements'])}", *_aside(recipe, result)])
 
 
 def _linked(paper: str) -> str:
@@ -175,11 +193,16 @@ def _told(recipe: Recipe[Any]) -> list[str]:
         return []
     if result is None:
         return [f"{_cell(statement.sentence)} *not measured*" for statement in recipe.claims.statements]
-    about = [_few(result), "of other settings or seeds than the recipe has now" * is_stale(recipe, result)]
-    aside = [f"*{', '.join(filter(None, about))}*"] if any(about) else []
-    return aside + [
+    about = _aside(recipe, result)
+    return [f"*{', '.join(about)}*"] * bool(about) + [
         f"{_cell(each['sentence'])} **{each['word']}**: {_cell(_numbers(each))}" for each in result["statements"]
     ]
+
+
+def _aside(recipe: Recipe[Any], result: Mapping[str, Any]) -> list[str]:
+    """What weakens a result, in words."""
+    few = [_few(result)] if _few(result) else []
+    return few + ["of other settings or seeds than the recipe has now"] * is_stale(recipe, result)
 
 
 def _numbers(statement: Mapping[str, Any]) -> str:
