@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
+from unicodedata import normalize
 
 from selfloop.environments import Grade
 from selfloop.errors import UserError
@@ -32,6 +33,10 @@ BARE = re.compile(r"[+−-]?[\d,.]*\d(?:/\d+)?")
 PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}\s+[A-Za-z]{2,}|\n|\$|\\[(\[]")
 NOTHING = re.compile(r"(?:\\text|[\s{}().?!*_-]|\\[lc]?dots)*(?:none|null|nan|n/a)?[\s{}().?!*_-]*", re.IGNORECASE)
 BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+PAIR = re.compile(r"[\[(][^()\[\]]*,[^()\[\]]*[\])]")
+"""What may be two numbers, or marks of thousands in brackets."""
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+"""Letters of Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
 NEAR = Fraction(1, 10**5)
 """How far apart two numbers are of which one cannot be the other, rounded; nearer ones math-verify tells apart."""
 
@@ -149,7 +154,7 @@ def settled(answer: str, completion: str) -> str | None:
     if bare is not None and boxed(f"\\boxed{{{bare}}}") != bare:  # it would not stay within the box that it is read in
         return UNREADABLE
     wanted, given = number_of(answer), number_of(said)
-    if wanted is None or given is None:
+    if wanted is None or given is None or PAIR.fullmatch(answer) or PAIR.fullmatch(said):
         return None
     if wanted == given:
         return RIGHT
@@ -163,13 +168,20 @@ def same_text(answer: str, completion: str) -> Grade:
 
 
 def holds(answer: str, completion: str) -> Grade:
-    """Whether the answer stands in the completion: a number as one of its numbers, a text as words of its own."""
+    """Whether the answer stands in the completion: a number as one of its numbers, a text as words of its own.
+
+    Any white space is one space. A script that leaves none between words has no words here.
+    """
     answer = answer.strip()
     number = number_of(answer) if BARE.fullmatch(answer) else None
     if number is not None:
         return graded(number in numbers_in(completion))
+    answer, completion = (" ".join(normalize("NFC", text).split()) for text in (answer, completion))
     before = r"(?<![\w.−-])(?<!\d[,:/])" if answer[:1].isdigit() else r"(?<!\w)"
     behind = r"(?!\w|[.,:/]\d)" if answer[-1:].isdigit() else r"(?!\w)"
+    before, behind = (
+        "" if UNSPACED.match(end) else edge for end, edge in ((answer[:1], before), (answer[-1:], behind))
+    )
     return graded(re.search(f"{before}{re.escape(answer)}{behind}", completion) is not None)
 
 

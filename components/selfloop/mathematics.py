@@ -8,6 +8,7 @@ evaluate them. Only where an answer has to be looked for in a text, digits and o
 import re
 from dataclasses import replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any
 
 from math_verify import LatexExtractionConfig, grader, parse, verify
@@ -23,6 +24,19 @@ UNIT = re.compile(
     r"|\s+(?P<word>mph|sec|min|deg|day|hrs|lbs|[A-Za-z]{4,}))(?:\s*\^\s*\{?\d\}?)?\s*",
     re.DOTALL,
 )
+OPENING = re.compile(r"\s*(?:\\[bB]ig+l?|\\left)?\s*(\\\{|\\lbrace(?![a-z])|[(\[])")
+CLOSING = re.compile(r"(\\\}|\\rbrace|[)\]])\s*[.,;]?\s*$")
+OPENINGS = ("\\{", "\\lbrace", "(", "[")
+BRACKET = re.compile(r"\\[{}]|\\[lr]brace(?![a-z])|[()\[\]]")
+SAYS = re.compile(r"=|\\in(?![a-z])|∈")
+IN_BASE = re.compile(
+    r".*[\dA-F]\s*(?:\}\s*)?_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\d+|[a-z]+)\s*\}?\s*\}|(\d))\s*", re.DOTALL
+)
+BASES = {"two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9",
+         "ten": "10", "eleven": "11", "twelve": "12", "sixteen": "16"}  # fmt: skip
+WORD = re.compile(r"[A-Za-z]{4,}(?:[\s~-]+[A-Za-z]+)*")
+"""Letters that are a word, and not a product of variables."""
+REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{(\d+)\}")
 CLOSE = 1e-6
 """How far apart two numbers may be, as a share of them, where one is a decimal."""
 EXACT = 1e-12
@@ -40,14 +54,59 @@ def same(answer: str, said: str | None, text: str) -> str:
     given = parse(text, parsing_timeout=None) if said is None else _read(said)
     if not given:
         return UNANSWERED
-    return RIGHT if verify(wanted, given, timeout_seconds=None) else WRONG
+    if said is not None and (answer_in_words := _words(answer)) and (words := _words(said)):
+        return RIGHT if words == answer_in_words else WRONG
+    if said is not None and _are_other_things(answer, said):
+        return WRONG
+    is_interval = re.search(r"[\[\]]|\\infty|∞", answer) is not None  # and so no point, which no inequality says
+    is_same = verify(wanted, given, allow_set_relation_comp=is_interval, timeout_seconds=None)
+    return RIGHT if is_same else WRONG
+
+
+def _words(text: str) -> str:
+    """The words that are all of a text, in small letters; empty where it is anything else."""
+    plain = re.sub(r"\\(?:text\w*|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", text).strip()
+    return re.sub(r"[\s~-]+", " ", plain).lower() if WORD.fullmatch(plain) else ""
+
+
+def _are_other_things(answer: str, said: str) -> bool:
+    """Whether the two differ in what the library does not see: a set is no pair, and a number has one base."""
+    return {_brackets(answer), _brackets(said)} == {"set", "pair"} or _base(said) not in (_base(answer), "")
+
+
+def _brackets(text: str) -> str:
+    """Whether a text says a set, or a pair or an interval: what stands in one pair of brackets, with a comma."""
+    text = SAYS.split(text)[-1].strip().strip("$").strip()
+    opening, closing = OPENING.match(text), CLOSING.search(text)
+    if opening is None or closing is None:
+        return "set" if re.search(r"\\pm(?![a-z])|±", text) else ""
+    depths = list(accumulate(1 if each in OPENINGS else -1 for each in BRACKET.findall(text)))
+    if 0 in depths[:-1] or "," not in text:
+        return ""
+    return "set" if opening[1].startswith("\\") else "pair"
+
+
+def _base(text: str) -> str:
+    """The base that a number is written in, where that is said and not ten."""
+    found = IN_BASE.fullmatch(text)
+    base = (found[1] or found[2]) if found else ""
+    return "" if base in ("10", "ten") else BASES.get(base, base)
 
 
 @lru_cache(maxsize=1024)
 def _read(text: str) -> list[Any]:
     for dress in ("\\$", "$", "\\(", "\\)", "\\[", "\\]"):
         text = text.replace(dress, "")
+    text = re.sub(r"\\([lr])brace(?![a-z])", lambda found: "\\{" if found[1] == "l" else "\\}", text)
+    text = REPEATING.sub(_as_fraction, text)
     return list(parse(f"\\boxed{{{_without_unit(text)}}}", [WITH_UNITS], parsing_timeout=None))
+
+
+def _as_fraction(found: re.Match[str]) -> str:
+    """A decimal whose last digits repeat, exactly."""
+    whole, before, repeated = found[1] or "0", found[2], found[3]
+    above = int(whole + before + repeated) - int(whole + before)
+    return rf"\frac{{{above}}}{{{'9' * len(repeated)}{'0' * len(before)}}}"
 
 
 def _without_unit(text: str) -> str:

@@ -22,6 +22,8 @@ MOST_WORDS = 8
 APART = "   "
 """Stands for what was taken away; a mark of thousands is one space alone."""
 
+PARTING = "\u2061\u2062\u2063\u2064"
+"""Signs that nobody sees and that mean one: apply, times, comma and plus."""
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻₀₁₂₃₄₅₆₇₈₉", "0123456789+-0123456789")
 SIGNS = str.maketrans(dict.fromkeys("−‐‑‒–﹣－", "-") | dict.fromkeys("×·⋅∙∗", "*") | dict.fromkeys("÷∕⁄", "/"))
 MONEY = "$¢£¤¥€₦₩₪₫₱₹₺₽₿฿"
@@ -29,7 +31,7 @@ LAYOUT = (
     r"displaystyle|textstyle|left|right|[bB]ig+[lr]?|large|Large|bf|it|rm|sf|tt|bfseries|itshape|limits|quad|qquad|\\"
 )
 FONT = (
-    r"text(?:bf|it|rm|sf|tt|sc|up|normal)?|math(?:bf|it|rm|sf|tt|normal)|mbox|hbox|fbox|boxed|boldsymbol|bm|emph|"
+    r"text(?:bf|it|rm|sf|tt|sc|up|normal)?|math(?:bf|it|rm|sf|tt|normal)|mbox|hbox|fbox|boxed|boldsymbol|bold|pmb|bm|emph|"
     r"underline|operatorname"
 )
 FOR_TEX: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -46,7 +48,9 @@ FOR_TEX: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\(?:times|cdot|ast)(?![A-Za-z])", "*"),
         (r"\\(?:div|over|slash)(?![A-Za-z])", "/"),
         (r"\\(?:thick)?approx(?:eq)?(?![A-Za-z])|\\simeq(?![A-Za-z])|≈|≃|≅", "≈"),
-        (r"\\(?:(?:measured)?angle|triangle|alpha|beta|gamma|theta|lambda|mu|phi|omega|Delta)(?![A-Za-z])", " v "),
+        (r"\\(?:Omega|ohm)(?![A-Za-z])", "Ω"),
+        (r"\\mu\s*(?:\\(?:mathrm|text)\s*\{\s*([AFgLlmsV])\s*\}|([AFgLlmsV])(?![A-Za-z]))", r"μ\1\2"),
+        (r"\\(?:(?:measured)?angle|triangle|alpha|beta|gamma|theta|lambda|mu|pi|phi|omega|Delta)(?![A-Za-z])", " v "),
         (r"\\(?:overline|overrightarrow|widehat|vec)\s*\{[A-Za-z ]+\}", " v "),
         (r"</?(?:b|strong|i|em|u|code|p|span|mark)\s*>|<br\s*/?>", APART),
         (r"<sup>\s*([+-]?\d+)\s*</sup>", r"^{\1}"),
@@ -59,6 +63,8 @@ MARKUP = re.compile(r"[^\x00-\x7f]|[\\{<*~]|\$.*\$", re.DOTALL)
 WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("(", ")"), ("[", "]"), ("**", "**"),
             ("__", "__"), ("*", "*"), ("_", "_"), ("`", "`"), ('"', '"'), ("'", "'"), ("“", "”"))  # fmt: skip
 GROUPS = r"[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d{0,2}(?:[ ]\d{3})+|[1-9]\d{0,2}(?:['’]\d{3})+|[1-9]\d?(?:,\d{2})+,\d{3}"
+CONTINENTAL = re.compile(r"(?<![\w.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?:,\d{1,300})?(?![\w.,]*\d)", re.ASCII)
+"""Points as marks of thousands and a comma before decimals; with one point alone it could be read in two ways."""
 NUMERAL = re.compile(
     rf"""(?P<whole>{GROUPS}|\d{{1,300}})\s+(?P<above>\d{{1,300}})/(?P<below>\d{{1,300}})
       | (?P<top>[+-]?(?:{TERM}))/(?P<bottom>[+-]?(?:{TERM}))
@@ -76,30 +82,47 @@ NO_NAME = re.compile(r"\b(?:not|never|wrong|incorrect|least|most|than|\w+n['’]
 SUBSCRIPT = re.compile(r"_\s*(?:\{[^{}]*\}|\w)|\([\w,\s]{1,20}\)")
 SUM = re.compile(r"\s*|[\s(]*\d[\d\s.,()%]*[+*/^-][\d\s.,+*/^()%-]*")
 SAYS = re.compile(r"\s(?:is|are|equals|was|were)\s")
-UNIT = re.compile(rf"(?:[^\W\d_]|[\s%°‰{MONEY}'’\"/]|(?<=[^\W\d_])[.*-])*")
+UNIT = re.compile(rf"(?:[^\W\d_]|[\s%°‰{MONEY}'’\"]|/(?=\s*[^\W\d_])|(?<=[^\W\d_])[.*-])*")
 EXPONENT = re.compile(r"(?<=[^\W\d_])\^\(?[+-]?[1-9]\)?(?!\d)|^\^(?=(?:st|nd|rd|th)\b)")
+OF_DAY = re.compile(r"\b([ap])\.\s?m\b")
 IN_BRACKETS = re.compile(r"\s\(([^\W\d_]{3}[^()]*)\)")
-MULTIPLES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+MULTIPLES = {
+    **{"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12},
+    **{"quadrillion": 10**15, "lakh": 10**5, "crore": 10**7},
+}
 SHORT = re.compile(
-    r"[mgshlLJNWVACF]|[cdkmn]m|[mk]g|[mcd][lL]|k[WJB]|[MGT]B|Hz|lb|oz|ft|in|yd|mi|hr|ms|[ap]m|st|nd|rd|th|pt|qt|Rs"
-    r"|sq|cu|of|on|at|by"
+    r"[mgshlLJNWVACFΩÅ]|[cdkmnμ]m|[mkμ]g|[mcdμ][lL]|[mkμ][WVA]|[kM]Ω|μ[sF]|k[WJB]|[MGT]B|Hz|lb|oz|ft|in|yd|mi|hr|ms"
+    r"|[ap]m|st|nd|rd|th|pt|qt|Rs|sq|cu|of|on|at|by"
 )
 """Words of one or two letters that may stand in a unit. Others are variables, or multiples as k and M may be."""
+LETTERS = re.compile("[A-Za-zͰ-Ͽἀ-῿ϐ-ϖ]+")
+"""What variables are made of, and not the units of other scripts."""
 NO_UNIT = re.compile(
-    r"and|but|not|nor|plus|minus|times|than|mod|sqrt|sin|cos|tan|log|exp|theta|squared|cubed|factorial|wrong|false"
-    r"|hal(?:f|ves)|(?:third|quarter|(?:four|fif|six|seven|eigh|nin|ten|hundred|thousand)th|dozen)s?|score|gross|tens"
-    r"|double|triple|zero|one|two|three|(?:four|six|seven|nine)(?:teen)?|five|fifteen|eight(?:een)?|ten|eleven|twelve"
-    r"|thirteen|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|(?:hundred|thousand|million|billion|trillion)s?",
+    rf"(?:{'|'.join(MULTIPLES)})s?|and|but|not|nor|plus|minus|times|than|mod|sqrt|sin|cos|tan|log|exp|theta|squared"
+    r"|cubed|factorial|wrong|incorrect|false|hal(?:f|ves)|(?:third|quarter|(?:four|fif|six|seven|eigh|nin|ten|eleven"
+    r"|twelf|hundred|thousand|\w*teen|\w*tie|\w*illion)th|dozen)s?|score|gross|tens|zero|double|triple"
+    r"|(?:one|two|three|(?:four|six|seven|nine)(?:teen)?|five|fifteen|eight(?:een)?|eleven|twelve|thirteen"
+    r"|(?:twen|thir|for|fif|six|seven|eigh|nine)ty)s?|ten|\w*illi(?:on|ard)\w*|mil|mille|tausend|mln|mn|mio|mrd|mld|bn"
+    r"|тысяч\w*|тыс|м[иі]л+[иі]\w*|мл(?:н|рд)|[半打割成双雙对對折]",
     re.IGNORECASE,
 )
 """Words that make another number of the one before them, or a sum of it."""
+KILO = re.compile("[千毫厘](?=[米克瓦卡帕焦赫升])")
 TIGHT = re.compile(r"[ \t]*(\*\*|[/^*])[ \t]*")
 PLAIN = re.compile(r"-?\d{1,300}(?:\.\d{1,300})?", re.ASCII)
 IN_TEXT = re.compile(
-    r"""(?<![\w.:/^])(?:(?<![\w)])[+-])?
-        (?:[1-9]\d{0,2}(?:[ ]\d{3}(?!\d))+|\d+(?:,\d{3}(?!\d))*|(?=\.\d))(?:[.:/^]\d+)*(?!\w|[.:/^]\d|,\d{3}(?!\d))""",
-    re.VERBOSE,
+    rf"""(?<![\w.:/^√])(?:(?<![\w)])[+-])?
+        (?:[1-9]\d{{0,2}}(?:[ ']\d{{3}}(?!\d))+|\d+(?:,\d{{3}}(?!\d))*|(?=\.\d))
+        (?:\s+\d+/\d+|(?:[.:/^]\d+|\s*[*x]\s*10\^-?\d+|[eE][+-]?\d+|(?:-\d+){{2}})*)
+        (?:\s+(?:{"|".join(MULTIPLES)})s?\b)?(?!\w|[.:/^]\d|,\d{{3}}(?!\d))""",
+    re.VERBOSE | re.IGNORECASE,
 )
+POWER = re.compile(r"\^\s*\{\s*(-?\d+)\s*\}")
+INSIDE = re.compile(
+    r"(?:\\(?:sqrt|log|ln|lg|exp|sin|cos|tan|[dtc]?frac|d?binom)|_|\^(?=\s*\{))(?:\s*\[[^\[\]]*\])?"
+    r"(?:\s*\{[^{}]*\}|\s*-?\d+)*"
+)
+"""What is part of another number: below a root or a line, in a function or in an index."""
 
 
 def number_of(text: str) -> Fraction | None:
@@ -117,32 +140,41 @@ def number_of(text: str) -> Fraction | None:
 def _read(text: str) -> Fraction | None:
     """The number of a short text that is more than digits and a point."""
     text = _undressed(TIGHT.sub(_tightened, _in_plain_text(text) if MARKUP.search(text) else text))
+    text = CONTINENTAL.sub(lambda found: found[0].replace(".", "").replace(",", "."), text)
     return None if "\n" in text else _quantity(_right_side(LABEL.sub("", text, count=1)))
 
 
 def is_unit(word: str) -> bool:
     """Whether a word may stand in a unit, behind a number that it does not change."""
-    return SHORT.fullmatch(word) is not None if len(word) <= 2 else NO_UNIT.fullmatch(word) is None
+    if len(word) <= 2 and LETTERS.fullmatch(word):
+        return SHORT.fullmatch(word) is not None
+    return NO_UNIT.fullmatch(word) is None and not any(map(str.isnumeric, KILO.sub("", word)))
 
 
 def numbers_in(text: str) -> Iterator[Fraction]:
     """Every number of a text, each whole: no part of a longer one, of a time or of a word."""
-    found = (number_of(numeral) for numeral in IN_TEXT.findall(text.translate(SIGNS)))
+    plain = FRACTION.sub(_slashed, POWER.sub(r"^\1", _in_ascii(text)))
+    found = (number_of(numeral) for numeral in IN_TEXT.findall(INSIDE.sub("v", plain)))
     return (number for number in found if number is not None)
 
 
 def _in_plain_text(text: str) -> str:
     """A text without LaTeX and with ASCII for its digits and signs; what was around a part of it leaves a gap."""
+    text, before = _in_ascii(text), ""
+    while before != text:
+        before, text = text, BRACED.sub(_unbraced, FRACTION.sub(_slashed, text))
+    text = re.sub(r"\*\*(.+?)\*\*", rf"{APART}\1{APART}", text)
+    return re.sub(r"\$([^$]+)\$", rf"{APART}\1{APART}", text)
+
+
+def _in_ascii(text: str) -> str:
+    """A text with ASCII for its digits and signs, and without the commands of LaTeX that stand for one or for none."""
     text = re.sub("([⁰¹²³⁴⁵⁶⁷⁸⁹]+)[⁄/]([₀₁₂₃₄₅₆₇₈₉]+)", lambda m: f" {m[0].translate(SUPERSCRIPTS)} ", text)
     text = re.sub("[⁺⁻]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: f"^{m[0].translate(SUPERSCRIPTS)}{APART}", text)
     text = "".join(_ascii(character) for character in text).translate(SIGNS)
     for pattern, instead in FOR_TEX:
         text = pattern.sub(instead, text)
-    before = ""
-    while before != text:
-        before, text = text, BRACED.sub(_unbraced, FRACTION.sub(_slashed, text))
-    text = re.sub(r"\*\*(.+?)\*\*", rf"{APART}\1{APART}", text)
-    return re.sub(r"\$([^$]+)\$", rf"{APART}\1{APART}", text)
+    return text
 
 
 def _tightened(found: re.Match[str]) -> str:
@@ -153,6 +185,8 @@ def _ascii(character: str) -> str:
     """A character in ASCII, where that is one character, or a unit or a fraction."""
     if character.isascii():
         return character
+    if unicodedata.category(character) == "Cf" and character not in PARTING:
+        return ""  # nobody sees it
     digit = unicodedata.decimal(character, None)
     if digit is not None:
         return str(digit)
@@ -168,7 +202,9 @@ def _slashed(found: re.Match[str]) -> str:
     """A fraction of two plain numbers, or of two units, with a slash; another stays as it is, and is none."""
     terms = [(found[1] or found[2] or "").strip(), (found[3] or found[4] or "").strip()]
     terms = [re.sub(r"(?<=\d)[, ](?=\d{3}(?!\d))", "", term) for term in terms]
-    is_plain = any(all(re.fullmatch(kind, term) for term in terms) for kind in (rf"[+-]?\s?(?:{TERM})", "[A-Za-z]+"))
+    is_plain = any(
+        all(re.fullmatch(kind, term) for term in terms) for kind in (rf"[+-]?\s?(?:{TERM})", r"[A-Za-z]+(?:\s*\^\d)?")
+    )
     return f" {'/'.join(terms)} " if is_plain else found[0]
 
 
@@ -225,6 +261,7 @@ def _quantity(text: str) -> Fraction | None:
 
 
 def _sign(text: str) -> tuple[str, str]:
+    text = re.sub(r"^(?:minus|negative)\s+", "-", text, flags=re.IGNORECASE)
     return (text[0], text[1:].lstrip()) if text[:1] in ("+", "-") and text else ("", text)
 
 
@@ -245,10 +282,11 @@ def _value(found: re.Match[str]) -> Fraction | None:
 
 def _unit(text: str) -> int | None:
     """What a unit multiplies its number by; none where it is no unit."""
-    text = IN_BRACKETS.sub(r" \1", EXPONENT.sub("", text))
+    text = IN_BRACKETS.sub(r" \1", EXPONENT.sub("", OF_DAY.sub(r"\1m", text)))
     if not UNIT.fullmatch(text) or text.startswith(("'", "’", '"')):
         return None
     words = re.findall(r"[^\W\d_]+", text)
     times = MULTIPLES.get(words[0].lower().removesuffix("s")) if words else None
     others = words[1:] if times else words
-    return (times or 1) if all(map(is_unit, others)) and len(others) < MOST_WORDS else None
+    each = [word for place, word in enumerate(others) if not place or word not in ("a", "an")]  # as in: miles a day
+    return (times or 1) if all(map(is_unit, each)) and len(others) < MOST_WORDS else None
