@@ -2,7 +2,8 @@
 
 Each trial is a loop of two rounds without a model, in MLflow on a file of its own, which in one of eight is yet to be
 made. Counted are the runs that did not end well when they were run again (stuck), those without a champion, and those
-whose artifacts or whose versions and moves in the registry differ from those of a run that nobody killed.
+whose artifacts or whose versions and moves in the registry differ from those of a run that nobody killed. How long such
+a run takes, which bounds the moments, is measured anew now and then. Ctrl-C ends the measurement early.
 
 Target: none of all three.
 """
@@ -14,73 +15,48 @@ import importlib
 import os
 import random
 import shutil
-import sqlite3
-import subprocess
 import tempfile
-import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from measuring import console, publish
 from selfloop.lineage import tracking
 
-forked: Any = importlib.import_module("tests.forked")
-digests: Any = importlib.import_module("tests.conftest").digests
-COMMAND = (*forked.CLI, "run", "tests.claims.coins:recipe", "--output", "run")
-DATABASE = "mlflow.db"
-TABLES = {
-    "versions": "SELECT name, version, count(*) FROM model_versions GROUP BY name, version",
-    "moves": "SELECT name, version, key, value FROM model_version_tags WHERE key IN "
-    "('selfloop.version', 'selfloop.base', 'selfloop.kind') AND name LIKE '%.moves'",
-    "aliases": "SELECT name, alias, version FROM registered_model_aliases",
-}
+loops: Any = importlib.import_module("tests.killed")
 NEW = 1 / 8
 """The share of trials in which MLflow's file is yet to be made."""
-
-
-def surroundings() -> dict[str, str]:
-    """The environment of a run: no registry and no store but those of its own."""
-    names = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "SELFLOOP_STORE")
-    return {name: value for name, value in os.environ.items() if name not in names}
+CALM_EVERY = 20
+"""After how many trials a run that nobody kills is measured: the machine may have become slower."""
 
 
 def migrated(place: Path) -> Path:
-    """A folder with a file of MLflow in which nothing is."""
-    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place / DATABASE}"
+    """A file of MLflow in which nothing is."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{place / loops.DATABASE}"
     tracking.client()
     del os.environ["MLFLOW_TRACKING_URI"]
-    return place
+    return place / str(loops.DATABASE)
 
 
-def left(place: Path) -> dict[str, Any]:
-    """What a run left: its artifacts by digest, and what the registry holds."""
-    with sqlite3.connect(place / DATABASE) as found:
-        tables = {name: sorted(found.execute(query).fetchall()) for name, query in TABLES.items()}
-    return {"digests": digests(place / "run"), **tables}
-
-
-def killed(place: Path, after_s: float) -> bool:
-    """Whether a run was killed after so many seconds: it had not ended."""
-    process = forked.Forked(*COMMAND, cwd=place, env=surroundings())
-    try:
-        process.communicate(after_s)
-    except subprocess.TimeoutExpired:
-        process.communicate()
-        return True
-    return False
-
-
-def trial(place: Path, chance: random.Random, whole_s: float, expected: dict[str, Any]) -> tuple[int, str]:
-    """How many kills a run bore, and what was wrong with it in the end."""
-    kills = sum(killed(place, chance.uniform(0, whole_s)) for _ in range(chance.choice((1, 1, 2, 3))))
-    ended = forked.run(*COMMAND, cwd=place, env=surroundings())
-    if ended.returncode:
-        return kills, f"stuck: {ended.stderr.strip()[-300:]}"
-    found = left(place)
-    if not any(alias == "champion" for _, alias, _ in found["aliases"]):
-        return kills, "without a champion"
-    return kills, next((f"other {name}" for name in expected if found[name] != expected[name]), "")
+def tally(wanted: int, chance: random.Random, folder: Path) -> dict[str, Any]:
+    """Kill until there are so many kills: these, the runs, how many were wrong and how, and seconds of calm runs."""
+    ready, kills, wrong, seconds = migrated(folder), 0, Counter[str](), list[float]()
+    trials = 0
+    with suppress(KeyboardInterrupt):
+        while kills < wanted:
+            if trials % CALM_EVERY == 0:
+                last_s, expected = loops.calm(loops.copied(ready, folder / f"calm-{trials}"))
+                seconds.append(last_s)
+            place = folder / str(trials)
+            place.mkdir() if chance.random() < NEW else loops.copied(ready, place)
+            moments_s = [chance.uniform(0, last_s) for _ in range(chance.randint(1, 4))]
+            bore, said = loops.trial(place, moments_s, expected)
+            kills, trials = kills + bore, trials + 1
+            wrong.update([said] if said else [])
+            shutil.rmtree(place)
+            console.print(f"[dim]{kills} kills, {trials} runs, {wrong.total()} wrong[/] {said}")
+    return {"kills": kills, "runs": trials, "wrong": dict(wrong), "seconds_of_calm_runs": seconds}
 
 
 def main() -> None:
@@ -90,25 +66,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=300, help="Kills in all.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the moments.")
     asked = parser.parse_args()
-    wanted, chance = 5 if asked.small else asked.kills, random.Random(asked.seed)
-    kills, trials, wrong = 0, 0, Counter[str]()
     with tempfile.TemporaryDirectory() as folder:
-        ready, calm = migrated(Path(folder, "ready")), Path(folder, "calm")
-        shutil.copytree(ready, calm)
-        began = time.perf_counter()
-        assert forked.run(*COMMAND, cwd=calm, env=surroundings()).returncode == 0
-        whole_s, expected = time.perf_counter() - began, left(calm)
-        while kills < wanted:
-            place = Path(folder, str(trials))
-            place.mkdir() if chance.random() < NEW else shutil.copytree(ready, place)
-            bore, said = trial(place, chance, whole_s, expected)
-            kills, trials = kills + bore, trials + 1
-            if said:
-                wrong[said] += 1
-                console.print(f"trial {trials}: {said}")
-            shutil.rmtree(place)
-            console.print(f"[dim]{kills} kills, {trials} runs, {sum(wrong.values())} wrong[/]")
-    publish("kills", asked.small, {"kills": kills, "runs": trials, "wrong": dict(wrong), "seconds": whole_s})
+        found = tally(5 if asked.small else asked.kills, random.Random(asked.seed), Path(folder))
+    publish("kills", asked.small, found)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Promotion is one write: killed at any step, the old champion or the new one is in force; of two, one wins."""
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from selfloop import lineage
 from selfloop.lineage.registry import Registry
 
 from .. import forked
+from ..killed import calm, copied, trial
 from .worker import ended_round
 
 pytestmark = pytest.mark.slow
@@ -138,3 +140,12 @@ def test_of_two_promotions_at_once_one_wins(prepared: Path) -> None:
         assert len(won) == len(lost) == 1
         assert "in the meantime" in lost[0]
         assert each["head"] == each["settled"] == won[0]
+
+
+def test_a_loop_killed_at_random_moments_ends_as_if_nobody_had(migrated: Path, tmp_path: Path) -> None:
+    whole_s, expected = calm(copied(migrated, tmp_path / "calm"))
+    chance = random.Random(0)
+    for number in range(2):
+        moments_s = [chance.uniform(0, whole_s) for _ in range(4)]
+        _, wrong = trial(copied(migrated, tmp_path / str(number)), moments_s, expected)
+        assert not wrong, moments_s
