@@ -129,7 +129,7 @@ def note_base(directory: str | Path, base: Path) -> None:
     if (base / MANIFEST).is_file():
         made = manifest_of(base)
         source = str(made.params.get("source", "")) if made.stage == "fetch_policy" else ""
-        if source.count("/") == 1 and not source.startswith((".", "/", "~")) and ":" not in source:
+        if source.count("/") == 1 and not source.startswith((".", "/", "~")) and not set(":#") & set(source):
             noted["hub"] = source
     write_json(directory, sidecar_of(directory) | noted, SIDECAR)
 

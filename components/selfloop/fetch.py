@@ -1,4 +1,4 @@
-"""``fetch_policy``: the policy that a loop begins with, from a directory, the Hub, a store or the registry."""
+"""``fetch_policy``: the policy that a loop begins with, from a directory, a file, the Hub, a store or the registry."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 from kfp.dsl import Model
 from pydantic import Field, field_validator
 
+from selfloop import gguf
 from selfloop.adapters import FILES, is_adapter, note_base, parts
 from selfloop.addresses import check_address
 from selfloop.artifacts import MANIFEST, SIDECAR, files_in, write_json
@@ -35,7 +36,8 @@ class FetchParams(Params):
 
     source: str = Field(
         "scratch",
-        description="A directory, here or on S3, a model id of the Hub, models:/NAME@ALIAS; none is 'scratch'.",
+        description="A directory, here or on S3, a model id of the Hub, models:/NAME@ALIAS, gguf:FILE or "
+        "OWNER/NAME#FILE.gguf; none is 'scratch'.",
     )
     chat: Literal["keep", "drop", "require"] = Field(
         "keep", description="The chat template: as the policy has it, taken away (prompts are plain text), or a must."
@@ -61,13 +63,15 @@ class FetchedPolicy(NamedTuple):
 
 @stage()
 def fetch_policy(out: FetchedPolicy, params: FetchParams) -> None:
-    """Copy a policy from a directory, the Hub, a store or the registry: safetensors, configuration and tokenizer."""
+    """Copy a policy from where it lies, or unpack it: safetensors, configuration and tokenizer."""
     check_source(params.source)
     place, target = _place_of(params.source), Path(out.policy.path)
     if place is not None:
         copy_policy(place, target)
         if is_adapter(place):
             note_base(target, parts(place).base)
+    elif gguf.is_gguf(params.source):
+        gguf.fetch(params.source, target)
     else:
         download = _from_s3 if params.source.startswith("s3://") else _from_hub
         download(params.source, target, FILES)
@@ -180,10 +184,15 @@ def check_source(source: str) -> None:
         check_address(source, CREDENTIALS)
         if not VERSION.fullmatch(source):
             raise UserError(f"'{source}' names no version: write models:/NAME@champion or models:/NAME/VERSION.")
+    elif source.startswith(gguf.PREFIX):
+        gguf.check_file(Path(gguf.place_of(source)).expanduser())
     elif source.strip() and Path(source).is_dir():
         check_policy(source)
-    elif not HUB.fullmatch(source):
-        raise UserError(f"There is no policy at {source}: give a directory, or a model id of the Hub (owner/name).")
+    elif not HUB.fullmatch(source) and not gguf.is_gguf(source):
+        raise UserError(
+            f"There is no policy at {source}: give a directory, a model id of the Hub (owner/name), or a GGUF file "
+            "(gguf:PATH, owner/name#file.gguf)."
+        )
 
 
 def _place_of(source: str) -> Path | None:

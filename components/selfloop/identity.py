@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from selfloop import gguf
 from selfloop.artifacts import MANIFEST, SIDECAR, code_digest, file_digest
 from selfloop.sources import digest_of_name, is_users, signature
 from selfloop.strategies import Strategy
@@ -118,7 +119,9 @@ def _add(found: Brought, value: Any, name: str = "") -> None:
 
 def _add_text(found: Brought, text: str, name: str) -> None:
     settings = _settings(text)
-    if settings:
+    if text.startswith(gguf.PREFIX):
+        _add_place(found, gguf.place_of(text))
+    elif settings:
         _add(found, settings)
     elif name in _resolvers:
         modules, places = _resolvers[name](text)

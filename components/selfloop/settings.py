@@ -63,8 +63,8 @@ class Settings(Values):
     environment: str = Field("addition", description="The taskset with its protocol and verifier.")
     policy: str = Field(
         "scratch",
-        description="The policy that it starts with: 'scratch', a directory, a model id of the Hub, s3://..., "
-        "models:/NAME@ALIAS.",
+        description="The policy that it starts with: 'scratch', a directory, a model id of the Hub, gguf:FILE, "
+        "OWNER/NAME#FILE.gguf, s3://..., models:/NAME@ALIAS.",
     )
     engine: str = Field(
         "auto", description="What decodes, in every stage that asks a policy: auto, transformers or vllm."

@@ -99,7 +99,7 @@ def test_an_image_ends_as_nobody_with_labels_and_its_source_last(image: str) -> 
 
 @pytest.mark.parametrize("image", [*IMAGES, "tests"])
 def test_whatever_an_image_asks_for_is_pinned(image: str) -> None:
-    extras, constraints = "run dev reasoning-gym", "constraints.txt"
+    extras, constraints = "run dev reasoning-gym gguf", "constraints.txt"
     if image == "sandbox":
         assert "pip" not in dockerfile(image)
     elif image != "tests":

@@ -45,7 +45,9 @@ EnvironmentName = Annotated[
 ]
 PolicyName = Annotated[
     str | None,
-    typer.Option("--policy", help="'scratch', a directory, a model id of the Hub, models:/NAME@ALIAS, s3://..."),
+    typer.Option(
+        "--policy", help="'scratch', a directory, a model id of the Hub, gguf:FILE, models:/NAME@ALIAS, s3://..."
+    ),
 ]
 EngineChoice = Annotated[
     str | None,
