@@ -10,10 +10,11 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from itertools import islice
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from selfloop.errors import UserError
 from selfloop.identity import Named, resolves
@@ -22,6 +23,11 @@ from selfloop.records import Task
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+T = TypeVar("T")
+PATIENCE = 1000
+"""Draws in a row that bring nothing new, after which a level counts as exhausted."""
 
 
 class Restarts(NamedTuple):
@@ -193,6 +199,20 @@ def unified(groups: Sequence[Sequence[str]], environment: Environment) -> list[l
             spelt[number] |= {other: group[0] for other, is_same in verdicts if is_same}
             waiting[number] = [other for other, is_same in verdicts if not is_same]
     return [[found.get(answer, "") for answer in group] for group, found in zip(groups, spelt, strict=True)]
+
+
+def distinct(drawn: Iterator[T], count: int, key: Callable[[T], Hashable] = lambda each: each) -> list[T]:
+    """The first ``count`` of endless draws that differ in their key, or all that are found."""
+    found: dict[Hashable, T] = {}
+    while len(found) < count:
+        before = len(found)
+        for each in islice(drawn, PATIENCE):
+            found.setdefault(key(each), each)
+            if len(found) == count:
+                break
+        if len(found) == before:
+            break
+    return list(found.values())
 
 
 def as_columns(grades: Sequence[Grade]) -> tuple[pa.Array, pa.Array, pa.Array]:

@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from selfloop.environments import ExactAnswer, Grade
+from selfloop.environments import ExactAnswer, Grade, distinct
 from selfloop.errors import UserError
 from selfloop.generate.tools.op import REFUSAL
 from selfloop.lookup import unknown
@@ -30,8 +30,6 @@ BOUND = 1000
 """No value on the way, nor the answer, is as large."""
 LEVELS = range(1, 13)
 HELD_OUT_SHARE, TOOL_SHARE = 8, 3
-PATIENCE = 1000
-"""Draws in a row that bring nothing new, after which a level counts as exhausted."""
 EXPRESSION = re.compile(r"[0-9+*() -]{1,200}")
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 RESULT = re.compile(r"<result>.*?</result>", re.DOTALL)
@@ -79,19 +77,19 @@ class Arithmetic(ExactAnswer):
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Expressions of ``level`` operations, no prompt twice; fewer than ``count`` where there are no more."""
         drawn = (text for text in _expressions(level, seed, NUMBERS) if not _is_kept(text))
-        return self._named(f"arithmetic-{level}-{seed:x}", _distinct(drawn, count))
+        return self._named(f"arithmetic-{level}-{seed:x}", distinct(drawn, count))
 
     def held_out(self, level: int, count: int, seed: int) -> list[Task]:
         """Expressions that ``tasks`` never draws."""
         drawn = (text for text in _expressions(level, seed, NUMBERS) if _is_kept(text))
-        return self._named(f"arithmetic-held-out-{level}-{seed:x}", _distinct(drawn, count))
+        return self._named(f"arithmetic-held-out-{level}-{seed:x}", distinct(drawn, count))
 
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
         """``numbers``: numbers of two digits. ``zeros``: a zero among the numbers. Tasks have neither."""
         with_zero = (text for text in _expressions(level, seed, range(10)) if 0 in numbers_in(text))
         suites = {"numbers": _expressions(level, seed, LARGE_NUMBERS), "zeros": with_zero}
         return {
-            name: self._named(f"arithmetic-{name}-{level}-{seed:x}", _distinct(drawn, count))
+            name: self._named(f"arithmetic-{name}-{level}-{seed:x}", distinct(drawn, count))
             for name, drawn in suites.items()
         }
 
@@ -266,20 +264,6 @@ def _expressions(level: int, seed: int, numbers: range) -> Iterator[str]:
 def _is_kept(expression: str) -> bool:
     problem = f"{sorted(numbers_in(expression))}={steps(expression)[-1].value}"
     return crc32(problem.encode()) % HELD_OUT_SHARE == 0
-
-
-def _distinct(expressions: Iterator[str], count: int) -> list[str]:
-    """The first ``count`` that differ, or all that are found."""
-    found: dict[str, None] = {}
-    while len(found) < count:
-        before = len(found)
-        for text in islice(expressions, PATIENCE):
-            found.setdefault(text)
-            if len(found) == count:
-                break
-        if len(found) == before:
-            break
-    return list(found)
 
 
 environment = Arithmetic

@@ -10,19 +10,16 @@ import random
 import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
-from itertools import islice
 from typing import NamedTuple
 from zlib import crc32
 
-from selfloop.environments import Environment, Grade
+from selfloop.environments import Environment, Grade, distinct
 from selfloop.errors import UserError
 from selfloop.records import Task
 
 NUMBERS, LARGE_NUMBERS = range(1, 10), range(10, 20)
 TARGETS, LARGE_TARGETS = range(1, 100), range(100, 1000)
 HELD_OUT_SHARE = 8
-PATIENCE = 1000
-"""Draws in a row that bring nothing new, after which a level counts as exhausted."""
 EXPRESSION = re.compile(r"[0-9+*/() -]{1,200}")
 OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
@@ -144,17 +141,7 @@ def _is_held_out(given: list[int], solution: Term) -> bool:
 
 
 def _distinct(problems: Iterator[tuple[list[int], Term]], count: int) -> list[tuple[list[int], Term]]:
-    """The first ``count`` with prompts of their own, or all that are found."""
-    found: dict[str, tuple[list[int], Term]] = {}
-    while len(found) < count:
-        before = len(found)
-        for given, solution in islice(problems, PATIENCE):
-            found.setdefault(f"{given}={solution.value}", (given, solution))
-            if len(found) == count:
-                break
-        if len(found) == before:
-            break
-    return list(found.values())
+    return distinct(problems, count, lambda problem: f"{problem[0]}={problem[1].value}")
 
 
 def _named(stem: str, level: int, problems: list[tuple[list[int], Term]]) -> list[Task]:

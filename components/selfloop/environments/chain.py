@@ -1,0 +1,120 @@
+"""Chain: ``57+3*8-2=``, worked out from left to right modulo 97, each value on the way written out: ``609290``.
+
+A number begins with two digits, each operation is a sign and a digit, each value has two digits again, so that every
+step can be checked by itself. A policy that gets a step wrong with a chance of its own solves k steps with about that
+chance to the k-th power: levels are graded, and so are the tasks of a level. A wrong value is carried on, so that wrong
+answers scatter over 97. Positions start again at the ``=``: the i-th operation and the i-th value stand equally far
+behind each other in every task. One problem in eight is kept for held-out items alone.
+"""
+
+import operator
+import random
+import re
+from collections.abc import Callable, Iterator
+from itertools import accumulate, islice
+from string import digits
+from zlib import crc32
+
+from selfloop.environments import Environment, Grade, Restarts, distinct
+from selfloop.errors import UserError
+from selfloop.records import Task
+
+MODULUS = 97
+LEVELS = range(1, 41)
+HELD_OUT_SHARE = 8
+SIGNS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+OPERATION = r"[+*-][1-9]"
+CHAIN = re.compile(rf"([0-9]{{2}})((?:{OPERATION})+)")
+
+
+class Chain(Environment):
+    """Working out a chain of operations step by step."""
+
+    name = "chain"
+    summary = f"a chain of + - * modulo {MODULUS}, each step written out; the level is the number of steps"
+    levels = LEVELS
+    alphabet = digits + "+-*="
+    special_tokens = ("<new>",)
+    restarts = Restarts(at="=", after="")
+    proposal_prompt = "<new>"
+
+    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """Chains of ``level`` operations, no prompt twice; fewer than ``count`` where there are no more."""
+        drawn = (text for text in _chains(level, seed) if not _is_kept(text))
+        return _named(f"chain-{level}-{seed:x}", distinct(drawn, count))
+
+    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
+        """Chains that ``tasks`` never draws."""
+        drawn = (text for text in _chains(level, seed) if _is_kept(text))
+        return _named(f"chain-held-out-{level}-{seed:x}", distinct(drawn, count))
+
+    def demonstration(self, task: Task) -> str:
+        """The value after each operation, of two digits each."""
+        return "".join(f"{value:02}" for value in values(task.prompt.removesuffix("=")))
+
+    def extract_answer(self, completion: str) -> str:
+        """The last value."""
+        return completion[-2:]
+
+    def check(self, task: Task, completion: str) -> Grade:
+        """Right is what has a value for each operation and ends on the right one; else the first wrong step is told."""
+        right = self.demonstration(task)
+        if not re.fullmatch(rf"(?:[0-9]{{2}}){{{task.level}}}", completion):
+            return Grade(False, 0.0, "not a value for each step")
+        if self.extract_answer(completion) == task.answer:
+            return Grade(True, 1.0, "correct")
+        first = next(place for place in range(0, len(right), 2) if completion[place:][:2] != right[place:][:2])
+        return Grade(False, 0.0, f"wrong from step {first // 2 + 1} on")
+
+    def proposals(self, level: int, count: int, seed: int) -> list[str]:
+        """Chains, also the same again."""
+        return list(islice((text for text in _chains(level, seed) if not _is_kept(text)), count))
+
+    def parse_proposal(self, text: str, id: str) -> Task:
+        """The chain that a text is."""
+        if not CHAIN.fullmatch(text) or int(text[:2]) >= MODULUS:
+            raise ValueError("not a chain")
+        if len(text) // 2 - 1 not in LEVELS:
+            raise ValueError("too many steps")
+        [task] = _named(id, [text])
+        return task._replace(id=id)
+
+    def is_held_out(self, task: Task) -> bool:
+        """Whether ``tasks`` never draws this chain."""
+        return _is_kept(task.prompt.removesuffix("="))
+
+
+def values(chain: str) -> list[int]:
+    """The value after each operation of a chain, from 0 to 96."""
+    operations = re.findall(OPERATION, chain)
+    return list(accumulate(operations, _after, initial=int(chain[:2])))[1:]
+
+
+def _after(value: int, operation: str) -> int:
+    return SIGNS[operation[0]](value, int(operation[1:])) % MODULUS
+
+
+def _chains(level: int, seed: int) -> Iterator[str]:
+    """Random chains without end. Raises ``UserError`` for a level that there is not."""
+    if level not in LEVELS:
+        raise UserError(f"chain has levels 1 to {LEVELS[-1]}, not {level}.")
+    rng = random.Random(seed)
+    while True:
+        operations = (rng.choice("+-*") + rng.choice(digits[1:]) for _ in range(level))
+        yield f"{rng.randrange(MODULUS):02}{''.join(operations)}"
+
+
+def _is_kept(chain: str) -> bool:
+    return crc32(chain.encode()) % HELD_OUT_SHARE == 0
+
+
+def _named(stem: str, chains: list[str]) -> list[Task]:
+    made = []
+    for number, text in enumerate(chains):
+        reached = values(text)
+        answer, longest = f"{reached[-1]:02}", 2 * len(reached) + 1
+        made.append(Task(f"{stem}-{number}", len(reached), "", f"{text}=", answer, max_tokens=longest))
+    return made
+
+
+environment = Chain

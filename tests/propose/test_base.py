@@ -1,0 +1,55 @@
+"""The labelled data that a loop starts from."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kfp.dsl import Artifact, Dataset
+from pydantic import ValidationError
+from selfloop.propose import BaseData, BaseParams, draw_base
+from selfloop.records import Example, rows
+
+
+def drawn(place: Path, **given: Any) -> BaseData:
+    examples, held_out, pool = (Dataset(uri=str(place / name)) for name in ("examples", "held_out", "pool"))
+    out = BaseData(examples, held_out, pool, Artifact(uri=str(place / "progress")))
+    return draw_base.into(out, BaseParams(**given))
+
+
+def test_each_level_of_a_tail_has_its_share_of_the_one_before(tmp_path: Path) -> None:
+    given = {"environment": "chain", "levels": 4, "per_level": 80, "tail": 0.5, "held_out_per_level": 3}
+    made = drawn(tmp_path, **given)
+    assert Counter(row.level for row in rows(made.examples.path, Example)) == {1: 80, 2: 40, 3: 20, 4: 10}
+    assert Counter(row.level for row in rows(made.held_out.path, Example)) == dict.fromkeys(range(1, 5), 3)
+
+
+def test_a_policy_is_shown_to_propose_tasks_of_some_levels_alone(tmp_path: Path) -> None:
+    given = {"environment": "chain", "levels": 3, "per_level": 5, "proposals": 7, "proposal_levels": [1, 3]}
+    shown = [row for row in rows(drawn(tmp_path, **given).examples.path, Example) if row.prompt == "<new>"]
+    assert Counter(len(row.completion) // 2 - 1 for row in shown) == {1: 7, 3: 7}
+
+
+@given(st.integers(1, 30), st.integers(1, 10_000), st.floats(0.01, 1))
+def test_no_level_is_left_without_an_example(levels: int, per_level: int, tail: float) -> None:
+    try:
+        params = BaseParams(levels=levels, per_level=per_level, tail=tail)
+    except ValidationError:
+        assert per_level * tail ** (levels - 1) <= 0.5
+    else:
+        assert all(params.number_of(level) for level in range(1, levels + 1))
+        assert params.number_of(1) == per_level
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"tail": 0.1, "per_level": 100}, "a tail of 0.1 leaves level 4 of 100 examples none: raise tail or per_level"),
+        ({"proposal_levels": [2, 5]}, "proposals of level 5 are asked for, and the data covers 1 to 4: take it out"),
+    ],
+)
+def test_levels_that_would_be_empty_are_refused(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        BaseParams(**given)
