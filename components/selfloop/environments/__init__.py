@@ -54,9 +54,9 @@ class Environment(ABC):
     """The levels of difficulty, where the environment has an ordered scale of them."""
     alphabet: str | None = None
     """The characters of its texts, where a policy can be trained on them from scratch."""
-    special_tokens: ClassVar[tuple[str, ...]] = ()
+    special_tokens: tuple[str, ...] = ()
     """Words such as ``<op>`` that are one token each of a policy trained from scratch, beside the alphabet."""
-    restarts: ClassVar[Restarts | None] = None
+    restarts: Restarts | None = None
     """The position scheme that a policy trained from scratch shall use; plain counting where none is given."""
     proposal_prompt: ClassVar[str | None] = None
     """The prompt that asks a policy for a new task, where policies can propose tasks of this environment."""
@@ -70,7 +70,7 @@ class Environment(ABC):
 
     game: ClassVar[bool] = False
     """Whether its tasks are deals of a game that a policy plays on every seat."""
-    runs_code: ClassVar[bool] = False
+    runs_code: bool = False
     """Whether completions are programs, which it runs in the sandbox."""
 
     @property
@@ -89,6 +89,11 @@ class Environment(ABC):
     def levels_among(self, levels: Iterable[int]) -> list[int]:
         """Those of some levels that it has; all of them where it has no scale of levels."""
         return [level for level in levels if self.levels is None or level in self.levels]
+
+    @classmethod
+    def parts(cls, member: str) -> list[str]:
+        """The names of other environments that a member of this family is made of."""
+        return []
 
     def files(self) -> list[str]:
         """The files and folders that its tasks are read from, as its name spells them: what changes there makes it
@@ -268,8 +273,16 @@ def find_environment(name: str) -> Environment:
 
 @resolves("environment")
 def named(name: str) -> Named:
-    """The module of an environment of this name, where it is the user's own, and the files that it reads."""
-    kind: Any = environments().get(name.partition(":")[0])
+    """The module of an environment of this name, where it is the user's own, and the files that it reads; of one that
+    is made of others, theirs.
+    """
+    family, _, member = name.partition(":")
+    kind: Any = environments().get(family)
+    with suppress(UserError):
+        if kind is not None and (made_of := list(map(named, kind.parts(member)))):
+            return Named(
+                [name for each in made_of for name in each.modules], [p for each in made_of for p in each.places]
+            )
     modules = [name.rpartition(":")[0]] if kind is None and ":" in name else []
     with suppress(UserError, ImportError):  # not to be had here, where it may not be needed
         kind = kind or imported("environment", name)
