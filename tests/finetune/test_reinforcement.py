@@ -301,6 +301,7 @@ def test_a_proposer_that_writes_nothing_valid_continues_with_the_lowest_rewards(
 ) -> None:
     made = proposed(calculator, calculator, tmp_path, reward=reward, max_tokens=1)
     assert made.metadata["rewards"] == [lowest] * 2
+    assert made.metadata["informative"] == 0, "no attempt is worth more than another"
     assert [each["valid"] for each in made.metadata["proposals"]] == [0.0] * 2
     assert made.metadata["steps"] == 2
 

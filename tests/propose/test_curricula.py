@@ -17,13 +17,17 @@ from hypothesis import strategies as st
 from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.memory import entry, remembered
-from selfloop.propose.arms import POINTS, Arm, ArmFeedback, ArmState
-from selfloop.propose.curricula import Curriculum, DrawFeedback, LevelCurriculum, TaskPool
+from selfloop.propose.arms import POINTS, Arm, ArmFeedback, ArmState, taught
+from selfloop.propose.curricula import Curriculum, DrawFeedback, LevelCurriculum, TaskPool, by_level
 from selfloop.propose.curricula.bandit import Bandit
+from selfloop.propose.curricula.cyclical import Cyclical
 from selfloop.propose.curricula.in_turn import InTurn
+from selfloop.propose.curricula.oracle import Oracle
 from selfloop.propose.curricula.ordered import Ordered, Reverse
+from selfloop.propose.curricula.progress import Progress
 from selfloop.propose.curricula.reestimated import Reestimated
 from selfloop.propose.curricula.uniform import Uniform
+from selfloop.propose.curricula.weak import Weakest, Weakness
 from selfloop.records import Task
 
 RATES = st.floats(0, 1)
@@ -137,8 +141,73 @@ def test_values_stay_between_0_and_the_greatest_advantage(
 )
 def test_an_arm_s_value_follows_what_was_drawn_of_it(curriculum: LevelCurriculum, drawn: float, left: float) -> None:
     first, second = curriculum.observed(arms_with([0.5, 0.5]), {1: ArmFeedback(1.0, 0.125, 3)}).arms
-    assert first == Arm(level=1, value=drawn, rate=0.125, drawn=3, last=1)
+    assert first == Arm(level=1, value=drawn, rate=0.125, before=0.5, drawn=3, last=1)
     assert second == Arm(level=2, value=left, rate=0.5, drawn=0, last=0)
+
+
+@given(right=st.lists(st.integers(0, 8), min_size=1, max_size=6))
+def test_each_signal_of_an_arm_is_what_its_groups_taught(right: list[int]) -> None:
+    rewards = np.array([[1.0] * each + [0.0] * (8 - each) for each in right])
+    rates = rewards.mean(axis=1)
+    tasks = [Task(str(number), 3, "", "", "") for number in range(len(right))]
+    deviation = np.where(rates % 1, np.sqrt(rates * (1 - rates)), 1.0)
+    advantages = (rewards - rates[:, None]) / deviation[:, None]
+    [seen] = by_level(DrawFeedback(tasks, rewards, advantages)).values()
+    assert math.isclose(
+        taught("advantage", Arm(level=3), seen), (2 * np.sqrt(rates * (1 - rates))).mean(), abs_tol=1e-12
+    )
+    assert math.isclose(taught("unnormalised", Arm(level=3), seen), (2 * rates * (1 - rates)).mean(), abs_tol=1e-12)
+    assert taught("progress", Arm(level=3), seen) == 0
+    assert math.isclose(taught("progress", Arm(level=3, rate=0.5), seen), abs(rates.mean() - 0.5))
+
+
+def test_an_arm_of_coin_flips_keeps_its_advantage_and_makes_no_progress() -> None:
+    bandits = {signal: Bandit.parse(f"bandit,tau=0.05,signal={signal}") for signal in ("advantage", "progress")}
+    arms = {signal: ArmState.begin([1, 2]) for signal in bandits}
+    for step in range(20):
+        coins, learnt = ArmFeedback(1.0, 0.5, 4, 0.5), ArmFeedback(0.3, step / 20, 4, 0.1)
+        arms = {signal: bandit.observed(arms[signal], {1: coins, 2: learnt}) for signal, bandit in bandits.items()}
+    mass = {signal: bandit.mass(arms[signal]) for signal, bandit in bandits.items()}
+    assert mass["advantage"][1] > 0.99
+    assert mass["progress"][2] > 0.7
+    assert math.isclose(Progress().mass(arms["progress"])[2], 0.9), "of two levels one is learnt, and a fifth explores"
+
+
+def test_a_level_is_weak_while_it_fails_and_does_not_rise() -> None:
+    known = [(0.2, 0.2), (0.2, 0.1), (0.6, 0.7), (0.4, None), (None, None)]
+    arms = [Arm(level=level, rate=rate, before=before) for level, (rate, before) in enumerate(known, 1)]
+    assert Weakness(rest=0.1)(arms, 0) == [0.8, 0.1, 0.1, 0.6, 1.0]
+    assert Weakest(share=0.5)(arms, 0) == [0.1, 0.1, 0.1, 0.1, 0.6]
+    assert Weakest(share=0.5)(arms[:3], 0) == pytest.approx([2 / 3, 1 / 6, 1 / 6]), "of equals the lowest level"
+
+
+@settings(deadline=None)
+@given(levels=LEVELS, start=st.floats(0.05, 1), growth=st.floats(1.1, 4), phase=st.integers(1, 9))
+def test_a_cycle_grows_from_the_easiest_levels_to_all_and_begins_again(
+    levels: list[int], start: float, growth: float, phase: int
+) -> None:
+    curriculum, arms = Cyclical(start=start, growth=growth, phase=phase), ArmState.begin(levels).arms
+    drawn = [sum(curriculum(arms, step)) for step in range(0, 60 * phase, phase)]
+    assert all(list(curriculum(arms, step)) == sorted(curriculum(arms, step), reverse=True) for step in range(9))
+    again = drawn.index(len(levels)) if len(levels) == 1 else drawn.index(max(drawn)) + 1
+    assert max(drawn) == len(levels)
+    assert drawn[:again] == sorted(drawn[:again])
+    assert drawn[0] == math.ceil(start * len(levels) - 1e-9)
+
+
+def test_the_oracle_measures_every_few_steps_and_is_not_led_by_what_it_draws() -> None:
+    curriculum, pool, probed = Oracle(every=2, probe_tasks=4), pool_of([1, 2, 3], 4), list[int]()
+    state = curriculum.for_round(None, pool)
+
+    def probe(tasks: Sequence[Task]) -> list[float]:
+        probed.append(draw)
+        return [{1: 1.0, 2: float(number % 2), 3: 0.0}[task.level] for number, task in enumerate(tasks)]
+
+    for draw in range(4):
+        tasks, state = curriculum.choose(state, pool, draw, 4, probe)
+        assert curriculum.mass(state) == pytest.approx({1: 5 / 19, 2: 9 / 19, 3: 5 / 19})
+        state = curriculum.learn(state, DrawFeedback(tasks, np.ones((4, 4)), np.ones((4, 4))))
+    assert probed == [0, 2]
 
 
 @settings(deadline=None)
@@ -174,7 +243,7 @@ def test_reestimated_takes_the_easiest_arm_that_was_not_trained_on(
 def test_reestimated_follows_what_changes_between_phases() -> None:
     rates = [{1: 0.2, 2: 0.6, 3: 0.0}, {1: 0.3, 2: 0.9, 3: 0.5}, {1: 0.3, 2: 0.9, 3: 0.9}]
     assert order_of_turns(Reestimated(horizon=6), [1, 2, 3], 7, rates) == [2, 2, 3, 3, 1, 1, 1]
-    assert [name for name, kind in Curriculum.members().items() if kind.probes] == ["reestimated"]
+    assert [name for name, kind in Curriculum.members().items() if kind.probes] == ["oracle", "reestimated"]
 
 
 def test_arms_that_were_never_measured_are_probed_at_once() -> None:

@@ -399,6 +399,14 @@ def a_role(name: str, before: str, after: str, **given: Any) -> dict[str, Any]:
     return {"role": name, "before": before * 64, "after": after * 64} | told | given
 
 
+def test_a_training_on_own_attempts_tells_how_many_groups_taught_something() -> None:
+    rounds = [a_round(1, roles=[a_role("champion", "a", "b", informative=0.425)]), a_round(2, roles=[])]
+    page = render(a_history(*rounds), [])
+    assert ">Informative</th>" in page
+    assert re.findall(r'<td class="n">([^<]*)</td></tr>', page)[:2] == ["42.5%", "—"]
+    assert ">Informative</th>" not in render(a_history(a_round(1)), [])
+
+
 def in_lanes() -> dict[str, Any]:
     """Two rounds of a loop with two policies; the second round left the proposer as it was, and was rejected."""
     first = [

@@ -17,9 +17,14 @@ POINTS = 200
 """Points of the course that a state holds, about; of a longer round every second, fourth, eighth step is kept."""
 
 
+Signal = Literal["advantage", "unnormalised", "progress"]
+"""What an arm's value is made of; all three are in SEC's released code."""
+SIGNAL = "What an arm's value is made of: |A|, the same before an algorithm scales it, or the change of its pass rate."
+
+
 class Arm(BaseModel):
-    """A level and what is known of it: its value (Q), its latest pass rate (none before it was drawn or probed), the
-    groups drawn of it in all, and the step in which it was drawn last, 0 if never.
+    """A level and what is known of it: its value (Q), its latest pass rate (none before it was drawn or probed) and the
+    one before that, the groups drawn of it in all, and the step in which it was drawn last, 0 if never.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,16 +32,20 @@ class Arm(BaseModel):
     level: int
     value: float = 0.0
     rate: float | None = None
+    before: float | None = None
     drawn: int = 0
     last: int = 0
 
 
 class ArmFeedback(NamedTuple):
-    """An arm in one step: the mean of its rollouts' absolute advantages, its pass rate and the groups drawn of it."""
+    """An arm in one step: the mean of its rollouts' absolute advantages, its pass rate, the groups drawn of it, and the
+    mean distance of a rollout's reward from its group's mean, which no algorithm has scaled.
+    """
 
     advantage: float
     rate: float
     groups: int
+    unnormalised: float = 0.0
 
 
 class Point(BaseModel):
@@ -118,13 +127,14 @@ class ArmState(BaseModel):
         """Refuse feedback on what is no arm, and numbers that are none."""
         self._refuse_others(seen)
         for level, each in seen.items():
-            if not (math.isfinite(each.advantage) and math.isfinite(each.rate)):
+            if not all(map(math.isfinite, each)):
                 raise UserError(f"Step {self.step + 1} gave level {level} an advantage or a rate that is no number.")
 
     def _after(self, arm: Arm, seen: ArmFeedback | None, value: float) -> Arm:
         if seen is None:
             return arm.model_copy(update={"value": value})
-        update = {"value": value, "rate": seen.rate, "drawn": arm.drawn + seen.groups, "last": self.step + 1}
+        drawn, last = arm.drawn + seen.groups, self.step + 1
+        update = {"value": value, "rate": seen.rate, "before": arm.rate, "drawn": drawn, "last": last}
         return arm.model_copy(update=update)
 
     def _refuse_others(self, levels: Mapping[int, Any]) -> None:
@@ -133,11 +143,25 @@ class ArmState(BaseModel):
             raise UserError(f"Level {others[0]} is no arm: the arms are {_listed(self.levels)}.")
 
 
+def taught(signal: Signal, arm: Arm, seen: ArmFeedback) -> float:
+    """What a step taught of an arm, by a signal. Of 0/1 rewards at a pass rate p, the mean absolute advantage is about
+    2 sqrt(p (1 - p)) where groups are standardized, and 2 p (1 - p) where they are not; progress is how far the pass
+    rate went since the arm was drawn last, 0 when it is drawn first.
+    """
+    if signal == "progress":
+        return abs(seen.rate - arm.rate) if arm.rate is not None else 0.0
+    return seen.unnormalised if signal == "unnormalised" else seen.advantage
+
+
 def joined(seen: Sequence[ArmFeedback]) -> ArmFeedback:
     """Several draws of an arm as one: means over their groups."""
     groups = sum(each.groups for each in seen)
-    advantage = sum(each.advantage * each.groups for each in seen) / groups
-    return ArmFeedback(advantage, sum(each.rate * each.groups for each in seen) / groups, groups)
+
+    def mean(values: Iterable[float]) -> float:
+        return sum(value * each.groups for value, each in zip(values, seen, strict=True)) / groups
+
+    advantage, rate = mean(each.advantage for each in seen), mean(each.rate for each in seen)
+    return ArmFeedback(advantage, rate, groups, mean(each.unnormalised for each in seen))
 
 
 def thinned(course: tuple[Point, ...]) -> tuple[Point, ...]:

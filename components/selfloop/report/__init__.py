@@ -126,7 +126,9 @@ def _levels_of_suites(evidence: Mapping[str, Dataset]) -> dict[str, list[int]]:
 
 
 def _trained(role: Role) -> dict[str, Any]:
-    """A role's candidate: what was in force before, by which stage it was made and in how many steps."""
+    """A role's candidate: what was in force before, by which stage it was made and in how many steps; of a training on
+    its own attempts the share of groups that had an advantage.
+    """
     manifest = manifest_of(role.candidate.path)
     return {
         "role": role.name,
@@ -135,6 +137,7 @@ def _trained(role: Role) -> dict[str, Any]:
         "stage": manifest.stage,
         "method": manifest.metadata.get("method", ""),
         "steps": manifest.metadata.get("steps", 0),
+        "informative": manifest.metadata.get("informative"),
     }
 
 

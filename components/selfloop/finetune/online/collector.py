@@ -102,6 +102,8 @@ class RolloutCollector:
         self._engine = Transformers(policy, self._decoding.batch_size)
         self.states = states
         self.by_draw: list[float] = []
+        self.informative: list[float] = []
+        """By draw, the share of groups that have an advantage: all others teach nothing."""
         self._kept: list[list[Rollout]] = []
 
     def drawn(self, draw: int, asked: Sequence[Task], part: int = 0) -> list[TokenizedRollout]:
@@ -162,6 +164,7 @@ class RolloutCollector:
         made, states.algorithm = algorithm.advantages(groups, states.algorithm)
         if made.shape != groups.rewards.shape or not bool(torch.isfinite(made).all()):
             raise UserError(f"The algorithm '{algorithm}' gave no finite advantage for each attempt: let it give one.")
+        self.informative.append(float((made != 0).any(dim=1).float().mean()))
         feedback = DrawFeedback(tasks, groups.rewards.numpy(), made.numpy())
         states.curriculum = self._params.curriculum.learn(states.curriculum, feedback)
         return made
@@ -183,7 +186,8 @@ class RolloutCollector:
 
     def save(self, place: Path) -> None:
         """Keep what it has to remember in a checkpoint."""
-        about = {"states": self.states.to_json(), "by_draw": self.by_draw, "draws": list(map(len, self._kept))}
+        about = {"states": self.states.to_json(), "by_draw": self.by_draw, "informative": self.informative}
+        about |= {"draws": list(map(len, self._kept))}
         write_json(place, about, COLLECTED)
         with writing(place / ATTEMPTS, Rollout) as table:
             for rollouts in self._kept:
@@ -193,7 +197,7 @@ class RolloutCollector:
         """Continue from a checkpoint."""
         about, attempts = read_json(place, COLLECTED), rows(place / ATTEMPTS, Rollout)
         self.states.restore(about["states"])
-        self.by_draw = about["by_draw"]
+        self.by_draw, self.informative = about["by_draw"], about["informative"]
         self._kept = [list(islice(attempts, number)) for number in about["draws"]]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from selfloop.artifacts import manifest_of, write_json
@@ -47,7 +48,9 @@ def train_on_policy(params: ReinforceParams, job: Job, clean: CleanTasks, kept: 
         collector.write(job.output / ROLLOUTS, clean.tasks)
         write_json(job.output / STATE, states.ended())
     about = {"steps": trained.steps, "loss": trained.loss, "method": str(params.algorithm)}
-    about |= {"rewards": collector.by_draw} | params.reward.summary_of(states.reward)
+    about |= {"rewards": collector.by_draw, "informative": fmean(collector.informative)} | params.reward.summary_of(
+        states.reward
+    )
     return TrainingResult(about, speed(tokens, trained.seconds, policy.model.num_parameters(), processes()))
 
 

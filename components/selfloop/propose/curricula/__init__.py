@@ -12,6 +12,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
@@ -176,5 +177,15 @@ def by_level(feedback: DrawFeedback) -> dict[int, ArmFeedback]:
     seen = {}
     for level in sorted({task.level for task in tasks}):
         rows = [number for number, task in enumerate(tasks) if task.level == level]
-        seen[level] = ArmFeedback(float(abs(advantages[rows]).mean()), float(rewards[rows].mean()), len(rows))
+        apart = rewards[rows] - rewards[rows].mean(axis=1, keepdims=True)
+        means = (float(each.mean()) for each in (abs(advantages[rows]), rewards[rows], abs(apart)))
+        advantage, rate, unnormalised = means
+        seen[level] = ArmFeedback(advantage, rate, len(rows), unnormalised)
     return seen
+
+
+def rates_by_level(pool: TaskPool, number: int, probe: Probe) -> dict[int, float]:
+    """The pass rate of each level, of one attempt at each of its first tasks."""
+    measured = {level: of_level[:number] for level, of_level in pool.by_level.items()}
+    given = iter(probe([task for of_level in measured.values() for task in of_level]))
+    return {level: fmean(next(given) for _ in of_level) for level, of_level in measured.items()}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
 
 from pydantic import Field
 
 from selfloop.errors import UserError
 from selfloop.propose.arms import Arm, ArmState, phase
-from selfloop.propose.curricula import LevelCurriculum, Probe, TaskPool
+from selfloop.propose.curricula import LevelCurriculum, Probe, TaskPool, rates_by_level
 
 
 class Reestimated(LevelCurriculum):
@@ -41,9 +40,7 @@ class Reestimated(LevelCurriculum):
         """The arms with the pass rates of their first tasks, where a phase begins."""
         if not self.wants_rates(state):
             return state
-        measured = {level: of_level[: self.probe_tasks] for level, of_level in pool.by_level.items()}
-        given = iter(probe([task for of_level in measured.values() for task in of_level]))
-        return state.probed({level: fmean(next(given) for _ in of_level) for level, of_level in measured.items()})
+        return state.probed(rates_by_level(pool, self.probe_tasks, probe))
 
 
 def _rate(arm: Arm) -> float:
