@@ -15,8 +15,9 @@ from statistics import fmean
 from typing import Any, NamedTuple, Protocol, Self
 
 from kfp.dsl import Artifact, Dataset, Model
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from selfloop.costs import EXAMPLES, Budget, Price, parsed
 from selfloop.decision import ANCHOR
 from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
 from selfloop.fetch import FetchParams, fetch_policy
@@ -36,6 +37,12 @@ class LoopSettings(Settings):
     """The settings that every loop has; those of its own stages a recipe adds."""
 
     schedule: Schedule = Field(Fixed(), description="Which tasks a round has, and when the loop is over.")
+    budget: str = Field(
+        "", description=f"What the loop may spend in all, such as {EXAMPLES['budget']}; empty: without an end."
+    )
+    price: str = Field(
+        "", description=f"What an hour of the hardware costs, in USD, such as {EXAMPLES['price']}; empty: not known."
+    )
     base: BaseParams = BaseParams()
     fetch: FetchParams = FetchParams()
     pretrain: PretrainParams = PretrainParams()
@@ -56,6 +63,26 @@ class LoopSettings(Settings):
         """Refuse a gate that the items of the first round cannot meet."""
         of_round = self.for_round(self.first)
         check_items(self.gate, of_round.schedule.first_items(of_round))
+
+    @field_validator("budget")
+    @classmethod
+    def _is_a_budget(cls, budget: str) -> str:
+        parsed(Budget, budget)
+        return budget
+
+    @field_validator("price")
+    @classmethod
+    def _is_a_price(cls, price: str) -> str:
+        parsed(Price, price)
+        return price
+
+    @model_validator(mode="after")
+    def _money_has_a_price(self) -> Self:
+        if parsed(Budget, self.budget).usd and not any(parsed(Price, self.price).model_dump().values()):
+            raise ValueError(
+                f"a budget in USD needs prices: give [price] in the profile, or price={EXAMPLES['price']}."
+            )
+        return self
 
     @model_validator(mode="after")
     def _the_schedule_finds_what_it_takes(self) -> Self:
@@ -183,7 +210,7 @@ class Loop:
         """What the first round begins with: made by the recipe, or restored from a version of the registry."""
         if s.origin == START:
             return self.start(s)
-        params = RestoreParams(origin=s.origin, environment=s.environment)
+        params = RestoreParams(origin=s.origin, environment=s.environment, budget=s.budget)
         return self.state(*restore_stage(self.recipe, self.kinds)(params), proceed=True)
 
     def take_round(self, s: Any, last: Any) -> Any:
@@ -194,7 +221,9 @@ class Loop:
         """What a loop begins with: the labelled data, the policy, and the recipe's own state."""
         base = draw_base(s.base)
         own = self.recipe.start(s, self.policy(s, base))
-        history = begin_report(BeginParams(title=self.recipe.title), champion=getattr(own, self.role)).history
+        history = begin_report(
+            BeginParams(title=self.recipe.title, price=s.price), champion=getattr(own, self.role)
+        ).history
         # in a pipeline the start is one stage, whose outputs are an artifact each, also where two are the same policy
         anchor = copy(getattr(own, self.role))
         return self.state(*map(copy, own), base.progress, base.examples, base.replay_pool, history, anchor, True)

@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
-PROC, GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+PROC, GROUPS, DEVICES = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"), Path("/dev")
 
 
 def cores() -> int:
     """Cores that may be busy at one time."""
     quotas = [quota for folder in _folders("cpu") if (quota := _quota(folder))]
     return max(1, min([len(os.sched_getaffinity(0)), *map(math.ceil, quotas)]))
+
+
+def gpus() -> int:
+    """NVIDIA's GPUs that this process's machine or container has, whether it uses them or not."""
+    return len(list(DEVICES.glob("nvidia[0-9]*")))
 
 
 def memory_bytes() -> int | None:

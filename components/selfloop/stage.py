@@ -21,9 +21,7 @@ import hashlib
 import inspect
 import json
 import linecache
-import resource
 import shutil
-import time
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -39,7 +37,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from pydantic_core import PydanticUndefined
 from typing_extensions import ParamSpec, TypeVar
 
-from selfloop import artifacts
+from selfloop import artifacts, metering
 from selfloop.errors import UserError, disk_is_full
 from selfloop.identity import brought
 from selfloop.lookup import imported, unknown
@@ -275,15 +273,15 @@ class Stage(typing.Generic[P, Out]):
         made = {name: getattr(out, name) for name in self.outputs}
         for name, kind in self.outputs.items():
             _make_room(Path(made[name].path), kind)
-        began, clock = time.time(), time.perf_counter()
         try:
-            returned = self.function(out, params, **inputs)
-            seconds = time.perf_counter() - clock
+            with metering.metered() as meter:
+                returned = self.function(out, params, **inputs)
+            moment = self._spent(meter, origin, params, inputs, made)
             for name, kind in self.outputs.items():
                 if kind is Metrics:  # KFP shows their metadata and needs no file; who runs the stage does
                     Path(made[name].path).write_text(json.dumps(made[name].metadata, sort_keys=True))
                 elif not is_page(kind):
-                    self._seal(made[name], kind, origin, {"began": began, "seconds": seconds})
+                    self._seal(made[name], kind, origin, moment)
         except Exception as error:
             if disk_is_full(error):
                 where = Path(next(iter(made.values())).path)
@@ -294,15 +292,31 @@ class Stage(typing.Generic[P, Out]):
             raise
         return self.made(made, returned)
 
+    def _spent(
+        self,
+        meter: metering.Meter,
+        origin: Mapping[str, Any],
+        params: Params,
+        inputs: Mapping[str, Any],
+        made: Mapping[str, Artifact],
+    ) -> dict[str, Any]:
+        """What this call has spent, beside what was spent before it in its round."""
+        round = metering.round_of(params)
+        noted: dict[str, Any] = {}
+        for place in (Path(made[name].path) for name, kind in self.outputs.items() if not is_page(kind)):
+            if not (place / artifacts.MANIFEST).exists():  # else it is another call's, and handed on
+                noted |= artifacts.sidecar_of(place)
+        spent = meter.spent(metering.call_of(origin), self.name, round, noted)
+        given = (artifact.path for one in inputs.values() for artifact in each(one))
+        return {**spent, metering.BEFORE: metering.spent_for(given, round)}
+
     def _seal(self, output: Artifact, kind: type[Artifact], origin: dict[str, Any], moment: dict[str, Any]) -> None:
         place = Path(output.path)
         place.mkdir(parents=True, exist_ok=True)
         if (place / artifacts.MANIFEST).exists():  # handed on: it is sealed already
             manifest = artifacts.manifest_of(place)
         else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            moment = artifacts.sidecar_of(place) | {"stage": self.name, "peak_bytes": peak, **moment}
-            artifacts.write_json(place, moment, artifacts.SIDECAR)
+            artifacts.write_json(place, artifacts.sidecar_of(place) | moment, artifacts.SIDECAR)
             manifest = artifacts.seal(place, kind.__name__, **origin, metadata=dict(output.metadata))
         output.metadata.update(manifest.metadata)
         output.metadata["digest"] = manifest.digest

@@ -8,6 +8,7 @@ from selfloop.artifacts import manifest_of
 from selfloop.modes.compiling import run_locally
 from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
+from selfloop.report.history import read_moments
 
 from ..conftest import digests
 
@@ -61,12 +62,16 @@ def test_policies_go_through_the_store_where_there_is_one(
 
 
 @pytest.mark.usefixtures("tasks_forked")
-@pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])
-def test_rounds_stop_when_the_stop_rule_says_so(tmp_path: Path, small: dict[str, Any], fused: bool) -> None:
+@pytest.mark.parametrize(
+    ("fused", "rule"),
+    [(False, {"schedule": {"target": 2}}), (True, {"budget": "tokens=1"})],
+    ids=["kfp, by the schedule", "fused, by the budget"],
+)
+def test_rounds_stop_when_the_stop_rule_says_so(
+    tmp_path: Path, small: dict[str, Any], fused: bool, rule: dict[str, Any]
+) -> None:
     recipe = find_recipe("length-generalization")
-    settings = recipe.resolve(
-        small, {"schedule": {"target": 2}, "rounds": 3, "pretrain": {"steps": 2, "decay_steps": 1}}
-    )
+    settings = recipe.resolve(small, rule, {"rounds": 3, "pretrain": {"steps": 2, "decay_steps": 1}})
     last, _ = run(recipe, settings, tmp_path / "here")
     assert last.proceed is False
     assert {path.name for path in (tmp_path / "here").glob("round-*")} == {"round-00", "round-01"}
@@ -74,3 +79,15 @@ def test_rounds_stop_when_the_stop_rule_says_so(tmp_path: Path, small: dict[str,
     of_rounds = [key for key in digests(tmp_path / "kfp") if key[0] == "finetune_policy" and key[1] == "candidate"]
     assert of_rounds == [("finetune_policy", "candidate")]
     assert len(digests(tmp_path / "kfp")[of_rounds[0]]) == 1
+    [left] = {path.parent for path in (tmp_path / "kfp").rglob("*new_history/rounds-000000-000001.json")}
+    assert spent_on(left) == spent_on(Path(last.history.path)), "counted alike, wherever the stages ran"
+    assert bool(read_moments(left)[-1]["ends"]) is ("budget" in rule)
+
+
+def spent_on(history: Path) -> list[tuple[Any, ...]]:
+    """What is known of each call of a stage, but for what is of the moment."""
+    return [
+        (moment["round"], call["stage"], call["drawn"], call["trained"])
+        for moment in read_moments(history)
+        for call in sorted(moment["stages"], key=lambda call: str(call["stage"]))
+    ]

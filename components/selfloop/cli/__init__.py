@@ -1,7 +1,7 @@
 """The command ``selfloop``."""
 
 import selfloop.cli.run  # noqa: F401 (first: the help lists commands in the order of their definition)
-from selfloop.cli import claims, cluster, doctor, gate, lineage, lists, run
+from selfloop.cli import claims, cluster, doctor, gate, lineage, lists, run, show
 from selfloop.cli.app import app, main
 
-__all__ = ["app", "claims", "cluster", "doctor", "gate", "lineage", "lists", "main", "run"]
+__all__ = ["app", "claims", "cluster", "doctor", "gate", "lineage", "lists", "main", "run", "show"]

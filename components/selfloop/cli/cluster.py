@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from selfloop.cli.app import StoppedError, app, console
 from selfloop.cli.options import (
+    BudgetOption,
     ConfigFile,
     Control,
     EngineChoice,
@@ -79,6 +80,7 @@ def submit(
     environment: EnvironmentName = None,
     policy: PolicyName = None,
     engine: EngineChoice = None,
+    budget: BudgetOption = None,
     control: Control = False,
     fused: Fused = None,
     profile: ProfileName = "cpu",
@@ -94,6 +96,7 @@ def submit(
     """Begin a run of a recipe on a cluster, and print where it can be seen."""
     connection = addressed(kfp, namespace, ca_file)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
+    given |= {"budget": budget}
     hardware = chosen_profile(profile, image_prefix)
     with compiled(recipe, config, sets, given, control, fused, hardware, rounds_a_run) as (package, settings):
         from selfloop.cluster import runs, uploads
@@ -124,6 +127,7 @@ def schedule(
     environment: EnvironmentName = None,
     policy: PolicyName = None,
     engine: EngineChoice = None,
+    budget: BudgetOption = None,
     control: Control = False,
     fused: Fused = None,
     profile: ProfileName = "cpu",
@@ -141,6 +145,7 @@ def schedule(
     when = schedules.trigger(cron, every)
     connection = addressed(kfp, namespace, ca_file)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
+    given |= {"budget": budget}
     hardware = chosen_profile(profile, image_prefix)
     with compiled(recipe, config, sets, given, control, fused, hardware, rounds_a_run) as (package, settings):
         connection.check()

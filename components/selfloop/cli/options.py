@@ -49,6 +49,10 @@ PolicyName = Annotated[
         "--policy", help="'scratch', a directory, a model id of the Hub, gguf:FILE, models:/NAME@ALIAS, s3://..."
     ),
 ]
+BudgetOption = Annotated[
+    str | None,
+    typer.Option("--budget", help="What the loop may spend in all: tokens=1e9,hours=12,usd=40, or one of them."),
+]
 EngineChoice = Annotated[
     str | None,
     typer.Option("--engine", help="What decodes, in every stage that asks a policy: auto, transformers, vllm."),

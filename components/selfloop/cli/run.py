@@ -22,6 +22,7 @@ from rich.table import Table
 from selfloop.cli.app import app, console, resumable, say
 from selfloop.cli.options import (
     RUNS,
+    BudgetOption,
     ConfigFile,
     Control,
     EngineChoice,
@@ -73,6 +74,7 @@ def run(
     environment: EnvironmentName = None,
     policy: PolicyName = None,
     engine: EngineChoice = None,
+    budget: BudgetOption = None,
     control: Control = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder; resumed if it is there.")
@@ -93,7 +95,7 @@ def run(
 
     found = find_recipe(recipe)
     given: dict[str, Any] = {"form": form, "seed": seed, "rounds": rounds, "environment": environment}
-    given |= {"policy": policy, "engine": engine}
+    given |= {"policy": policy, "engine": engine, "budget": budget}
     use_registry(tracking_uri, store, (output.parent if output else RUNS))
     if unsafe_no_sandbox:
         os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
@@ -175,6 +177,7 @@ def compile_(
     environment: EnvironmentName = None,
     policy: PolicyName = None,
     engine: EngineChoice = None,
+    budget: BudgetOption = None,
     control: Control = False,
     fused: Fused = None,
     profile: ProfileName = "cpu",
@@ -196,6 +199,7 @@ def compile_(
     check_output(output)
     found = find_recipe(recipe)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
+    given |= {"budget": budget}
     hardware = chosen_profile(profile, image_prefix)
     settings = resolved(found, config, sets, given, control, hardware)
     held = compile_pipeline(found, settings, output, hardware.is_fused(fused), hardware, rounds_a_run)
@@ -325,16 +329,18 @@ def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str
     ):
         lineage.note_beginning(settings.loop)
         last, measured = inprocess.complete(recipe, settings, root, terminal)
-        history = read_history(last.history.path)
-        page.write_text(render(history, read_moments(last.history.path), measured), encoding="utf-8")
+        history, moments = read_history(last.history.path), read_moments(last.history.path)
+        page.write_text(render(history, moments, measured), encoding="utf-8")
         lineage.finish(run_id, page, measured)
         (root / inprocess.FINISHED).touch()
     console.print()
     console.print(rounds_table(history, console.width))
     console.print()
-    if not last.proceed:
-        schedule, last_round = settings.overrides()["schedule"], history["rounds"][-1]["round"]
-        say(f"The schedule '{schedule}' ended the loop after round {last_round}.")
+    last_round = history["rounds"][-1]["round"]
+    if over := moments[-1].get("ends"):
+        say(f"The budget ended the loop after round {last_round}: {over}")
+    elif last_round < settings.last:
+        say(f"The schedule '{settings.overrides()['schedule']}' ended the loop after round {last_round}.")
     show(settings.loop, run=run_id)
     say_what_is_in_force(settings.loop, run_id)
     console.print()

@@ -14,6 +14,7 @@ from selfloop.generate.params import GenerateParams
 from selfloop.generate.protocols import Ask, Call, Reward, Steps, Wrote, between
 from selfloop.generate.tools import Tool
 from selfloop.lookup import unknown
+from selfloop.metering import drew
 from selfloop.policy import Policy, check_room
 from selfloop.records import POLICY, PROTOCOL, Rollout, Segment, Task, batched
 from selfloop.seeds import seed_for
@@ -99,6 +100,7 @@ class Window:
                 self._proceed(key, None, pool)
             while True:
                 completions = self._engine.step()
+                drew(sum(completion.written for completion in completions))
                 for completion in completions:
                     self._proceed(completion.key, self._attempts[completion.key].hear(completion), pool)
                 if not completions and not self._calls:

@@ -9,6 +9,7 @@ from kfp.dsl import Dataset, Model
 from selfloop import artifacts
 from selfloop.generate.params import GenerateParams
 from selfloop.generate.windows import Kept, Source, Tally, key_of, make, of_shard, to_make
+from selfloop.metering import drew
 from selfloop.records import Rollout, read, writing
 from selfloop.resources import Resources
 from selfloop.stage import Params, stage
@@ -46,7 +47,9 @@ def generate_rollouts(out: GeneratedRollouts, params: GenerateParams, policy: Mo
     kept, mine = Kept(out.rollouts.path, key_of(params, inputs)), of_shard(tasks.path, params)
     found = {number for number in mine if kept.has(number)}
     total = sum(params.attempts_at(task) for _, window in to_make(tasks.path, params, mine) for task in window)
-    tally, missing = Tally(total, "rollouts", *kept.counts(found)), set(mine) - found
+    done, tokens = kept.counts(found)
+    drew(tokens)  # by a run that was killed, for this table
+    tally, missing = Tally(total, "rollouts", done, tokens), set(mine) - found
     make(params, Source(policy.path, inputs["policy"]), to_make(tasks.path, params, missing), kept, tally)
     with writing(out.rollouts.path, Rollout) as table:
         for number in mine:

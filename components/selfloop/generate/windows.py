@@ -26,6 +26,7 @@ from selfloop.generate.draw import draw
 from selfloop.generate.engines import Engine, open_engine
 from selfloop.generate.params import GenerateParams
 from selfloop.identity import work_key
+from selfloop.metering import drew
 from selfloop.records import Rollout, Task, batched, count, rows, to_batch
 
 if TYPE_CHECKING:
@@ -176,7 +177,9 @@ def _drawn_by_pool(
 
     def wait_for_one() -> None:
         for window in wait(running, return_when=FIRST_COMPLETED).done:
-            tally.note(*window.result())
+            attempts, tokens = window.result()
+            tally.note(attempts, tokens)
+            drew(tokens)
             del under_way[running.pop(window)]
 
     with ProcessPoolExecutor(params.workers, context, _Worker.begin, begin) as pool, suppress(BrokenProcessPool):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kfp.dsl import Artifact
 
 from selfloop.artifacts import manifest_of
+from selfloop.costs import Costs
 from selfloop.decision import ANCHOR
 from selfloop.errors import UserError
 from selfloop.identity import brought
@@ -34,6 +35,7 @@ def record_round(
     before: Mapping[str, Artifact],
     after: Mapping[str, Artifact],
     decision: Mapping[str, Any],
+    costs: Costs = Costs(),
 ) -> Mapping[str, Artifact]:
     """Register the candidates of a round, log it, and move the champion where they were promoted.
 
@@ -44,7 +46,7 @@ def record_round(
     registry = Registry(settings.loop)
     with tracking.reachable():
         run_id = tracking.round_run(registry.client, settings.number)
-        tracking.log_round(registry.client, run_id, settings.number, decision, settings.run_settings.overrides())
+        tracking.log_round(registry.client, run_id, settings.number, decision, settings.run_settings.overrides(), costs)
     branch = Branch(registry, run_id)
     round = _Round(recipe, settings, before, after, decision)
     champion = round.champion(branch)

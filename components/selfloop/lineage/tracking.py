@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from selfloop import __version__
 from selfloop.addresses import check_private
 from selfloop.artifacts import known
+from selfloop.costs import Costs
 from selfloop.errors import UserError
 from selfloop.reaching import answers, within
 
@@ -422,13 +423,20 @@ def forget(made: MlflowClient, run_id: str) -> None:
 
 
 def log_round(
-    made: MlflowClient, run_id: str, round: int, decision: Mapping[str, Any], params: Mapping[str, Any]
+    made: MlflowClient,
+    run_id: str,
+    round: int,
+    decision: Mapping[str, Any],
+    params: Mapping[str, Any],
+    costs: Costs = Costs(),
 ) -> None:
-    """Log what the gate measured: pass@k and gain by suite, accuracy by level, the guards' readings."""
+    """Log what the gate measured: pass@k and gain by suite, accuracy by level, the guards' readings; and what was spent
+    by the round's stages, and by the loop so far.
+    """
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time() * 1000)
-    values = measured(decision)
+    values = measured(decision) | costs.of_round()
     made.log_batch(
         run_id,
         [Metric(name, value, now, round) for name, value in values.items()],
@@ -443,7 +451,10 @@ def log_round(
         force = "candidate" if decision["promoted"] else "champion"
         levels = decision.get("accuracy", {}).get(force, {})
         in_force = [Metric(f"accuracy.level_{int(k):03}", v, now, round) for k, v in levels.items()]
-        made.log_batch(parent, [*in_force, Metric("promoted", float(decision["promoted"]), now, round)])
+        spent = [Metric(name, value, now, round) for name, value in costs.of_loop().items()]
+        ended = [RunTag("selfloop.ended", costs.over)] if costs.over else []
+        promoted = Metric("promoted", float(decision["promoted"]), now, round)
+        made.log_batch(parent, [*in_force, *spent, promoted], tags=ended)
         made.set_terminated(run_id)
 
 

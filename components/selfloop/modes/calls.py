@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from keyword import iskeyword
 from typing import Any, Literal
 
+from selfloop import metering
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError, ending_plainly
 from selfloop.modes import mlflow_plugin
@@ -78,13 +79,15 @@ def enter(target: str, given: Mapping[str, Any]) -> bool | None:
     recipe = load_recipe(about["recipe"])
     settings = recipe.resolve(about["settings"])
     round, _, number = given[CALL].partition(".")
-    stage, params = _called(recipe, settings.for_round(settings.first - 1 + int(round)), target, number)
+    number_of_round = settings.first - 1 + int(round)
+    stage, params = _called(recipe, settings.for_round(number_of_round), target, number)
     if SHARD in given:
         params = params.model_copy(update={SHARD: given[SHARD]})
     out, inputs = handed(stage, given)
     for name in stage.outputs:
         own_place(getattr(out, name))
-    return entered(stage, out, params, inputs)
+    with metering.in_round(number_of_round):
+        return entered(stage, out, params, inputs)
 
 
 main = ending_plainly()(enter)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from kfp.dsl import HTML, Artifact, Metrics
 
 import selfloop.environments  # noqa: F401 (it says what is brought by a parameter of this name)
-from selfloop import artifacts, progress
+from selfloop import artifacts, metering, progress
 from selfloop.errors import UserError
 from selfloop.identity import work_key
 from selfloop.loop import LoopSettings, loop_of
@@ -91,7 +91,7 @@ class InProcess:
         skipped = _key_in(place) == key and _is_whole(place, stage)
         if not skipped:
             self._listener.stage_begins(self.round, stage)
-            with progress.watched_by(self._listener.stage_moves):
+            with progress.watched_by(self._listener.stage_moves), metering.in_round(self.round):
                 self._run(stage, params, inputs, place, key)
         returned = artifacts.read_json(place, RETURNED) if stage.returns else None
         made = {name: found(place / name, kind) for name, kind in stage.outputs.items()}

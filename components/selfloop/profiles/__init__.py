@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from selfloop import __version__
+from selfloop.costs import Price
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.recipe import Recipe
@@ -96,6 +97,7 @@ class Profile(Part):
     nodes: Compute = Field(
         Compute(), description="What a node has where a training spans several; as its stage where nothing is said."
     )
+    price: Price = Field(Price(), description="What an hour of this hardware costs, in USD.")
     settings: dict[str, dict[str, Any]] = Field(
         {}, description="Parameters of stages that go with the hardware, for the recipes that have them."
     )
@@ -117,15 +119,16 @@ class Profile(Part):
         """What each node has where the training of a stage spans several: as the stage's pod, where nothing is said."""
         return Compute(**self.resources(stage).model_dump(include={*Compute.model_fields}) | _said(self.nodes))
 
-    def settings_for(self, recipe: Recipe[Any]) -> dict[str, dict[str, Any]]:
-        """Those of its settings that a recipe has: they lie under what the user chooses."""
+    def settings_for(self, recipe: Recipe[Any]) -> dict[str, Any]:
+        """Those of its settings that a recipe has, and its prices: they lie under what the user chooses."""
         stages = recipe.settings.stages()
         chosen = {
             name: {key: value for key, value in values.items() if key in stages[name].model_fields}
             for name, values in self.settings.items()
             if name in stages
         }
-        return {name: values for name, values in chosen.items() if values}
+        price = ",".join(f"{name}={value}" for name, value in self.price.model_dump(exclude_unset=True).items())
+        return {name: values for name, values in chosen.items() if values} | ({"price": price} if price else {})
 
     def with_prefix(self, prefix: str) -> Profile:
         """This profile with the images of another registry or folder."""

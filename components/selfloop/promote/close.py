@@ -7,6 +7,7 @@ any point, it is run again and comes to the same.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics
 
+from selfloop import metering
 from selfloop.artifacts import VALUE, hand_on, manifest_of, read_json, seal, write_json
+from selfloop.costs import Budget, Costs, Price, ends, gained, parsed, priced, spent_in
 from selfloop.decision import ANCHOR
 from selfloop.errors import HaltedError
 from selfloop.promote.gate import judge
@@ -30,6 +33,7 @@ from selfloop.stage import Stage, outputs_named
 if TYPE_CHECKING:
     from selfloop.recipe import Recipe
 
+log = logging.getLogger(__name__)
 EVIDENCE = ("tasks", "rollouts", "verdicts", "audit", "examples", "results")
 """What a round may have to show for itself."""
 MADE = {"decision": Artifact, "report": HTML, "sampled": Markdown, "metrics": Metrics, "proceed": bool}
@@ -90,6 +94,7 @@ class _Close:
         self.recipe, self.state, self.changed = recipe, state, changed
         self.out, self.params, self.given = out, params, given
         self.settings = recipe.settings_of(params)
+        self._over, self._costs = "", Costs()
 
     def run(self) -> bool:
         """Decide, note, record and hand on. Returns whether another round is worth it and asked for."""
@@ -108,17 +113,30 @@ class _Close:
         candidates = [manifest_of(self._candidate(role).path).digest for role in self.recipe.roles]
         notifications.notify(self.settings.loop, self.settings.number, candidates, decision)
         self._hand_on(carried)
-        return proceed and self.settings.number < self.settings.last
+        return proceed and self.settings.number < self.settings.last and not self._over
 
     def _report(self, history: dict[str, Any], decision: Mapping[str, Any]) -> None:
         roles = [Role(name, self.given[name], self._candidate(name)) for name in self.recipe.roles]
         own = {name: self._candidate(name) for name in self.recipe.own if name not in self.recipe.roles}
         state = {name: read_json(place.path) for name, place in own.items() if (Path(place.path) / VALUE).is_file()}
         state["progress"] = read_json(self.out.new_progress.path)
-        spent = add_round(self.settings.report, history, self._evidence(), roles, state, decision)
+        add_round(self.settings.report, history, self._evidence(), roles, state, decision)
+        spent = priced(self._calls(), parsed(Price, self.settings.price))
         before = self.given["history"]
-        publish(history, [*read_moments(before.path), spent], self.out.new_history, self.out.report, before)
+        mine = {"round": self.settings.number, "stages": spent, "gained": gained(decision)}
+        moments = [*read_moments(before.path), mine]
+        self._over = mine["ends"] = ends(parsed(Budget, self.settings.budget), moments)
+        if self._over:
+            log.warning("The loop ends after round %d: %s", self.settings.number, self._over)
+        self._costs = Costs(spent_in(moments), spent, self._over)
+        publish(history, moments, self.out.new_history, self.out.report, before)
         Path(self.out.sampled.path).write_text(samples_page(history["rounds"][-1]), encoding="utf-8")
+
+    def _calls(self) -> list[dict[str, Any]]:
+        """What the stages of this round have spent, this one among them, as far as it is."""
+        number = self.settings.number
+        own = metering.meter().spent("", "close_round", number)
+        return [*metering.spent_for((artifact.path for artifact in self.given.values()), number), own]
 
     def _evidence(self) -> dict[str, Dataset]:
         return {name: self.given[name] for name in EVIDENCE if name in self.given}
@@ -165,7 +183,7 @@ class _Close:
         new = {name: getattr(self.out, f"new_{name}") for name in WRITTEN}
         after = before | {name: self._candidate(name) for name in self.changed if name not in new} | new
         if lineage.is_on():
-            return lineage.record_round(self.recipe, self.settings, before, after, decision)
+            return lineage.record_round(self.recipe, self.settings, before, after, decision, self._costs)
         return lineage.as_decided(self.recipe, before, after, decision["promoted"])
 
     def _hand_on(self, carried: Mapping[str, Artifact]) -> None:

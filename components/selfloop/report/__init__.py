@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 from kfp.dsl import HTML, Artifact, Dataset
 from pydantic import Field
 
-from selfloop.artifacts import as_read, manifest_of, sidecar_of
+from selfloop.artifacts import as_read, manifest_of
+from selfloop.costs import Price, parsed, priced
+from selfloop.metering import round_of, spent_for
 from selfloop.records import Audit, ItemResult, Rollout, Task, Verdict, count, read, rows
 from selfloop.report.history import write_history, write_moments
 from selfloop.report.sections import SECTIONS, Section
@@ -28,6 +30,7 @@ class BeginParams(Params):
     """What the report calls the run."""
 
     title: str = Field("selfloop", description="Heading of the report.")
+    price: str = Field("", description="What an hour of the hardware costs, in USD, such as gpu_hour=2.5.")
 
 
 class ReportParams(Params):
@@ -62,7 +65,8 @@ def begin_report(out: InitialReport, params: BeginParams, champion: Artifact) ->
     """Begin the run's history with what it starts from, and a report that says that no round has ended."""
     manifest = manifest_of(champion.path)
     history = {"title": params.title, "stages": {manifest.stage: manifest.params}, "rounds": []}
-    publish(history, [{"round": 0, "stages": [sidecar_of(champion.path)]}], out.history, out.report)
+    stages = priced(spent_for([champion.path], round_of(params)), parsed(Price, params.price))
+    publish(history, [{"round": 0, "stages": stages}], out.history, out.report)
 
 
 def add_round(
@@ -72,8 +76,8 @@ def add_round(
     roles: Sequence[Role],
     state: Mapping[str, Any],
     decision: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Add a round to a run's history. Returns the moments of its stages.
+) -> None:
+    """Add a round to a run's history.
 
     ``evidence`` holds the round's tables by name, as many as there are; ``state`` the values of the loop's state.
     """
@@ -107,7 +111,6 @@ def add_round(
             }
         )
     )
-    return {"round": params.round, "stages": [sidecar_of(each.path) for each in made]}
 
 
 def _rows(evidence: Mapping[str, Dataset], name: str) -> int:

@@ -12,7 +12,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from selfloop.artifacts import SIDECAR, read_json, sidecar_of, write_json
+from selfloop.artifacts import MANIFEST, SIDECAR, read_json, sidecar_of, write_json
+from selfloop.costs import Spent
 from selfloop.links import link
 
 BASE = 8
@@ -25,6 +26,12 @@ def read_history(place: str | Path) -> dict[str, Any]:
     history: dict[str, Any] = read_json(place)
     files = [file for _, file in _files(history["number"])]
     return history | {"rounds": [round for file in files for round in read_json(place, file)]}
+
+
+def newest_history(root: Path) -> Path | None:
+    """The history that the last round of a run left somewhere below its folder; none where no stage of it is kept."""
+    places = [path.parent for path in root.rglob(f"*history/{MANIFEST}")]
+    return max(places, key=lambda place: (read_json(place)["number"], place), default=None)
 
 
 def last_round(place: str | Path) -> dict[str, Any]:
@@ -64,15 +71,16 @@ def write_moments(place: Path, moments: Sequence[Mapping[str, Any]]) -> None:
     """Keep the moments of the last rounds beside a history, and the sums of those before in the first one."""
     first, *later = moments
     old, kept = later[:-MOMENTS], later[-MOMENTS:]
-    write_json(place, {"rounds": [{**first, "stages": _summed([first, *old])}, *kept]}, SIDECAR)
+    gained = sum(moment.get("gained", 0.0) for moment in (first, *old))
+    write_json(place, {"rounds": [{**first, "stages": _summed([first, *old]), "gained": gained}, *kept]}, SIDECAR)
 
 
 def _summed(moments: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The stages of some rounds, each once: since when, how long, and the most memory."""
+    """The stages of some rounds, each once: since when, what they spent, and the most memory."""
     found: dict[str, dict[str, Any]] = {}
     for entry in (entry for moment in moments for entry in moment["stages"] if "stage" in entry):
-        known = found.setdefault(entry["stage"], {**entry, "seconds": 0.0})
-        known["seconds"] += entry["seconds"]
+        known = found.setdefault(entry["stage"], {**entry, **dict.fromkeys(Spent._fields, 0)})
+        known.update({name: known[name] + entry.get(name, 0) for name in Spent._fields})
         known["began"] = min(known["began"], entry["began"])
         known["peak_bytes"] = max(known["peak_bytes"], entry["peak_bytes"])
     return list(found.values())

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kfp.dsl import Dataset, Model
 from pydantic import Field
 
+from selfloop.artifacts import SIDECAR, write_json
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.finetune.running.checkpoints import scratch
@@ -70,6 +71,7 @@ def pretrain_policy(out: PretrainedPolicy, params: PretrainParams, examples: Dat
 
     from selfloop.finetune.offline.encoding import Encoded
     from selfloop.finetune.offline.supervised import solved_by_level, train
+    from selfloop.finetune.running.speed import speed
     from selfloop.finetune.running.training import Plan, finished
 
     made = _new_policy(params)
@@ -99,8 +101,11 @@ def pretrain_policy(out: PretrainedPolicy, params: PretrainParams, examples: Dat
         place=scratch(out.policy.path, "pretrain", params, {"examples": examples.path, "held_out": held_out.path}),
         checkpoint_every=params.checkpoint_every,
     )
-    trained = train(made, Encoded(made, known, order), plan, after_step)
+    texts = Encoded(made, known, order)
+    trained = train(made, texts, plan, after_step)
     save(made, out.policy.path)
+    tokens = texts.count(trained.first * plan.batch_size, trained.steps * plan.batch_size)
+    write_json(out.policy.path, speed(tokens, trained.seconds, made.model.num_parameters(), 1), SIDECAR)
     finished(plan)
     out.policy.metadata.update(steps=trained.steps, loss=trained.loss)
 

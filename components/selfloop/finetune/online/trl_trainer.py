@@ -22,6 +22,7 @@ from selfloop.finetune.running.checkpoints import latest
 from selfloop.finetune.running.training import Guarded, Plan, Trained, check_weights, fit, processes
 from selfloop.generate.draw import TokenizedRollout, one_role
 from selfloop.generate.protocols.single import Single
+from selfloop.metering import drew
 from selfloop.policy import Policy
 from selfloop.records import Rollout, Task
 
@@ -85,6 +86,8 @@ class Collecting(Guarded, AsksAsWeDo):
 
     def rewarded(self: Any, texts: Sequence[str], ids: Sequence[Sequence[int]]) -> Sequence[float]:
         """The rewards of this process's share of the draw."""
+        if not self._drawn:  # TRL drew them
+            drew(sum(map(len, ids)))
         self._rollouts = [each.rollout for each in self._drawn] or [
             Rollout(task.id, task.level, attempt, task.prompt, text, self._ended(own), len(own))
             for attempt, (task, text, own) in enumerate(zip(self._asked, texts, ids, strict=True))

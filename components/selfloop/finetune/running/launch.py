@@ -19,6 +19,7 @@ from selfloop.artifacts import read_json, write_json
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
 from selfloop.lookup import imported
+from selfloop.metering import metered
 
 JOB, RESULT, REFUSED, LOG = "job.json", "result.json", "refused.json", "launch.log"
 
@@ -135,12 +136,13 @@ def enter(path: Path) -> None:
             print(f"{progress.STEP}{finished} {total}", flush=True)
 
     try:
-        with progress.watched_by(tell):
+        with progress.watched_by(tell), metered() as meter:
             made = imported("work", about["work"])(params, Job(inputs, Path(output), Path(place)))
     except UserError as error:
         write_json(path.parent, str(error), REFUSED)
         raise
-    if is_first():
+    if is_first():  # each process draws as many attempts
+        made.moment["drawn"] = meter.drawn * int(os.environ.get("WORLD_SIZE", "1"))
         write_json(path.parent, list(made), RESULT)
 
 

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from selfloop import machine
 from selfloop.adapters import is_adapter, note_base, parts, put_base
 from selfloop.artifacts import MANIFEST, SIDECAR, code_digest, manifest_of, read_json, seal, write_json
 from selfloop.cluster.reasons import REFUSED
@@ -177,6 +178,7 @@ def serve(uri: str, node: Node) -> str:
             sys.exit(1)
         if made_here is None:
             return ""
+        made_here.moment.update(cpus=node.nodes * machine.cores(), gpus=node.nodes * machine.gpus())
         uri = _kept(store, made_here, job.output, about["beside"])
         shutil.rmtree(place, ignore_errors=True)
         return uri
