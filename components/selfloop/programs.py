@@ -1,9 +1,10 @@
 """Which part of an answer in a chat is the program that was asked for.
 
-It is the last block of code that defines the function asked for, behind the blocks before it that do nothing but
-define what it may need; where none defines it, or none is asked for, the last block of Python that reads input, or the
-last of Python, or all of the answer. A block stands between
-fences as in Markdown. One that is not closed ends with the text, and one whose opening fence the prompt holds begins
+It is the last block of code that defines the function asked for, with more than its signature; where none is asked for,
+the last block of Python that reads input, or the last of Python. Blocks before it that do nothing but define what it
+may need belong to it, and such blocks behind it that define what it calls. Without any block it is what is typed behind
+>>>, or the code that stands in a line of prose, or all of the answer. A block stands between fences as in Markdown, or
+between tags as in HTML. One that is not closed ends with the text, and one whose opening fence the prompt holds begins
 with it. Nothing is parsed as Python, and the time is linear in the text.
 """
 
@@ -27,6 +28,15 @@ RUNNING = re.compile(
     r"[A-Za-z_][\w.]*\(|(?:for|while|with|if|elif|match|except)\s.*:|(?:else|try|finally)\s*:"
     r"|(?:assert|return|raise|del|global|yield|pass|break|continue)\b"
 )
+HOLLOW = re.compile(r"\s*(?:\.\.\.|pass|raise\s+NotImplementedError\b.*|#.*|(?:\"{3}|'{3}).*)?\s*")
+OPENING_TAG = re.compile(r"^[ \t]*(?:<(?:pre|code)(?:\s[^<>\n]*)?>[ \t]*)+\n?", re.MULTILINE)
+CLOSING_TAG = re.compile(r"\n?(?:</(?:code|pre)>[ \t]*)+$", re.MULTILINE)
+TYPED = re.compile(r"^[ \t]*(?:>>>|\.\.\.)(?: (.*)|)$", re.MULTILINE)
+IN_PROSE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+NAMED = re.compile(r"^(?:(?:async[ \t]+)?def|class)[ \t]+(\w+)", re.MULTILINE)
+UNSEEN = dict.fromkeys((8203, 8204, 8205, 8206, 8207, 8288, 65279), "")
+UNSEEN |= dict.fromkeys((160, 5760, *range(8192, 8203), 8239, 8287, 12288), " ")
+"""Spaces that Python has not, and what is written in their place."""
 READING = re.compile(r"\binput\s*\(|\bstdin\b|\b(?:open|read)\s*\(\s*0\b|\bfileinput\b")
 
 
@@ -45,17 +55,70 @@ class Block(NamedTuple):
 
 def program_in(completion: str, function: str = "") -> str:
     """The program in an answer: what defines the function, where one is named, or else what is marked as Python."""
-    text = completion.replace("\r\n", "\n").replace("\r", "\n").replace("\ufeff", "").rpartition("</think>")[2]
+    text = _in_plain_spaces(completion.replace("\r\n", "\n").replace("\r", "\n")).rpartition("</think>")[2]
+    if "```" not in text and "~~~" not in text:
+        text = OPENING_TAG.sub("```\n", CLOSING_TAG.sub("\n```", text))
     blocks = [inner for block in _blocks(text, function) for inner in _within(block, function)]
-    defining = [place for place, block in enumerate(blocks) if defines(block.code, function)]
     marked = [place for place, block in enumerate(blocks) if block.is_python]
-    best = [place for place in defining if place in marked] or defining
+    best = _defining(blocks, marked, function)
+    if not best and function and (said := _within_text(text, function)):
+        return said
+    best = best or _reading(blocks, marked)
     if not best:
-        said = [place for place in marked if (blocks[place].label or "").strip()] or marked
-        said = [place for place in said if READING.search(blocks[place].code)] or said
-        return blocks[said[-1]].code if said else _without_prose(text, function)
-    needed = [blocks[place].code for place in marked if place < best[-1] and place not in defining]
-    return "".join([*filter(_only_defines, needed), blocks[best[-1]].code])
+        return _without_prose(text, function)
+    program = blocks[best[-1]].code
+    if not function and not READING.search(program):
+        return program
+    others = [place for place in marked if not defines(blocks[place].code, function) and place != best[-1]]
+    helping = [place for place in others if _only_defines(blocks[place].code)]
+    program = "".join([*(blocks[place].code for place in helping if place < best[-1]), program])
+    missing = set(re.findall(r"\w+", program)) - set(NAMED.findall(program)) if function else set()
+    behind = [blocks[place].code for place in helping if place > best[-1]]
+    return "".join([program, *(code for code in behind if not missing.isdisjoint(NAMED.findall(code)))])
+
+
+def _defining(blocks: Sequence[Block], marked: Sequence[int], function: str) -> list[int]:
+    """The blocks that define a function: with a body rather than without, in Python rather than in another language."""
+    found = [place for place, block in enumerate(blocks) if defines(block.code, function)]
+    found = [place for place in found if not _is_hollow(blocks[place].code, function)] or found
+    return [place for place in found if place in marked] or found
+
+
+def _reading(blocks: Sequence[Block], marked: Sequence[int]) -> list[int]:
+    """The blocks of Python: of those that a label says to be, rather than others, and of those that read input."""
+    found = [place for place in marked if (blocks[place].label or "").strip()] or list(marked)
+    return [place for place in found if READING.search(blocks[place].code)] or found
+
+
+def _is_hollow(code: str, function: str) -> bool:
+    """Whether code has no more of a function than its signature, or than an import of it."""
+    name = re.escape(function)
+    own = rf"^(?:async[ \t]+)?def[ \t]+{name}\b[^\n]*?:(?=[^:\n]*$)"
+    parts = re.split(own, code, maxsplit=1, flags=re.MULTILINE)
+    if len(parts) == 1:
+        return re.search(rf"^from[ \t][^\n]*[ \t,]{name}\b", code, re.MULTILINE) is not None
+    return all(map(HOLLOW.fullmatch, _outside_texts(parts[1].split("\n"))))
+
+
+def _within_text(text: str, function: str) -> str:
+    """Code that defines a function behind the signs of Python's own prompt, or between ticks; empty where none does."""
+    typed = "".join(f"{line}\n" for line in TYPED.findall(text))
+    said = [f"{code.strip()}\n" for code in IN_PROSE.findall(text)]
+    return next((code for code in (typed, *reversed(said)) if defines(code, function)), "")
+
+
+def _in_plain_spaces(text: str) -> str:
+    """A text whose margins, and whose lines without quotes, have no spaces but those of Python."""
+    return text if text.isascii() else "\n".join(map(_with_plain_spaces, text.split("\n")))
+
+
+def _with_plain_spaces(line: str) -> str:
+    if line.isascii():
+        return line
+    if "'" not in line and '"' not in line:
+        return line.translate(UNSEEN)
+    code = line.lstrip("".join(map(chr, UNSEEN)) + " \t")
+    return line[: len(line) - len(code)].translate(UNSEEN) + code
 
 
 def continued(before: str, program: str, function: str) -> str:
@@ -105,7 +168,7 @@ def _blocks(text: str, function: str) -> Iterator[Block]:
             lines.append(line)
     rest = _joined(lines)
     if opened is not None:
-        yield Block(_flush(rest, function), opened.label)
+        yield Block(_flush(_without_prose(rest, function), function), opened.label)
     elif defines(rest, function):
         yield Block(_without_prose(rest, function), None)
 
@@ -163,6 +226,8 @@ def _joined(lines: Sequence[str]) -> str:
 def _flush(code: str, function: str) -> str:
     """Code at the left margin, where it is all of it that stands to the right of it, and not a body alone."""
     moved = dedent(code)
+    if not function:
+        return moved
     return moved if not defines(code, function) and defines(moved, function) else code
 
 
@@ -189,16 +254,19 @@ def _outside_texts(lines: Sequence[str]) -> list[str]:
 
 
 def _without_prose(text: str, function: str) -> str:
-    """The run of lines of code that defines the function, where there is prose above or below it; else all.
-
-    Code may stand to the right of all prose, as in Markdown without fences.
+    """The run of lines of code that defines the function, or reads input where none is asked for, if there is prose
+    above or below it; else all. Code may stand to the right of all prose, as in Markdown without fences.
     """
     lines = text.split("\n")
     code = [_is_code(line) for line in _outside_texts(lines)]
     filled = [is_code for line, is_code in zip(lines, code, strict=True) if line.strip()]
-    starts = [place for place, line in enumerate(lines) if defines(line.strip(), function)]
+    starts = [
+        place
+        for place, line in enumerate(lines)
+        if (defines(line.strip(), function) if function else READING.search(line))
+    ]
     if not starts or (filled[0] and filled[-1]):
-        return text
+        return _flush(text, function)
     first = last = max(starts, key=lambda place: (not lines[place][:1].isspace(), place))
     if lines[first][:1].isspace():
         code = [not line[:1].strip() for line in lines]

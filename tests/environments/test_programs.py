@@ -60,6 +60,16 @@ FORMS = {
     "tags of its own": f"[PYTHON]\n{ADD}[/PYTHON]",
     "Markdown without a fence": "Here:\n\n    def add(a, b):\n        return a + b\n\nDone.",
     "an end of the turn": f"```python\n{ADD}```<|im_end|>",
+    "tags of HTML": f'<pre><code class="language-python">{ADD}</code></pre>',
+    "a tag of code": f"Here:\n<code>{ADD}</code>\nDone.",
+    "Python's own prompt": ">>> def add(a, b):\n...     return a + b\n>>> add(1, 2)\n3\n",
+    "Python's own prompt in a fence": "```python\n>>> def add(a, b):\n...     return a + b\n...\n>>> add(1, 2)\n3\n```",
+    "a line of prose": "Use `add = lambda a, b: a + b` for it, as in `add(1, 2)`.",
+    "spaces that do not break": FENCED.replace("    return", "\u00a0\u00a0\u00a0\u00a0return\u00a0"),
+    "wide spaces": FENCED.replace("    return", "\u3000return"),
+    "spaces that nobody sees": FENCED.replace("def", "\u200bdef"),
+    "all of it to the right": "  def add(a, b):\n      return a + b\n",
+    "words behind a fence that is not closed": f"```python\n{ADD}\nThis adds two numbers.",
     "a guard at its end": f"```python\n{ADD}\nif __name__ == '__main__':\n    print(add(1, 2))\n```",
 }
 BEFORE = {
@@ -76,6 +86,10 @@ BEHIND = {
     "tests of it": "\n```python\nassert add(2, 2) == 5\n```",
     "how to run it": "\n```bash\npython add.py\n```\n",
     "words": "\nThat is all.",
+    "its signature": "\nThe signature is\n```python\ndef add(a: int, b: int) -> int: ...\n```",
+    "its first line": "\n```python\ndef add(a, b):\n```",
+    "what is left to do": '\n```python\ndef add(a, b):\n    """Adds."""\n    raise NotImplementedError\n```',
+    "an import of it": "\n```python\nfrom solution import add\nprint(add(1, 2))\n```",
 }
 
 
@@ -100,6 +114,16 @@ def test_what_the_function_needs_is_taken_from_blocks_before_it() -> None:
     parts += ["def add(a, b):\n    return floor(a) + b\n", "def add_all(xs):\n    return sum(xs)\n"]
     said = "\nThen:\n".join(f"```python\n{part}```" for part in parts)
     assert program_in(said, "add") == "".join([parts[0], parts[1], parts[3]])
+
+
+def test_what_the_function_calls_is_taken_from_blocks_behind_it() -> None:
+    parts = [
+        "def add(a, b):\n    return same(a) + b\n",
+        "def same(a):\n    return a\n",
+        "def other(a):\n    return 0\n",
+    ]
+    said = "\nwith\n".join(f"```python\n{part}```" for part in parts)
+    assert program_in(said, "add") == "".join(parts[:2])
 
 
 OPEN = "from typing import List\n\ndef add(a: int, b: int) -> int:\n"
@@ -140,6 +164,12 @@ def test_what_stands_before_a_program_stays_before_it() -> None:
         ("```python\nprint(input())\n```\nFor example:\n```python\nprint(3)\n```", "print(input())\n"),
         ("```python\nprint(input())\n```\nBetter:\n```python\nprint(open(0).read())\n```", "print(open(0).read())\n"),
         ("```python\nx = sys.stdin.read()\n```\nor in C++:\n```cpp\nint main() {}\n```", "x = sys.stdin.read()\n"),
+        ("Here:\n\nn = input()\nprint(n)\n\nIt echoes.", "\nn = input()\nprint(n)\n"),
+        ("Here:\n\n    n = input()\n    print(n)\n\nDone.", "\nn = input()\nprint(n)\n"),
+        (
+            "```python\ndef f(x):\n    return x\n```\n```python\nprint(f(input()))\n```",
+            "def f(x):\n    return x\nprint(f(input()))\n",
+        ),
         ("I do not know.", "I do not know."),
         ("", ""),
     ],
