@@ -3,8 +3,9 @@
 Levels are arms, drawn with p ~ exp(Q / tau); an arm's reward is the mean absolute advantage of its rollouts, which is
 greatest where the policy is right half of the time. ``reinforce.curriculum`` puts another in its place: ``uniform``,
 ``ordered,horizon=320``, ``reverse``, ``reestimated``. The arms follow each draw, as in the paper, or each round
-(``bandit,grain=round``), and are carried on with the champion. After Chen et al., "Self-Evolving Curriculum for LLM
-Reasoning" (arXiv:2505.14970), plus a gate.
+(``bandit,grain=round``), and are carried on with the champion. The form ``staircase`` has twelve arms of chains whose
+pass rates fall step by step, so that there is a frontier which moves. After Chen et al., "Self-Evolving Curriculum for
+LLM Reasoning" (arXiv:2505.14970), plus a gate.
 """
 
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from selfloop.finetune import (
 )
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
 from selfloop.propose import BaseParams, DrawParams
-from selfloop.recipe import Recipe
+from selfloop.recipe import Form, Recipe
 
 from selfloop_recipes.claims.sec import claims, control, figures
 
@@ -35,6 +36,16 @@ class Sec(LoopSettings, rounds=8, environment="countdown", schedule="fixed,patie
         curriculum="bandit,tau=0.5", steps=40, batch_size=128, lr=2e-4, weight_decay=0.0, max_tokens=32
     )
     measure: MeasureParams = MeasureParams(levels=[3, 4], per_level=500)
+
+
+STAIRCASE = {
+    "environment": "chain",
+    "base": {"levels": 12, "per_level": 6000, "tail": 0.7},
+    "pretrain": {"steps": 1000, "decay_steps": 250, "lr": 4e-3},
+    "draw": {"levels": list(range(2, 25, 2)), "per_level": 500, "items_per_level": 24},
+    "reinforce": {"curriculum": "bandit,tau=0.2", "steps": 50, "batch_size": 64, "max_tokens": 49},
+    "measure": {"levels": [*range(2, 25, 2), 32], "per_level": 100},
+}
 
 
 class State(NamedTuple):
@@ -58,6 +69,7 @@ recipe = Recipe(
     State,
     start,
     improve,
+    forms={"staircase": Form("Arms of chains, 2 to 24 steps, from a base that saw few long ones.", STAIRCASE)},
     paper="arXiv:2505.14970",
     needs=needing("levels"),
     figures=figures,

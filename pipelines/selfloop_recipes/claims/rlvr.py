@@ -1,0 +1,74 @@
+"""Reinforcement with verifiable rewards: what the objectives and the rewards differ in, at equal attempts.
+
+``accuracy`` is that of all measured levels, ``gained`` what the last candidate is better on held-out items than the
+policy that the loop began with, ``informative`` the share of groups that had an advantage. Every arm attempts 400 tasks
+eight times in each of eight rounds of 50 steps.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from statistics import fmean
+from typing import Any
+
+from selfloop.claims import Claims, Statement
+from selfloop.recipe import Form
+
+OF_ROUND = {"newest_share": 1.0, "replay_share": 0.0, "seed_share": 0.0}
+ON = {"steps": 50, "batch_size": 64, "lr": 2e-4, "weight_decay": 0.0} | OF_ROUND
+AFTER = {"learns": "after", "draw": {"per_level": 400}}
+NFT = AFTER | {"filter": {"select": ["all"]}, "finetune": ON | {"method": "nft,normalizer=32"}}
+RFT = AFTER | {"filter": {"select": ["correct"]}, "finetune": ON}
+forms = {
+    "dr-grpo": Form(
+        "No division by the spread, none by the length.", {"reinforce": {"algorithm": "dr-grpo"}}, "arXiv:2503.20783"
+    ),
+    "ttrl": Form("The reward is the vote of a task's attempts.", {"reinforce": {"reward": "vote"}}, "arXiv:2504.16084"),
+    "nft": Form("A round's attempts, good and bad, are learnt from by likelihood.", NFT, "arXiv:2505.18116"),
+    "rft": Form("A round's right attempts alone are learnt from.", RFT, "arXiv:2308.01825"),
+}
+SHARE = (0.0, 1.0)
+claims = Claims(
+    arms={"grpo": {}} | {name: {"form": name} for name in forms},
+    settings={"rounds": 8, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
+    tuning=(1, 2),
+    seeds=tuple(range(61, 71)),
+    statements=(
+        Statement("What is verified teaches.", "gained", "grpo", within=(0.02, 1.0), bounds=(-1, 1)),
+        Statement("So does what most attempts say.", "gained", "ttrl", within=(0.02, 1.0), bounds=(-1, 1)),
+        Statement(
+            "Both divisions of GRPO can be left out.",
+            "accuracy",
+            "dr-grpo",
+            ("grpo",),
+            "same",
+            margin=0.03,
+            bounds=SHARE,
+        ),
+        Statement("Wrong attempts teach, too.", "accuracy", "nft", ("rft",), margin=0.02, bounds=SHARE),
+        Statement(
+            "Likelihood does as well as a gradient of the policy.",
+            "accuracy",
+            "nft",
+            ("dr-grpo",),
+            "same",
+            margin=0.03,
+            bounds=SHARE,
+        ),
+    ),
+)
+
+
+def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
+    """What a run came to."""
+    first, last = rounds[0]["accuracy"]["champion"], rounds[-1]["accuracy"]["candidate"]
+    return {
+        "accuracy": fmean(measured["accuracy"].values()),
+        "gained": fmean(last.values()) - fmean(first.values()),
+        "informative": informative(rounds),
+    }
+
+
+def informative(rounds: Sequence[Mapping[str, Any]]) -> float:
+    """The mean share of groups that had an advantage, over the rounds in which the first role was reinforced."""
+    told = [share for round in rounds if (share := round["roles"][0]["informative"]) is not None]
+    return fmean(told) if told else nan
