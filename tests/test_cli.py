@@ -322,7 +322,7 @@ def test_each_role_of_a_run_is_named_at_its_end(selfloop: Command, tmp_path: Pat
     assert "Proposer: x[/i]y/round-01/" in done.stdout
 
 
-HALTS = ["--set", "gate.guards=length,warn=0,halt=0"]
+HALTS = ["--set", "gate.guards=divergence,warn=-2,halt=-2"]
 """A line that every round is beyond."""
 
 
@@ -332,7 +332,7 @@ def test_a_guard_halts_a_run_by_kfp_with_one_sentence_and_its_own_exit_code(
     done = selfloop(*tiny, *HALTS, "--mode", "fused", "--rounds", "1")
     assert done.returncode == 3, done.stdout + done.stderr
     said = done.stderr.strip().splitlines()[-1]
-    assert said.startswith("selfloop: guard 'length' halted the loop")
+    assert said.startswith("selfloop: guard 'divergence' halted the loop")
     assert said.endswith("The champion stays in force.")
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from selfloop.decision import Budget, Comparison
 from selfloop.errors import UserError
 from selfloop.paired import bounds, fewest, fewest_to_keep, mcnemar
-from selfloop.promote.gate import Account, GateParams, check_items, decide
+from selfloop.promote.gate import Account, GateParams, check_items, decide, unseen
 from selfloop.promote.spending import Ledger, Spend
 from selfloop.records import ItemResult, Task
 
@@ -471,6 +471,11 @@ def test_the_number_of_resamples_that_is_named_is_enough(confidence: float) -> N
         ({"require": "no-worse", "margin": 0.1}, "leave margin at 0 and set tolerance instead"),
         ({"confidence": 0.999999}, "A confidence of 0.999999 needs 1000000 resamples, and there are 99999"),
         ({"tolerances": {"old": 3.0}}, "The tolerance of the suite 'old' is 3.0"),
+        (
+            {"audited": 5, "guards": "gap"},
+            "audited is 5, too few for the guard 'gap' to halt within 5 rounds a loop that is half as bad as can be: ",
+        ),
+        ({"guard_alpha": 1e-60, "audited": 40}, "audited is 40, too few for the guard 'precision' to halt"),
         ({"spend": "harmonik"}, "There is no spending 'harmonik': did you mean 'harmonic'?"),
         ({"spend": "even,looks=0"}, "'looks' of the spending 'even' cannot be"),
     ],
@@ -571,6 +576,18 @@ def test_the_number_of_items_of_a_guard_suite_that_is_named_is_the_least(toleran
     least = int(fewest_to_keep(tolerance, confidence))
     passed = [bounds([0.0] * number, confidence)[0] >= -tolerance for number in (least - 1, least)]
     assert passed == [False, True]
+
+
+def test_what_guards_cannot_see_of_so_few_items_is_said_with_the_number_that_would_do() -> None:
+    assert unseen(GateParams(), tasks(target=64, old=64)) == []
+    (few,) = unseen(GateParams(), tasks(target=64, old=20))
+    assert few.startswith("The suite 'old' has 20 items, too few for the guard 'length' to halt within 5 rounds a loop")
+    needed = int(few.split(": ")[1].split()[0])
+    assert unseen(GateParams(), tasks(target=64, old=needed)) == []
+    assert len(unseen(GateParams(), tasks(target=64, old=needed - 1))) == 1
+    one = [task._replace(cluster="one source") for task in tasks(target=64, old=64)]
+    assert len(unseen(GateParams(), one)) == 3, "a cluster is one item"
+    assert unseen(GateParams(guards="length,warn=2,halt=4"), tasks(old=9))[0].endswith(": no number would do.")
 
 
 def test_a_gate_asks_nothing_of_items_where_it_requires_nothing_or_they_are_not_known() -> None:

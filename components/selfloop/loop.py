@@ -8,7 +8,7 @@ from here are ``LoopSettings`` to extend, ``Now`` and ``Improved``, and the piec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from copy import copy
 from functools import cache
 from statistics import fmean
@@ -23,9 +23,10 @@ from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, 
 from selfloop.fetch import FetchParams, fetch_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import PretrainParams, pretrain_policy
-from selfloop.promote import GateParams, RestoreParams, check_items, close_stage, restore_stage
+from selfloop.promote import GateParams, RestoreParams, check_items, close_stage, restore_stage, unseen
 from selfloop.propose import BaseData, BaseParams, DrawParams, Fixed, Schedule, draw_base
 from selfloop.recipe import FRAME, Recipe
+from selfloop.records import Task
 from selfloop.report import BeginParams, ReportParams, begin_report
 from selfloop.report.history import read_history
 from selfloop.settings import START, Settings
@@ -61,8 +62,16 @@ class LoopSettings(Settings):
 
     def check_items(self) -> None:
         """Refuse a gate that the items of the first round cannot meet."""
+        check_items(self.gate, self._first_items())
+
+    def unseen(self) -> list[str]:
+        """What guards cannot see with the items of the first round, a sentence each."""
+        return unseen(self.gate, self._first_items())
+
+    def _first_items(self) -> Iterable[Task]:
         of_round = self.for_round(self.first)
-        check_items(self.gate, of_round.schedule.first_items(of_round))
+        items: Iterable[Task] = of_round.schedule.first_items(of_round)
+        return items
 
     @field_validator("budget")
     @classmethod

@@ -179,6 +179,10 @@ class Settings(Values):
     def check_items(self) -> None:
         """Refuse a gate that the items of the first round cannot meet."""
 
+    def unseen(self) -> list[str]:
+        """What guards cannot see with the items of the first round, a sentence each."""
+        return []
+
     def overrides(self) -> dict[str, Any]:
         """The settings as plain values, without the stage parameters that nobody set."""
         whole = self.model_dump(mode="json", exclude=set(self.stages()))

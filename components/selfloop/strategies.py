@@ -196,6 +196,11 @@ class Strategy(Values):
         return cls.name if ours else f"{cls.__module__}:{cls.__qualname__}"
 
     @classmethod
+    def facts(cls) -> dict[str, str]:
+        """What a terminal tells of it beside its parameters, by name."""
+        return {}
+
+    @classmethod
     def base_of_functions(cls) -> type[Strategy]:
         """The class that a function of one's own becomes a member of: this kind, or one below it."""
         return cls

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from selfloop.guards import Alarm, Evidence, Guard, Reading, watch
-from selfloop.records import Audit, Example, ItemResult, Rollout, Verdict
+from selfloop.records import Audit, Example, ItemResult, Rollout, Task, Verdict
 
 from ..conftest import sealed_table
 
@@ -30,6 +30,7 @@ def evidence(tmp_path: Path) -> Round:
         past: Sequence[Mapping[str, Any]] = (),
         audited: int = 500,
         seed: int = 0,
+        clusters: Mapping[str, str] | None = None,
     ) -> Evidence:
         place = tmp_path / f"round {len(made)}"
         rollouts, verdicts, audits, seen = [], [], [], dict[str, int]()
@@ -39,9 +40,11 @@ def evidence(tmp_path: Path) -> Round:
             given = float(score[0] if score else ok)
             verdicts.append(Verdict(task, 1, attempt, ok, given, ""))
             audits.append(Audit(task, 1, attempt, ok, given, truth))
+        tasks = [Task(task, 1, "", f"{task}?", "", cluster=(clusters or {}).get(task, "")) for task in seen]
         made.append(
             Evidence(
                 {
+                    "tasks": sealed_table(place / "tasks", Task, tasks).path,
                     "rollouts": sealed_table(place / "rollouts", Rollout, rollouts).path,
                     "verdicts": sealed_table(place / "verdicts", Verdict, verdicts).path,
                     "audit": sealed_table(place / "audit", Audit, audits).path,

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from selfloop.guards.contamination import clean, contaminated, hashes, held_out, listed
+from selfloop.guards.contamination import clean, contaminated, hashes, held_out, listed, of_prompts
 from selfloop.records import BATCH_ROWS, Example, Task
 
 from ..conftest import sealed_table
@@ -107,6 +107,13 @@ def test_a_table_is_scanned_in_batches_and_without_items_nothing_is_contaminated
     assert len(clean(sealed_table(tmp_path / "nothing", Example, []).path, held_out(items.path))) == 0
 
 
+def test_prompts_are_counted_once_however_many_examples_they_have(tmp_path: Path) -> None:
+    examples = [Example("", 1, prompt, answer, 1) for prompt in ("1+1=", "2+2=", "3+3=") for answer in "ab"]
+    table = sealed_table(tmp_path / "examples", Example, examples)
+    assert of_prompts(table.path, np.array([0, 2, 3, 4])) == {"newest": 3, "contaminated": 2}
+    assert of_prompts(table.path, np.arange(6)) == {"newest": 3, "contaminated": 0}
+
+
 def test_a_hundred_thousand_short_texts_cost_less_than_a_third_of_a_second() -> None:
     rng = np.random.default_rng(0)
     prompts = pa.array([f"{a}+{b}=" for a, b in rng.integers(10**12, size=(100_000, 2))])
@@ -119,7 +126,7 @@ def test_a_hundred_thousand_short_texts_cost_less_than_a_third_of_a_second() -> 
     assert min(seconds) < 0.3
 
 
-@pytest.mark.parametrize(("newest", "level"), [(0, "green"), (1, "green"), (5, "yellow"), (30, "red")])
+@pytest.mark.parametrize(("newest", "level"), [(0, "green"), (5, "green"), (20, "yellow"), (50, "red")])
 def test_new_examples_that_are_held_out_items_trip(newest: int, level: str, evidence: Round) -> None:
     candidate = {
         "contaminated": {"newest": newest, "replay_pool": 7, "seed_data": 90},
@@ -127,6 +134,8 @@ def test_new_examples_that_are_held_out_items_trip(newest: int, level: str, evid
     }
     found = alarm("contamination", evidence(candidate=candidate))
     assert (found.value, found.level) == (newest / 100, level)
+    few = candidate | {"prompts": {"newest": 4, "contaminated": 2}}
+    assert alarm("contamination", evidence(candidate=few)).level == "green", "the examples of one prompt are one unit"
     assert f"{newest} of 100 newest, 7 of 100 replay pool, 90 of 100 seed data" in found.says
 
 

@@ -6,22 +6,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from selfloop.guards import Alarm
-from selfloop.guards.forgetting import at_least
 from selfloop.records import ItemResult
 
 from .conftest import Round, alarm, reading, told
 
 
-def lengths(champion: int, candidate: int, suite: str = "old") -> list[ItemResult]:
+def lengths(champion: int, candidate: int, suite: str = "old", times: int = 20) -> list[ItemResult]:
     return [
-        ItemResult(policy, suite, 1, f"{n}", 0, True, "x" * (size + n))
+        ItemResult(policy, suite, 1, f"{item}", 0, True, "x" * (size + n))
         for policy, size in (("champion", champion), ("candidate", candidate))
-        for n in (-1, 0, 1)
+        for item, n in enumerate((-1, 0, 1) * times)
     ]
 
 
 @pytest.mark.parametrize(
-    ("candidate", "level"), [(10, "green"), (14, "green"), (16, "yellow"), (20, "red"), (6, "yellow"), (5, "red")]
+    ("candidate", "level"), [(10, "green"), (14, "green"), (23, "yellow"), (40, "red"), (4, "yellow"), (2, "red")]
 )
 def test_answers_to_old_items_that_grow_or_shrink_trip(candidate: int, level: str, evidence: Round) -> None:
     new = lengths(10, 1000, "target")  # there, longer answers are what the loop is for
@@ -31,15 +30,15 @@ def test_answers_to_old_items_that_grow_or_shrink_trip(candidate: int, level: st
 def test_a_slow_drift_adds_up_over_the_rounds_that_were_promoted(evidence: Round) -> None:
     past, levels, size = list[dict[str, Any]](), list[str](), 100
     for number in range(1, 8):
-        found = alarm("length", evidence(answers=lengths(size, size * 5 // 4), past=past))
+        found = alarm("length", evidence(answers=lengths(size, size * 4 // 3, times=100), past=past))
         promoted = number % 2 == 1  # the longer answers of the others are gone with their candidates
         past.append(told(number, promoted, length=found))
-        size = size * 5 // 4 if promoted else size
+        size = size * 4 // 3 if promoted else size
         levels.append(found.level)
-    assert levels == ["green", "yellow", "yellow", "yellow", "yellow", "red", "red"]
+    assert levels == ["green", "yellow", "yellow", "red", "red", "red", "red"]
 
 
-@given(st.lists(st.tuples(st.integers(2, 40), st.booleans()), min_size=1, max_size=8))
+@given(st.lists(st.tuples(st.integers(5, 30), st.booleans()), min_size=1, max_size=8))
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_drift_is_the_length_of_the_candidate_against_the_first_champion(
     evidence: Round, rounds: list[tuple[int, bool]]
@@ -47,7 +46,7 @@ def test_the_drift_is_the_length_of_the_candidate_against_the_first_champion(
     past, in_force = list[dict[str, Any]](), 10
     for number, (size, promoted) in enumerate(rounds):
         found = alarm("length", evidence(answers=lengths(in_force, size), past=past))
-        assert found.memory["candidate"] == pytest.approx(log2(size / 10), abs=1e-9)
+        assert found.value == pytest.approx(abs(log2(size / 10)), abs=0.02 * len(rounds))
         past.append(told(number, promoted, length=found))
         in_force = size if promoted else in_force
 
@@ -55,7 +54,8 @@ def test_the_drift_is_the_length_of_the_candidate_against_the_first_champion(
 def test_a_policy_that_falls_silent_trips_and_is_no_infinity(evidence: Round) -> None:
     silent = [r._replace(completion="") if r.policy == "candidate" else r for r in lengths(8, 8)]
     found = alarm("length", evidence(answers=silent))
-    assert (found.value, found.level) == (3, "red")
+    assert found.value == pytest.approx(3, abs=0.1)
+    assert found.level == "red"
     both = [r._replace(completion="") for r in silent]
     assert alarm("length", evidence(answers=both)).value == 0
 
@@ -89,26 +89,22 @@ def forgets(evidence: Round, *accuracies: dict[int, float]) -> list[Alarm]:
 
 
 def test_small_losses_that_each_pass_the_gate_add_up(evidence: Round) -> None:
-    found = forgets(evidence, {1: 1, 2: 0.9}, {1: 1, 2: 1}, {1: 1, 2: 0.88}, {1: 0.9, 2: 0.85}, {1: 0.9, 2: 1})
-    assert [each.value for each in found[1:]] == pytest.approx([-0.06, 0.06, 0.125, 0.05], abs=0.01)
-    assert [each.level for each in found] == ["green", "green", "yellow", "red", "green"]
-    assert found[3].says == "2 old levels are 0.123 below their best, level 2 is 0.148 below"
-    assert found[3].memory == pytest.approx({"1": 1, "2": 1}, abs=0.003)
+    found = forgets(evidence, {1: 1, 2: 0.9}, {1: 1, 2: 1}, {1: 1, 2: 0.9}, {1: 0.9, 2: 0.7}, {1: 0.9, 2: 1})
+    assert [each.value for each in found[1:]] == pytest.approx([-0.05, 0.05, 0.2, 0.05])
+    assert [each.level for each in found] == ["green", "green", "green", "red", "green"]
+    assert found[3].says == "80.0% of 800 old items are solved, 100.0% were at the best"
+    assert found[3].memory == {"1": {"0": 40, "1": 360}, "2": {"0": 120, "1": 280}}
 
 
 def test_levels_count_from_when_they_became_old_and_are_remembered_while_they_are_not_asked(evidence: Round) -> None:
     found = forgets(evidence, {1: 1}, {2: 1}, {1: 0.5, 3: 1})
-    assert [each.value for each in found] == [None, None, pytest.approx(0.5, abs=0.003)]
-    assert found[-1].memory == pytest.approx({"1": 1, "2": 1, "3": 1}, abs=0.003)
+    assert [each.value for each in found] == [None, None, 0.5]
+    assert found[-1].memory.keys() == {"1", "3"}
 
 
-@given(st.integers(1, 200), st.data())
-def test_the_lower_bound_lies_below_the_share_and_comes_near_it(number: int, data: st.DataObject) -> None:
-    right = data.draw(st.integers(0, number))
-    bound = at_least(right, number)
-    assert 0 <= bound <= right / number
-    assert right / number - bound <= number**-0.5
-    assert at_least(100 * right, 100 * number) >= bound
+def test_the_items_of_a_cluster_are_one_unit(evidence: Round) -> None:
+    together = [each._replace(cluster=f"{n // 40}") for n, each in enumerate(old({1: 0.9}))]
+    assert sum(reading("forgetting", evidence(answers=together)).memory["1"].values()) == 20
 
 
 def test_the_luck_of_fresh_items_is_no_forgetting(evidence: Round) -> None:

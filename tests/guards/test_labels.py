@@ -14,7 +14,7 @@ from selfloop.verify import VerifyParams, verify_rollouts
 
 from ..conftest import sealed_table
 
-TASKS, ATTEMPTS = 60, 5
+TASKS, ATTEMPTS = 90, 5
 ANSWERS = [ItemResult(who, "target", 1, f"i{n}", 0, who == "candidate", "x")
            for n in range(40) for who in ("champion", "candidate")]  # fmt: skip
 """A candidate that is better: what the gate says is the guard's word."""
@@ -58,12 +58,12 @@ def decided(place: Path, wrong: int) -> dict[str, Any]:
     return judge(GateParams(guards="precision"), evidence, Model(uri=str(place / "candidate")), [])
 
 
-@pytest.mark.parametrize(("wrong", "verdict"), [(0, "promoted"), (3, "promoted"), (12, "pending"), (40, "halted")])
+@pytest.mark.parametrize(("wrong", "verdict"), [(0, "promoted"), (4, "promoted"), (30, "pending"), (60, "halted")])
 def test_labels_that_rot_halt_the_loop_and_honest_ones_do_not(tmp_path: Path, wrong: int, verdict: str) -> None:
     told = decided(tmp_path, wrong)
     believed_rightly, believed_wrongly = 3 * (TASKS - wrong), 2 * wrong
     precision = believed_rightly / (believed_rightly + believed_wrongly)
     assert told["audit"]["precision"] == pytest.approx(precision, abs=1e-6)
-    assert told["guards"]["precision"]["value"] == pytest.approx(precision)
+    assert told["guards"]["precision"]["value"] == pytest.approx(1 - wrong / TASKS), "each task counts as one"
     assert told["verdict"] == verdict
     assert ("guard 'precision' halted the loop" in told["reason"]) == (verdict == "halted")

@@ -1,6 +1,8 @@
 """The guards on real policies: loops that go wrong trip them, one that does not is green all the way."""
 
 import sys
+from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,9 @@ from kfp.dsl import Artifact, Dataset, Model
 from selfloop.artifacts import manifest_of, read_json
 from selfloop.errors import HaltedError
 from selfloop.finetune import PretrainParams, pretrain_policy
-from selfloop.guards import Guard
+from selfloop.guards import ALPHA, Alarm, Evidence, Guard, watch
 from selfloop.modes.inprocess import run
+from selfloop.promote.gate import GUARDS
 from selfloop.propose import BaseParams, draw_base
 from selfloop.recipe import find_recipe
 from selfloop.report.history import last_round, read_history
@@ -38,15 +41,28 @@ def ran(policy: Path, root: Path, rounds: int, seed: int, *more: dict[str, Any])
     return list(read_history(last.history.path)["rounds"])
 
 
-def unheeded() -> dict[str, Any]:
-    """Whatever the guards measure, the loop continues, and promotes every candidate."""
-    beyond = {kind: 1e9 if kind.bad == "high" else -1e9 for kind in Guard.members().values()}
-    return {"gate": {"require": "nothing", "guards": [kind(warn=line, halt=line) for kind, line in beyond.items()]}}
+UNHEEDED: dict[str, Any] = {"gate": {"require": "nothing", "guards": ""}}
+"""A loop that nobody watches, and that promotes every candidate."""
 
 
-def levels(rounds: Rounds, name: str) -> list[str]:
-    """What the guard would have said, round by round."""
-    return [Guard.parse(name).level(round["decision"]["guards"][name]["value"]) for round in rounds]
+def said_of(root: Path) -> dict[str, list[Alarm]]:
+    """What the guards would have said of such a loop, round by round."""
+    past, found = list[dict[str, Any]](), defaultdict[str, list[Alarm]](list)
+    for number, results in enumerate(sorted(root.glob("round-*/evaluate_policies-*/results")), start=1):
+        place = results.parents[1]
+        tables = {name: str(next(place.glob(f"*/{name}"))) for name in ("tasks", "rollouts", "audit")}
+        tables["results"] = str(results)
+        evidence = Evidence(tables, candidate={}, past=past, audited=2000, seed=number, alpha=ALPHA / len(GUARDS))
+        alarms = watch(evidence, [Guard.parse(name) for name in GUARDS])
+        past.append({"decision": {"promoted": True, "guards": {n: alarm._asdict() for n, alarm in alarms.items()}}})
+        for name, alarm in alarms.items():
+            found[name].append(alarm)
+    return found
+
+
+def levels(alarms: Sequence[Alarm]) -> list[str]:
+    """Green, yellow or red, round by round."""
+    return [alarm.level for alarm in alarms]
 
 
 @pytest.fixture(scope="session")
@@ -68,34 +84,39 @@ def able(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_majority_vote_that_collapses_trips(trained: Path, tmp_path: Path) -> None:
-    told = ran(trained, tmp_path, 5, 10, COLLAPSING, unheeded())
+    ran(trained, tmp_path, 5, 10, COLLAPSING, UNHEEDED)
+    told = said_of(tmp_path)
     for name in ("distinct", "entropy"):
-        assert levels(told, name)[0] == "green"
-        assert levels(told, name)[-1] != "green"
+        assert told[name][0].level == "green"
+        assert told[name][-1].level != "green"
     for name in ("precision", "divergence"):
-        assert "red" in levels(told, name)
-    assert "green" not in levels(told, "gap")[-2:]
+        assert "red" in levels(told[name])
+    assert "green" not in levels(told["gap"])[-2:]
 
 
 def test_a_majority_vote_that_drifts_from_the_truth_trips(able: Path, tmp_path: Path) -> None:
-    told = ran(able, tmp_path, 5, 10, DRIFTING, unheeded())
-    assert levels(told, "precision")[0] != "red"
-    assert levels(told, "precision")[-1] == "red"
+    ran(able, tmp_path, 5, 10, DRIFTING, UNHEEDED)
+    told = said_of(tmp_path)["precision"]
+    assert told[0].level != "red"
+    assert told[-1].level == "red"
 
 
 def test_a_judge_that_is_hacked_trips(trained: Path, tmp_path: Path) -> None:
-    told = ran(trained, tmp_path, 4, 10, HACKED, unheeded())
-    assert levels(told, "divergence")[0] == "green"
-    assert levels(told, "divergence")[-1] == "red"
-    assert "red" in levels(told, "precision")
-    truth = [round["audit"]["true_positive"] + round["audit"]["false_negative"] for round in told]
+    rounds = ran(trained, tmp_path, 4, 10, HACKED, UNHEEDED)
+    told = said_of(tmp_path)
+    apart = told["divergence"][-1]
+    assert apart.value is not None
+    assert apart.value > Guard.parse("divergence").halt, "and 120 tasks do not show it"
+    for name in ("precision", "gap"):
+        assert "red" in levels(told[name])
+    truth = [round["audit"]["true_positive"] + round["audit"]["false_negative"] for round in rounds]
     assert truth[-1] < truth[0], "what the judge likes is trained for, at the price of the truth"
 
 
 @pytest.mark.parametrize(
     ("loop", "guard"),
-    [(COLLAPSING, "precision"), (COLLAPSING, "divergence"), (HACKED, "precision"), (HACKED, "divergence")],
-    ids=["collapse: precision", "collapse: divergence", "hacked: precision", "hacked: divergence"],
+    [(COLLAPSING, "precision"), (COLLAPSING, "divergence"), (HACKED, "precision"), (HACKED, "gap")],
+    ids=["collapse: precision", "collapse: divergence", "hacked: precision", "hacked: gap"],
 )
 def test_a_guard_halts_such_a_loop_and_the_champion_stays(
     trained: Path, tmp_path: Path, loop: dict[str, Any], guard: str

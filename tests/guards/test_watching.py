@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kfp.dsl import Artifact
 from selfloop.errors import UserError
-from selfloop.guards import Alarm, Evidence, Guard, watch
+from selfloop.guards import Alarm, Evidence, Guard, Reading, watch
 from selfloop.guards.divergence import Divergence
 from selfloop.guards.length import Length
 from selfloop.guards.precision import Precision
@@ -62,7 +63,7 @@ def test_the_guards_are_found_by_their_names() -> None:
     assert Guard.members().keys() == NAMES
     for name, kind in Guard.members().items():
         assert str(Guard.parse(name)) == name
-        assert all(kind.__dict__.get(trait) for trait in ("__doc__", "bad", "look"))
+        assert all(kind.__dict__.get(trait) for trait in ("__doc__", "bad", "look", "statistic"))
 
 
 def test_finding_guards_imports_nothing_heavy() -> None:
@@ -92,7 +93,7 @@ def test_what_is_not_a_guard_is_refused(name: str, says: str) -> None:
 def test_a_guard_of_ones_own_is_watched_under_its_own_name(evidence: Round) -> None:
     alarms = watch(evidence(audited=40), [Guard.parse("our_guards:politeness")])
     look = "the samples of this round"
-    assert alarms == {"politeness": Alarm(0.4, "yellow", "said", 0.2, 0.5, look, None)}
+    assert alarms == {"politeness": Alarm(0.4, "yellow", "said", 0.2, 0.5, look, None, {})}
 
 
 @pytest.mark.parametrize("names", ["distinct+distinct", "distinct+our_guards:Other"])
@@ -117,7 +118,7 @@ def test_the_lines_of_some_guards_are_changed_and_others_stay() -> None:
 @pytest.mark.parametrize(
     ("spelt", "says"),
     [
-        ("entropy,warn=0", "'entropy' would halt at 0.2 before it warns at 0: lower its halt line, or move its warn"),
+        ("entropy,warn=0", "'entropy' would halt at 0.3 before it warns at 0: lower its halt line, or move its warn"),
         ("length,halt=.5", "'length' would halt at 0.5 before it warns at 0.58: raise its halt line, or move its warn"),
         ("length,wran=1", "There is no parameter of the guard 'length' 'wran': did you mean 'warn'?"),
         ("length,warn=nan", "'warn' of the guard 'length' cannot be 'nan': Input should be a finite number"),
@@ -142,12 +143,17 @@ numbers = st.floats(-10, 10)
 def test_a_worse_value_never_has_a_better_level(a: float, b: float, value: float, bad: Literal["high", "low"]) -> None:
     warn, halt = sorted((a, b), reverse=bad == "low")
     guard = {"high": Divergence, "low": Precision}[bad](warn=warn, halt=halt)
-    order = ["green", "yellow", "red"]
-    assert guard.level(warn) != "green"
-    assert guard.level(halt) == "red"
-    assert guard.level(None) == "green"
+    order, shown = ["green", "yellow", "red"], {"warn": True, "halt": True}
+
+    def level(value: float | None, shown: Mapping[str, bool] = shown) -> str:
+        return guard.level(Reading(value, ""), shown)
+
+    assert level(warn) != "green"
+    assert level(halt) == "red"
+    assert level(halt, {"warn": True, "halt": False}) == "yellow"
+    assert level(None) == level(halt, {"warn": False, "halt": False}) == "green"
     worse = value + 1 if bad == "high" else value - 1
-    assert order.index(guard.level(value)) <= order.index(guard.level(worse))
+    assert order.index(level(value)) <= order.index(level(worse))
 
 
 ABSENT = {

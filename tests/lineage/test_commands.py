@@ -182,7 +182,7 @@ def test_a_guard_halts_the_loop_and_says_where_to_look(selfloop: Command, here: 
 
 def test_a_warning_waits_for_approval(selfloop: Command, here: Path) -> None:
     words = [*LOOP, "--set", "gate.require=nothing", "--rounds", "1", "--from", f"{NAME}@champion"]
-    words += ["--set", "gate.guards=length,warn=0"]
+    words += ["--set", "gate.guards=divergence,warn=-2"]
     done = selfloop(*words)
     assert done.returncode == 0, done.stderr
     assert "pending" in done.stdout

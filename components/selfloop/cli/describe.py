@@ -55,6 +55,8 @@ def strategy(kind: type[Strategy], name: str) -> None:
     say(f"{found.spelling()}  {sentence(found)}")
     if found.needs:
         say(f"\nneeds {found.needs}")
+    for what, told in found.facts().items():
+        say(f"\n{what}: {told}")
     if rows := found.parameters():
         _parameters(
             ("parameter", "default", "what it is"),

@@ -113,6 +113,8 @@ def run(
         sys.stdout.write(as_toml(settings))
         return
     check_output(root, is_folder=True)
+    for sentence in settings.unseen():
+        say(sentence)
     if engine == "vllm":
         from selfloop.generate.engines import check_vllm
 
@@ -206,6 +208,8 @@ def compile_(
     runs = f" in runs of {held}" if held < settings.rounds else ""
     size = f"{output.stat().st_size / 1000:.0f} kB"
     say(f"{output}: {settings.rounds} rounds{runs}, {size}, for profile '{hardware.name}'.")
+    for sentence in settings.unseen():
+        say(sentence)
 
 
 def _export(recipe: str, folder: Path, image_prefix: str) -> None:

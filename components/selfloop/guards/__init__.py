@@ -1,8 +1,10 @@
 """Guards: what may go wrong in a loop that trains on its own work, one file each, found by name.
 
-A guard measures one number of a round. Two lines divide it: beyond ``warn`` a round is yellow and asks for a person's
-approval, beyond ``halt`` it is red and refused. The default lines were laid on length generalization with seeds 10 to
-12, between what healthy loops read and what those of ``tests/guards/planted.py`` do.
+A guard says what it measures of a round: units that are independent, a task or an item or all those of one
+``Task.cluster``, and the limit that a line puts on their mean. Two lines divide what it measures: where the mean is
+*shown* to be beyond ``warn`` a round is yellow and asks for a person's approval, beyond ``halt`` it is red and refused.
+The test, its memory and its budget are the same for all (``bounds``): a loop that is on the good side of every halt
+line is ever halted with a probability of at most ``gate.guard_alpha``. What was measured of them: docs/guards.md.
 """
 
 from __future__ import annotations
@@ -10,43 +12,56 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
 from selfloop.errors import UserError
-from selfloop.records import Audit, ItemResult, Rollout, beside, read, rows, whole_groups
+from selfloop.guards.bounds import (
+    DIGITS,
+    SOON,
+    Column,
+    Measured,
+    bet_on,
+    fewest,
+    in_all,
+    share,
+)
+from selfloop.records import Audit, ItemResult, Rollout, Task, beside, read, rows, whole_groups
 from selfloop.strategies import Strategy
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
-    Column = np.ndarray[Any, Any]
-
-ENOUGH = 30
-"""What a guard needs at least, of tasks or of believed rollouts, before it says anything."""
+LINES = ("warn", "halt")
+ALPHA = 0.01
+"""How likely all guards together may ever halt a healthy loop, unless it is said otherwise."""
 
 
 class Sample(NamedTuple):
-    """The sealed audit sample, a row each: what the verifier believed, the score it gave, and the truth."""
+    """The sealed audit sample, a row each: what the verifier believed, the score it gave, the truth, and the unit that
+    it is of.
+    """
 
     ok: Column
     score: Column
     truth: Column
+    unit: Sequence[str]
 
 
 class Groups(NamedTuple):
     """The attempts at each task, a row each, for the tasks with at least two; its right attempts count as one.
 
-    ``attempts`` and ``distinct`` count completions; ``entropy`` is that of the completions, in nats.
+    ``attempts`` and ``distinct`` count what was said; ``entropy`` is that of what was said, in nats; ``task`` names it.
     """
 
     attempts: Column
     distinct: Column
     entropy: Column
+    task: Sequence[str]
 
 
 class AbsentError(Exception):
@@ -56,9 +71,10 @@ class AbsentError(Exception):
 class Evidence:
     """What a guard may look at: tables by their directories, and what is read of them, once, when it is asked for.
 
-    ``tables`` are those of the round that there are: rollouts, verdicts, audit (the verdicts beside their truth),
-    examples, results; ``candidate`` is the metadata of the candidate's manifest, ``past`` the rounds of the report's
-    history, oldest first, ``audited`` the size of the sealed audit sample and ``seed`` its seed.
+    ``tables`` are those of the round that there are: tasks, rollouts, verdicts, audit (the verdicts beside their
+    truth), examples, results; ``candidate`` is the metadata of the candidate's manifest, ``past`` the rounds of the
+    report's history, oldest first, ``audited`` the size of the sealed audit sample and ``seed`` its seed. ``alpha`` is
+    how likely each guard may ever halt a healthy loop.
     """
 
     def __init__(
@@ -69,9 +85,10 @@ class Evidence:
         past: Sequence[Mapping[str, Any]],
         audited: int,
         seed: int,
+        alpha: float = ALPHA,
     ) -> None:
         self._tables = tables
-        self.candidate, self.past, self.audited, self.seed = candidate, past, audited, seed
+        self.candidate, self.past, self.audited, self.seed, self.alpha = candidate, past, audited, seed, alpha
 
     def table(self, name: str) -> str:
         """The directory of a table. Raises ``AbsentError`` where the loop has none of this name."""
@@ -90,6 +107,36 @@ class Evidence:
             if memory is not None:
                 yield bool(round["decision"]["promoted"]), memory
 
+    def last(self, name: str) -> Mapping[str, Any]:
+        """What the test of the guard of this name came to last: its looks, and what its bets came to by lines."""
+        alarms = (round["decision"].get("guards", {}).get(name, {}) for round in reversed(self.past))
+        return next((alarm["tested"] for alarm in alarms if alarm.get("tested")), {"looks": 0, "wealth": {}})
+
+    def level(self, *numbers: int) -> float:
+        """How likely a bound may be wrong that a limit is reckoned from: half of ``alpha`` is for all of them together.
+
+        The numbers count them, from 1 on: the second reference of a guard has a smaller share than the first.
+        """
+        return self.alpha / 2 * math.prod(map(share, numbers))
+
+    def promoted(self, name: str) -> list[Any]:
+        """What the guard of this name noted in the rounds whose candidate was promoted."""
+        return [memory for promoted, memory in self.memories(name) if promoted]
+
+    @cached_property
+    def clusters(self) -> Mapping[str, str]:
+        """The cluster of each task of the round that has one."""
+        if "tasks" not in self._tables:
+            return {}
+        batches = read(self.table("tasks"), Task, ["id", "cluster"])
+        named = (pair for batch in batches for pair in zip(*batch.to_pydict().values(), strict=True))
+        return {task: cluster for task, cluster in named if cluster}
+
+    def units(self, tasks: Iterable[str]) -> list[str]:
+        """What is independent, of tasks of the round: their clusters, and else they themselves."""
+        of = self.clusters
+        return [f"cluster {of[task]}" if task in of else f"task {task}" for task in tasks]
+
     @cached_property
     def sample(self) -> Sample:
         """The sealed audit sample: ``audited`` of the verdicts whose truth is known, drawn from the whole table.
@@ -98,18 +145,21 @@ class Evidence:
         verifier has no opinion of is not believed.
         """
         import numpy as np
+        import pyarrow as pa
         import pyarrow.compute as pc
 
-        rng = np.random.default_rng(self.seed)
-        held = [np.empty(0), np.empty(0, bool), np.empty(0), np.empty(0, bool)]
-        for batch in read(self.table("audit"), Audit, ["ok", "score", "truth"]):
-            known = batch["truth"].is_valid().to_numpy(zero_copy_only=False)
-            columns = pc.fill_null(batch["ok"], False), batch["score"], batch["truth"]
-            drawn = [rng.random(batch.num_rows), *(c.to_numpy(zero_copy_only=False) for c in columns)]
-            held = [np.concatenate([a, b[known].astype(a.dtype)]) for a, b in zip(held, drawn, strict=True)]
-            lowest = np.argsort(held[0], kind="stable")[: self.audited]
-            held = [column[lowest] for column in held]
-        return Sample(*held[1:])
+        rng, held = np.random.default_rng(self.seed), list[pa.Table]()
+        for batch in read(self.table("audit"), Audit, ["ok", "score", "truth", "task"]):
+            drawn = pa.Table.from_batches([batch]).append_column("drawn", pa.array(rng.random(batch.num_rows)))
+            both = pa.concat_tables([*held, drawn.filter(pc.is_valid(drawn["truth"]))])
+            lowest = np.argsort(both["drawn"].to_numpy(), kind="stable")[: self.audited]
+            held = [both.take(pa.array(lowest))]
+        if not held:
+            return Sample(np.empty(0, bool), np.empty(0), np.empty(0, bool), [])
+        (found,) = held
+        ok, score, truth = (found[name].to_numpy() for name in ("ok", "score", "truth"))
+        believed = np.array([bool(each) for each in ok], bool)
+        return Sample(believed, score, truth.astype(bool), self.units(found["task"].to_pylist()))
 
     @cached_property
     def groups(self) -> Groups:
@@ -123,8 +173,8 @@ class Evidence:
             counted(attempts["task"], attempts["completion"], verdicts["truth"])
             for attempts, verdicts in self._whole_groups()
         ]
-        columns = list(zip(*found, strict=True)) or [(np.empty(0),)] * 3
-        return Groups(*(np.concatenate(column) for column in columns))
+        attempts, distinct, entropy = (np.concatenate([np.empty(0), *(each[at] for each in found)]) for at in range(3))
+        return Groups(attempts, distinct, entropy, list(chain.from_iterable(each.task for each in found)))
 
     def _whole_groups(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
         attempts = whole_groups(read(self.table("rollouts"), Rollout, ["task", "completion"]))
@@ -135,6 +185,11 @@ class Evidence:
     def answers(self) -> list[ItemResult]:
         """Every held-out answer of champion and candidate."""
         return list(rows(self.table("results"), ItemResult))
+
+
+def unit_of(answer: ItemResult) -> str:
+    """What a held-out answer is of that is independent: the item's cluster, or else the item."""
+    return f"cluster {answer.cluster}" if answer.cluster else f"item {answer.task} {answer.seed}"
 
 
 def counted(tasks: pa.Array, completions: pa.Array, truth: pa.Array) -> Groups:
@@ -156,35 +211,49 @@ def counted(tasks: pa.Array, completions: pa.Array, truth: pa.Array) -> Groups:
     number = votes["count_all"].to_numpy()
     each = pa.table({"task": votes["task"], "votes": number, "sum": number * np.log(number)})
     by_task = each.group_by("task").aggregate([("votes", "sum"), ("votes", "count"), ("sum", "sum")])
+    by_task = by_task.filter(pc.greater(by_task["votes_sum"], 1))
     attempts, distinct, sums = (by_task[name].to_numpy() for name in ("votes_sum", "votes_count", "sum_sum"))
-    several = attempts > 1
-    attempts, distinct, sums = attempts[several], distinct[several], sums[several]
-    return Groups(attempts, distinct, np.maximum(np.log(attempts) - sums / attempts, 0.0))
+    entropy = np.maximum(np.log(attempts) - sums / attempts, 0.0)
+    return Groups(attempts, distinct, entropy, by_task["task"].to_pylist())
+
+
+Beyond = Callable[[float], Sequence[Measured]]
+"""What a line asks: in which ways the round may be beyond it. More ways than one share the guard's budget."""
 
 
 class Reading(NamedTuple):
     """What a guard measured, and the same in words; ``value`` is ``None`` where this round has nothing to measure.
 
-    ``memory`` is JSON that the guard finds again in later rounds.
+    ``memory`` is JSON that the guard finds again in later rounds. ``beyond`` is the evidence behind the value; without
+    it the value is taken as it is, with no error. ``whole`` says that this evidence is of all rounds, not of this one
+    alone, and is weighed anew in each.
     """
 
     value: float | None
     says: str
     memory: Any = None
+    beyond: Beyond | None = None
+    whole: bool = False
 
 
 class Guard(Strategy):
     """What may go wrong in a loop that trains on its own work, measured in each round.
 
-    ``bad`` says on which side of its lines trouble is, ``look`` where a person sees more.
+    ``bad`` says on which side of its lines trouble is, ``look`` where a person sees more. ``statistic`` is what it
+    measures, ``limit`` what its lines are put against, ``remembers`` what it knows of earlier rounds. ``units`` says
+    how many units a round has at most: as many as are audited, or the items of a suite.
     """
 
     kind = "guard"
     package = __name__
     bad: ClassVar[Literal["high", "low"]] = "high"
     look: ClassVar[str] = "the samples of this round"
-    warn: float = Field(allow_inf_nan=False, description="The yellow line: from it on a person must approve.")
-    halt: float = Field(allow_inf_nan=False, description="The red line: from it on the loop halts.")
+    units: ClassVar[Literal["", "audited", "old", "target"]] = ""
+    statistic: ClassVar[str] = ""
+    limit: ClassVar[str] = "the line"
+    remembers: ClassVar[str] = "the evidence of all rounds"
+    warn: float = Field(allow_inf_nan=False, description="The yellow line: beyond it a person must approve.")
+    halt: float = Field(allow_inf_nan=False, description="The red line: beyond it the loop halts.")
 
     @model_validator(mode="after")
     def _warns_before_it_halts(self) -> Self:
@@ -199,19 +268,57 @@ class Guard(Strategy):
     def __call__(self, evidence: Evidence) -> Reading:
         """What it measures of a round."""
 
+    def test(self, line: float) -> Measured | None:
+        """The test of a line, still without units, in a loop that began as well as can be; none where the value is
+        exact.
+        """
+        return None
+
+    def fewest(self, alpha: float) -> float:
+        """The units a round with which a loop that is half as bad as can be is halted within ``SOON`` rounds."""
+        test = self.test(self.halt)
+        return fewest(test, alpha / 2) if test else 0
+
     def reaches(self, value: float, line: float) -> bool:
         """Whether a value lies on a line, or beyond it on the bad side."""
         return value >= line if self.bad == "high" else value <= line
 
-    def level(self, value: float | None) -> Literal["green", "yellow", "red"]:
-        """Green, yellow from the warn line on, red from the halt line on; what was not measured is green."""
-        if value is None or not self.reaches(value, self.warn):
-            return "green"
-        return "red" if self.reaches(value, self.halt) else "yellow"
+    def level(self, reading: Reading, shown: Mapping[str, bool]) -> Literal["green", "yellow", "red"]:
+        """Red, yellow or green, by the lines that the value is beyond and is shown to be."""
+        crossed = [name for name in LINES if shown[name] and self._crosses(reading.value, getattr(self, name))]
+        return "red" if "halt" in crossed else "yellow" if crossed else "green"
+
+    def _crosses(self, value: float | None, line: float) -> bool:
+        return value is not None and self.reaches(value, line)
+
+    @classmethod
+    def facts(cls) -> dict[str, str]:
+        """What it measures, what its lines are put against, what it remembers, and what is promised of it."""
+        told = {"statistic": cls.statistic, "limit": cls.limit, "remembers": cls.remembers}
+        return {**told, "bound": BOUND} if cls.statistic else {}
+
+
+BOUND = (
+    "one-sided, clustered by task; a healthy loop is ever halted by any guard with a probability of at most "
+    "gate.guard_alpha, in all its rounds together. False alarms and detection as measured: docs/guards.md."
+)
+
+
+class Tested(NamedTuple):
+    """The test of a reading: how many there were of this guard, its units, how many it needs to halt a loop soon that
+    is half as bad as can be (none where no number would do), what its bets came to by lines, and what is missing of
+    the evidence that a line asks for (both logarithms; the second is below 0 until the line is shown to be crossed).
+    """
+
+    looks: int
+    units: int
+    fewest: int | None
+    wealth: Mapping[str, Sequence[float]]
+    lacks: Mapping[str, float]
 
 
 class Alarm(NamedTuple):
-    """A guard's reading of a round, its lines, and where a person looks."""
+    """A guard's reading of a round, its lines, where a person looks, and the test, nothing where the value is exact."""
 
     value: float | None
     level: Literal["green", "yellow", "red"]
@@ -220,6 +327,7 @@ class Alarm(NamedTuple):
     halt: float
     look: str
     memory: Any
+    tested: Mapping[str, Any]
 
 
 def refuse_twice(guards: Iterable[Guard]) -> None:
@@ -231,13 +339,45 @@ def refuse_twice(guards: Iterable[Guard]) -> None:
 
 def watch(evidence: Evidence, guards: Sequence[Guard]) -> dict[str, Alarm]:
     """What each of these guards says of a round, by its name. Raises ``UserError`` for what is not a number."""
-    alarms = {}
-    for guard in guards:
-        value, says, memory = _reading(guard, evidence)
-        if value is not None and not math.isfinite(value):
-            raise UserError(f"Guard '{guard.label()}' measured {value}: let it give a number, or None and say why.")
-        alarms[guard.label()] = Alarm(value, guard.level(value), says, guard.warn, guard.halt, guard.look, memory)
-    return alarms
+    return {guard.label(): _alarm(evidence, guard) for guard in guards}
+
+
+def _alarm(evidence: Evidence, guard: Guard) -> Alarm:
+    name, reading = guard.label(), _reading(guard, evidence)
+    if reading.value is not None and not math.isfinite(reading.value):
+        raise UserError(f"Guard '{name}' measured {reading.value}: let it give a number, or None and say why.")
+    tested = _tested(evidence, guard, reading.beyond, reading.whole) if reading.beyond else None
+    shown = {line: tested is None or tested.lacks[line] >= 0 for line in LINES}
+    says = reading.says + (_in_words(guard, reading, tested) if tested else "")
+    level = guard.level(reading, shown)
+    about = tested._asdict() if tested else {}
+    return Alarm(reading.value, level, says, guard.warn, guard.halt, guard.look, reading.memory, about)
+
+
+def _tested(evidence: Evidence, guard: Guard, beyond: Beyond, whole: bool) -> Tested:
+    """The bets of this round on each line, after those of the rounds before."""
+    before, asked = evidence.last(guard.label()), -math.log(evidence.alpha / 2)
+    looks, wealth = before["looks"] + 1, dict[str, list[float]]()
+    for line in LINES:
+        kept = () if whole else before["wealth"].get(line, ())
+        wealth[line] = bet_on(beyond(getattr(guard, line)), kept, looks, asked)
+    needed = min(fewest(way, evidence.alpha / 2, 1 if whole else SOON) for way in beyond(guard.halt))
+    lacks = {line: round(min(in_all(money) - asked, 0.0), DIGITS) for line, money in wealth.items()}
+    units = len(beyond(guard.halt)[0].units)
+    return Tested(looks, units, None if math.isinf(needed) else int(needed), wealth, lacks)
+
+
+def _in_words(guard: Guard, reading: Reading, tested: Tested) -> str:
+    """What the test adds to what a guard says: a line that is not shown to be crossed, and what cannot be seen."""
+    crossed = [line for line in LINES if guard._crosses(reading.value, getattr(guard, line))]
+    unsure = [line for line in crossed if tested.lacks[line] < 0]
+    said = f"; not shown to be beyond {getattr(guard, unsure[-1]):g}" if unsure else ""
+    if tested.fewest is None:
+        return f"{said}; no number of units could show it beyond {guard.halt:g} here"
+    if tested.units < tested.fewest:
+        soon = "at once" if reading.whole else f"within {SOON} rounds"
+        said += f"; {tested.units} are too few to show half of the worst {soon}, {tested.fewest} would do"
+    return said
 
 
 def _reading(guard: Guard, evidence: Evidence) -> Reading:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.guards import Evidence, Guard, Reading
+from selfloop.guards.bounds import Measured
 from selfloop.records import Example, Task, read
 
 if TYPE_CHECKING:
@@ -90,6 +91,19 @@ def clean(examples: str | Path, items: HeldOut) -> Column:
     return np.flatnonzero(~np.concatenate(masks))
 
 
+def of_prompts(examples: str | Path, usable: Column) -> dict[str, int]:
+    """How many different prompts a table of examples has, and of how many an example is not among the usable rows."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    prompts = pa.chunked_array([batch["prompt"] for batch in read(examples, Example, ["prompt"])], pa.string())
+    removed = np.ones(len(prompts), bool)
+    removed[usable] = False
+    found, bad = (pc.count_distinct(each).as_py() for each in (prompts, prompts.filter(pa.array(removed))))
+    return {"newest": found, "contaminated": bad}
+
+
 def spaced(texts: pa.Array) -> pa.Array:
     """Texts with one space where there was any white space, and none at the ends."""
     import pyarrow.compute as pc
@@ -158,12 +172,24 @@ class Contamination(Guard, warn=0.02, halt=0.2):
     name = "contamination"
     bad = "high"
     look = "the proposer: its tasks are drawn where the held-out items are drawn"
+    statistic = "the share of the prompts of this round's new examples that were held-out items"
+
+    def test(self, line: float) -> Measured:
+        """Held out, or not."""
+        return Measured(line, best=0.0, worst=1.0)
 
     def __call__(self, evidence: Evidence) -> Reading:
-        """The share of this round's new examples that were held-out items; all of them were removed before training."""
+        """The share of new prompts that were held-out items; all of them were removed before training."""
+        import numpy as np
+
         found, examples = (evidence.candidate.get(about, {}) for about in ("contaminated", "examples"))
         if not examples.get("newest"):
             return Reading(None, "there are no new examples")
-        value = found["newest"] / examples["newest"]
+        prompts = evidence.candidate.get("prompts", {"newest": examples["newest"], "contaminated": found["newest"]})
+        units = np.repeat([1.0, 0.0], [prompts["contaminated"], prompts["newest"] - prompts["contaminated"]])
         removed = (f"{found[name]} of {total} {name.replace('_', ' ')}" for name, total in examples.items())
-        return Reading(value, f"held-out items were removed from the examples before training: {', '.join(removed)}")
+        return Reading(
+            float(units.mean()),
+            f"held-out items were removed from the examples before training: {', '.join(removed)}",
+            beyond=lambda line: [self.test(line).of(units)],
+        )

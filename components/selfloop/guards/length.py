@@ -1,15 +1,22 @@
 """``length``: do answers to the same old items grow longer or shorter?
 
-Mean completion length (characters) of the candidate over the champion's, on the items of all suites but the target:
-what is new there may well be longer. The ratios of the promoted rounds are multiplied, so that a slow drift adds up;
-the value is the size of log2 of the product: 1 is twice, or half, the length (length bias: Singhal et al.,
-arXiv:2310.03716).
+Completion length (characters) of the candidate over the champion's in doublings, log2 of the ratio, between -3 and 3
+and in steps of 1/32, on the items of all suites but the target: what is new there may well be longer. The means of the
+promoted rounds are summed, so that a slow drift adds up; the value is the size of the sum: 1 is twice, or half, the
+length (length bias: Singhal et al., arXiv:2310.03716).
 """
 
-from math import log2
-from statistics import fmean
+from __future__ import annotations
 
-from selfloop.guards import Evidence, Guard, Reading
+from collections import defaultdict
+from math import log2
+from typing import Any
+
+from selfloop.decision import CANDIDATE, CHAMPION, CONFIRM, TARGET
+from selfloop.guards import Evidence, Guard, Reading, unit_of
+from selfloop.guards.bounds import Drift, Measured, by_unit, noted
+
+MOST, STEPS = 3.0, 32
 
 
 class Length(Guard, warn=0.58, halt=1.0):
@@ -17,19 +24,37 @@ class Length(Guard, warn=0.58, halt=1.0):
 
     name = "length"
     bad = "high"
+    units = "old"
     look = "the samples of this round and of the first one: what grew or went missing?"
+    statistic = "the mean over old items of log2 of candidate over champion in length, and that of all promoted before"
+    limit = "the line, for longer answers and for shorter ones"
+    remembers = "the differences of the promoted rounds"
+
+    def test(self, line: float) -> Measured:
+        """As much longer as is counted, or shorter."""
+        return Measured(line, best=-MOST, worst=MOST)
 
     def __call__(self, evidence: Evidence) -> Reading:
         """The drift of the candidate since the first round, in doublings."""
-        champion, candidate = (
-            [len(each.completion) for each in evidence.answers if each.suite != "target" and each.policy == policy]
-            for policy in ("champion", "candidate")
-        )
-        if not champion or not candidate:
+        lengths, units = defaultdict[str, dict[Any, int]](dict), dict[Any, str]()
+        for each in evidence.answers:
+            if each.suite not in (TARGET, CONFIRM):
+                sample = each.suite, each.task, each.seed, each.attempt
+                lengths[each.policy][sample], units[sample] = len(each.completion), unit_of(each)
+        if not lengths[CHAMPION].keys() & lengths[CANDIDATE].keys():
             return Reading(None, "there are no items but those of the target suite")
-        memories = evidence.memories(self.label())
-        before = next((memory["candidate" if promoted else "champion"] for promoted, memory in memories), 0.0)
-        ratio = max(fmean(candidate), 1.0) / max(fmean(champion), 1.0)  # an empty answer counts as one letter
-        drift = before + log2(ratio)
-        says = f"answers to old items are {2**drift:.2f} times as long as before the first round"
-        return Reading(abs(drift), says, {"champion": before, "candidate": drift})
+        both = {sample: (old, lengths[CANDIDATE][sample]) for sample, old in lengths[CHAMPION].items()}
+        ratios = by_unit([units[sample] for sample in both], [doublings(*pair) for pair in both.values()])
+        drift = Drift.of(ratios, evidence.promoted(self.label()))
+
+        def beyond(line: float) -> list[Measured]:
+            return [each.beyond(self.test(line)) for each in (drift, drift._replace(units=-drift.units))]
+
+        says = f"answers to {len(ratios)} old items are {2**drift.value:.2f} times as long as before the first round"
+        return Reading(abs(drift.value), says, noted(ratios), beyond, whole=True)
+
+
+def doublings(before: int, now: int) -> float:
+    """How often a length was doubled; an empty answer counts as one letter."""
+    ratio = log2(max(now, 1) / max(before, 1))
+    return round(min(max(ratio, -MOST), MOST) * STEPS) / STEPS

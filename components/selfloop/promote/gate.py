@@ -17,7 +17,8 @@ from pydantic import Field, model_validator
 from selfloop.decision import ANCHOR, CHAMPION, CONFIRM, TARGET, Budget, Comparison, Decision, OfLevel, Outcome
 from selfloop.errors import UserError
 from selfloop.evaluate import accuracy_by_level, maj_at_k, pass_at_k
-from selfloop.guards import Alarm, Evidence, Guard, refuse_twice, watch
+from selfloop.guards import ALPHA, Alarm, Evidence, Guard, refuse_twice, watch
+from selfloop.guards.bounds import SOON
 from selfloop.lookup import unknown
 from selfloop.paired import (
     POLICIES,
@@ -279,6 +280,9 @@ class GateParams(Params):
         default_factory=lambda: [Guard.parse(name) for name in GUARDS],
         description="What is watched, such as +length,warn=2,halt=3+own.py:guard.",
     )
+    guard_alpha: float = Field(
+        ALPHA, gt=0, lt=1, description="How likely all guards together may ever halt a healthy loop, in all its rounds."
+    )
     audited: int = Field(2000, ge=1, description="Verdicts in the sealed sample that is held against the truth.")
     seed: int = Field(0, ge=0, description="Seed of the sealed sample.")
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
@@ -288,7 +292,19 @@ class GateParams(Params):
         tolerances = {"tolerance": self.tolerance} | self.tolerances
         _check_numbers(self.margin, self.confidence, tolerances, self.require, RESAMPLES)
         refuse_twice(self.guards)
+        for guard in self.guards:
+            needed = guard.fewest(self.alpha_each)
+            if guard.units == "audited" and self.audited < needed < math.inf:
+                raise UserError(
+                    f"audited is {self.audited}, too few for the guard '{guard.label()}' to halt within {SOON} rounds "
+                    f"a loop that is half as bad as can be: {needed:.0f} would do."
+                )
         return self
+
+    @property
+    def alpha_each(self) -> float:
+        """How likely each of the guards may ever halt a healthy loop."""
+        return self.guard_alpha / max(len(self.guards), 1)
 
     @property
     def looks(self) -> dict[str, Any]:
@@ -314,6 +330,7 @@ def judge(
         past=past,
         audited=params.audited,
         seed=seed_of(params.seed, params.round, "audit"),
+        alpha=params.alpha_each,
     )
     answered = watched.answers if "results" in evidence else []
     decided = _decided(params, answered, ledger) if "results" in evidence else UNTESTED
@@ -357,6 +374,23 @@ def check_items(params: GateParams, items: Iterable[Task]) -> None:
                 f"gate.tolerance asks at confidence {params.confidence:g}: {needed} items would do, or a tolerance of "
                 f"{least:g}."
             )
+
+
+def unseen(params: GateParams, items: Iterable[Task]) -> list[str]:
+    """What guards cannot see of a loop with these items a round, a sentence each."""
+    units: dict[str, set[str]] = defaultdict(set)
+    for item in items:
+        units[item.suite].add(item.cluster or item.id)
+    said = []
+    for guard in params.guards:
+        needed, there = guard.fewest(params.alpha_each), len(units[guard.units])
+        if guard.units and 0 < there < needed:
+            enough = f"{needed:.0f} would do" if needed < math.inf else "no number would do"
+            said.append(
+                f"The suite '{guard.units}' has {there} items, too few for the guard '{guard.label()}' to halt within "
+                f"{SOON} rounds a loop that is half as bad as can be: {enough}."
+            )
+    return said
 
 
 def _check_looks(params: GateParams, number: Mapping[str, int], units: int) -> None:

@@ -23,7 +23,7 @@ from selfloop.finetune.offline.mixture import SOURCES, MixtureParams, mixture, u
 from selfloop.finetune.running.dispatch import run_training
 from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.finetune.running.state import STATE, handed_on, stored
-from selfloop.guards.contamination import clean, held_out
+from selfloop.guards.contamination import clean, held_out, of_prompts
 from selfloop.memory import entry, remembered
 from selfloop.records import count
 from selfloop.resources import Resources
@@ -76,7 +76,8 @@ def work(params: FinetuneParams, job: Job) -> TrainingResult:
     uncontaminated = {name: clean(path, judged_by) for name, path in sources.items()}
     totals = {name: count(path) for name, path in sources.items()}
     removed = {name: totals[name] - len(rows) for name, rows in uncontaminated.items()}
-    about = {"examples": totals, "contaminated": removed, "method": str(params.method)}
+    prompts = of_prompts(sources["newest"], uncontaminated["newest"])
+    about = {"examples": totals, "contaminated": removed, "prompts": prompts, "method": str(params.method)}
     usable = {name: rows[usable_rows(params.method, sources[name])[rows]] for name, rows in uncontaminated.items()}
     shares = {name: share * (len(usable[name]) > 0) for name, share in params.shares.items()}
     if any(shares.values()):
