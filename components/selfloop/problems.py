@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from selfloop.datafiles import typed
@@ -31,6 +31,10 @@ PACKED = re.compile(r"[A-Za-z0-9+/=\s]{40,}")
 DEFINITION = re.compile(r"^\s*(?:async\s+)?def\s+(?!__)(\w+)\s*\(", re.MULTILINE)
 CHECK = re.compile(r"^def\s+check\s*\(", re.MULTILINE)
 METHOD = re.compile(r"^class\s+Solution\b", re.MULTILINE)
+
+
+CHECKERS = ("checker", "generated_checker", "special_judge", "is_special_judge", "interactor", "interaction_format")
+"""Columns that say how outputs are judged of which several are right, as data sets of contests name them."""
 
 
 class UnusableError(ValueError):
@@ -80,6 +84,15 @@ def problem_of(values: Sequence[object], function: str = "") -> Problem:
     shown, named = [each.example for each in examples], named if examples[0].is_call else ""
     _check_sizes(shown, Limits().answer_bytes if named else Limits().text_bytes)
     return Problem(named, (), shown)
+
+
+def refuse_checker(row: Mapping[str, object]) -> None:
+    """Raise ``UnusableError`` for a problem that is judged by more than a comparison with what its tests expect."""
+    named = next((name for name in CHECKERS if row.get(name) not in (None, "", False, "False", "false", 0)), None)
+    if named is not None:
+        raise UnusableError(
+            f"has a '{named}': outputs are compared with those of its tests here, and others are right, too"
+        )
 
 
 def defined_by(starter: str) -> str:

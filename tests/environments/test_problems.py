@@ -244,6 +244,22 @@ def test_asserts_that_cannot_be_judged_outside_are_named_by_their_row(tmp_path: 
         everything(of(tmp_path / "a.jsonl", QUERIES["mbpp"], row))
 
 
+@pytest.mark.debian("bubblewrap")
+def test_code_that_a_data_set_runs_before_a_program_is_run_before_it(tmp_path: Path) -> None:
+    row = MBPP | {"test_setup_code": "def same(x):\n    return x"}
+    for extra, one in (("", row), ("&setup=first", MBPP | {"first": row["test_setup_code"]})):
+        environment = of(tmp_path / "a.jsonl", QUERIES["mbpp"] + extra, one)
+        [task] = everything(environment)
+        assert environment.check(task, "def double(x): return same(x) * 2").ok
+
+
+@pytest.mark.parametrize("name", ["checker", "generated_checker", "special_judge"])
+def test_a_problem_with_a_checker_of_its_own_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"row 1 has a '{name}'.*others are right"):
+        everything(of(tmp_path / "a.jsonl", QUERIES["apps"], APPS | {name: "import sys"}))
+    assert everything(of(tmp_path / "a.jsonl", QUERIES["apps"], APPS | {name: None}))
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [

@@ -21,6 +21,8 @@ from selfloop.errors import UserError
 from selfloop.programs import defines
 from selfloop.records import Task
 
+SETUP = "test_setup_code"
+"""The column of MBPP with what its programs and tests find there."""
 FENCE = "Answer with it in a ```python fence."
 READS = f"Write a Python program that reads standard input and writes to standard output. {FENCE}"
 FUNCTION = f"Write the Python function `{{}}`. {FENCE}"
@@ -45,13 +47,14 @@ class Problems(Columns):
     tests: str = Field("tests", description="Column of the tests, or several with commas between them.")
     function: str | None = Field(None, description="Column of the name of the function that the tests call.")
     starter: str | None = Field(None, description="Column of code to begin with, which is shown below the prompt.")
+    setup: str | None = Field(None, description="Column of code that runs before a program, if not test_setup_code.")
     answer: str | None = Field(None, description="Column of a right program, or of several, for demonstrations.")
     seconds: float = Field(5.0, gt=0, description="Seconds that all tests of a program have together.")
     unusable: Literal["refuse", "leave-out"] = Field("refuse", description="What becomes of rows without usable tests.")
 
     def named(self) -> list[str | None]:
         """The columns that the data has to have."""
-        return [self.prompt, *self.tests.split(","), self.function, self.starter, self.answer, self.level]
+        return [self.prompt, *self.tests.split(","), self.function, self.starter, self.setup, self.answer, self.level]
 
 
 class Programs(Tested, Tabular):
@@ -99,8 +102,9 @@ class Programs(Tested, Tabular):
     def _problem(self, row: Mapping[str, Any], number: int) -> Row:
         prompt, starter = self.prompt_of(row, number), self._part(row, self.columns.starter)
         try:
+            problems.refuse_checker(row)
             tests = self._tests(row, starter)
-            before = self._before(tests, prompt)
+            before = self._setup(row) + self._before(tests, prompt)
             kept = json.loads(metadata(tests.asserts or tests.examples, tests.function, before))
         except problems.UnusableError as error:
             raise UserError(f"{self.place}: row {number} {error}.") from None
@@ -131,6 +135,10 @@ class Programs(Tested, Tabular):
             return found if found.strip() else ""
         whole = before + found if defines(before, function) and not defines(found, function) else found
         return f"```python\n{whole.strip()}\n```"
+
+    def _setup(self, row: Mapping[str, Any]) -> str:
+        setup = self._part(row, self.columns.setup or SETUP).rstrip()
+        return setup and f"{setup}\n"
 
     def _part(self, row: Mapping[str, Any], column: str | None) -> str:
         return (column and text_of(value_at(row, column))) or ""

@@ -180,7 +180,10 @@ class Suite:
         for statement in statements:
             match statement:
                 case ast.Assert(test=condition):
-                    self._conditions.append(self._planned(condition, names, alias))
+                    planned = self._planned(condition, names, alias)
+                    if isinstance(planned, ast.Constant) and not planned.value:
+                        raise RefusedError("no program passes it")
+                    self._conditions.append(planned)
                 case ast.Assign(targets=[ast.Name(id=name)], value=value):
                     names[name] = self._named(self._planned(value, names, alias))
                 case ast.For(target=ast.Name(id=name), iter=iterable, body=body, orelse=[]):
@@ -225,6 +228,8 @@ class _Planner(ast.NodeTransformer):
                 return self._attribute(node)
             case ast.Call(func=ast.Name(id=name)) if name in (self._alias, self._function):
                 return self._asked(node)
+            case ast.Call(func=func) if not isinstance(func, ast.Name | ast.Attribute):
+                raise RefusedError(f"{ast.unparse(func)} is not known there")
             case ast.BoolOp(values=[first, *others]):
                 node.values = [self.visit(first), *self._perhaps(others)]
                 return _folded(node)
@@ -237,6 +242,12 @@ class _Planner(ast.NodeTransformer):
             case ast.operator() if type(node) not in OPERATORS and not isinstance(node, ast.Mult | ast.Pow):
                 raise RefusedError(f"{type(node).__name__} is no plain operation")
         visited = self.generic_visit(node)
+        if (
+            isinstance(visited, ast.BinOp)
+            and isinstance(visited.op, ast.Mod)
+            and isinstance(visited.left, ast.Constant)
+        ):
+            _refuse_formatting(visited.left.value)
         return _folded(visited) if isinstance(visited, ast.expr) else visited
 
     def _named(self, node: ast.Name) -> ast.expr:
@@ -480,9 +491,14 @@ def _binary(op: ast.operator, left: Any, right: Any) -> Any:
             if _bits(left) and _bits(right) and _bits(left) + _bits(right) > MOST_BITS:
                 raise RefusedError("a huge product")
             return left * right
-        case ast.Mod() if not isinstance(left, int | float):
-            raise RefusedError("the formatting of a text")
+        case ast.Mod():
+            _refuse_formatting(left)
     return OPERATORS[type(op)](left, right)
+
+
+def _refuse_formatting(left: Any) -> None:
+    if not isinstance(left, int | float):
+        raise RefusedError("the formatting of a text")
 
 
 def _bits(value: Any) -> int:

@@ -36,9 +36,11 @@ Answer:
 Think it through, then end with one line: "SCORE: n", where n is a whole number from 0 (bad) to 10 (perfect).
 """
 NUMBER = r"(\d{1,2})(?:\.0+)?(?![\w%]|[.,]\d)(?:\s*(?:/|out\s+of)\s*10(?:\.0+)?(?![\w%]|[.,]\d))?"
-WHOLE = rf"{NUMBER}(?!\s*(?:[/–-]|out\s+of|to|or)\s*\d)"
+WHOLE = rf"{NUMBER}(?!\s*(?:[/–+*×x^±→-]+>?|out\s+of|to|or)\s*\d|[ \t]+\d|[+?±-])"
 MARK = re.compile(
-    rf"(?<![A-Za-z/])SCORE(?:[\s*_`\"'\])}}]*[:=>]|\s+is\b)(?:\\boxed|[\s*_`\"'\[({{$<])*(?:{WHOLE})?", re.IGNORECASE
+    rf"(?<![A-Za-z/])SCORE(?:\s*\([^()\n]{{1,30}}\))?(?:[\s*_`\"'\])}}]*[:=>]|\s+is\b)"
+    rf"(?:\\boxed|[\s*_`\"'\[({{$]|<(?=\d+>))*(?:{WHOLE})?",
+    re.IGNORECASE,
 )
 ALONE = re.compile(rf"[\s*_`\"'\[({{$]*{NUMBER}[\s*_`\"'\])}}$.]*")
 """A mark that says a whole number, in whatever dress; behind the word it counts also where it says none."""
