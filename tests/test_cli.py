@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from selfloop.artifacts import write_json
 from selfloop.cli.app import StoppedError, resumable, run_command
-from selfloop.cli.options import resolved
+from selfloop.cli.options import overrides
 from selfloop.cli.run import as_toml, run_by_kfp
 from selfloop.errors import HaltedError, UserError
 from selfloop.recipe import find_recipe, recipes
+from selfloop.runs import Plan
 
 from .conftest import digests
 from .forked import CLI, Forked
@@ -190,7 +191,8 @@ def test_a_form_and_one_parameter_of_a_strategy_are_in_the_configuration(selfloo
     [("2026", "2026"), ("1e5", "1e5"), ("true", "true"), ('"7"', "7"), ("'7'", "7"), ("v1.2", "v1.2")],
 )
 def test_a_setting_that_is_text_is_what_was_typed(typed: str, model: str) -> None:
-    assert resolved(find_recipe("sec"), None, [f"model={typed}"], {}, False).model == model
+    sec = find_recipe("sec")
+    assert sec.resolve(*overrides(sec, None, [f"model={typed}"], {})).model == model
 
 
 def test_the_forms_of_a_recipe_are_listed_beneath_it(selfloop: Command) -> None:
@@ -359,7 +361,7 @@ def test_a_stage_that_failed_by_kfp_is_named(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     recipe = find_recipe("length-generalization")
     with pytest.raises(kind, match=said) as raised:
-        run_by_kfp(recipe, recipe.resolve(small), tmp_path / "run", fused=False)
+        run_by_kfp(Plan(recipe, recipe.resolve(small), tmp_path / "run"), fused=False)
     assert type(raised.value) is kind
 
 

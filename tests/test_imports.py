@@ -1,4 +1,4 @@
-"""Imports go one way, those in the bodies of functions too: cli, modes, recipes, loop, stages, records."""
+"""Imports go one way, those in the bodies of functions too: cli, runs, modes, recipes, loop, stages, records."""
 
 import ast
 from collections.abc import Collection, Iterator, Mapping
@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PLACES = (ROOT / "components", ROOT / "pipelines")
 STAGES = ("propose", "generate", "verify", "filter", "finetune", "evaluate", "promote", "report", "fetch")
-KNOW_LOOPS = ("selfloop.cli", "selfloop.modes", "selfloop.loop", "selfloop.recipe", "selfloop_recipes")
+ABOVE_MODES = ("selfloop.cli", "selfloop.runs", "selfloop.pipelines")
+KNOW_LOOPS = (*ABOVE_MODES, "selfloop.modes", "selfloop.loop", "selfloop.recipe", "selfloop_recipes")
 ABOVE = {
     "selfloop.records": ("selfloop.stage", "selfloop.settings", *KNOW_LOOPS),
     "selfloop.stage": ("selfloop.settings", *KNOW_LOOPS),
@@ -19,10 +20,12 @@ ABOVE = {
     "selfloop.notifications": ("selfloop.stage", "selfloop.promote", *KNOW_LOOPS),
     **{f"selfloop.{name}": KNOW_LOOPS for name in STAGES},
     "selfloop.settings": KNOW_LOOPS,
-    "selfloop.recipe": ("selfloop.cli", "selfloop.modes", "selfloop.loop"),
-    "selfloop.loop": ("selfloop.cli", "selfloop.modes"),
-    "selfloop_recipes": ("selfloop.cli", "selfloop.modes"),
-    "selfloop.modes": ("selfloop.cli",),
+    "selfloop.recipe": (*ABOVE_MODES, "selfloop.modes", "selfloop.loop"),
+    "selfloop.loop": (*ABOVE_MODES, "selfloop.modes"),
+    "selfloop_recipes": (*ABOVE_MODES, "selfloop.modes"),
+    "selfloop.modes": ABOVE_MODES,
+    "selfloop.runs": ("selfloop.cli",),
+    "selfloop.pipelines": ("selfloop.cli",),
 }
 """What each of these must not come to, by whatever way."""
 

@@ -384,6 +384,23 @@ def read(
         yield from _read_shard(shard, record, columns or schema(record).names, batch_rows)
 
 
+def read_table(source: Any) -> pa.Table:
+    """A whole table that selfloop wrote, in Arrow: of an artifact, its folder, or its manifest's path.
+
+    Raises ``UserError`` for what is no table, and as ``read`` does.
+    """
+    import pyarrow as pa
+
+    given = Path(getattr(source, "path", source))
+    place = given.parent if given.name == "manifest.json" else given
+    try:
+        about = json.loads((place / TABLE).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{given} is no table of selfloop (there is no {TABLE}): give an artifact's folder.") from None
+    record = {each.__name__: each for each in VERSIONS}[about["record"]]
+    return pa.Table.from_batches(read(place, record), schema(record))
+
+
 def _read_shard(
     shard: Path, record: type[tuple[Any, ...]], wanted: list[str], batch_rows: int
 ) -> Iterator[pa.RecordBatch]:

@@ -22,6 +22,7 @@ import inspect
 import json
 import linecache
 import shutil
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -545,3 +546,15 @@ def _make_room(place: Path, kind: type[Artifact]) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if not is_page(kind):
         place.mkdir()
+
+
+class _StageModule(types.ModuleType):
+    """This module, which is called as the decorator: once it is imported, ``selfloop.stage`` names the module."""
+
+    def __call__(
+        self, image: str = "base", resources: Resources | None = None, joined_by: Stage | None = None
+    ) -> Callable[[Callable[Concatenate[Made, Q], bool | None]], Stage[Q, Made]]:
+        return stage(image, resources, joined_by)
+
+
+sys.modules[__name__].__class__ = _StageModule

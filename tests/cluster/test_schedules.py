@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from selfloop.cli import cluster as cluster_
+from selfloop import pipelines
 from selfloop.cluster import schedules
 from selfloop.cluster.uploads import Package
 from selfloop.errors import UserError
-from selfloop.recipe import find_recipe
+from selfloop.pipelines import Pipeline
+from selfloop.profiles import find_profile
+from selfloop.recipe import Recipe
 
 from .conftest import Ended
 from .kfp_server import Fault, Kfp
@@ -25,10 +27,11 @@ def _small(monkeypatch: pytest.MonkeyPatch, package: Package) -> None:
     """Instead of a recipe's pipeline the small one, whose form has an origin."""
 
     @contextmanager
-    def compiled(*_: Any) -> Iterator[tuple[Package, Any]]:
-        yield package, find_recipe("length-generalization").resolve()
+    def packaged(recipe: Recipe[Any], *_: Any, **__: Any) -> Iterator[tuple[Pipeline, Package]]:
+        settings = recipe.resolve()
+        yield Pipeline(package.file, recipe, settings, find_profile("cpu"), settings.rounds), package
 
-    monkeypatch.setattr(cluster_, "compiled", compiled)
+    monkeypatch.setattr(pipelines, "packaged", packaged)
 
 
 def test_a_recipe_is_scheduled_by_cron_from_its_champion(command: Command, kfp: Kfp) -> None:

@@ -13,9 +13,10 @@ import typer
 from selfloop import machine
 from selfloop.claims.measuring import HALTED, Outcome
 from selfloop.cli.app import app, console, resumable, say
-from selfloop.cli.options import RUNS, RecipeName, check_output
+from selfloop.cli.options import RecipeName
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
+from selfloop.places import RUNS, check_output
 from selfloop.recipe import Recipe, find_recipe
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Column, Table
 
+from selfloop import pipelines
 from selfloop.cli.app import StoppedError, app, console
 from selfloop.cli.options import (
     BudgetOption,
@@ -33,20 +31,16 @@ from selfloop.cli.options import (
     Seed,
     Sets,
     TrustCode,
-    chosen_profile,
-    resolved,
+    overrides,
 )
 from selfloop.errors import HaltedError, UserError
-from selfloop.profiles import Profile
 from selfloop.recipe import find_recipe
-from selfloop.settings import Settings
 from selfloop.texts import plain
 
 if TYPE_CHECKING:
     from selfloop.cluster.connection import Connection
     from selfloop.cluster.evidence import Evidence
     from selfloop.cluster.runs import Progress
-    from selfloop.cluster.uploads import Package
 
 Kfp = Annotated[
     str | None,
@@ -94,22 +88,29 @@ def submit(
     trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Begin a run of a recipe on a cluster, and print where it can be seen."""
-    connection = addressed(kfp, namespace, ca_file)
+    found = find_recipe(recipe)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     given |= {"budget": budget}
-    hardware = chosen_profile(profile, image_prefix)
-    with compiled(recipe, config, sets, given, control, fused, hardware, rounds_a_run) as (package, settings):
-        from selfloop.cluster import runs, uploads
-
-        connection.check()
-        values = runs.parameters(package, seed, origin)
-        version = uploads.uploaded(connection, package)
-        experiment_id = uploads.experiment(connection, experiment or settings.loop)
-        run_id = runs.submit(connection, package, version, experiment_id, values)
-    _say(f"Run {run_id} of {package.recipe}, version {package.version}")
-    _say(connection.run_url(run_id))
+    begun = pipelines.submit(
+        found,
+        *overrides(found, config, sets, given),
+        kfp=kfp,
+        namespace=namespace,
+        ca_file=ca_file,
+        experiment=experiment,
+        origin=origin,
+        seed=seed,
+        profile=profile,
+        image_prefix=image_prefix,
+        fused=fused,
+        rounds_a_run=rounds_a_run,
+        control=control,
+    )
+    _say_how_long(begun)
+    _say(f"Run {begun.id} of {begun.recipe}, version {begun.version}")
+    _say(begun.url)
     if watch:
-        watched(connection, run_id)
+        watched(addressed(kfp, namespace, ca_file), begun.id)
 
 
 @app.command()
@@ -139,22 +140,33 @@ def schedule(
     trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Let a recipe run again and again on a cluster, each time from the loop's champion with its state."""
-    check_installed()
-    from selfloop.cluster import runs, schedules, uploads
-
-    when = schedules.trigger(cron, every)
-    connection = addressed(kfp, namespace, ca_file)
+    found = find_recipe(recipe)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     given |= {"budget": budget}
-    hardware = chosen_profile(profile, image_prefix)
-    with compiled(recipe, config, sets, given, control, fused, hardware, rounds_a_run) as (package, settings):
-        connection.check()
-        values = runs.parameters(package, seed, schedules.CHAMPION)
-        version = uploads.uploaded(connection, package)
-        experiment_id = uploads.experiment(connection, experiment or settings.loop)
-        name = name or experiment or settings.loop
-        schedules.schedule(connection, name, package, version, experiment_id, when, values)
-    _say(f"Schedule '{name}' of {package.recipe}, version {package.version}; see 'selfloop schedules'.")
+    begun = pipelines.schedule(
+        found,
+        *overrides(found, config, sets, given),
+        cron=cron,
+        every=every,
+        name=name,
+        kfp=kfp,
+        namespace=namespace,
+        ca_file=ca_file,
+        experiment=experiment,
+        seed=seed,
+        profile=profile,
+        image_prefix=image_prefix,
+        fused=fused,
+        rounds_a_run=rounds_a_run,
+        control=control,
+    )
+    _say_how_long(begun)
+    _say(f"Schedule '{begun.name}' of {begun.recipe}, version {begun.version}; see 'selfloop schedules'.")
+
+
+def _say_how_long(begun: pipelines.Submitted) -> None:
+    if begun.rounds_a_run < begun.rounds:
+        _say(f"{begun.rounds} rounds in runs of {begun.rounds_a_run}, each of which begins the next.")
 
 
 @app.command("schedules")
@@ -271,17 +283,9 @@ def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_fi
         _say(sentence)
 
 
-def check_installed() -> None:
-    """Refuse where the extra that speaks to a cluster is not installed."""
-    try:
-        import selfloop.cluster.schedules  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: pip install 'selfloop[cluster]'.") from None
-
-
 def addressed(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
     """The way to the API, which was not asked yet."""
-    check_installed()
+    pipelines.check_installed()
     from selfloop.cluster.connection import connect
 
     return connect(kfp, namespace, ca_file)
@@ -292,31 +296,6 @@ def connected(kfp: str | None, namespace: str, ca_file: Path | None) -> Connecti
     connection = addressed(kfp, namespace, ca_file)
     connection.check()
     return connection
-
-
-@contextmanager
-def compiled(
-    name: str,
-    config: Path | None,
-    sets: list[str],
-    given: dict[str, Any],
-    control: bool,
-    fused: bool | None,
-    profile: Profile,
-    rounds_a_run: int | None,
-) -> Iterator[tuple[Package, Settings]]:
-    """A recipe's pipeline in a file that stays for the block, and the settings that it was made with."""
-    from selfloop.cluster.uploads import Package
-    from selfloop.modes.compiling import compile_pipeline
-
-    recipe = find_recipe(name)
-    settings = resolved(recipe, config, sets, given, control, profile)
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place, f"{recipe.name}.yaml")
-        held = compile_pipeline(recipe, settings, file, profile.is_fused(fused), profile, rounds_a_run)
-        if held < settings.rounds:
-            _say(f"{settings.rounds} rounds in runs of {held}, each of which begins the next.")
-        yield Package(recipe.label, recipe.target, file, profile.cluster.service_account), settings
 
 
 def watched(connection: Connection, run_id: str) -> None:

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from selfloop.cli.app import app, console
-from selfloop.cli.options import RUNS, StoreUri, TrackingUri, TrustCode, check_output, use_registry
+from selfloop.cli.options import StoreUri, TrackingUri, TrustCode
 from selfloop.errors import UserError
+from selfloop.places import RUNS, check_output, use_registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,10 +1,7 @@
-"""The options that several commands have, and what they come to: settings, a profile, a registry."""
+"""The options that several commands have, and the settings that they come to."""
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,17 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
-from selfloop.addresses import check_address
-from selfloop.errors import UserError, disk_is_full
-from selfloop.profiles import Profile, find_profile, read_toml
+from selfloop.errors import UserError
+from selfloop.profiles import read_toml
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
-from selfloop.store import CREDENTIALS
 from selfloop.trust import trust
 
-RUNS = Path("runs")
-ROOM = 2**16
-"""Bytes that a disk must have room for where something is to be written."""
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
@@ -96,30 +88,15 @@ Fused = Annotated[
 Control = Annotated[bool, typer.Option("--control", help="The recipe's control arm: same steps, no data of its own.")]
 
 
-def chosen_profile(name: str, image_prefix: str | None) -> Profile:
-    """The profile of this name, or of this file; its images under another prefix where one is given."""
-    profile = find_profile(name)
-    return profile.with_prefix(image_prefix) if image_prefix else profile
-
-
-def resolved(
-    recipe: Recipe[Any],
-    config: Path | None,
-    sets: list[str],
-    given: Mapping[str, Any],
-    control: bool,
-    profile: Profile | None = None,
-) -> Settings:
-    """The settings after the profile, the file, ``--set``, and the options of their own, in this order."""
-    named = {name: value for name, value in given.items() if value is not None}
-    settings: Settings = recipe.resolve(
-        profile.settings_for(recipe) if profile else {},
-        recipe.control if control else {},
+def overrides(
+    recipe: Recipe[Any], config: Path | None, sets: list[str], given: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """What a person lays over a recipe's settings: the file, ``--set``, and the options of their own, in this order."""
+    return [
         read_toml(config, "configuration", str(config)) if config else {},
         *(_from_set(recipe.settings, text) for text in sets),
-        named,
-    )
-    return settings
+        {name: value for name, value in given.items() if value is not None},
+    ]
 
 
 def _from_set(settings: type[Settings], text: str) -> dict[str, Any]:
@@ -134,31 +111,3 @@ def _from_set(settings: type[Settings], text: str) -> dict[str, Any]:
     for part in reversed(key.split(".")):
         parsed = {part: parsed}
     return dict(parsed)
-
-
-def check_output(place: Path, is_folder: bool = False) -> None:
-    """Refuse, before anything is done, a place where what is made could not be written."""
-    try:
-        if place.exists() and place.is_dir() != is_folder:
-            there, wanted = ("file", "folder") if is_folder else ("folder", "file")
-            raise UserError(f"{place} is a {there}: give a {wanted} to write to.")
-        above = place if place.is_dir() else place.absolute().parent
-        nearest = next(each for each in (above, *above.parents) if each.exists())
-        with tempfile.TemporaryFile(dir=nearest) as tried:
-            tried.write(bytes(ROOM))
-        if place.is_file():
-            place.open("ab").close()
-    except OSError as error:
-        why = "the disk is full" if disk_is_full(error) else error.strerror
-        raise UserError(f"{place} cannot be written ({why}): give another place for the output.") from None
-
-
-def use_registry(tracking_uri: str | None, store: str | None, runs: Path) -> None:
-    """Let this process, and those that it starts, use these; where none is given, a file and a folder in ``runs``."""
-    given = tracking_uri or f"sqlite:///{runs.resolve()}/mlflow.db"
-    if given.startswith(("http://", "https://")):
-        check_address(given, "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD")
-    # SQLAlchemy takes psycopg 3 where no driver is named
-    os.environ["MLFLOW_TRACKING_URI"] = re.sub("^postgresql://", "postgresql+psycopg2://", given)
-    if store:
-        os.environ["SELFLOOP_STORE"] = check_address(store, CREDENTIALS)

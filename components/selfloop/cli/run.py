@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,9 +17,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from selfloop import pipelines, runs
 from selfloop.cli.app import app, console, resumable, say
 from selfloop.cli.options import (
-    RUNS,
     BudgetOption,
     ConfigFile,
     Control,
@@ -41,13 +39,11 @@ from selfloop.cli.options import (
     TrackingUri,
     TrustCode,
     Unsafe,
-    check_output,
-    chosen_profile,
-    resolved,
-    use_registry,
+    overrides,
 )
 from selfloop.errors import HaltedError, UserError
-from selfloop.recipe import Recipe, find_recipe
+from selfloop.places import RUNS, check_output, use_registry
+from selfloop.recipe import find_recipe
 from selfloop.settings import Settings
 
 
@@ -91,75 +87,24 @@ def run(
     trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
-    from selfloop.modes.noting import check
-
     found = find_recipe(recipe)
     given: dict[str, Any] = {"form": form, "seed": seed, "rounds": rounds, "environment": environment}
     given |= {"policy": policy, "engine": engine, "budget": budget}
     use_registry(tracking_uri, store, (output.parent if output else RUNS))
     if unsafe_no_sandbox:
         os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
-    settings = resolved(found, config, sets, given, control)
-    root = output or RUNS / f"{found.name}-{fingerprint(settings, origin)}"
-    from selfloop.lineage.tracking import check_answers, check_place
-
-    if origin is not None:
-        check_answers(os.environ["MLFLOW_TRACKING_URI"])
-        root, given["origin"], given["first"] = place_from(origin, root, output is not None)
-        name = json.dumps(given["origin"].rpartition("/")[0])
-        settings = resolved(found, config, [f"model={name}", *sets], given, control)
-    check(found, settings)
+    laid = overrides(found, config, sets, given)
+    planned = runs.plan(found, *laid, output=output, origin=origin, control=control)
     if dry_run:
-        sys.stdout.write(as_toml(settings))
+        sys.stdout.write(as_toml(planned.settings))
         return
-    check_output(root, is_folder=True)
-    for sentence in settings.unseen():
+    runs.check_places(planned)
+    for sentence in planned.settings.unseen():
         say(sentence)
-    if engine == "vllm":
-        from selfloop.generate.engines import check_vllm
-
-        check_vllm()
-    check_place(os.environ["MLFLOW_TRACKING_URI"], os.environ.get("SELFLOOP_STORE"))
     if mode is Mode.process:
-        run_here(found, settings, root, origin)
+        run_here(planned)
     else:
-        run_by_kfp(found, settings, root, mode is Mode.fused, origin)
-
-
-def place_from(reference: str, root: Path, is_chosen: bool) -> tuple[Path, str, int]:
-    """The folder of a run that continues from ``reference``, the origin, pinned, and the number of its first round.
-
-    What an alias named when a run began is kept in its folder, so that the same command resumes it. After a run that is
-    finished the same command begins the next one, from what the alias names then, in a folder of its own.
-    """
-    from selfloop.lineage.rounds import find_origin
-    from selfloop.modes.inprocess import FINISHED
-
-    is_fixed = re.fullmatch(r".+[@/]\d+", reference) is not None
-    place, number = root, 1
-    while kept := _kept_origin(place, reference):
-        if is_fixed or not (place / FINISHED).exists():
-            return place, *kept
-        if is_chosen:
-            raise UserError(
-                f"{root} holds a finished run, which continued from {kept[0]}: choose another --output to continue "
-                f"from what {reference} is now."
-            )
-        number += 1
-        place = root.with_name(f"{root.name}-{number}")
-    found = find_origin(reference)
-    return place, found.pinned, found.first
-
-
-def _kept_origin(root: Path, reference: str) -> tuple[str, int] | None:
-    """What a reference named when the run in this folder began; none where there is no run that began so."""
-    from selfloop.artifacts import read_json
-    from selfloop.modes.inprocess import RUN
-
-    begun = read_json(root, RUN) if (root / RUN).is_file() else {}
-    if begun.get("reference") != reference:
-        return None
-    return begun["settings"]["origin"], begun["settings"]["first"]
+        run_by_kfp(planned, mode is Mode.fused)
 
 
 @app.command("compile")
@@ -191,24 +136,29 @@ def compile_(
     trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Write a recipe as a pipeline for the KFP UI."""
-    from selfloop.modes.compiling import compile_pipeline
-
     if components:
         _export(recipe, output or COMPONENTS, image_prefix or "selfloop")
         return
     if not recipe or output is None:
         raise UserError("Say which recipe goes into which file: 'selfloop compile RECIPE -o FILE', or --components.")
-    check_output(output)
     found = find_recipe(recipe)
     given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
     given |= {"budget": budget}
-    hardware = chosen_profile(profile, image_prefix)
-    settings = resolved(found, config, sets, given, control, hardware)
-    held = compile_pipeline(found, settings, output, hardware.is_fused(fused), hardware, rounds_a_run)
-    runs = f" in runs of {held}" if held < settings.rounds else ""
+    made = pipelines.compile_pipeline(
+        found,
+        output,
+        *overrides(found, config, sets, given),
+        profile=profile,
+        image_prefix=image_prefix,
+        fused=fused,
+        rounds_a_run=rounds_a_run,
+        control=control,
+    )
+    rounds_in_all = made.settings.rounds
+    runs_of = f" in runs of {made.rounds_a_run}" if made.rounds_a_run < rounds_in_all else ""
     size = f"{output.stat().st_size / 1000:.0f} kB"
-    say(f"{output}: {settings.rounds} rounds{runs}, {size}, for profile '{hardware.name}'.")
-    for sentence in settings.unseen():
+    say(f"{output}: {rounds_in_all} rounds{runs_of}, {size}, for profile '{made.profile.name}'.")
+    for sentence in made.settings.unseen():
         say(sentence)
 
 
@@ -228,15 +178,9 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the HTML goes.")] = Path("report.html"),
 ) -> None:
     """Write the report of a run as one HTML file."""
-    from selfloop.modes.inprocess import RUN
-
-    if not (run / RUN).is_file():
-        raise UserError(f"{run} is no run of selfloop (it has no {RUN}): give the folder that 'selfloop run' named.")
+    whole = runs.Run(run)
     check_output(output)
-    whole = run / "report.html"
-    finished = whole if whole.is_file() else newest_report(run)
-    if finished is None:
-        raise UserError(f"{run} has no report yet: no stage of it that reports has ended.")
+    finished = whole.report
     with suppress(shutil.SameFileError):  # it is there already
         shutil.copyfile(finished, output)
     say(f"Report: {output.resolve()}")
@@ -261,8 +205,8 @@ def bench(
     found = find_recipe(recipe)
     check_output(output, is_folder=True)
     arms = {
-        arm: [resolved(found, config, sets, {"seed": seed}, arm == "control") for seed in range(seeds)]
-        for arm in (("loop", "control") if control else ("loop",))
+        arm: [found.resolve(under, *overrides(found, config, sets, {"seed": seed})) for seed in range(seeds)]
+        for arm, under in (("loop", {}), ("control", found.control))[: 1 + control]
     }
     rows = []
     table = Table("arm", "seed", "base", "champion", "rounds", "promoted", "kept", "precision", "minutes", box=None)
@@ -304,58 +248,34 @@ def spelt(value: Any) -> str:
     return json.dumps(value)
 
 
-def fingerprint(settings: Settings, reference: str | None = None) -> str:
-    """Eight hex digits that name a configuration, and what a person typed for its origin."""
-    whole = json.dumps(settings.overrides(), sort_keys=True) + (reference or "")
-    return hashlib.sha256(whole.encode()).hexdigest()[:8]
-
-
-def run_here(recipe: Recipe[Any], settings: Settings, root: Path, reference: str | None = None) -> None:
-    """Run a recipe in this process, with the display, MLflow, and the summary at the end."""
-    from selfloop import lineage
+def run_here(planned: runs.Plan) -> None:
+    """Run a recipe in this process, with the display and the summary at the end."""
     from selfloop.artifacts import manifest_of
     from selfloop.cli.lineage import say_what_is_in_force, show
     from selfloop.display import Terminal, rounds_table
     from selfloop.html import figure
-    from selfloop.modes import inprocess
-    from selfloop.report.history import read_history, read_moments
-    from selfloop.report.render import render
 
-    where = escape(f"on {settings.environment}, seed {settings.seed}, in {root}")
+    recipe, settings, folder, _ = planned
+    where = escape(f"on {settings.environment}, seed {settings.seed}, in {folder}")
     console.print(f"[bold]{escape(recipe.name)}[/] {where}", soft_wrap=True)
-    page = root / "report.html"
-    with (
-        inprocess.claimed(root, recipe, settings, reference),
-        resumable(root),
-        lineage.tracked_run(root.name, settings.overrides(), root / inprocess.NOTE, root / "mlflow") as run_id,
-        _reported(root, page),
-        Terminal(console, settings.first + settings.rounds - 1) as terminal,
-    ):
-        lineage.note_beginning(settings.loop)
-        last, measured = inprocess.complete(recipe, settings, root, terminal)
-        history, moments = read_history(last.history.path), read_moments(last.history.path)
-        page.write_text(render(history, moments, measured), encoding="utf-8")
-        lineage.finish(run_id, page, measured)
-        (root / inprocess.FINISHED).touch()
+    with resumable(folder), Terminal(console, settings.first + settings.rounds - 1) as terminal:
+        done = runs.carry_out(planned, terminal)
+    rounds = done.rounds
     console.print()
-    console.print(rounds_table(history, console.width))
+    console.print(rounds_table({"rounds": rounds}, console.width))
     console.print()
-    last_round = history["rounds"][-1]["round"]
-    if over := moments[-1].get("ends"):
-        say(f"The budget ended the loop after round {last_round}: {over}")
-    elif last_round < settings.last:
-        say(f"The schedule '{settings.overrides()['schedule']}' ended the loop after round {last_round}.")
-    show(settings.loop, run=run_id)
-    say_what_is_in_force(settings.loop, run_id)
+    if done.ended_early:
+        say(done.ended_early)
+    show(settings.loop, run=done.id)
+    say_what_is_in_force(settings.loop, done.id)
     console.print()
-    for name, value in measured.items():
+    for name, value in done.measured.items():
         say(f"Measured: {name} {figure(value)}")
     for role in recipe.roles:
-        policy = Path(getattr(last, role).path)
-        say(f"{role.capitalize() + ':':9} {_near(policy)} ({manifest_of(policy).digest[:12]})")
-    if page.exists():
-        say(f"Report:   {_near(page)}")
-    say(f"MLflow:   {_mlflow_address()}  (run {run_id})")
+        policy = done.role(role)
+        say(f"{role.capitalize() + ':':9} {runs.near(policy)} ({manifest_of(policy).digest[:12]})")
+    say(f"Report:   {runs.near(done.report)}")
+    say(f"MLflow:   {_mlflow_address()}  (run {done.id})")
 
 
 def _mlflow_address() -> str:
@@ -365,40 +285,17 @@ def _mlflow_address() -> str:
     uri = without_password(os.environ["MLFLOW_TRACKING_URI"])
     if uri.startswith(("http://", "https://")):
         return uri
-    return f"{_near(Path(sys.prefix, 'bin', 'mlflow'))} ui --backend-store-uri {shlex.quote(uri)}"
+    return f"{runs.near(Path(sys.prefix, 'bin', 'mlflow'))} ui --backend-store-uri {shlex.quote(uri)}"
 
 
-@contextmanager
-def _reported(root: Path, page: Path) -> Iterator[None]:
-    """Leave the report where a person finds it also when a guard halted the loop."""
-    try:
-        yield
-    except HaltedError as error:
-        last = newest_report(root)
-        if last is None:
-            raise
-        shutil.copyfile(last, page)
-        raise HaltedError(f"{error} The report is {_near(page)}.") from None
-
-
-def newest_report(root: Path) -> Path | None:
-    """The report that the last stage of a run wrote."""
-    pages = sorted(root.rglob("*/report"), key=lambda page: -page.stat().st_mtime)
-    return next((page for page in pages if page.is_file()), None)
-
-
-def _near(path: Path) -> Path:
-    """A path as seen from here, where it lies below."""
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
-
-
-def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool, reference: str | None = None) -> None:
-    """Run a recipe's pipeline by ``kfp.local``, in the folder ``root``, which holds no run yet."""
+def run_by_kfp(planned: runs.Plan, fused: bool) -> None:
+    """Run a recipe's pipeline by ``kfp.local``, in a folder that holds no run yet."""
     from selfloop import lineage
+    from selfloop.artifacts import write_json
     from selfloop.modes import inprocess
     from selfloop.modes.compiling import run_locally
 
+    recipe, settings, root, reference = planned
     if (root / inprocess.RUN).exists():
         raise UserError(f"{root} holds a run, and a run by KFP does not resume: choose another --output.")
     with (
@@ -413,7 +310,7 @@ def run_by_kfp(recipe: Recipe[Any], settings: Settings, root: Path, fused: bool,
             if failed is None:
                 raise
             raise _why_it_failed(root, failed[1]) from None
-        (root / inprocess.FINISHED).touch()
+        write_json(root, {}, inprocess.FINISHED)
     say(f"Artifacts: {root / 'kfp'}")
 
 
