@@ -21,6 +21,7 @@ import made
 ROOT = Path(__file__).parents[1]
 DOCS = "docs/"
 PARTS = sorted(ROOT.glob("components/selfloop/*/README.md"))
+NOTEBOOKS = sorted(ROOT.glob("examples/*.ipynb"))
 ELSEWHERE = {
     "README.md": "index.md",
     "SECURITY.md": "security.md",
@@ -32,6 +33,7 @@ ELSEWHERE = {
     "manifests/README.md": "parts/manifests.md",
     "tests/cluster/README.md": "parts/live-cluster.md",
     **{str(path.relative_to(ROOT)): f"parts/{path.parent.name}.md" for path in PARTS},
+    **{f"examples/{path.name}": f"examples/{path.name}" for path in NOTEBOOKS},
 }
 """Where files of the repository that do not lie in ``docs`` stand in the site."""
 STANDS_AT = {site: path for path, site in ELSEWHERE.items()}
