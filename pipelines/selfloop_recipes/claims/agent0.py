@@ -27,16 +27,26 @@ CODE = {
     "reinforce": {"algorithm": "adpo,trust=0.6", "steps": 100},
 }
 R_ZERO = {"challenge": {"reward": RZero(protocol=TOOLS)}, "band": BAND, "reinforce": {"algorithm": "grpo", "steps": 20}}
+SINGLE = {"protocol": "single"}
+ATTEMPTS = ("generate", "reinforce", "evaluate", "measure")
+"""The stages in which the executor attempts tasks, beside the reward of proposals."""
+WITHOUT_TOOL = {"challenge": {"reward": SINGLE}} | dict.fromkeys(ATTEMPTS, SINGLE)
+CHAINS = WITHOUT_TOOL | {
+    "environment": "chain",
+    "base": {"levels": 6, "per_level": 6000, "tail": 0.6, "proposals": 1000, "proposal_levels": [1, 2]},
+    "draw": {"levels": [3, 4, 5, 6], "old_levels": [1, 2]},
+    "learn": {"number": 256},
+    "reinforce": SINGLE | {"steps": 40},
+    "measure": SINGLE | {"levels": list(range(1, 13)), "per_level": 100},
+}
 forms = {
     "code": Form("As Agent0's released code has it.", CODE, "arXiv:2511.16043", needs=frozenset({"claims"})),
+    "chains": Form("Chains without a tool, from a proposer that was shown one and two steps.", CHAINS),
     "r-zero": Form("R-Zero: no tool is rewarded.", R_ZERO, "arXiv:2508.05004"),
 }
 control = {"proposer": "frozen"}
-ATTEMPTS = ("generate", "reinforce", "evaluate", "measure")
-"""The stages in which the executor attempts tasks, beside the reward of proposals."""
-SINGLE = {"protocol": "single"}
 SHARE = (0.0, 1.0)
-no_tool = {"environment": "arithmetic:plain", "challenge": {"reward": SINGLE}} | dict.fromkeys(ATTEMPTS, SINGLE)
+no_tool = {"environment": "arithmetic:plain"} | WITHOUT_TOOL
 claims = Claims(
     arms={
         "agent0": {"gate": {"guards": []}},
