@@ -8,7 +8,7 @@ from here are ``LoopSettings`` to extend, ``Now`` and ``Improved``, and the piec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from functools import cache
 from statistics import fmean
@@ -18,11 +18,12 @@ from kfp.dsl import Artifact, Dataset, Model
 from pydantic import Field, field_validator, model_validator
 
 from selfloop.costs import EXAMPLES, Budget, Price, parsed
-from selfloop.decision import ANCHOR
-from selfloop.evaluate import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
+from selfloop.decision import ANCHOR, TARGET
+from selfloop.evaluate import EvaluateParams, MeasureParams, check_vault, evaluate_policies, measure_policy
 from selfloop.fetch import FetchParams, fetch_policy
 from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.finetune import PretrainParams, pretrain_policy
+from selfloop.paired import fewest_to_keep
 from selfloop.promote import GateParams, RestoreParams, check_items, close_stage, restore_stage, unseen
 from selfloop.propose import BaseData, BaseParams, DrawParams, Fixed, Schedule, draw_base
 from selfloop.recipe import FRAME, Recipe
@@ -61,17 +62,22 @@ class LoopSettings(Settings):
         return {**super().handed_on, **self.gate.looks}
 
     def check_items(self) -> None:
-        """Refuse a gate that the items of the first round cannot meet."""
-        check_items(self.gate, self._first_items())
+        """Refuse a gate that the items of the first round cannot meet, and a vault that shows less than the gate does:
+        the items of a suite of old skills.
+        """
+        of_round, items = self.for_round(self.first), self._first_items()
+        check_items(self.gate, items)
+        if items and self.gate.require != "nothing":
+            least = fewest_to_keep(self.gate.tolerance, self.gate.confidence)
+            check_vault(of_round.measure, sorted({item.level for item in items if item.suite == TARGET}), least)
 
     def unseen(self) -> list[str]:
         """What guards cannot see with the items of the first round, a sentence each."""
         return unseen(self.gate, self._first_items())
 
-    def _first_items(self) -> Iterable[Task]:
+    def _first_items(self) -> list[Task]:
         of_round = self.for_round(self.first)
-        items: Iterable[Task] = of_round.schedule.first_items(of_round)
-        return items
+        return list(of_round.schedule.first_items(of_round))
 
     @field_validator("budget")
     @classmethod

@@ -30,14 +30,14 @@ class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule=
     pretrain: PretrainParams = PretrainParams(
         hidden_size=96, intermediate_size=384, layers=3, steps=1200, decay_steps=300
     )
-    draw: DrawParams = DrawParams(levels=[2], per_level=2000, items_per_level=300)
+    draw: DrawParams = DrawParams(levels=[2], per_level=2000, items_per_level=120)
     generate: GenerateParams = GenerateParams(greedy_first=False)
     filter: FilterParams = FilterParams(select="correct+per-level,limit=1000000")
     finetune: FinetuneParams = FinetuneParams(
         steps=150, batch_size=128, lr=3e-4, decay="linear", newest_share=0.8, replay_share=0.0, seed_share=0.2
     )
     evaluate: EvaluateParams = EvaluateParams(samples=4)
-    gate: GateParams = GateParams(confirm=3)  # there are some 1,250 items of level 2
+    gate: GateParams = GateParams(confirm=3)  # level 2 has some 170 problems for first looks and 370 for second ones
     measure: MeasureParams = MeasureParams(levels=[2], per_level=1000, samples=8)
 
     @model_validator(mode="after")

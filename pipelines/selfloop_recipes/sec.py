@@ -21,6 +21,7 @@ from selfloop.finetune import (
     reinforce_policy,
 )
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
+from selfloop.promote import GateParams
 from selfloop.propose import BaseParams, DrawParams
 from selfloop.recipe import Form, Recipe
 
@@ -31,10 +32,11 @@ class Sec(LoopSettings, rounds=8, environment="countdown", schedule="fixed,patie
     reached: float = Field(0.5, gt=0, le=1, description="Accuracy on the hardest arm that is waited for.")
     base: BaseParams = BaseParams(levels=3, per_level=3000)
     pretrain: PretrainParams = PretrainParams(intermediate_size=256, layers=2, steps=500, decay_steps=125)
-    draw: DrawParams = DrawParams(levels=[1, 2, 3], per_level=2000, attempts=1, items_per_level=200)
+    draw: DrawParams = DrawParams(levels=[1, 2, 3], per_level=2000, attempts=1, items_per_level=140)
     reinforce: ReinforceParams = ReinforceParams(
         curriculum="bandit,tau=0.5", steps=40, batch_size=128, lr=2e-4, weight_decay=0.0, max_tokens=32
     )
+    gate: GateParams = GateParams(confirm=3)  # level 2 has some 370 problems for second looks
     measure: MeasureParams = MeasureParams(levels=[3, 4], per_level=500)
 
 

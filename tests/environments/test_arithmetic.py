@@ -21,7 +21,7 @@ FLAVOURS = st.sampled_from(["tools", "plain", "both", "claims"])
 
 
 def all_of(environment: Arithmetic, level: int, seed: int) -> list[Task]:
-    made = environment.tasks(level, 20, seed) + environment.held_out(level, 20, seed)
+    made = environment.tasks(level, 20, seed)
     return made + list(itertools.chain(*environment.guard_suites(level, 20, seed).values()))
 
 
@@ -77,14 +77,13 @@ def test_a_refusal_of_the_tool_is_one_token() -> None:
 
 @given(FLAVOURS, LEVELS, SEEDS)
 @settings(max_examples=20, deadline=None)
-def test_a_proposal_that_is_shown_is_one_and_is_not_kept_for_held_out(flavour: str, level: int, seed: int) -> None:
+def test_a_proposal_that_is_shown_is_one(flavour: str, level: int, seed: int) -> None:
     environment = Arithmetic(flavour)
     for text in environment.proposals(level, 10, seed):
         task = environment.parse_proposal(text, "x")
         assert (task.id, task.level, task.prompt) == ("x", level, text.partition("=")[0] + "=")
         claimed = {"claimed": task.answer} if flavour == "claims" else {}
         assert json.loads(task.metadata) == claimed
-        assert not environment.is_held_out(task)
 
 
 @given(LEVELS, SEEDS, st.data())
@@ -143,12 +142,10 @@ def test_a_claim_is_noted_beside_the_true_answer(text: str, claimed: dict[str, s
     assert (task.prompt, task.answer, json.loads(task.metadata)) == ("(3+4)*2=", "14", claimed)
 
 
-def test_no_problem_is_both_a_task_and_held_out_in_whatever_order_of_its_numbers() -> None:
-    drawn, kept = Arithmetic().tasks(2, 20_000, 1), Arithmetic().held_out(2, 20_000, 2)
-    problems = [{(*sorted(numbers_in(task.prompt)), task.answer) for task in tasks} for tasks in (drawn, kept)]
-    assert not problems[0] & problems[1]
-    assert all(Arithmetic().is_held_out(task) for task in kept)
-    assert 1 / 12 < len(kept) / len(drawn + kept) < 1 / 6
+def test_a_problem_is_its_value_and_its_numbers_in_whatever_order() -> None:
+    same, other = (Arithmetic().parse_proposal(text, "x") for text in ("3*(4+5)=", "(5+4)*3="))
+    assert Arithmetic().content(same) == Arithmetic().content(other) == "[3, 4, 5]=27"
+    assert Arithmetic().content(Arithmetic().parse_proposal("3*4+5", "x")) == "[3, 4, 5]=17"
 
 
 @given(LEVELS, st.integers(0, 40), SEEDS)
@@ -164,7 +161,7 @@ def test_the_guard_suites_have_numbers_of_two_digits_and_zeros_which_no_task_has
     assert suites.keys() == {"numbers", "zeros"}
     assert min(number for task in suites["numbers"] for number in numbers_in(task.prompt)) >= 10
     assert all(0 in numbers_in(task.prompt) and max(numbers_in(task.prompt)) < 10 for task in suites["zeros"])
-    tasks = Arithmetic().tasks(3, 200, 1) + Arithmetic().held_out(3, 200, 1)
+    tasks = Arithmetic().tasks(3, 200, 1)
     assert {number for task in tasks for number in numbers_in(task.prompt)} == set(range(1, 10))
 
 

@@ -96,7 +96,7 @@ def test_the_base_data_covers_its_levels_and_begins_the_loops_state(tmp_path: Pa
         a, b = example.prompt.removesuffix("=").split("+")
         assert int(example.completion[::-1]) == int(a[::-1]) + int(b[::-1])
         assert example.round == 0
-    assert not {e.prompt for e in examples if e.level >= 5} & {e.prompt for e in held_out}
+    assert not {e.prompt for e in examples if e.level > 1} & {e.prompt for e in held_out}  # one digit is by heart
 
 
 def proposed(place: Path, frontier: int, accuracy: dict[int, float], **params: Any) -> tuple[list[Task], list[Task]]:
@@ -257,12 +257,6 @@ def test_all_guard_suites_together_have_no_more_items_than_the_old_suite(names: 
 def test_a_guard_suite_does_not_take_a_name_of_the_loops(name: str) -> None:
     with pytest.raises(UserError, match=f"'addition' calls a guard suite '{name}', as the loop does.*another name"):
         list(held_out(declaring("fine", name), {5: "old"}, ProposeParams()))
-
-
-def test_items_of_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Addition, "tasks", lambda *_: [Task("sum", 1, "", "1+1=", "20")])
-    with pytest.raises(UserError, match="'addition' named two held-out items 'sum': make its ids of level, seed"):
-        list(held_out(Addition(), {5: "target"}, ProposeParams()))
 
 
 @given(st.integers(0, 2**40), st.integers(0, 2**40))

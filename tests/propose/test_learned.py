@@ -23,6 +23,7 @@ from selfloop.propose import (
 )
 from selfloop.propose.learned import Refused, Sieve, funnel
 from selfloop.records import ENVIRONMENT, Example, Task, final_text, non_policy_spans, rows
+from selfloop.split import draw_training, trains
 
 from ..conftest import sealed_table
 
@@ -105,7 +106,7 @@ def test_a_policy_proposes_tasks_that_are_sound_and_different(propose: Propose, 
     for task in tasks:
         assert eval(task.prompt.removesuffix("=")) == int(task.answer)
         assert (task.suite, task.attempts) == ("train", 5)
-        assert not Arithmetic().is_held_out(task)
+        assert trains(Arithmetic(), task)
     assert [task.prompt for task in after] == [task.prompt for task in tasks]
     counts = table.metadata["funnel"]
     assert counts["sampled"] == NUMBER
@@ -161,7 +162,7 @@ def test_an_environment_without_proposals_is_refused(propose: Propose, nothing: 
 class Guesses(Environment):
     """Any word may be proposed; of one that begins with a capital the environment knows a wrong answer."""
 
-    name, summary, proposal_prompt = "guesses", "words", "word?"
+    name, summary, proposal_prompt, apart = "guesses", "words", "word?", True
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         return []
@@ -206,7 +207,7 @@ def test_whatever_is_written_no_task_comes_twice_and_the_counts_add_up(texts: li
 
 
 def test_a_policy_trained_on_marks_solves_by_calling_the_tool(proposer: Path) -> None:
-    tasks = Arithmetic().tasks(1, 20, seed=5)
+    tasks = draw_training(Arithmetic(), 1, 20, 5)
     params = GenerateParams(protocol="tools,tools=op,turns=3")
     [drawn] = draw(load(proposer), tasks, params)
     right = [

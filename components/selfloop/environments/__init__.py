@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
@@ -68,6 +69,10 @@ class Environment(ABC):
     varies: ClassVar[bool] = False
     """Whether completions are texts that can be varied and kept in an archive: ``variation`` and ``applied``."""
 
+    by_heart: tuple[int, ...] = ()
+    """Levels of so few problems that a policy learns each of them: nothing of these is held out."""
+    suites_apart: bool = False
+    """Whether ``tasks`` never draws what its guard suites hold."""
     game: ClassVar[bool] = False
     """Whether its tasks are deals of a game that a policy plays on every seat."""
     runs_code: bool = False
@@ -103,13 +108,29 @@ class Environment(ABC):
 
     @abstractmethod
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
-        """``count`` tasks of one level, the same for the same seed."""
+        """``count`` tasks of one level, the same for the same seed, whether they are held out or not."""
+
+    @property
+    def source(self) -> str:
+        """What messages about its problems call it."""
+        return self.name
+
+    @property
+    def apart(self) -> bool:
+        """Whether what it holds out is kept apart, as a split of a data set, and nothing of ``tasks`` is held out."""
+        return False
 
     def held_out(self, level: int, count: int, seed: int) -> list[Task]:
-        """``count`` tasks to be judged on, which training never meets: those of another seed, where tasks are made;
-        rows kept apart, where they are finite.
+        """``count`` tasks of those that it keeps ``apart``. Where it keeps none, some of the ``tasks`` are held out:
+        which, is for ``selfloop.split`` to say.
         """
         return self.tasks(level, count, seed)
+
+    def content(self, task: Task) -> str:
+        """What makes a task the problem that it is, the same for the same problem in another dress: of two such, none
+        is learnt from where the other is held out.
+        """
+        return " ".join(task.prompt.split())
 
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
         """Held-out tasks of further suites that a candidate must not lose, by name: out-of-distribution problems of a
@@ -168,10 +189,6 @@ class Environment(ABC):
         """How a text of an archive does on one held-out item."""
         raise UserError(f"Environment '{self.name}' has no variations: choose one that offers them.")
 
-    def is_held_out(self, task: Task) -> bool:
-        """Whether a proposed task is one that the environment keeps for held-out items alone."""
-        return False
-
     @abstractmethod
     def check(self, task: Task, completion: str) -> Grade:
         """Grade one completion that the policy ended by itself."""
@@ -188,6 +205,12 @@ class Environment(ABC):
         """Grade a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
         rows = zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
         return as_columns([self.check(Task(**row), completion) for row, completion in rows])
+
+
+@cache
+def say_once(sentence: str) -> None:
+    """Log a sentence, the first time that it is said."""
+    logging.getLogger(__name__).warning(sentence)
 
 
 def unified(groups: Sequence[Sequence[str]], environment: Environment) -> list[list[str]]:

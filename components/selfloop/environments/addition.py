@@ -21,6 +21,7 @@ class Addition(ExactAnswer):
     name = "addition"
     summary = "reversed addition; the level is the number of digits"
     levels = range(1, 4_001)
+    by_heart = (1,)
     alphabet = "0123456789+="
     restarts = Restarts(at="=", after="+")
 

@@ -4,8 +4,7 @@ An expression is worked out operation by operation, each left to a tool, and wri
 (``arithmetic``: ``<op>3+4</op><result>7</result>7*2=``...), or in the head (``arithmetic:plain``). ``arithmetic:both``
 shows the tool in one text of three and the bare answer in the others: what is worth more is left to a loop to find out.
 A policy may propose tasks: it writes an expression, and behind ``=`` the answer that it claims; ``arithmetic:claims``
-is ``both``, and shows how to work a claim out with the tool. One problem (numbers in any order, and value) in eight is
-kept for held-out items alone.
+is ``both``, and shows how to work a claim out with the tool. A problem is its value and its numbers, in any order.
 """
 
 import ast
@@ -29,7 +28,7 @@ NUMBERS, LARGE_NUMBERS = range(1, 10), range(10, 20)
 BOUND = 1000
 """No value on the way, nor the answer, is as large."""
 LEVELS = range(1, 13)
-HELD_OUT_SHARE, TOOL_SHARE = 8, 3
+TOOL_SHARE = 3
 EXPRESSION = re.compile(r"[0-9+*() -]{1,200}")
 INTEGER = re.compile(r"-?[0-9]{1,18}")
 RESULT = re.compile(r"<result>.*?</result>", re.DOTALL)
@@ -65,6 +64,7 @@ class Arithmetic(ExactAnswer):
     name = "arithmetic"
     summary = "an expression of + - *, solved by one tool call an operation; the level is the number of operations"
     levels = LEVELS
+    suites_apart = True
     alphabet = "0123456789+-*()="
     special_tokens = ("<op>", "</op>", "<result>", "</result>", "<new>", REFUSAL)
     proposal_prompt = "<new>"
@@ -76,13 +76,11 @@ class Arithmetic(ExactAnswer):
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Expressions of ``level`` operations, no prompt twice; fewer than ``count`` where there are no more."""
-        drawn = (text for text in _expressions(level, seed, NUMBERS) if not _is_kept(text))
-        return self._named(f"arithmetic-{level}-{seed:x}", distinct(drawn, count))
+        return self._named(f"arithmetic-{level}-{seed:x}", distinct(_expressions(level, seed, NUMBERS), count))
 
-    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
-        """Expressions that ``tasks`` never draws."""
-        drawn = (text for text in _expressions(level, seed, NUMBERS) if _is_kept(text))
-        return self._named(f"arithmetic-held-out-{level}-{seed:x}", distinct(drawn, count))
+    def content(self, task: Task) -> str:
+        """The numbers in their order, and the value."""
+        return f"{sorted(numbers_in(task.prompt))}={task.answer}"
 
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
         """``numbers``: numbers of two digits. ``zeros``: a zero among the numbers. Tasks have neither."""
@@ -105,8 +103,7 @@ class Arithmetic(ExactAnswer):
 
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """Expressions, also the same again; under ``claims`` with ``=`` and their solution behind."""
-        drawn = (text for text in _expressions(level, seed, NUMBERS) if not _is_kept(text))
-        texts = list(islice(drawn, count))
+        texts = list(islice(_expressions(level, seed, NUMBERS), count))
         return [f"{text}={_solution(text)}" for text in texts] if self._flavour == "claims" else texts
 
     def parse_proposal(self, text: str, id: str) -> Task:
@@ -118,10 +115,6 @@ class Arithmetic(ExactAnswer):
             raise ValueError("the claimed answer is no whole number")
         [task] = self._named(id, [_accepted(shown)])
         return task._replace(id=id, metadata=json.dumps({"claimed": str(int(claimed))} if claimed else {}))
-
-    def is_held_out(self, task: Task) -> bool:
-        """Whether ``tasks`` never draws this problem."""
-        return _is_kept(task.prompt.removesuffix("="))
 
     def check(self, task: Task, completion: str) -> Grade:
         """Compare what stands behind the last result with the answer."""
@@ -259,11 +252,6 @@ def _expressions(level: int, seed: int, numbers: range) -> Iterator[str]:
             terms.append(_joined(a, rng.choice("+-*"), b))
         if all(abs(step.value) < BOUND for step in steps(terms[0].text)):
             yield terms[0].text
-
-
-def _is_kept(expression: str) -> bool:
-    problem = f"{sorted(numbers_in(expression))}={steps(expression)[-1].value}"
-    return crc32(problem.encode()) % HELD_OUT_SHARE == 0
 
 
 environment = Arithmetic

@@ -4,7 +4,7 @@ A number begins with two digits, each operation is a sign and a digit, each valu
 step can be checked by itself. A policy that gets a step wrong with a chance of its own solves k steps with about that
 chance to the k-th power: levels are graded, and so are the tasks of a level. A wrong value is carried on, so that wrong
 answers scatter over 97. Positions start again at the ``=``: the i-th operation and the i-th value stand equally far
-behind each other in every task. One problem in eight is kept for held-out items alone.
+behind each other in every task.
 """
 
 import operator
@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import accumulate, islice
 from string import digits
-from zlib import crc32
 
 from selfloop.environments import Environment, Grade, Restarts, distinct
 from selfloop.errors import UserError
@@ -21,7 +20,6 @@ from selfloop.records import Task
 
 MODULUS = 97
 LEVELS = range(1, 41)
-HELD_OUT_SHARE = 8
 SIGNS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 OPERATION = r"[+*-][1-9]"
 CHAIN = re.compile(rf"([0-9]{{2}})((?:{OPERATION})+)")
@@ -40,13 +38,7 @@ class Chain(Environment):
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Chains of ``level`` operations, no prompt twice; fewer than ``count`` where there are no more."""
-        drawn = (text for text in _chains(level, seed) if not _is_kept(text))
-        return _named(f"chain-{level}-{seed:x}", distinct(drawn, count))
-
-    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
-        """Chains that ``tasks`` never draws."""
-        drawn = (text for text in _chains(level, seed) if _is_kept(text))
-        return _named(f"chain-held-out-{level}-{seed:x}", distinct(drawn, count))
+        return _named(f"chain-{level}-{seed:x}", distinct(_chains(level, seed), count))
 
     def demonstration(self, task: Task) -> str:
         """The value after each operation, of two digits each."""
@@ -68,7 +60,7 @@ class Chain(Environment):
 
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """Chains, also the same again."""
-        return list(islice((text for text in _chains(level, seed) if not _is_kept(text)), count))
+        return list(islice(_chains(level, seed), count))
 
     def parse_proposal(self, text: str, id: str) -> Task:
         """The chain that a text is."""
@@ -78,10 +70,6 @@ class Chain(Environment):
             raise ValueError("too many steps")
         [task] = _named(id, [text])
         return task._replace(id=id)
-
-    def is_held_out(self, task: Task) -> bool:
-        """Whether ``tasks`` never draws this chain."""
-        return _is_kept(task.prompt.removesuffix("="))
 
 
 def values(chain: str) -> list[int]:
@@ -102,10 +90,6 @@ def _chains(level: int, seed: int) -> Iterator[str]:
     while True:
         operations = (rng.choice("+-*") + rng.choice(digits[1:]) for _ in range(level))
         yield f"{rng.randrange(MODULUS):02}{''.join(operations)}"
-
-
-def _is_kept(chain: str) -> bool:
-    return crc32(chain.encode()) % HELD_OUT_SHARE == 0
 
 
 def _named(stem: str, chains: list[str]) -> list[Task]:

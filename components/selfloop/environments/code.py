@@ -41,6 +41,10 @@ def metadata(tests: Sequence[str] | Sequence[Example], function: str = "", befor
     asserts = tuple(test for test in tests if isinstance(test, str))
     if len(asserts) == len(tests):
         function = taken_apart(asserts, function).function
+    return _kept(tests, function, before)
+
+
+def _kept(tests: Sequence[str] | Sequence[Example], function: str, before: str = "") -> str:
     return json.dumps({"tests": list(tests), "function": function, "before": before})
 
 
@@ -177,7 +181,7 @@ def _task(id: str, level: int, rng: random.Random) -> Task:
     body = "".join(f"    v = {code}\n" for code in codes)
     answer = f"```python\ndef {FUNCTION}(v: {kind}) -> {kind}:\n{body}    return v\n```"
     tests = [f"assert {FUNCTION}({a!r}) == {b!r}" for a, b in zip(inputs, outputs, strict=True)]
-    return Task(id, level, "", prompt, answer, metadata=metadata(tests, FUNCTION))
+    return Task(id, level, "", prompt, answer, metadata=_kept(tests, FUNCTION))
 
 
 def _through(codes: Sequence[str], value: Any) -> Any:

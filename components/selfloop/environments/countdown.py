@@ -1,7 +1,7 @@
 """Countdown: ``3,7,8=29:3*7+8``, every given number once, with + - * / and parentheses, to the target.
 
 A task is made backwards from a random expression, so that it can be solved; any other expression that is exactly the
-target is as right. One problem (numbers in any order, and target) in eight is kept for held-out items alone.
+target is as right. A problem is its target and its numbers, in any order.
 """
 
 import ast
@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
-from zlib import crc32
 
 from selfloop.environments import Environment, Grade, distinct
 from selfloop.errors import UserError
@@ -19,7 +18,6 @@ from selfloop.records import Task
 
 NUMBERS, LARGE_NUMBERS = range(1, 10), range(10, 20)
 TARGETS, LARGE_TARGETS = range(1, 100), range(100, 1000)
-HELD_OUT_SHARE = 8
 EXPRESSION = re.compile(r"[0-9+*/() -]{1,200}")
 OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
@@ -43,17 +41,18 @@ class Countdown(Environment):
     name = "countdown"
     summary = "numbers and a target, for which an expression is sought; the level is the number of operations"
     levels = range(1, 6)
+    suites_apart = True
     alphabet = "0123456789+-*/(),=:"
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Problems of ``level`` + 1 numbers, no prompt twice; fewer than ``count`` where there are no more."""
-        problems = (made for made in _problems(level, seed, NUMBERS, TARGETS) if not _is_held_out(*made))
+        problems = _problems(level, seed, NUMBERS, TARGETS)
         return _named(f"countdown-{level}-{seed:x}", level, _distinct(problems, count))
 
-    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
-        """Problems that ``tasks`` never draws, in whatever order of their numbers."""
-        problems = (made for made in _problems(level, seed, NUMBERS, TARGETS) if _is_held_out(*made))
-        return _named(f"countdown-held-out-{level}-{seed:x}", level, _distinct(problems, count))
+    def content(self, task: Task) -> str:
+        """The numbers in their order, and the target."""
+        numbers, target = _given(task)
+        return f"{sorted(numbers)}={target}"
 
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
         """``numbers``: given numbers of two digits. ``targets``: targets of three digits, from level 2 on."""
@@ -67,14 +66,14 @@ class Countdown(Environment):
 
     def check(self, task: Task, completion: str) -> Grade:
         """Work the expression out exactly; it uses each of the prompt's numbers once."""
-        numbers, target = task.prompt.removesuffix(":").split("=")
+        numbers, target = _given(task)
         try:
             value, used = worked_out(completion)
         except ValueError as error:
             return Grade(False, 0.0, str(error))
-        if sorted(used) != sorted(map(int, numbers.split(","))):
+        if sorted(used) != sorted(numbers):
             return Grade(False, 0.0, "not the given numbers")
-        if value != int(target):
+        if value != target:
             return Grade(False, 0.0, "not the target")
         return Grade(True, 1.0, "correct")
 
@@ -136,8 +135,9 @@ def _joined(a: Term, sign: str, b: Term) -> Term:
     return Term(value, left + sign + (b.text if bare else f"({b.text})"), sign)
 
 
-def _is_held_out(given: list[int], solution: Term) -> bool:
-    return crc32(f"{sorted(given)}={solution.value}".encode()) % HELD_OUT_SHARE == 0
+def _given(task: Task) -> tuple[list[int], int]:
+    numbers, target = task.prompt.removesuffix(":").split("=")
+    return [int(number) for number in numbers.split(",")], int(target)
 
 
 def _distinct(problems: Iterator[tuple[list[int], Term]], count: int) -> list[tuple[list[int], Term]]:

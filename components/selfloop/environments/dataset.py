@@ -3,13 +3,12 @@
 ``dataset:PATH?prompt=question&answer=final&level=difficulty&check=number``: behind the question mark stand the names of
 its columns (``extra.answer`` for a part of one, and a column of messages holds a question or an answer) and how a
 completion is checked, as in a web address. What is judged on is never trained on: rows of the
-split ``held_out``, or one row in eight of each level, chosen by its text, where the data has none.
+split ``held_out``, or those that ``selfloop.split`` holds out where the data has none.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import random
 from abc import abstractmethod
@@ -17,11 +16,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import parse_qsl
-from zlib import crc32
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,7 +34,6 @@ from selfloop.stage import validated
 if TYPE_CHECKING:
     import pyarrow as pa
 
-HELD_OUT_SHARE = 8
 LEVELS = {
     **{"introductory": 1, "interview": 2, "competition": 3},
     **{"easy": 1, "medium": 2, "medium_hard": 3, "hard": 3, "very_hard": 4},
@@ -54,7 +51,7 @@ class Row(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """The rows to train on and those to be judged on; no prompt is among both."""
+    """The rows to train on, and those to be judged on where the data keeps them apart."""
 
     training: list[Row]
     held_out: list[Row]
@@ -90,13 +87,23 @@ class Finite(Environment):
     def _refuse_unusable(self, row: Row) -> None:
         """Raise ``UserError`` for a row that no completion is right by."""
 
+    @property
+    def source(self) -> str:
+        """Its place."""
+        return self.place
+
+    @property
+    def apart(self) -> bool:
+        """Whether the data has a split to be judged on."""
+        return bool(self._rows["held-out"])
+
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
-        """``count`` rows of one level to train on, in an order of the seed."""
+        """``count`` rows of one level, in an order of the seed; none of a split to be judged on."""
         return self._draw("train", level, count, seed)
 
     def held_out(self, level: int, count: int, seed: int) -> list[Task]:
-        """``count`` rows of one level that are never trained on."""
-        return self._draw("held-out", level, count, seed)
+        """``count`` rows of one level of the split to be judged on, or of the only one."""
+        return self._draw("held-out" if self.apart else "train", level, count, seed)
 
     def _draw(self, part: str, level: int, count: int, seed: int) -> list[Task]:
         rows = self._rows[part].get(level, [])
@@ -104,8 +111,6 @@ class Finite(Environment):
             known = ", ".join(map(str, sorted(self._rows[part])))
             other = f" of level {level}: it has some of level {known}." if known else ": give it more rows."
             raise UserError(f"{self.place} has no {part} tasks{other}")
-        if count > len(rows):
-            say_once(f"{self.place} has {len(rows)} {part} tasks of level {level}, fewer than the {count} asked for.")
         drawn = random.Random(seed).sample(rows, len(rows))[:count]
         return [
             Task(f"{self.name}-{part}-{level}-{seed:x}-{number}", level, "", row.prompt, row.answer, 1, self.max_tokens)
@@ -160,28 +165,11 @@ class Answered(Finite):
 
 
 def by_level(rows: Iterable[Row]) -> dict[int, list[Row]]:
-    """Rows by their level, each prompt once."""
+    """Rows by their level, each prompt once, in the same order whatever that of the data is."""
     found: dict[int, dict[str, Row]] = defaultdict(dict)
     for row in rows:
         found[row.level].setdefault(row.prompt, row)
-    return {level: list(prompts.values()) for level, prompts in found.items()}
-
-
-def split_off(rows: Iterable[Row]) -> Rows:
-    """One row in eight of each level for held-out items, the same ones wherever they stand in the data."""
-    split = Rows([], [])
-    for level in by_level(rows).values():
-        level.sort(key=lambda row: (crc32(row.prompt.encode()), row.prompt))
-        held_out = max(1, len(level) // HELD_OUT_SHARE) if len(level) > 1 else 0
-        split.held_out.extend(level[:held_out])
-        split.training.extend(level[held_out:])
-    return split
-
-
-@cache
-def say_once(sentence: str) -> None:
-    """Log a sentence, the first time that it is said."""
-    logging.getLogger("selfloop.environments").warning(sentence)
+    return {level: [prompts[prompt] for prompt in sorted(prompts)] for level, prompts in found.items()}
 
 
 class Columns(BaseModel):
@@ -227,14 +215,13 @@ class Tabular(Finite):
         return range(min(found), max(found) + 1) if self.columns.level is not None else None
 
     def read(self) -> Rows:
-        """The rows of the two splits, or of one that is split."""
+        """The rows of the two splits, or all of the only one."""
         splits, wanted = splits_of(self.place, self.columns.config), self.columns
         held_out = wanted.held_out or ("test" if wanted.split != "test" and "test" in splits else None)
         for name in (wanted.split, held_out):
             if name is not None and name not in splits:
                 raise unknown(f"split of {self.place}", name, splits)
-        training = list(self._read(splits[wanted.split]))
-        return split_off(training) if held_out is None else Rows(training, list(self._read(splits[held_out])))
+        return Rows(*(list(self._read(splits[name])) if name else [] for name in (wanted.split, held_out)))
 
     def _read(self, table: Table) -> Iterator[Row]:
         for name in filter(None, self.columns.named()):

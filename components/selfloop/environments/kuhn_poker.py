@@ -40,6 +40,11 @@ class KuhnPoker(Environment):
         rng = random.Random(seed)
         return [_task(f"kuhn-{seed:x}-{n}", "k", rng.choice(DEALS)) for n in range(count)]
 
+    @property
+    def apart(self) -> bool:
+        """Deals to be judged on are told by their number, and all others read alike."""
+        return True
+
     def held_out(self, level: int, count: int, seed: int) -> list[Task]:
         """Deals that candidate and champion are compared on: no policy reads their prompts."""
         rng = random.Random(seed)

@@ -52,6 +52,18 @@ class Mixture(Environment):
         schemes = {each.restarts for each in self._environments}
         self.restarts = schemes.pop() if len(schemes) == 1 else None
         self.runs_code = any(each.runs_code for each in self._environments)
+        self.suites_apart = all(each.suites_apart for each in self._environments)
+        self.by_heart = tuple(n for n, cell in enumerate(self.cells, 1) if cell.level in cell.environment.by_heart)
+
+    @property
+    def apart(self) -> bool:
+        """Whether its environments keep apart what they hold out."""
+        return all(each.apart for each in self._environments)
+
+    def content(self, task: Task) -> str:
+        """What makes it a problem of its environment."""
+        cell, given = self._given(task)
+        return cell.environment.content(given)
 
     @classmethod
     def parts(cls, member: str) -> list[str]:
@@ -158,6 +170,11 @@ def _cells(member: str) -> tuple[Cell, ...]:
     if twice := {cell for cell in cells if cells.count(cell) > 1}:
         raise UserError(
             f"A mixture has level {min(cell.level for cell in twice)} of one environment twice: name it once."
+        )
+    if len({each.apart for each in found.values()}) > 1:
+        apart = next(name for name, each in found.items() if each.apart)
+        raise UserError(
+            f"'{apart}' has held-out rows of its own, and others of the mixture have none: mix such with such."
         )
     for one, other in combinations(found, 2):
         _refuse_clash(one, other, found, cells)

@@ -15,8 +15,9 @@ from pydantic import Field
 
 from selfloop import problems
 from selfloop.datafiles import value_at
+from selfloop.environments import say_once
 from selfloop.environments.code import Tested, metadata
-from selfloop.environments.dataset import Columns, Row, Rows, Tabular, say_once, text_of
+from selfloop.environments.dataset import Columns, Row, Rows, Tabular, text_of
 from selfloop.errors import UserError
 from selfloop.programs import defines
 from selfloop.records import Task

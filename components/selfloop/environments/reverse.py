@@ -17,6 +17,7 @@ class Reverse(ExactAnswer):
     name = "reverse"
     summary = "a number written backwards; the level is the number of digits"
     levels = range(1, 4_001)
+    by_heart = (1, 2)
     alphabet = digits + "="
     restarts = Restarts(at="=", after="")
 

@@ -3,7 +3,7 @@
 from selfloop.evaluate.archives import CompareParams, compare_archives
 from selfloop.evaluate.games import PlayersParams, compare_players
 from selfloop.evaluate.metrics import accuracy_by_level, maj_at_k, pass_at_k, solved_levels
-from selfloop.evaluate.policies import EvaluateParams, MeasureParams, evaluate_policies, measure_policy
+from selfloop.evaluate.policies import EvaluateParams, MeasureParams, check_vault, evaluate_policies, measure_policy
 
 __all__ = [
     "CompareParams",
@@ -11,6 +11,7 @@ __all__ = [
     "MeasureParams",
     "PlayersParams",
     "accuracy_by_level",
+    "check_vault",
     "compare_archives",
     "compare_players",
     "evaluate_policies",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -22,6 +23,7 @@ from selfloop.paired import ROUNDING, better, paired
 from selfloop.records import ItemResult, Rollout, Task, Writer, rows, to_batch, with_final_text, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
+from selfloop.split import VAULT, draw_items, share_of
 from selfloop.stage import stage
 from selfloop.verify import Context, Verifier, VerifyParams
 from selfloop.verify.contract import called
@@ -146,7 +148,7 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
     items = [
         task._replace(suite="measure")
         for level in environment.levels_among(levels)
-        for task in environment.held_out(level, params.per_level, seed_for(params, "measure", level))
+        for task in draw_items(environment, VAULT, level, params.per_level, seed_for(params, "measure", level))
     ]
     tally = Tally(len(items) * params.samples, "answers")
     with writing(out.results.path, ItemResult) as table:
@@ -155,6 +157,27 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
     accuracy = accuracy_by_level(rows(out.results.path, ItemResult))["champion"]
     solved = solved_levels(accuracy, params.solved)
     out.results.metadata.update(solved=solved, accuracy={str(k): v for k, v in accuracy.items()})
+
+
+def check_vault(params: MeasureParams, levels: Iterable[int], least: float) -> None:
+    """Raise ``UserError`` where the vault has fewer problems than ``least`` of the levels that are measured, and fewer
+    than are asked for; ``levels`` are those of a loop that names none. The sentence says the number that would do.
+    """
+    environment = find_environment(params.environment)
+    measured = environment.levels_among(params.levels or levels)
+    wanted = int(min(least, params.per_level * len(measured)))
+    there = 0
+    for level in measured:
+        there += len(draw_items(environment, VAULT, level, min(params.per_level, wanted - there), 0))
+        if there >= wanted:
+            return
+    needed, share = wanted - there, share_of(environment, VAULT, measured[-1])
+    whole = "those that it keeps apart" if environment.apart else "all"
+    raise UserError(
+        f"The vault of environment '{params.environment}', one of {1 / share:.0f} problems of {whole}, has {there} of "
+        f"the levels {', '.join(map(str, measured))}, too few to measure what a loop comes to: {wanted} would do, "
+        f"which some {math.ceil(needed / share)} more problems give it."
+    )
 
 
 def levels_of(progress: Mapping[str, Any], beyond: int) -> list[int]:

@@ -354,7 +354,10 @@ def _as_json(compared: Comparison) -> dict[str, Any]:
 
 
 def check_items(params: GateParams, items: Iterable[Task]) -> None:
-    """Raise ``UserError`` where the items of a round cannot show what the gate asks, with the number that would do."""
+    """Raise ``UserError`` where the items of a round cannot show what the gate asks, with the number that would do.
+
+    Where no items are known, nothing is.
+    """
     if params.require == "nothing" or not (items := list(items)):
         return
     number: Counter[str] = Counter()
@@ -394,14 +397,19 @@ def unseen(params: GateParams, items: Iterable[Task]) -> list[str]:
 
 
 def _check_looks(params: GateParams, number: Mapping[str, int], units: int) -> None:
+    if not number[TARGET]:
+        raise UserError(
+            "The environment holds out no problem of the target's levels: give it more of these levels, or choose "
+            "others."
+        )
     wanted, there = params.confirm * number[TARGET], number[CONFIRM]
     if there < NEARLY * wanted:
-        most = there // max(number[TARGET], 1)
-        fits = (number[TARGET] + there) // (1 + params.confirm)
+        most = there // number[TARGET]
         remedy = f"{f'set gate.confirm to {most}, or' if most else 'set'} items_per_level so that the suite has at most"
         raise UserError(
             f"The environment has {there} items for a second look at the target suite, and gate.confirm asks for "
-            f"{params.confirm} times its {number[TARGET]}: {remedy} {fits}."
+            f"{params.confirm} times its {number[TARGET]}: {remedy} {there // params.confirm}; with "
+            f"{wanted / max(there, 1):.2g} times as many problems of these levels it would do as it is."
         )
     level = params.spend.level(Ledger(), params.loop_alpha)
     if not level:

@@ -1,5 +1,6 @@
 """``draw_base``: the labelled data that a loop starts from, and the beginning of its state."""
 
+from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset
@@ -10,6 +11,7 @@ from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.records import ENVIRONMENT, Example, Task, segments_of, writing
 from selfloop.seeds import STREAM, seed_for, seed_of
+from selfloop.split import GATE, draw_items, draw_proposals, draw_training
 from selfloop.stage import Params, stage
 
 
@@ -69,21 +71,23 @@ def draw_base(out: BaseData, params: BaseParams) -> None:
     environment, levels = find_environment(params.environment), range(1, params.levels + 1)
     with writing(out.examples.path, Example) as table:
         for level in levels:
-            number, seed = params.number_of(level), seed_for(params, "base", level)
-            table.write([_shown(environment, task) for task in environment.tasks(level, number, seed)])
+            tasks = draw_training(environment, level, params.number_of(level), seed_for(params, "base", level))
+            table.write(_demonstrated(environment, tasks))
             table.write(_proposals(environment, level, params) if params.proposals else [])
             table.write(_judgements(environment, level, params) if params.judgements else [])
     with writing(out.held_out.path, Example) as table:
         for level in levels:
-            number, seed = params.held_out_per_level, seed_for(params, "base held out", level)
-            table.write([_shown(environment, task) for task in environment.held_out(level, number, seed)])
+            seed = seed_for(params, "base held out", level)
+            table.write(
+                _demonstrated(environment, draw_items(environment, GATE, level, params.held_out_per_level, seed))
+            )
     with writing(out.replay_pool.path, Example):
         pass
     write_json(out.progress.path, {"frontier": params.levels, "accuracy": {}})
 
 
-def _shown(environment: Environment, task: Task) -> Example:
-    return _example(environment, task.id, task.level, task.prompt, environment.demonstration(task))
+def _demonstrated(environment: Environment, tasks: Iterable[Task]) -> list[Example]:
+    return [_example(environment, task.id, task.level, task.prompt, environment.demonstration(task)) for task in tasks]
 
 
 def _example(environment: Environment, id: str, level: int, prompt: str, text: str) -> Example:
@@ -97,7 +101,7 @@ def _proposals(environment: Environment, level: int, params: BaseParams) -> list
         raise UserError(f"Environment '{params.environment}' takes no proposals: set base.proposals to 0.")
     if level not in (params.proposal_levels or [level]):
         return []
-    texts = environment.proposals(level, params.proposals, seed_for(params, "base proposals", level))
+    texts = draw_proposals(environment, level, params.proposals, seed_for(params, "base proposals", level))
     return [
         _example(environment, f"proposal-{level}-{number}", level, environment.proposal_prompt, text)
         for number, text in enumerate(texts)
@@ -109,7 +113,7 @@ def _judgements(environment: Environment, level: int, params: BaseParams) -> lis
         raise UserError(f"Environment '{params.environment}' has no role 'judge': set base.judgements to 0.")
     seed = seed_for(params, "base judgements", level)
     made = []
-    for number, task in enumerate(environment.tasks(level, params.judgements, seed)):
+    for number, task in enumerate(draw_training(environment, level, params.judgements, seed)):
         attempt = environment.spoilt(task, seed_of(seed, number)) if number % 2 else task.answer
         prompt, text = environment.asked("judge", task, attempt), environment.demonstrated("judge", task, attempt)
         made.append(_example(environment, f"judgement-{level}-{number}", level, prompt, text))

@@ -16,6 +16,7 @@ from selfloop.propose.items import ItemParams, held_out
 from selfloop.propose.schedule import Progress, RoundTasks, Schedule
 from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
+from selfloop.split import draw_training
 from selfloop.stage import stage
 
 
@@ -67,7 +68,7 @@ def draw_tasks(out: DrawnTasks, params: DrawParams) -> None:
     number = params.round if params.draw == "fresh" else 0
     with writing(out.tasks.path, Task) as table:
         for level in params.levels:
-            drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", number, level))
+            drawn = draw_training(environment, level, params.per_level, seed_for(params, "tasks", number, level))
             table.write([task._replace(suite="train", attempts=params.attempts) for task in drawn])
     with writing(out.eval_items.path, Task) as table:
         table.write(items_of(environment, params))

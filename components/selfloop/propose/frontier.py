@@ -21,6 +21,7 @@ from selfloop.propose.schedule import Progress, RoundTasks, Schedule
 from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
 from selfloop.settings import START
+from selfloop.split import draw_training
 from selfloop.stage import stage
 
 
@@ -61,7 +62,7 @@ def propose_tasks(out: ProposedTasks, params: ProposeParams, progress: Artifact)
     with writing(out.tasks.path, Task) as table:
         for level in environment.levels_among(next_levels(frontier, accuracy, ahead, params.continue_above)):
             attempts = params.attempts + (params.retries if expected(level, accuracy) < params.retry_below else 0)
-            drawn = environment.tasks(level, params.per_level, seed_for(params, "tasks", params.round, level))
+            drawn = draw_training(environment, level, params.per_level, seed_for(params, "tasks", params.round, level))
             table.write([task._replace(suite="train", attempts=attempts) for task in drawn])
     with writing(out.eval_items.path, Task) as table:
         table.write(items_at(environment, frontier, params))

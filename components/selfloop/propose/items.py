@@ -11,12 +11,11 @@ from selfloop.environments import Environment
 from selfloop.errors import UserError
 from selfloop.records import Task
 from selfloop.seeds import seed_of
+from selfloop.split import GATE, draw_items, draw_suite
 from selfloop.stage import Params
 
 RESERVED = (TARGET, CONFIRM, "old", "train", "measure")
 """The suites that the loop itself names."""
-MOST_DRAWN = 16
-"""How many times as many items as are wanted are drawn of a level, to find so many that were not seen."""
 
 
 class ItemParams(Params):
@@ -51,71 +50,41 @@ def held_out(
     environment: Environment, suites: Mapping[int, str], params: ItemParams, guarded: Container[str] = ("old",)
 ) -> Iterator[Task]:
     """The items of the levels, each level in its suite, fresh each round and the same whatever the run's seed; then
-    those of the second look, of the target's levels, which are others, and other ones for each seed of a run.
+    those of the second look, of the target's levels, other ones for each seed of a run.
 
-    They are drawn under every evaluation seed, which stands in their ``seed``. A suite has no prompt twice, so that
-    low levels may have fewer items. The levels of a ``guarded`` suite add those of the environment's own guard suites,
-    which together have no more than that suite. Raises ``UserError`` for two items of one id and for a guard suite with
-    a reserved name.
+    They are drawn under every evaluation seed, which stands in their ``seed``: those of the second look out of the
+    part ``confirm`` of all problems, all others out of ``gate``. A suite has no problem twice, so that low levels may
+    have fewer items. The levels of a ``guarded`` suite add those of the environment's own guard suites, which together
+    have no more than that suite. Raises ``UserError`` for a guard suite with a reserved name.
     """
-    ids, prompts = set[str](), set[tuple[str, str]]()
+    known = set[str]()
 
-    def kept(name: str, drawn: Iterator[Task]) -> Iterator[Task]:
-        for task in drawn:
-            if task.id in ids:
-                raise UserError(
-                    f"Environment '{environment.name}' named two held-out items '{task.id}': make its ids of level, "
-                    "seed, number and guard suite."
-                )
-            ids.add(task.id)
-            if (name, task.prompt) not in prompts:
-                prompts.add((name, task.prompt))
-                yield task._replace(suite=name)
+    def of_suite(suite: str, item_seed: int, items: list[Task]) -> Iterator[Task]:
+        known.update(item.id for item in items)
+        yield from (item._replace(suite=suite, seed=item_seed) for item in items)
 
     for level, suite in suites.items():
-        for name, task in _drawn(environment, level, suite, params, suite in guarded):
-            yield from kept(name, iter([task]))
-    seen = {prompt for name, prompt in prompts if name == TARGET}
+        for item_seed, number in params.per_seed(params.items_per_level):
+            seed = seed_of(item_seed, "items", params.round, level)
+            yield from of_suite(suite, item_seed, draw_items(environment, GATE, level, number, seed, known))
+            names = _guard_suites(environment, level) if suite in guarded else []
+            seed = seed_of(item_seed, "guards", params.round, level)
+            for name in names:
+                items = draw_suite(environment, name, level, number // len(names), seed, known)
+                yield from of_suite(name, item_seed, items)
     for level in (level for level, suite in suites.items() if suite == TARGET):
         for item_seed, number in params.per_seed(params.items_per_level * params.confirm):
             seed = seed_of(item_seed, CONFIRM, params.seed, params.round, level)
-            fresh = _fresh(environment, level, number, seen, seed)
-            seen |= {task.prompt for task in fresh}
-            yield from kept(CONFIRM, (task._replace(seed=item_seed) for task in fresh))
+            yield from of_suite(CONFIRM, item_seed, draw_items(environment, "confirm", level, number, seed, known))
 
 
-def _fresh(environment: Environment, level: int, number: int, seen: Container[str], seed: int) -> list[Task]:
-    """At most ``number`` items of a level whose prompts are not among those that were seen; fewer where there are no
-    more.
-    """
-    drawn, found = number, dict[str, Task]()
-    while number and drawn <= MOST_DRAWN * number:
-        tasks = environment.held_out(level, drawn, seed)
-        found = {task.prompt: task for task in tasks if task.prompt not in seen}
-        if len(found) >= number or len(tasks) < drawn:  # enough, or all that there are
-            break
-        drawn *= 2
-    return list(found.values())[:number]
-
-
-def _drawn(
-    environment: Environment, level: int, suite: str, params: ItemParams, is_guarded: bool
-) -> Iterator[tuple[str, Task]]:
-    for item_seed, number in params.per_seed(params.items_per_level):
-        drawn = {suite: environment.held_out(level, number, seed_of(item_seed, "items", params.round, level))}
-        if is_guarded:
-            drawn |= _guard_suites(environment, level, number, seed_of(item_seed, "guards", params.round, level))
-        for name, tasks in drawn.items():
-            yield from ((name, task._replace(seed=item_seed)) for task in tasks)
-
-
-def _guard_suites(environment: Environment, level: int, number: int, seed: int) -> dict[str, list[Task]]:
-    """What the environment declares of this level, cut to ``number`` items in all."""
-    declared = environment.guard_suites(level, number, seed)
+def _guard_suites(environment: Environment, level: int) -> list[str]:
+    """The names of what the environment declares of this level."""
+    declared = list(environment.guard_suites(level, 1, 0))
     for name in RESERVED:
         if name in declared:
             raise UserError(
                 f"Environment '{environment.name}' calls a guard suite '{name}', as the loop does one of its "
                 "own: give it another name."
             )
-    return {name: tasks[: number // len(declared)] for name, tasks in declared.items()}
+    return declared

@@ -23,6 +23,7 @@ from selfloop.generate.windows import Tally
 from selfloop.records import Rollout, Task, read, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
+from selfloop.split import trains
 from selfloop.stage import Params, stage
 from selfloop.texts import reason
 
@@ -93,7 +94,7 @@ class Sieve:
         from selfloop.guards.contamination import contaminated
 
         found = contaminated(pa.array([task.prompt]), pa.array([task.answer]), self._judged_by)
-        return bool(found[0]) or self._environment.is_held_out(task)
+        return bool(found[0]) or not trains(self._environment, task)
 
 
 class ProposalArchive(NamedTuple):
