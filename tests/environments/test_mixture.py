@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from selfloop.environments import find_environment, named
 from selfloop.errors import UserError
 from selfloop.records import Task, to_batch
+from selfloop.split import part_of
 
 NAME = "mixture:reverse@2-4+countdown@1-2+chain@3"
 MIXTURE = find_environment(NAME)
@@ -27,6 +28,7 @@ def test_a_cell_has_the_tasks_of_its_environment_and_is_graded_by_it(level: int,
         for task in given:
             shown = MIXTURE.demonstration(task)
             assert MIXTURE.check(task, shown).ok
+            assert part_of(MIXTURE, task) == part_of(environment, task._replace(level=own))
             assert MIXTURE.check(task, shown + "0") == environment.check(task._replace(level=own), shown + "0")
             assert set(task.prompt + shown) <= set(str(MIXTURE.alphabet))
     assert MIXTURE.guard_suites(level, 2, seed).keys() == environment.guard_suites(own, 2, seed).keys()
