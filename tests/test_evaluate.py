@@ -330,7 +330,10 @@ def test_every_level_up_to_some_beyond_the_frontier_is_measured(measured: Datase
 
 def test_what_was_measured_is_in_the_metadata(measured: Dataset) -> None:
     accuracy = accuracy_by_level(rows(measured.path, ItemResult))["champion"]
-    told = manifest_of(measured.path).metadata
+    told = dict(manifest_of(measured.path).metadata)
+    assert told.pop("items") == dict.fromkeys("12345", 32)
+    found = told.pop("bounds")
+    assert all(low <= accuracy[int(level)] <= high for level, (low, high) in found.items())
     assert told == {
         "solved": solved_levels(accuracy, 0.6),
         "accuracy": {str(level): value for level, value in accuracy.items()},

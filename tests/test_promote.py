@@ -15,8 +15,9 @@ from selfloop import lineage, notifications
 from selfloop.artifacts import Manifest, check, manifest_of, read_json, seal, write_json
 from selfloop.errors import HaltedError, UserError
 from selfloop.guards.length import Length
-from selfloop.lineage import decisions
+from selfloop.lineage import decisions, record
 from selfloop.lineage.registry import Registry
+from selfloop.lineage.rounds import record_of
 from selfloop.loop import Improved, Loop, LoopSettings, Now, state_of
 from selfloop.modes.inprocess import InProcess
 from selfloop.modes.noting import calls_of
@@ -401,6 +402,21 @@ def test_a_loop_continues_with_the_last_blessed_champion_as_its_anchor(client: M
     assert anchor("again") == manifest_of(inputs["solver"].path)
     with pytest.raises(UserError, match="A blessing needs a reason"):
         decisions.bless(loop, None, " ")
+
+
+def test_a_version_from_before_there_were_anchors_has_what_its_loop_began_with(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    inputs, registry = given(tmp_path / "given", **BETTER), Registry(RECIPE.resolve().loop)
+    with lineage.tracked_run("run", {}, tmp_path / "note", tmp_path / "mlflow"):
+        closed(tmp_path / "run", inputs)
+    was = record.read(record_of(registry, 2))
+    state = {name: each for name, each in was.after.items() if name != "anchor"}
+    registry.tag(2, {"record": record.write(was.model_copy(update={"after": state}))})
+    assert check(restored(tmp_path / "old", f"{registry.name}/2").anchor.path) == manifest_of(inputs["solver"].path)
+    registry.tag(2, {"parent": "7"})
+    with pytest.raises(UserError, match=r"Version 2 .* names no anchor.*'selfloop bless two-roles-addition --reason"):
+        restored(tmp_path / "lost", f"{registry.name}/2")
 
 
 def test_what_was_never_in_force_is_not_blessed(client: MlflowClient, tmp_path: Path) -> None:

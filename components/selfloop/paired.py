@@ -1,7 +1,7 @@
 """Two policies' answers to the same items: their differences, and the tests and bounds of the mean difference.
 
-What is independent is a unit: an item, or all items of one cluster, whose difference is the mean of theirs. Every test
-and every bound here takes one number in [-1, 1] for each unit.
+What is independent is a unit: an item, or all items of one cluster, whose difference is the mean of theirs
+(``by_unit``). Every test here takes one number in [-1, 1] for each unit, and ``bounds`` one in any range.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
@@ -59,11 +60,17 @@ class Pairs(NamedTuple):
     @property
     def differences(self) -> list[float]:
         """The same of each unit."""
-        units: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for item, difference in zip(self.old, self.by_item, strict=True):
-            first = item[0]
-            units[("cluster", first.cluster) if first.cluster else ("item", first.task)].append(difference)
-        return [fmean(unit) for unit in units.values()]
+        return by_unit(zip((item[0] for item in self.old), self.by_item, strict=True))
+
+
+def by_unit(values: Iterable[tuple[ItemResult, float]]) -> list[float]:
+    """The mean of each unit, from values of answers or of items: those of one item are one, and so are those of a
+    cluster.
+    """
+    units: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for answer, value in values:
+        units[("cluster", answer.cluster) if answer.cluster else ("item", answer.task)].append(value)
+    return [fmean(unit) for unit in units.values()]
 
 
 def _accuracy(samples: Samples) -> float:
@@ -151,8 +158,14 @@ def mcnemar(won: int, lost: int) -> float:
     return float(stats.binomtest(won, won + lost, alternative="greater").pvalue) if won + lost else 1.0
 
 
-def bounds(differences: Sequence[float], confidence: float, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """One-sided lower and upper bounds of the mean of differences in [-1, 1], each at ``confidence``.
+def bounds(
+    differences: Sequence[float],
+    confidence: float,
+    resamples: int = RESAMPLES,
+    ends: tuple[float, float] = (-1.0, 1.0),
+) -> tuple[float, float]:
+    """One-sided lower and upper bounds of the mean of differences in [-1, 1], each at ``confidence``; of other values,
+    such as shares, give the ``ends`` of their range, at which the imagined units lie.
 
     A Bayesian bootstrap over the units (Rubin 1981, doi:10.1214/aos/1176345338): instead of being drawn 0, 1, 2, ...
     times, a unit has a random weight, and all weights together are Dirichlet. For the lower bound one more unit is
@@ -171,7 +184,9 @@ def bounds(differences: Sequence[float], confidence: float, resamples: int = RES
     import numpy as np
 
     means, imagined = _resampled(differences, resamples)
-    lower, upper = np.quantile(means - imagined, 1 - confidence), np.quantile(means + imagined, confidence)
+    low, high = ends
+    lower = np.quantile(means + low * imagined, 1 - confidence)
+    upper = np.quantile(means + high * imagined, confidence)
     return float(lower), float(upper)
 
 
@@ -185,14 +200,19 @@ def shortfall(differences: Sequence[float], bar: float, resamples: int = RESAMPL
 
 def _resampled(differences: Sequence[float], resamples: int) -> tuple[Any, Any]:
     """Draws of the mean without the imagined unit's share, and the imagined unit's share."""
+    # Units of equal difference share one weight: the sum of their weights is Dirichlet as well.
+    shares = sorted(Counter(round(difference, 12) for difference in differences).items())
+    return _drawn(tuple(shares), len(differences), resamples)
+
+
+@lru_cache(maxsize=1)  # the bounds of a suite and its p-value are of the same draws
+def _drawn(shares: tuple[tuple[float, int], ...], units: int, resamples: int) -> tuple[Any, Any]:
     import numpy as np
     from scipy import stats
 
-    # Units of equal difference share one weight: the sum of their weights is Dirichlet as well.
-    shares = sorted(Counter(round(difference, 12) for difference in differences).items())
     weights = stats.dirichlet.rvs([float(n) for _, n in shares], size=resamples, random_state=np.random.default_rng(0))
     # The imagined unit's weight is independent of theirs among one another, so its quantiles can stand for draws.
-    imagined = stats.beta.ppf((np.arange(resamples) + 0.5) / resamples, 1, len(differences))
+    imagined = stats.beta.ppf((np.arange(resamples) + 0.5) / resamples, 1, units)
     return (1 - imagined) * (weights @ np.array([difference for difference, _ in shares])), imagined
 
 

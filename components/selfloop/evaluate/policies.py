@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
@@ -19,7 +20,7 @@ from selfloop.generate import DecodingParams, GenerateParams, draw
 from selfloop.generate.draw import one_role
 from selfloop.generate.engines import Score, open_engine
 from selfloop.generate.windows import Tally
-from selfloop.paired import ROUNDING, better, paired
+from selfloop.paired import ROUNDING, better, bounds, by_unit, paired
 from selfloop.records import ItemResult, Rollout, Task, Writer, rows, to_batch, with_final_text, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
@@ -28,6 +29,9 @@ from selfloop.stage import stage
 from selfloop.verify import Context, Verifier, VerifyParams
 from selfloop.verify.contract import called
 from selfloop.verify.verifiers.exact import Exact
+
+CONFIDENCE, MEASURED = 0.95, 9_999
+"""How sure each bound of a measurement is, and the draws that it is made of."""
 
 
 class AnswerParams(DecodingParams):
@@ -142,7 +146,11 @@ class Measurement(NamedTuple):
 
 @stage(image="generate", resources=Resources(cpu="2", memory="4Gi"))
 def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progress: Artifact) -> None:
-    """Measure exact match at every level up to some beyond the frontier, on items kept for this alone."""
+    """Measure exact match at every level up to some beyond the frontier, on the problems of the vault.
+
+    The results' metadata hold the ``accuracy`` of each level; its one-sided ``bounds``, each at 0.95, with the items of
+    a cluster as one; the ``items`` that it is of; and up to which level all are ``solved``.
+    """
     environment = find_environment(params.environment)
     levels = params.levels or levels_of(read_json(progress.path), params.beyond)
     items = [
@@ -156,7 +164,16 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
             table.write(answered)
     accuracy = accuracy_by_level(rows(out.results.path, ItemResult))["champion"]
     solved = solved_levels(accuracy, params.solved)
-    out.results.metadata.update(solved=solved, accuracy={str(k): v for k, v in accuracy.items()})
+    answers: dict[int, list[ItemResult]] = defaultdict(list)
+    for answer in rows(out.results.path, ItemResult):
+        answers[answer.level].append(answer)
+    found = {str(level): by_unit((each, float(each.ok)) for each in of_it) for level, of_it in answers.items()}
+    out.results.metadata.update(
+        solved=solved,
+        accuracy={str(k): v for k, v in accuracy.items()},
+        bounds={level: bounds(units, CONFIDENCE, MEASURED, (0.0, 1.0)) for level, units in found.items()},
+        items=dict(Counter(str(item.level) for item in items)),
+    )
 
 
 def check_vault(params: MeasureParams, levels: Iterable[int], least: float) -> None:

@@ -311,15 +311,16 @@ def _carried(
 ) -> dict[str, Artifact]:
     roles = record.read(record_of(registry, version)).roles
     state = record.read(record_of(registry, later)).after
-    lacking = sorted(set(names) - roles.keys() - state.keys())
+    lacking = sorted({*names} - {ANCHOR} - roles.keys() - state.keys())
     if lacking:
         raise UserError(
             f"Version {version} of {registry.name} was made by another recipe: it has no {', '.join(lacking)}, which "
             f"'{recipe.name}' continues with."
         )
     known = roles | state
-    if ANCHOR in known and (blessed := _blessed(registry)) is not None:
-        known[ANCHOR] = record.read(record_of(registry, blessed)).roles[recipe.roles[0]]
+    blessed = _blessed(registry)
+    if ANCHOR in names and (blessed is not None or ANCHOR not in known):
+        known[ANCHOR] = record.read(record_of(registry, blessed or _began(registry, version))).roles[recipe.roles[0]]
     return {name: artifact(known[name]) for name in names}
 
 
@@ -327,6 +328,19 @@ def _blessed(registry: Registry) -> int | None:
     """The version that a person blessed last."""
     found = [version for version in registry.versions().values() if version.tag("blessed")]
     return max(found, key=lambda version: float(version.tag("blessed"))).number if found else None
+
+
+def _began(registry: Registry, version: int) -> int:
+    """The version that a loop began with which came to this one. Raises ``UserError`` where the registry lacks it."""
+    versions, number = registry.versions(), version
+    while number in versions and versions[number].tag("parent"):
+        number = int(versions[number].tag("parent"))
+    if number not in versions or versions[number].tag("verdict") != "start":
+        raise UserError(
+            f"Version {version} of {registry.name} names no anchor, which old skills are held against, and what its "
+            f"loop began with is not in the registry: choose one with 'selfloop bless {registry.name} --reason ...'."
+        )
+    return number
 
 
 def policy_of(source: str) -> Path:

@@ -42,6 +42,8 @@ from selfloop.stage import Params
 GUARDS = ["distinct", "entropy", "coverage", "precision", "gap", "length", "forgetting", "contamination", "divergence"]
 """What is watched unless it is said otherwise: every guard that comes with selfloop."""
 
+TOLERANCE = 0.05
+"""What may be lost of a guard suite, as a share of its items, unless it is said otherwise."""
 NEARLY = 0.9
 """The part of a second look's items that must be there: a low level may have fewer than are asked for."""
 
@@ -64,7 +66,7 @@ def decide(
     *,
     margin: float = 0.0,
     confidence: float = 0.95,
-    tolerance: float = 0.03,
+    tolerance: float = TOLERANCE,
     tolerances: Mapping[str, float] | None = None,
     require: Requirement = "better",
     account: Account | None = None,
@@ -273,7 +275,10 @@ class GateParams(Params):
     spend: Spend = Field(Harmonic(), description="How that budget is parted among the looks that confirm.")
     confidence: float = Field(0.95, ge=0.5, lt=1, description="How sure the bounds are, for each suite by itself.")
     tolerance: float = Field(
-        0.05, ge=0, le=1, description="How much worse than the anchor it may be on every other suite, over all rounds."
+        TOLERANCE,
+        ge=0,
+        le=1,
+        description="How much worse than the anchor it may be on every other suite, over all rounds.",
     )
     tolerances: dict[str, float] = Field({}, description="The same for suites by name.")
     guards: list[Guard] = Field(
