@@ -23,8 +23,8 @@ FORMATS: tuple[Callable[..., Any], ...] = (
 
 
 SECTIONS = [
-    "accuracy", "arms", "frontier", "rounds", "roles", "gate", "guards", "kept", "audit", "samples", "time", "cost",
-    "parameters",
+    "accuracy", "arms", "frontier", "rounds", "roles", "gate", "anchor", "guards", "kept", "audit", "samples", "time",
+    "cost", "parameters",
 ]  # fmt: skip
 """What a report shows unless it is said otherwise: every section that comes with selfloop."""
 
