@@ -601,6 +601,17 @@ def test_what_guards_cannot_see_of_so_few_items_is_said_with_the_number_that_wou
     assert unseen(GateParams(guards="length,warn=2,halt=4"), tasks(old=9))[0].endswith(": no number would do.")
 
 
+def test_a_majority_is_of_answers_and_not_of_their_spellings() -> None:
+    samples = [("5", "5", True), ("5.0", "5", True), ("6", "6", False), ("6", "6", False), ("\\boxed{5}", "5", True)]
+    results = [
+        ItemResult(policy, "target", 1, "t", number, ok, text, said=said if policy == "candidate" else None)
+        for policy in ("champion", "candidate")
+        for number, (text, said, ok) in enumerate(samples)
+    ]
+    target = decide(results).suites["target"]
+    assert (target.champion["maj@5"], target.candidate["maj@5"]) == (0, 1)
+
+
 def test_a_gate_asks_nothing_of_items_where_it_requires_nothing_or_they_are_not_known() -> None:
     check_items(GateParams(require="nothing"), tasks(target=1))
     check_items(GateParams(), [])

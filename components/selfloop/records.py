@@ -103,9 +103,11 @@ class Verdict(NamedTuple):
 
 
 class Audit(NamedTuple):
-    """A verdict beside the truth, which is ``None`` where the environment does not know it.
+    """A verdict beside the truth, which is ``None`` where the environment does not know it, and beside the answer.
 
-    Rows stand in the order of the rollouts. The table is for those who watch the loop: it never trains.
+    ``said`` is the answer of the completion, those at one task that say the same in one spelling: empty where it gives
+    none, ``None`` where the environment does not tell an answer from the rest of a completion. Rows stand in the order
+    of the rollouts. The table is for those who watch the loop: it never trains.
     """
 
     task: str
@@ -114,6 +116,7 @@ class Audit(NamedTuple):
     ok: bool | None
     score: float
     truth: bool | None
+    said: str | None = None
 
 
 class Example(NamedTuple):
@@ -142,7 +145,10 @@ class Example(NamedTuple):
 
 
 class ItemResult(NamedTuple):
-    """How one policy (``champion`` or ``candidate``) did in one sample of one held-out item, and the item's cluster."""
+    """How one policy (``champion`` or ``candidate``) did in one sample of one held-out item, and the item's cluster.
+
+    ``said`` is the answer as in an ``Audit``, where an item has several samples.
+    """
 
     policy: str
     suite: str
@@ -153,14 +159,16 @@ class ItemResult(NamedTuple):
     completion: str
     seed: int = 0
     cluster: str = ""
+    said: str | None = None
 
 
-VERSIONS: Mapping[type, int] = {Task: 3, Rollout: 3, Verdict: 2, Audit: 1, Example: 4, ItemResult: 3}
+VERSIONS: Mapping[type, int] = {Task: 3, Rollout: 3, Verdict: 2, Audit: 2, Example: 4, ItemResult: 4}
 SINCE: Mapping[type, Mapping[str, int]] = {
     Task: {"cluster": 3, "temperature": 3},
     Rollout: {"episode": 3, "role": 3, "segments": 3, "token_ids": 3, "logprobs": 3},
     Example: {"role": 3, "segments": 3, "rejected_segments": 3, "finished": 4, "rejected_finished": 4},
-    ItemResult: {"cluster": 3},
+    Audit: {"said": 2},
+    ItemResult: {"cluster": 3, "said": 4},
 }
 """The versions that brought columns. In place of segments version 2 has ``observed``: pairs of places, as JSON."""
 OLDEST = 2

@@ -8,6 +8,7 @@ import pytest
 from kfp.dsl import Dataset, Model
 from selfloop.artifacts import seal
 from selfloop.filter import BandParams, band_tasks
+from selfloop.guards import Evidence
 from selfloop.promote.gate import GateParams, judge
 from selfloop.records import Example, ItemResult, Rollout, Task, rows
 from selfloop.verify import VerifyParams, verify_rollouts
@@ -36,6 +37,21 @@ def judged(
     made = {name: Dataset(uri=str(place / name)) for name in ("verdicts", "audit")}
     verify_rollouts.into(verify_rollouts.out(**made), VerifyParams(verifier=verifier), **given)
     return given | made
+
+
+def test_diversity_is_of_answers_and_not_of_their_spellings(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text("".join(f'{{"prompt": "q{n}", "answer": "7"}}\n' for n in range(9)))
+    environment = f"dataset:{tmp_path}/data.jsonl?check=number"
+    tasks = [Task("t", 1, "", "q0", "7")]
+    texts = ["5", "5.0", "so \\boxed{5}", "6", "I do not know.", "nor do I."]
+    rollouts = [Rollout("t", 1, number, "q0", text, True, 1) for number, text in enumerate(texts)]
+    given = {"tasks": sealed_table(tmp_path / "tasks", Task, tasks)}
+    given["rollouts"] = sealed_table(tmp_path / "rollouts", Rollout, rollouts)
+    made = {name: Dataset(uri=str(tmp_path / name)) for name in ("verdicts", "audit")}
+    verify_rollouts.into(verify_rollouts.out(**made), VerifyParams(environment=environment), **given)
+    tables = {name: table.path for name, table in (given | made).items()}
+    found = Evidence(tables, candidate={}, past=[], audited=10, seed=0).groups
+    assert (found.attempts.tolist(), found.distinct.tolist()) == ([6], [3]), "5, 6, and no answer"
 
 
 def decided(place: Path, wrong: int) -> dict[str, Any]:

@@ -26,14 +26,14 @@ def pass_at_k(correct: int, samples: int, k: int) -> float:
     return 1 - math.prod(1 - k / number for number in range(samples - correct + 1, samples + 1))
 
 
-def maj_at_k(completions: Sequence[str], ok: Sequence[bool]) -> float:
-    """Whether the completion that occurs most often is right: 1 or 0, or the mean of several that occur equally often.
+def maj_at_k(said: Sequence[str], ok: Sequence[bool]) -> float:
+    """Whether the answer that occurs most often is right: 1 or 0, or the mean of several that occur equally often.
 
-    Raises ``ValueError`` without completions, or where their number is not that of ``ok``.
+    Raises ``ValueError`` without answers, or where their number is not that of ``ok``.
     """
     right: dict[str, list[bool]] = defaultdict(list)
-    for completion, good in zip(completions, ok, strict=True):
-        right[completion].append(good)
+    for answer, good in zip(said, ok, strict=True):
+        right[answer].append(good)
     most = max(map(len, right.values()))
     return fmean(fmean(votes) for votes in right.values() if len(votes) == most)
 

@@ -27,7 +27,7 @@ from selfloop.seeds import STREAM, seed_for
 from selfloop.split import VAULT, draw_items, share_of
 from selfloop.stage import stage
 from selfloop.verify import Context, Verifier, VerifyParams
-from selfloop.verify.contract import called
+from selfloop.verify.contract import called, said
 from selfloop.verify.verifiers.exact import Exact
 
 CONFIDENCE, MEASURED = 0.95, 9_999
@@ -228,15 +228,21 @@ def _answers(
                 answer.completion,
                 item.seed,
                 item.cluster,
+                said,
             )
-            for item, answer, good in zip(of_drawn, drawn, graded(params, of_drawn, drawn), strict=True)
+            for item, answer, (good, said) in zip(of_drawn, drawn, graded(params, of_drawn, drawn), strict=True)
         ]
 
 
-def graded(params: AnswerParams, items: Sequence[Task], answers: Sequence[Rollout]) -> list[bool]:
-    """Whether each of some answers is right, by the verifier; one of which it has no opinion is not."""
+def graded(
+    params: AnswerParams, items: Sequence[Task], answers: Sequence[Rollout]
+) -> Iterator[tuple[bool, str | None]]:
+    """Whether each of some answers is right, by the verifier, and what it says, where items have several samples; one
+    of which the verifier has no opinion is not right.
+    """
     verify = VerifyParams(environment=params.environment, verifier=params.verifier)
     given = with_final_text(to_batch(Rollout, answers))
     context = Context(verify, find_environment(params.environment), [given])
     ok, _, _ = called(params.verifier, given, to_batch(Task, items), context)
-    return [bool(each) for each in ok.to_pylist()]
+    answered = said(given, context.environment).to_pylist() if params.samples > 1 else [None] * len(answers)
+    return zip(map(bool, ok.to_pylist()), answered, strict=True)

@@ -163,14 +163,15 @@ class Evidence:
 
     @cached_property
     def groups(self) -> Groups:
-        """What diversity is measured on: attempts at tasks, where the right ones count as one.
+        """What diversity is measured on: the answers of attempts at tasks, where the right ones count as one.
 
         That these agree is what the loop is for: a task that is always solved is mastered, and does not count.
         """
         import numpy as np
+        import pyarrow.compute as pc
 
         found = [
-            counted(attempts["task"], attempts["completion"], verdicts["truth"])
+            counted(attempts["task"], pc.coalesce(verdicts["said"], attempts["completion"]), verdicts["truth"])
             for attempts, verdicts in self._whole_groups()
         ]
         attempts, distinct, entropy = (np.concatenate([np.empty(0), *(each[at] for each in found)]) for at in range(3))
@@ -178,7 +179,7 @@ class Evidence:
 
     def _whole_groups(self) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
         attempts = whole_groups(read(self.table("rollouts"), Rollout, ["task", "completion"]))
-        verdicts = whole_groups(read(self.table("audit"), Audit, ["task", "truth"]))
+        verdicts = whole_groups(read(self.table("audit"), Audit, ["task", "truth", "said"]))
         return beside(attempts, verdicts)  # both are cut where tasks end, so every slice ends with a task
 
     @cached_property

@@ -233,7 +233,8 @@ def _scores(items: Sequence[Samples]) -> dict[str, float]:
         k *= 2
     if samples > 1:
         scores[f"maj@{samples}"] = fmean(
-            maj_at_k([sample.completion for sample in item], [sample.ok for sample in item]) for item in items
+            maj_at_k([each.completion if each.said is None else each.said for each in item], [each.ok for each in item])
+            for item in items
         )
     return scores
 

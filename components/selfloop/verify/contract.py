@@ -177,6 +177,15 @@ def votes(rollouts: pa.RecordBatch, environment: Environment) -> pa.Array:
     return pa.array([by_row[row] for row in range(len(said))], pa.string())
 
 
+def said(rollouts: pa.RecordBatch, environment: Environment) -> pa.Array:
+    """The same, and null where the environment does not tell an answer from the rest of a completion."""
+    import pyarrow as pa
+
+    if type(environment).extract_answer is Environment.extract_answer:
+        return pa.nulls(rollouts.num_rows, pa.string())
+    return votes(rollouts, environment)
+
+
 def called(verifier: Verifier, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
     """What a verifier says of a batch, checked. Raises ``UserError`` where it fails or breaks the contract."""
     name = verifier.spelling()

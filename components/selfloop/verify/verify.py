@@ -36,7 +36,7 @@ from selfloop.resources import Resources
 from selfloop.seeds import STREAM
 from selfloop.stage import Params, stage
 from selfloop.verify.audit import Auditor
-from selfloop.verify.contract import Context, Verifier, called
+from selfloop.verify.contract import Context, Verifier, called, said
 from selfloop.verify.verifiers.asking import decoding
 from selfloop.verify.verifiers.exact import Exact
 
@@ -209,5 +209,6 @@ def _audited(
     else:
         unbilled = Context(context.params, context.environment, [attempts])
         truth, _, _ = called(Exact(), attempts, asked, unbilled)
-    columns = [*(attempts[name] for name in ("task", "level", "attempt")), ok, score, truth]
+    answers = said(attempts, context.environment)
+    columns = [*(attempts[name] for name in ("task", "level", "attempt")), ok, score, truth, answers]
     return pa.RecordBatch.from_arrays(columns, schema=schema(Audit))
