@@ -16,6 +16,7 @@ from selfloop.fetch import FetchParams
 from selfloop.finetune import PretrainParams
 from selfloop.finetune.params import TrainingParams
 from selfloop.identity import brought, data_digest
+from selfloop.revisions import commit_of
 from selfloop.settings import RunParams
 from selfloop.stage import Params
 from selfloop.strategies import Strategy
@@ -197,3 +198,23 @@ def test_a_file_of_the_same_size_and_time_that_was_replaced_is_another(tmp_path:
     os.utime(tmp_path / "new.csv", ns=(long_ago, long_ago))
     os.replace(tmp_path / "new.csv", place)
     assert data_digest(place) != before
+
+
+def test_a_name_of_the_hub_counts_by_the_commit_that_its_cache_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    for params, folder in (
+        (FetchParams(source="nobody/no-such-policy"), "models--nobody--no-such-policy"),
+        (ScoreParams(environment="dataset:nobody/no-such-data"), "datasets--nobody--no-such-data"),
+    ):
+        known = list[Any]()
+        for commit in ("", "a" * 40, "b" * 40):
+            head = tmp_path / folder / "refs" / "main"
+            if commit:
+                head.parent.mkdir(parents=True, exist_ok=True)
+                head.write_text(commit)
+            commit_of.cache_clear()
+            known.append(brought(params).identity(params.model_dump(mode="json")))
+        assert known[0] != known[1] != known[2] != known[0]
+    commit_of.cache_clear()

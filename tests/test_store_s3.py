@@ -18,6 +18,7 @@ from kfp.dsl import Model
 from selfloop.artifacts import file_digest, files_digest, manifest_of
 from selfloop.errors import UserError
 from selfloop.fetch import FetchParams, fetch_policy
+from selfloop.identity import work_key
 from selfloop.store import connection, open_store, refusals, transfers
 
 from . import s3
@@ -169,6 +170,10 @@ def test_a_policy_may_be_a_plain_folder(bucket: Bucket, trained: Path, tmp_path:
     made = Model(uri=str(tmp_path / "fetched"))
     fetch_policy.into(fetch_policy.out(policy=made), FetchParams(source=f"s3://{bucket.name}/models/mine/"))
     assert made.metadata["digest"] == manifest_of(trained).digest
+    source = FetchParams(source=f"s3://{bucket.name}/models/mine/")
+    keys = [work_key(source, {}), work_key(source, {})]
+    bucket.client.put_object(Bucket=bucket.name, Key="models/mine/config.json", Body=b"{}")
+    assert keys[0] == keys[1] != work_key(source, {})
     none = fetch_policy.out(policy=Model(uri=str(tmp_path / "none")))
     assert "holds no file such as *.safetensors" in refusal(
         lambda: fetch_policy.into(none, FetchParams(source=f"s3://{bucket.name}/models"))

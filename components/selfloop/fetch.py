@@ -18,13 +18,12 @@ from selfloop.addresses import check_address
 from selfloop.artifacts import MANIFEST, SIDECAR, files_in, write_json
 from selfloop.errors import UserError
 from selfloop.policy import PICKLES, check_policy, check_weights
+from selfloop.revisions import HUB, VERSION, commit_of
 from selfloop.stage import Params, stage
 from selfloop.store import CREDENTIALS, is_key, open_store
 from selfloop.trust import CODE, asking, described
 
 TOLD = re.compile(r"\A\{# selfloop #\}.*?\{# end #\}", re.DOTALL)
-VERSION = re.compile(r"models:/([^/@]+)[@/]([^/@]+)")
-HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 NOT_ITS_OWN = (MANIFEST, SIDECAR)
 """What was fetched is sealed here: it may have changed since it was sealed elsewhere."""
 
@@ -87,7 +86,13 @@ def fetch_policy(out: FetchedPolicy, params: FetchParams) -> None:
 def _from_hub(source: str, target: Path, wanted: Sequence[str]) -> None:
     from huggingface_hub import snapshot_download
 
-    snapshot_download(source, local_dir=target, allow_patterns=list(wanted), ignore_patterns=list(NOT_ITS_OWN))
+    snapshot_download(
+        source,
+        revision=commit_of(source, "model"),
+        local_dir=target,
+        allow_patterns=list(wanted),
+        ignore_patterns=list(NOT_ITS_OWN),
+    )
     shutil.rmtree(target / ".cache", ignore_errors=True)
 
 

@@ -1,8 +1,8 @@
 """What a stage's outputs depend on beside its inputs and selfloop's code: its parameters, and what a user brought.
 
-A user brings modules (a verifier, an environment, a stage, ...), files and folders (a data set, a policy). Parameters
-only name them; what counts is their content. So a stage is found finished while that is the same, wherever it lies, and
-is run again where it changed.
+A user brings modules (a verifier, an environment, a stage, ...), files and folders (a data set, a policy), on this
+machine or elsewhere. Parameters only name them; what counts is their content, or their revision (``revisions``). So a
+stage is found finished while that is the same, wherever it lies, and is run again where it changed.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from selfloop import gguf
 from selfloop.artifacts import MANIFEST, SIDECAR, code_digest, file_digest
+from selfloop.revisions import revision_of
 from selfloop.sources import digest_of_name, is_users, signature
 from selfloop.strategies import Strategy
 
@@ -150,8 +151,11 @@ def _add_module(found: Brought, module: str) -> None:
 
 
 def _add_place(found: Brought, place: str) -> None:
+    """Add a file or a folder, or what a name stands for that leads outside this machine."""
     if place and Path(place).expanduser().exists():
         found.data[place] = data_digest(Path(place).expanduser())
+    elif revision := revision_of(place):
+        found.data[place] = revision
 
 
 def data_digest(place: Path) -> str:

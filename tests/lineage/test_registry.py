@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from selfloop.errors import UserError
+from selfloop.fetch import FetchParams
+from selfloop.identity import work_key
 from selfloop.lineage.registry import (
     CHAMPION,
     DONE,
@@ -301,3 +303,15 @@ def test_a_registry_that_is_not_there_is_said_in_one_sentence(
         Registry("adder").versions()
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_policy_counts_by_the_version_that_its_alias_names(registry: Registry) -> None:
+    def key(reference: str) -> str:
+        return work_key(FetchParams(source=f"models:/adder{reference}"), {})
+
+    before = key("@champion")
+    assert before == key("@champion") == key("/3") != key("/4")
+    registry.move(4, "promote", "better", registry.settle())
+    assert before != key("@champion") == key("/4")
+    with pytest.raises(UserError, match="has no alias 'nobody'"):
+        key("@nobody")

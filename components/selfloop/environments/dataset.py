@@ -29,6 +29,7 @@ from selfloop.environments import Environment, Grade, as_columns
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.records import Task
+from selfloop.revisions import DATASETS
 from selfloop.stage import validated
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ class Finite(Environment):
         """Every row that there is."""
 
     def files(self) -> list[str]:
-        """Its file or folder; none of a data set of the Hub."""
-        return [self.place] if Path(self.place).expanduser().exists() else []
+        """Its file or folder, or its name on the Hub."""
+        return [self.place if Path(self.place).expanduser().exists() else f"{DATASETS}{self.place}"]
 
     @cached_property
     def _rows(self) -> dict[str, dict[int, list[Row]]]:

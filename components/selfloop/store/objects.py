@@ -83,6 +83,11 @@ class Objects:
         for found in self._client.list_objects(*self._at(prefix), recursive=True):
             yield found.object_name.removeprefix(self.prefix), found.size or 0
 
+    def etags(self) -> Iterator[tuple[str, str]]:
+        """The names of all objects, and what the server calls the content of each."""
+        for found in self._client.list_objects(*self._at(""), recursive=True):
+            yield found.object_name.removeprefix(self.prefix), f"{found.etag} {found.size}"
+
     def begin(self, name: str, digest: str) -> str:
         """Begin an upload in parts. Returns its id."""
         return str(self._client._create_multipart_upload(*self._at(name), {DIGEST_HEADER: digest}))

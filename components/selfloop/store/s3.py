@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -96,6 +97,12 @@ class S3Store(Store):
         with self._explained():
             found = self.objects.read(self.note_at(name))
         return None if found is None else found.decode()
+
+    def revision(self) -> str | None:
+        """A digest of which files lie right below this URI, and in which states; none where there are none."""
+        with self._explained():
+            found = sorted((name, state) for name, state in self.objects.etags() if "/" not in name)
+        return hashlib.sha256(repr(found).encode()).hexdigest() if found else None
 
     def copy_to(self, directory: Path, wanted: Sequence[str], unwanted: Sequence[str]) -> None:
         """Fetch files of a folder that is no artifact, of those right below this URI, by patterns of their names."""
