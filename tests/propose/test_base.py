@@ -9,8 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kfp.dsl import Artifact, Dataset
 from pydantic import ValidationError
-from selfloop.propose import BaseData, BaseParams, draw_base
-from selfloop.records import Example, rows
+from selfloop.environments import find_environment
+from selfloop.propose import BaseData, BaseParams, WriteParams, draw_base, write_examples
+from selfloop.propose.examples import WrittenExamples
+from selfloop.records import Example, Task, rows
+
+from ..conftest import sealed_table
 
 
 def drawn(place: Path, **given: Any) -> BaseData:
@@ -30,6 +34,16 @@ def test_a_policy_is_shown_to_propose_tasks_of_some_levels_alone(tmp_path: Path)
     given = {"environment": "chain", "levels": 3, "per_level": 5, "proposals": 7, "proposal_levels": [1, 3]}
     shown = [row for row in rows(drawn(tmp_path, **given).examples.path, Example) if row.prompt == "<new>"]
     assert Counter(len(row.completion) // 2 - 1 for row in shown) == {1: 7, 3: 7}
+
+
+def test_a_round_s_tasks_are_written_down_as_their_environment_shows_them(tmp_path: Path) -> None:
+    environment = find_environment("chain")
+    tasks = environment.tasks(3, 4, 0)
+    written = Dataset(uri=str(tmp_path / "written"))
+    params = WriteParams(environment="chain")
+    write_examples.into(WrittenExamples(written), params, sealed_table(tmp_path / "tasks", Task, tasks))
+    told = [(row.task, row.prompt, row.completion, row.good) for row in rows(written.path, Example)]
+    assert told == [(task.id, task.prompt, environment.demonstration(task), True) for task in tasks]
 
 
 @given(st.integers(1, 30), st.integers(1, 10_000), st.floats(0.01, 1))

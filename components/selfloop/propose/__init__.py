@@ -2,6 +2,7 @@
 
 from selfloop.propose.archive import ArchiveParams, ParentsParams, choose_parents, init_archive
 from selfloop.propose.base import BaseData, BaseParams, draw_base
+from selfloop.propose.examples import WriteParams, write_examples
 from selfloop.propose.fixed import DrawParams, Fixed, draw_tasks
 from selfloop.propose.frontier import Frontier, ProposeParams, propose_tasks
 from selfloop.propose.learned import LearnedParams, ProposalArchiveParams, init_proposal_archive, propose_by_policy
@@ -19,6 +20,7 @@ __all__ = [
     "ProposalArchiveParams",
     "ProposeParams",
     "Schedule",
+    "WriteParams",
     "choose_parents",
     "draw_base",
     "draw_tasks",
@@ -26,4 +28,5 @@ __all__ = [
     "init_proposal_archive",
     "propose_by_policy",
     "propose_tasks",
+    "write_examples",
 ]

@@ -1,6 +1,5 @@
 """``draw_base``: the labelled data that a loop starts from, and the beginning of its state."""
 
-from collections.abc import Iterable
 from typing import NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset
@@ -72,22 +71,21 @@ def draw_base(out: BaseData, params: BaseParams) -> None:
     with writing(out.examples.path, Example) as table:
         for level in levels:
             tasks = draw_training(environment, level, params.number_of(level), seed_for(params, "base", level))
-            table.write(_demonstrated(environment, tasks))
+            table.write([shown(environment, task) for task in tasks])
             table.write(_proposals(environment, level, params) if params.proposals else [])
             table.write(_judgements(environment, level, params) if params.judgements else [])
     with writing(out.held_out.path, Example) as table:
         for level in levels:
-            seed = seed_for(params, "base held out", level)
-            table.write(
-                _demonstrated(environment, draw_items(environment, GATE, level, params.held_out_per_level, seed))
-            )
+            number, seed = params.held_out_per_level, seed_for(params, "base held out", level)
+            table.write([shown(environment, task) for task in draw_items(environment, GATE, level, number, seed)])
     with writing(out.replay_pool.path, Example):
         pass
     write_json(out.progress.path, {"frontier": params.levels, "accuracy": {}})
 
 
-def _demonstrated(environment: Environment, tasks: Iterable[Task]) -> list[Example]:
-    return [_example(environment, task.id, task.level, task.prompt, environment.demonstration(task)) for task in tasks]
+def shown(environment: Environment, task: Task) -> Example:
+    """What a policy is shown of a task: its environment's demonstration."""
+    return _example(environment, task.id, task.level, task.prompt, environment.demonstration(task))
 
 
 def _example(environment: Environment, id: str, level: int, prompt: str, text: str) -> Example:
