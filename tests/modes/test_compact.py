@@ -4,7 +4,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from selfloop.modes.compact import _reduce, _renumber, merged
+from selfloop.modes.compact import _reduce, merged
 
 
 def _before(tasks: dict[str, Any], name: str) -> set[str]:
@@ -22,14 +22,6 @@ def test_a_task_still_waits_for_all_that_it_waited_for(waits: list[set[int]]) ->
     for task in tasks.values():
         of = task["dependentTasks"]
         assert not any(one in _before(tasks, other) for one in of for other in of), "and for nothing twice"
-
-
-@given(st.permutations([f"verify-rollouts{number}" for number in ("", "-2", "-3", "-10")]), st.integers(1, 4))
-def test_every_task_of_a_stage_keeps_a_name_of_its_own(names: list[str], number: int) -> None:
-    dag = {"tasks": {name: {"call": name} for name in names[:number]}}
-    _renumber(dag)
-    assert sorted(task["call"] for task in dag["tasks"].values()) == sorted(names[:number])
-    assert "verify-rollouts" in dag["tasks"]
 
 
 def _spec(images: list[str]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from selfloop.errors import UserError
-from selfloop.modes import compiling
+from selfloop.modes import compact, compiling
 from selfloop.modes.compiling import compile_pipeline, compiled, cost_of, rounds_that_fit
 from selfloop.modes.fused import fused_stage
 from selfloop.modes.mlflow_plugin import INJECTED
@@ -241,6 +241,26 @@ def test_equal_executors_and_components_stand_once(recipe: Recipe[Any], tmp_path
     assert len(graphs) == 8, "one for each round but the first, which needs none"
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_no_two_tasks_have_one_name_and_a_round_has_that_which_is_shown(
+    recipe: Recipe[Any], tmp_path: Path, fused: bool
+) -> None:
+    """KFP's UI finds what a task made by the task's name alone: of two of a name it showed what the last made."""
+    spec = _compiled(recipe, tmp_path, 4, fused, generate={"shards": 2})[0]
+    graphs = {name for name, each in spec["components"].items() if "dag" in each}
+    dags = [spec["root"]["dag"], *(spec["components"][name]["dag"] for name in graphs)]
+    tasks = [(name, task["componentRef"]["name"] in graphs) for dag in dags for name, task in dag["tasks"].items()]
+    assert len(set(tasks)) == len(tasks)
+    assert {("round-2", True), ("round-3", True), ("round-4", True)} <= set(tasks)
+
+
+def test_what_executors_say_for_an_older_kfp_is_left_out(recipe: Recipe[Any], tmp_path: Path) -> None:
+    whole = json.dumps(_compiled(recipe, tmp_path, 2, profile="one-gpu"))
+    for now, before in compact.OLD.items():
+        assert f'"{now}"' in whole or now == "configMapNameParameter"
+        assert not re.search(rf'"{before}": "', whole.replace('"runtimeValue": {"constant": "', ""))
+
+
 def test_the_first_round_is_in_no_sub_graph(recipe: Recipe[Any], tmp_path: Path) -> None:
     tasks = _compiled(recipe, tmp_path, 1)[0]["root"]["dag"]["tasks"]
     assert {"resolve", "start", "generate"} <= tasks.keys()
@@ -397,7 +417,10 @@ def test_a_file_that_kfp_cannot_read_is_refused(recipe: Recipe[Any], tmp_path: P
 def test_a_pod_is_given_the_secrets_that_its_stage_needs(recipe: Recipe[Any], tmp_path: Path) -> None:
     platform = _compiled(recipe, tmp_path, 1)[1]
     executors = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
-    held = {name: {each["secretName"] for each in config["secretAsEnv"]} for name, config in executors.items()}
+    held = {
+        name: {each["secretNameParameter"]["runtimeValue"]["constant"] for each in config["secretAsEnv"]}
+        for name, config in executors.items()
+    }
     assert held["exec-verify"] == {"selfloop-s3"}
     assert held["exec-close"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-webhook"}
     assert held["exec-start"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-hub"}

@@ -355,10 +355,10 @@ def _retries(about: Spec) -> dict[str, str]:
 def _environment(asked: Spec) -> list[Spec]:
     """The variables of a pod that come from secrets and config maps, one by one, as KFP writes them."""
     return [
-        {"name": each["envVar"], "valueFrom": {kind: {"name": source[name], "key": each[key], "optional": True}}}
-        for kind, sources, name, key in (
-            ("secretKeyRef", "secretAsEnv", "secretName", "secretKey"),
-            ("configMapKeyRef", "configMapAsEnv", "configMapName", "configMapKey"),
+        {"name": each["envVar"], "valueFrom": {kind: {"name": _named(source), "key": each[key], "optional": True}}}
+        for kind, sources, key in (
+            ("secretKeyRef", "secretAsEnv", "secretKey"),
+            ("configMapKeyRef", "configMapAsEnv", "configMapKey"),
         )
         for source in asked.get(sources, ())
         for each in source["keyToEnv"]
@@ -368,9 +368,15 @@ def _environment(asked: Spec) -> list[Spec]:
 def _volumes(asked: Spec) -> tuple[list[Spec], list[Spec]]:
     """The volumes of a pod, and where they are mounted."""
     named = [
-        (each.get("volumeName") or each.get("secretName") or each.get("configMapName") or "selfloop-models", each)
+        (each.get("volumeName") or _named(each), each)
         for kind in ("pvcMount", "emptyDirMounts", "secretAsVolume", "configMapAsVolume")
         for each in asked.get(kind, ())
     ]
     volumes = [{"name": name, "source": {"name": name, "optional": False}} for name, _ in named]
     return volumes, [{"name": name, "mountPath": each["mountPath"]} for name, each in named]
+
+
+def _named(source: Spec) -> str:
+    """The name of the secret, config map or claim that something is taken from."""
+    names = (source.get(f"{kind}NameParameter") for kind in ("secret", "configMap", "pvc"))
+    return next(str(name["runtimeValue"]["constant"]) for name in names if name)

@@ -18,6 +18,7 @@ from selfloop import metering
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError, ending_plainly
 from selfloop.modes import mlflow_plugin
+from selfloop.modes.compact import SIGNATURE
 from selfloop.modes.fused import fused_stage
 from selfloop.modes.noting import calls_of
 from selfloop.modes.pods import entered, followed, handed, own_place
@@ -26,10 +27,7 @@ from selfloop.settings import RunParams, Settings
 from selfloop.stage import Params, Stage, component
 
 RESOLVED, CALL, SHARD = "resolved", "call", "shard"
-COMMAND = [
-    *("env", "_KFP_RUNTIME=true", "python3", "-c"),
-    "from selfloop.modes.task import main; main()  # for kfp.dsl.executor_main",
-]
+COMMAND = ["env", "_KFP_RUNTIME=true", "python3", "-m", "selfloop.modes.task", "kfp.dsl.executor_main"]
 """What a task's container runs. ``kfp.local`` takes a command only where it names KFP's own program."""
 
 
@@ -49,18 +47,19 @@ def component_of(
     body = f"from selfloop.modes.calls import main\n\n    return main({stage.target!r}, locals())"
     name = stage.name if iskeyword(stage.verb) else stage.verb
     made = component(name, signature, stage.summary, body, image)
-    return started_briefly(made, f"{__name__}:main", stage.target, signature)
+    return started_briefly(made, __name__, stage.target, signature)
 
 
-def started_briefly(component: Any, caller: str, target: str, signature: str) -> Any:
-    """A KFP component whose container's command names what is called, as ``module:function``, and the stage.
+def started_briefly(component: Any, module: str, target: str, signature: str) -> Any:
+    """A KFP component whose container's command names the module whose ``main`` is called, and the stage.
 
     KFP puts the function's source and a shell script around it there, and Argo notes the command six times for each
-    task. KFP knows a component by its container, so a digest of the signature tells two components of a stage apart.
+    task. KFP knows a component by its container, so a digest of the signature tells two components of a stage apart
+    until both are in a pipeline.
     """
     digest = hashlib.sha256(signature.encode()).hexdigest()[:8]
     container = component.component_spec.implementation.container
-    container.command, container.args = COMMAND, ["{{$}}", caller, target, digest]
+    container.command, container.args = COMMAND, ["{{$}}", module, target, f"{SIGNATURE}{digest}"]
     return component
 
 

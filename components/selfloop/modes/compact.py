@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 CHANNEL = "pipelinechannel--"
+SIGNATURE = "#"
+"""Begins an argument that tells a component from another with the same container, which KFP takes for one."""
 Spec = dict[str, Any]
 
 
 def compacted(spec: Spec, platform: Spec | None = None) -> Spec:
     """The same pipeline in fewer words; ``platform`` is what Kubernetes is to give each of its executors."""
+    graphs = list(_inwards(spec, spec["root"]["dag"]))
     for dag in _dags(spec):
-        _renumber(dag)
+        _rename(dag, graphs)
         _reduce(dag)
     _drop_defaults(spec)
-    graphs = list(_inwards(spec, spec["root"]["dag"]))
+    _drop_old(spec, platform or {})
     for name in reversed(graphs):
         _prune(spec, name)
     for name in graphs:
@@ -49,15 +52,14 @@ def _use(spec: Spec, graph: str) -> Spec:
     return next(task for task in tasks if task["componentRef"]["name"] == graph)
 
 
-def _renumber(dag: Spec) -> None:
-    """Name tasks as if each sub-graph were alone: ``generate-rollouts-7`` is ``generate-rollouts`` in its round.
-
-    Of several tasks of a stage the first has the plain name.
+def _rename(dag: Spec, graphs: Collection[str]) -> None:
+    """Name sub-graphs as they are shown, ``round-7``: the UI says by these names where one is. No other task has a name
+    that is taken: the UI finds what a task made by its name alone, in whichever sub-graph it is.
     """
-    names: dict[str, str] = {}
-    for old in sorted(dag["tasks"], key=lambda name: (len(name), name)):
-        plain = re.sub(r"-\d+$", "", old)
-        names[old] = plain if plain not in names.values() else old
+    names = {
+        name: task["taskInfo"]["name"] if task["componentRef"]["name"] in graphs else name
+        for name, task in dag["tasks"].items()
+    }
     _renamed(dag, names)
 
 
@@ -71,10 +73,6 @@ def _renamed(dag: Spec, names: Mapping[str, str]) -> None:
             node["dependentTasks"] = sorted(names[old] for old in node["dependentTasks"])
 
 
-OLD_RESOURCES = ("cpuLimit", "cpuRequest", "memoryLimit", "memoryRequest")
-"""What is asked of a node, as KFP's backend read it before it took quantities as they are written."""
-
-
 def _drop_defaults(spec: Spec) -> None:
     """Drop what KFP says twice, or what is so anyway: a cache that is off, the version of its types of artifacts."""
     for dag in _dags(spec):
@@ -86,8 +84,31 @@ def _drop_defaults(spec: Spec) -> None:
             for artifact in component.get(side, {}).get("artifacts", {}).values():
                 artifact["artifactType"].pop("schemaVersion", None)
     for executor in spec["deploymentSpec"]["executors"].values():
-        for name in OLD_RESOURCES:
-            executor["container"].get("resources", {}).pop(name, None)
+        args = executor["container"].get("args", [])
+        args[:] = [each for each in args if not each.startswith(SIGNATURE)]
+
+
+OLD = {
+    "resourceCpuLimit": "cpuLimit",
+    "resourceCpuRequest": "cpuRequest",
+    "resourceMemoryLimit": "memoryLimit",
+    "resourceMemoryRequest": "memoryRequest",
+    "resourceType": "type",
+    "resourceCount": "count",
+    "pvcNameParameter": "constant",
+    "secretNameParameter": "secretName",
+    "configMapNameParameter": "configMapName",
+}
+"""For each field of an executor the one from which KFP's backend took the same before it took both: 2.17 reads it only
+where the first is missing.
+"""
+
+
+def _drop_old(spec: Spec, platform: Spec) -> None:
+    """Drop what executors say a second time for a backend that is older than what compiled them."""
+    for node in _nodes([spec["deploymentSpec"]["executors"], platform]):
+        for name in OLD.keys() & node.keys():
+            node.pop(OLD[name], None)
 
 
 def _reduce(dag: Spec) -> None:

@@ -139,7 +139,9 @@ def _most(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> i
 
     few, more = map(stored, FEW)
     most = FEW[0] + int((ROOM - few) * (FEW[1] - FEW[0]) / (more - few))
-    while most > 0 and stored(most) > ROOM:  # the names in a round grow with the number of those around it
+    while stored(most + 1) <= ROOM:  # no two rounds cost the same: their names and digests compress as they do
+        most += 1
+    while most > 0 and stored(most) > ROOM:
         most -= 1
     if most < 1:
         raise UserError(

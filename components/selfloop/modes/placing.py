@@ -53,11 +53,17 @@ def place(
     if stage.image in TRAINING and profile.nodes.model_fields_set:
         task.set_env_variable("SELFLOOP_NODE_RESOURCES", json.dumps(_by_kind(profile.node(stage))))
     _mount(task, profile.cluster, resources)
-    kubernetes.set_image_pull_policy(task, profile.registry.pull_policy)
+    if profile.registry.pull_policy != _pull_policy(image):
+        kubernetes.set_image_pull_policy(task, profile.registry.pull_policy)
     if profile.registry.pull_secrets:
         kubernetes.set_image_pull_secrets(task, profile.registry.pull_secrets)
     kubernetes.set_security_context(task, run_as_non_root=True)
     return task
+
+
+def _pull_policy(image: str) -> str:
+    """What Kubernetes does about an image of which nothing is said."""
+    return "Always" if image.endswith(":latest") else "IfNotPresent"
 
 
 def _ask(task: Any, resources: Resources) -> None:

@@ -91,7 +91,7 @@ def component_of(recipe: Recipe[Any], stage: Stage, image: str) -> Any:
     body = f"from selfloop.modes.resolving import main\n\n    return main({recipe.target!r}, locals())"
     signature = f"({', '.join([*stage.sides(), *parameters])})"
     made = component(stage.verb, signature, stage.summary, body, image)
-    return started_briefly(made, f"{__name__}:main", recipe.target, signature)
+    return started_briefly(made, __name__, recipe.target, signature)
 
 
 def enter(target: str, given: Mapping[str, Any]) -> None:

@@ -23,12 +23,13 @@ KINDS = {f"system.{kind}": getattr(dsl, kind) for kind in ("Dataset", "Model", "
 
 
 def main() -> None:
-    """Run the task that the command line says: what KFP says to it, what is called (``module:function``), the stage."""
+    """Run the task that the command line says: KFP's own program, which this one stands for, what KFP says to the task,
+    the module whose ``main`` is called, the stage.
+    """
     logging.basicConfig(stream=sys.stdout, format="%(asctime)s %(levelname)s: %(message)s", level=logging.INFO)
-    told, caller, target, _ = sys.argv[1:]
-    module, _, name = caller.partition(":")
+    _, told, module, target = sys.argv[1:]
     executor_input = json.loads(told)
-    Executor(executor_input, _typed(executor_input, getattr(import_module(module), name), target)).execute()
+    Executor(executor_input, _typed(executor_input, import_module(module).main, target)).execute()
 
 
 def _typed(told: Mapping[str, Any], call: Callable[[str, Mapping[str, Any]], Any], target: str) -> Any:
@@ -54,3 +55,7 @@ def _annotated(told: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in inputs.get("parameterValues", {}).items():
         if value is not None:
             yield name, type(value)
+
+
+if __name__ == "__main__":
+    main()
