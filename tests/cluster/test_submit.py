@@ -156,11 +156,11 @@ def test_a_pipeline_tells_what_its_form_takes_and_is_known_by_its_recipe(command
     """Also where other inputs were told of when it was made."""
     assert command("submit", "length-generalization", "--rounds", "1").code == 0
     (pipeline,) = kfp.pipelines.values()
-    summary, _, table = pipeline["description"].partition("\n\n| input | what it is | values |\n")
+    summary, _, inputs = pipeline["description"].partition("\n\nInputs of a run")
     assert summary == find_recipe("length-generalization").summary
-    assert "| `finetune_learning_rate` |" in table
-    assert "\n\nA loop of selfloop, `selfloop_recipes.length_generalization:recipe`. Inputs are those of" in table
-    pipeline["description"] = pipeline["description"].replace(table.partition("\n\n")[0], "other inputs")
+    assert "`finetune_learning_rate` (> 0)" in inputs
+    assert "\n\nA loop of selfloop, `selfloop_recipes.length_generalization:recipe`. Inputs are those of" in inputs
+    pipeline["description"] = pipeline["description"].replace("finetune_learning_rate", "another_input")
     assert command("submit", "length-generalization", "--rounds", "2").code == 0
     assert len(kfp.versions) == 2
 

@@ -133,34 +133,38 @@ def test_the_form_is_flat_typed_described_and_grouped_by_stage(recipe: Recipe[An
     assert form["settings"]["defaultValue"] == "{}"
 
 
-def rows(markdown: str) -> dict[str, list[str]]:
-    """A table by its first column."""
-    lines = re.findall(r"^\| `(\w+)` \| (.+) \| (.*) \|$", markdown, re.MULTILINE)
-    return {name: [what, values] for name, what, values in lines}
+def inputs_in(markdown: str) -> dict[str, str]:
+    """The inputs that a description lists, each with what it may be."""
+    lines = "\n".join(line for line in markdown.splitlines() if line.startswith("- `"))
+    return dict(re.findall(r"(?:^- |, )`(\w+)`(?: \((.+?)\)(?=[:,\n]|$))?", lines, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", recipes())
-def test_the_description_says_of_every_input_what_it_is_and_may_be(name: str, tmp_path: Path) -> None:
+def test_the_description_names_every_input_and_says_what_those_of_the_loop_are(name: str, tmp_path: Path) -> None:
     """KFP's UI renders it as Markdown, and shows of the form itself nothing but names and types."""
-    spec = _compiled(find_recipe(name), tmp_path, 1)[0]
-    form, table = spec["root"]["inputDefinitions"]["parameters"], rows(spec["pipelineInfo"]["description"])
-    assert table.keys() == form.keys()
-    assert list(table) == sorted(table), "as the UI sorts them"
-    assert {name: what.replace("\\", "") for name, (what, _) in table.items()} == {
-        name: each["description"] for name, each in form.items()
-    }
-    assert not re.search(r"(?<![\\`\w])_|(?<!\\)\*", re.sub(r"`\w+`", "", spec["pipelineInfo"]["description"]))
+    recipe = find_recipe(name)
+    spec = _compiled(recipe, tmp_path, 1)[0]
+    form, described = spec["root"]["inputDefinitions"]["parameters"], spec["pipelineInfo"]["description"]
+    listed = inputs_in(described)
+    assert listed.keys() == form.keys()
+    of_stages = {recipe.settings.in_form(dotted) for dotted in recipe.settings.inputs() if "." in dotted}
+    for input, about in form.items():
+        said = about["description"] in described.replace("\\", "")
+        assert said == (input not in of_stages), "the name of any other says what it is"
+    assert not re.search(r"(?<![\\`\w])_|(?<!\\)\*", re.sub(r"`\w+`", "", described))
 
 
-def test_the_description_tells_ranges_and_choices(recipe: Recipe[Any], tmp_path: Path) -> None:
+def test_the_description_tells_ranges_and_choices_and_fits_into_the_card_of_the_ui(
+    recipe: Recipe[Any], tmp_path: Path
+) -> None:
     described = _compiled(recipe, tmp_path, 1)[0]["pipelineInfo"]["description"]
-    table = rows(described)
-    assert described.startswith(f"{recipe.summary}\n\n| input |")
-    assert table["finetune_learning_rate"][1] == "> 0"
-    assert table["seed"][1] == "≥ 0"
-    assert {"addition", "countdown"} <= set(table["environment"][1].split(", "))
-    assert {"sft", "dpo"} <= set(table["finetune_method"][1].split(", "))
-    assert len(described) < 4000
+    listed = inputs_in(described)
+    assert described.startswith(f"{recipe.summary}\n\nInputs of a run")
+    assert listed["finetune_learning_rate"] == "> 0"
+    assert listed["seed"] == "≥ 0"
+    assert {"addition", "countdown"} <= set(listed["environment"].split(", "))
+    assert {"sft", "dpo"} <= set(listed["finetune_method"].split(", "))
+    assert sum(1 + len(line) // 58 for line in described.splitlines() if line) <= 34
 
 
 def test_the_form_has_the_values_that_it_was_compiled_with(recipe: Recipe[Any], tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def uploaded(connection: Connection, package: Package) -> V2beta1PipelineVersion
     """The version in KFP that holds this package: found, or uploaded."""
     pipeline_id = _pipeline(connection, package)
     versions = PipelineUploadServiceApi(connection.client)
-    described = f"sha256 {package.digest}"
+    described = f"sha256 {package.digest[:32]} {package.digest[32:]}"  # the UI breaks no word
 
     def upload() -> Any:
         return versions.upload_pipeline_version(

@@ -1,5 +1,8 @@
 """What a pipeline is for and what its form takes, in Markdown: KFP's UI renders a pipeline's description, and shows of
 the inputs in the form of a run only names and types.
+
+The UI shows it in a card of some sixty letters a line that cannot be scrolled. So it is short: what an input of a stage
+is its name says, and the card what it may be.
 """
 
 from __future__ import annotations
@@ -16,20 +19,29 @@ from selfloop.recipe import Recipe
 from selfloop.strategies import is_list, is_strategy
 
 BOUNDS = {"ge": "≥ ", "gt": "> ", "le": "≤ ", "lt": "< "}
-ROW = "| {} | {} | {} |"
+FORM = "Inputs of a run, of which `docs/kubeflow-ui.md` says more:"
 
 
 def described(recipe: Recipe[Any], form: Mapping[str, tuple[str, Any, str]]) -> str:
-    """A recipe in a sentence, and a table of its inputs, whose defaults the form shows."""
+    """A recipe in a sentence, and the inputs of its form, whose defaults the form shows: those of the loop, each with
+    what it is, then those of each stage, with what they may be.
+    """
     infos = {recipe.settings.in_form(name): (name, info) for name, info in recipe.settings.inputs().items()}
-    rows = [ROW.format("input", "what it is", "values"), "|-|-|-|"]
+    of_loop: list[str] = []
+    of_stages: dict[str, list[str]] = {}
     for name, (_, _, text) in sorted(form.items()):
-        values = _values(*infos[name]) if name in infos else ""
-        rows.append(ROW.format(f"`{name}`", _cell(text), _cell(values)))
-    return "\n".join([_cell(recipe.summary), "", *rows])
+        dotted, info = infos.get(name, (name, None))
+        values = values_of(dotted, info) if info else ""
+        said = f"`{name}` ({_plain(values)})" if values else f"`{name}`"
+        if "." in dotted:
+            of_stages.setdefault(dotted.partition(".")[0], []).append(said)
+        else:
+            of_loop.append(f"{said}: {_plain(text)}")
+    lines = [*of_loop, *(", ".join(of_it) for of_it in of_stages.values())]
+    return "\n".join([_plain(recipe.summary), "", FORM, "", *(f"- {line}" for line in lines)])
 
 
-def _values(name: str, info: FieldInfo) -> str:
+def values_of(name: str, info: FieldInfo) -> str:
     """What a setting may be: its choices, or its bounds."""
     kind: Any = info.annotation
     if name == "environment":
@@ -44,6 +56,6 @@ def _values(name: str, info: FieldInfo) -> str:
     return ", ".join(f"{sign}{bound:g}" for sign, bound in bounds if bound is not None)
 
 
-def _cell(text: str) -> str:
+def _plain(text: str) -> str:
     """Text as it stands, whatever of it Markdown would take for its own."""
     return re.sub(r"([\\`*_|<\[])", r"\\\1", text)

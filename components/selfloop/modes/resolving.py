@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 S = TypeVar("S", bound=Settings)
 ORIGIN = (
-    "Where the loop continues from: 'start', 'champion' (from the start where there is none yet), NAME@champion, "
-    "NAME@previous or NAME/VERSION; run:ID is given by the run before it."
+    "Where the loop continues from: 'start', 'champion' (the start where there is none yet), NAME@champion, "
+    "NAME@previous or NAME/VERSION."
 )
 
 
