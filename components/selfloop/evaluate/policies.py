@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,12 +15,13 @@ from selfloop.decision import ANCHOR, CANDIDATE, CHAMPION, CONFIRM, TARGET
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate.metrics import accuracy_by_level, solved_levels
-from selfloop.generate import DecodingParams, GenerateParams, draw
+from selfloop.generate import DecodingParams, GenerateParams
 from selfloop.generate.draw import one_role
-from selfloop.generate.engines import Score, open_engine
+from selfloop.generate.engines import Score
+from selfloop.generate.forks import Source, Window, side_by_side
 from selfloop.generate.windows import Tally
 from selfloop.paired import ROUNDING, better, bounds, by_unit, paired
-from selfloop.records import ItemResult, Rollout, Task, Writer, rows, to_batch, with_final_text, writing
+from selfloop.records import ItemResult, Rollout, Task, Writer, batched, rows, to_batch, with_final_text, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.split import VAULT, draw_items, share_of
@@ -119,10 +119,9 @@ def _answered_by(
 ) -> list[ItemResult]:
     """Answer items with each of these policies. Returns the answers to the target's."""
     tally, seen = Tally(len(policies) * len(items) * params.samples, "answers"), list[ItemResult]()
-    for name, policy in policies.items() if items else ():
-        for answered in _answers(params, policy, items, name, tally):
-            table.write(answered)
-            seen += [each for each in answered if each.suite == TARGET]
+    for answered in _answers(params, policies, items, tally):
+        table.write(answered)
+        seen += [each for each in answered if each.suite == TARGET]
     return seen
 
 
@@ -160,7 +159,7 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
     ]
     tally = Tally(len(items) * params.samples, "answers")
     with writing(out.results.path, ItemResult) as table:
-        for answered in _answers(params, policy, items, "champion", tally):
+        for answered in _answers(params, {CHAMPION: policy}, items, tally):
             table.write(answered)
     accuracy = accuracy_by_level(rows(out.results.path, ItemResult))["champion"]
     solved = solved_levels(accuracy, params.solved)
@@ -205,18 +204,22 @@ def levels_of(progress: Mapping[str, Any], beyond: int) -> list[int]:
 
 
 def _answers(
-    params: AnswerParams, policy: Model, items: Sequence[Task], name: str, tally: Tally
+    params: AnswerParams, policies: Mapping[str, Model], items: Sequence[Task], tally: Tally
 ) -> Iterator[list[ItemResult]]:
-    engine = open_engine(params, policy.path, policy.metadata["digest"])
+    """The answers to some items, those of one policy after those of another; all are drawn side by side."""
     decoding = GenerateParams.asking_as(
         params,
         seed=seed_for(params, "evaluate"),
         round=params.round,
         greedy_first=params.samples == 1,
     )
-    asked = (item for item in items for _ in range(params.samples))
-    for drawn in draw(engine, (item._replace(attempts=params.samples) for item in items), decoding, tally.add):
-        of_drawn = list(itertools.islice(asked, len(one_role(drawn))))
+    parts = list(batched((item._replace(attempts=params.samples) for item in items), decoding.window))
+    asked = [(name, part) for name in policies for part in parts]
+    sources = {name: Source(policy.path, policy.metadata["digest"]) for name, policy in policies.items()}
+    windows = [Window(sources[name], part) for name, part in asked]
+    for (name, part), drawn in zip(asked, side_by_side(decoding, windows, tally.add), strict=True):
+        one_role(drawn)
+        of_drawn = [item for item in part for _ in range(params.samples)]
         yield [
             ItemResult(
                 name,

@@ -7,8 +7,9 @@ from typing import NamedTuple
 from kfp.dsl import Dataset, Model
 
 from selfloop import artifacts
+from selfloop.generate.forks import Source
 from selfloop.generate.params import GenerateParams
-from selfloop.generate.windows import Kept, Source, Tally, key_of, make, of_shard, to_make
+from selfloop.generate.windows import Kept, Tally, key_of, make, of_shard, to_make
 from selfloop.metering import drew
 from selfloop.records import Rollout, read, writing
 from selfloop.resources import Resources

@@ -18,12 +18,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from selfloop import progress
 from selfloop.errors import UserError
 from selfloop.generate.draw import draw
 from selfloop.generate.engines import Engine, open_engine
+from selfloop.generate.forks import Source, Window, side_by_side
 from selfloop.generate.params import GenerateParams
 from selfloop.identity import work_key
 from selfloop.metering import drew
@@ -35,13 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 Work = tuple[int, list[Task]]
 """A window: its number, and its tasks."""
-
-
-class Source(NamedTuple):
-    """A policy as a process opens it: its folder and its digest."""
-
-    directory: str
-    digest: str
+AT_ONCE = 16
+"""Windows that are taken up together, to be drawn side by side."""
 
 
 class Kept:
@@ -124,8 +120,9 @@ class Tally:
         self.note(0, 0)
 
     def add(self, rollouts: Sequence[Rollout]) -> None:
-        """Count an attempt."""
-        self.note(1, sum(rollout.tokens for rollout in rollouts))
+        """Count attempts: the roles of an episode share one."""
+        attempts = len({rollout.episode or number for number, rollout in enumerate(rollouts)})
+        self.note(attempts, sum(rollout.tokens for rollout in rollouts))
 
     def note(self, attempts: int, tokens: int) -> None:
         """Count attempts."""
@@ -140,11 +137,10 @@ def make(params: GenerateParams, source: Source, work: Iterator[Work], kept: Kep
     if params.workers > 1:
         _share(params, source, work, kept, tally)
         return
-    engine: Engine | None = None
-    for number, tasks in work:
-        engine = engine or open_engine(params, source.directory, source.digest)
-        [drawn] = draw(engine, tasks, params, tally.add)
-        kept.write(number, drawn)
+    for some in batched(work, AT_ONCE):
+        windows = [Window(source, tasks) for _, tasks in some]
+        for (number, _), drawn in zip(some, side_by_side(params, windows, tally.add), strict=True):
+            kept.write(number, drawn)
 
 
 def _share(params: GenerateParams, source: Source, work: Iterator[Work], kept: Kept, tally: Tally) -> None:
