@@ -19,6 +19,7 @@ from typing import Any
 from kfp.dsl import Artifact
 from pydantic import BaseModel, ValidationError, field_validator
 
+from selfloop import flavour
 from selfloop.errors import UserError
 from selfloop.links import link
 from selfloop.records import TABLE
@@ -112,6 +113,8 @@ def seal(
     metadata: dict[str, Any] | None = None,
 ) -> Manifest:
     """Write the manifest of a directory whose data is complete; from then on it is an artifact."""
+    if kind == "Model":
+        flavour.describe(directory)
     files = {
         str(path.relative_to(directory)): file_digest(path)
         for path in files_in(directory)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from selfloop.artifacts import read_json, write_json
 from selfloop.errors import HaltedError, UserError
 from selfloop.loop import loop_of
+from selfloop.machine import model
 from selfloop.modes.inprocess import InProcess, Listener, claimed, complete
 from selfloop.modes.noting import check
 from selfloop.recipe import Recipe
@@ -150,15 +151,10 @@ def _measure_base(recipe: Recipe[Any], settings: Settings, root: Path) -> dict[s
 
 def machine() -> dict[str, str]:
     """Where and when a number was measured, and with what."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
     names = ("selfloop", "torch", "transformers", "kfp", "mlflow")
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "machine": f"{model}, {os.cpu_count()} cores",
+        "machine": f"{model()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         **{name: version(name) for name in names},
     }

@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import math
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 
 PROC, GROUPS, DEVICES = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"), Path("/dev")
+CPUS = Path("/proc/cpuinfo")
 
 
 def cores() -> int:
     """Cores that may be busy at one time."""
     quotas = [quota for folder in _folders("cpu") if (quota := _quota(folder))]
     return max(1, min([len(os.sched_getaffinity(0)), *map(math.ceil, quotas)]))
+
+
+def said() -> str:
+    """This machine in a few words: its processor, the cores and GPUs that may be used, Python and torch."""
+    there = f"{model()}, {cores()} core{'s' * (cores() != 1)}, {gpus() or 'no'} GPU{'s' * (gpus() != 1)}"
+    return ", ".join([there, f"Python {platform.python_version()}", *_torch()])
+
+
+def _torch() -> list[str]:
+    with suppress(PackageNotFoundError):
+        return [f"torch {version('torch')}"]
+    return []
+
+
+def model() -> str:
+    """What the processor is called."""
+    for line in CPUS.read_text().splitlines() if CPUS.exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
 
 
 def gpus() -> int:

@@ -111,18 +111,20 @@ def carry_out(planned: Plan, listener: Listener | None = None) -> Run:
     from selfloop.modes import inprocess
     from selfloop.report.history import read_history, read_moments
     from selfloop.report.render import render
+    from selfloop.settings import whole
 
     recipe, settings, folder, reference = planned
     page = folder / REPORT
     with (
         inprocess.claimed(folder, recipe, settings, reference),
-        lineage.tracked_run(folder.name, settings.overrides(), folder / inprocess.NOTE, folder / "mlflow") as run_id,
+        lineage.tracked_run(folder.name, whole(settings), folder / inprocess.NOTE, folder / "mlflow") as run_id,
         _reported(folder, page),
     ):
         lineage.note_beginning(settings.loop)
         last, measured = inprocess.complete(recipe, settings, folder, listener)
-        history = read_history(last.history.path)
-        page.write_text(render(history, read_moments(last.history.path), measured), encoding="utf-8")
+        history, moments = read_history(last.history.path), read_moments(last.history.path)
+        champion = str(Path(getattr(last, recipe.roles[0]).path).absolute())
+        page.write_text(render(history, moments, measured, champion), encoding="utf-8")
         lineage.finish(run_id, page, measured)
         write_json(folder, dict(measured), inprocess.FINISHED)
     return Run(folder, os.environ["MLFLOW_TRACKING_URI"])

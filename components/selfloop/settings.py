@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import typing
 from pathlib import Path
@@ -188,6 +189,20 @@ class Settings(Values):
         whole = self.model_dump(mode="json", exclude=set(self.stages()))
         set_ = {name: getattr(self, name).model_dump(mode="json", exclude_unset=True) for name in self.stages()}
         return {name: set_.get(name, whole.get(name)) for name in type(self).model_fields}
+
+
+def in_toml(value: Any) -> str:
+    """A value as TOML spells it: as JSON does, but for a table."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {in_toml(each)}" for key, each in value.items()) + "}"
+    return json.dumps(value)
+
+
+def whole(settings: Settings) -> dict[str, Any]:
+    """All settings as plain values, defaults among them, as those of the first round are."""
+    of_round = settings.for_round(settings.first)
+    stages = {name: getattr(of_round, name).model_dump(mode="json") for name in settings.stages()}
+    return settings.model_dump(mode="json", exclude=set(stages)) | stages
 
 
 class RunParams(Params):

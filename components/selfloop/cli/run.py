@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -44,7 +43,7 @@ from selfloop.cli.options import (
 from selfloop.errors import HaltedError, UserError
 from selfloop.places import RUNS, check_output, use_registry
 from selfloop.recipe import find_recipe
-from selfloop.settings import Settings
+from selfloop.settings import Settings, in_toml, whole
 
 
 class Mode(StrEnum):
@@ -178,11 +177,10 @@ def report(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where the HTML goes.")] = Path("report.html"),
 ) -> None:
     """Write the report of a run as one HTML file."""
-    whole = runs.Run(run)
+    finished = runs.Run(run)
     check_output(output)
-    finished = whole.report
     with suppress(shutil.SameFileError):  # it is there already
-        shutil.copyfile(finished, output)
+        shutil.copyfile(finished.report, output)
     say(f"Report: {output.resolve()}")
 
 
@@ -234,18 +232,11 @@ def as_toml(settings: Settings) -> str:
     """Settings as TOML that ``--config`` reads."""
     stages = settings.stages()
     of_round, top = settings.for_round(0), settings.model_dump(mode="json", exclude=set(stages))
-    lines = [f"{name} = {spelt(value)}" for name, value in top.items()]
+    lines = [f"{name} = {in_toml(value)}" for name, value in top.items()]
     for name in stages:
         values = getattr(of_round, name).model_dump(mode="json", exclude={"round"})
-        lines += ["", f"[{name}]", *(f"{key} = {spelt(value)}" for key, value in values.items())]
+        lines += ["", f"[{name}]", *(f"{key} = {in_toml(value)}" for key, value in values.items())]
     return "\n".join(lines) + "\n"
-
-
-def spelt(value: Any) -> str:
-    """A value as TOML spells it: as JSON does, but for a table."""
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {spelt(each)}" for key, each in value.items()) + "}"
-    return json.dumps(value)
 
 
 def run_here(planned: runs.Plan) -> None:
@@ -300,7 +291,7 @@ def run_by_kfp(planned: runs.Plan, fused: bool) -> None:
         raise UserError(f"{root} holds a run, and a run by KFP does not resume: choose another --output.")
     with (
         inprocess.claimed(root, recipe, settings, reference),
-        lineage.tracked_run(root.name, settings.overrides(), root / inprocess.NOTE, root / "mlflow"),
+        lineage.tracked_run(root.name, whole(settings), root / inprocess.NOTE, root / "mlflow"),
     ):
         lineage.note_beginning(settings.loop)
         try:

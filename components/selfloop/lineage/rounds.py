@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 HEAD = "selfloop.head"
+EXAMPLE = 300
+"""Characters of an input that a version's description shows."""
 
 
 def record_round(
@@ -36,10 +38,12 @@ def record_round(
     after: Mapping[str, Artifact],
     decision: Mapping[str, Any],
     costs: Costs = Costs(),
+    rounds: Sequence[Mapping[str, Any]] = (),
 ) -> Mapping[str, Artifact]:
     """Register the candidates of a round, log it, and move the champion where they were promoted.
 
-    ``before`` are the artifacts that the round began with by name, ``after`` those that it left. Returns the policies
+    ``before`` are the artifacts that the round began with by name, ``after`` those that it left, ``rounds`` those of
+    the history. Returns the policies
     and the state to continue with: as decided, unless somebody moved the champion meanwhile, in which case the loop
     continues from there. Done again after a crash, it changes nothing that was done.
     """
@@ -48,7 +52,8 @@ def record_round(
         run_id = tracking.round_run(registry.client, settings.number)
         tracking.log_round(registry.client, run_id, settings.number, decision, settings.run_settings.overrides(), costs)
     branch = Branch(registry, run_id)
-    round = _Round(recipe, settings, before, after, decision)
+    samples = rounds[-1]["samples"] if rounds else []
+    round = _Round(recipe, settings, before, after, decision, samples[0]["prompt"] if samples else "")
     champion = round.champion(branch)
     candidate = round.candidate(branch, champion)
     if candidate.run_id not in ("", run_id):  # another process ends this round too, and was first
@@ -59,6 +64,8 @@ def record_round(
     decided = candidate.number if decision["promoted"] else champion.number
     in_force = decided if moved is None else moved.version
     registry.tag(candidate.number, {"in_force": str(in_force)})
+    with tracking.reachable():
+        tracking.log_standing(registry.client, run_id, settings.number, decision, in_force, costs, rounds)
     if moved is None or in_force == decided:
         return as_decided(recipe, before, after, decision["promoted"])
     log.warning(
@@ -123,7 +130,7 @@ def _note(registry: Registry, run: Run, head: Move | None) -> int:
 class Branch:
     """A run's place in the registry: which moves it knew when it began, and so which version it may replace.
 
-    ``head`` is the move in force, as far as this process has seen.
+    ``head`` is the move in force, as far as this process has seen, ``page`` where MLflow shows the run.
     """
 
     def __init__(self, registry: Registry, run_id: str) -> None:
@@ -131,6 +138,7 @@ class Branch:
         with tracking.reachable():
             run = tracking.whole_run(registry.client)
         self.key, self.kfp_run = run.info.run_id if run else run_id, tracking.kfp_run(run)
+        self.page = f"#/experiments/{run.info.experiment_id}/runs/{self.key}" if run else "#"
         self.head = registry.settle()
         noted = run.data.tags.get(HEAD) if run else None
         if run and noted is None:
@@ -168,6 +176,7 @@ class _Round(NamedTuple):
     before: Mapping[str, Artifact]
     after: Mapping[str, Artifact]
     decision: Mapping[str, Any]
+    example: str
 
     def _roles(self, of: Mapping[str, Artifact]) -> dict[str, Artifact]:
         return {name: of[name] for name in self.recipe.roles}
@@ -208,7 +217,7 @@ class _Round(NamedTuple):
             trained_with={role: manifest_of(self.before[role].path).params for role in roles},
             **self._of_run(branch),
         )
-        return self._registered(branch, made, {"verdict": "start", "digests": digests}, "what the loop began with")
+        return self._registered(branch, made, {"verdict": "start", "digests": digests}, "What the loop began with.")
 
     def candidate(self, branch: Branch, champion: Version) -> Version:
         """The version of this round's candidates."""
@@ -233,7 +242,8 @@ class _Round(NamedTuple):
         }
         if budget := self.decision.get("budget"):
             tags["gate"] = json.dumps(budget["ledger"])
-        return self._registered(branch, made, tags, f"{verdict}: {self.decision['reason']}")
+        words = f"Round {made.round}: {verdict}. {self.decision['reason']}."
+        return self._registered(branch, made, tags, f"{words} Trained from version {champion.number}.")
 
     def _of_run(self, branch: Branch) -> dict[str, Any]:
         return {
@@ -268,7 +278,21 @@ class _Round(NamedTuple):
         key = f"{branch.key}:{made.round}:{_digests(roles)}"
         if len(roles) > 1:
             tags["roles"] = json.dumps({role: self._role(branch, role, key, roles[role], tags) for role in roles})
-        return branch.registry.register(key, first.uri, branch.run_id, tags, words)
+        return branch.registry.register(key, first.uri, branch.run_id, tags, self._described(branch, words))
+
+    def _described(self, branch: Branch, words: str) -> str:
+        """What a person reads of a version in MLflow, as Markdown."""
+        name, settings = branch.registry.name, self.settings
+        lines = [
+            words,
+            f"{self.recipe.title}: {self.recipe.name} on {settings.environment}, seed {settings.seed}.",
+            f"[Its run]({branch.page}) has the settings, the numbers and, of a finished run in process, "
+            f"[the report]({branch.page}/artifacts/report/report.html).",
+            f'Load it, by its number: `mlflow.transformers.load_model("models:/{name}/NUMBER")`.',
+        ]
+        if self.example:
+            lines.append(f"An input of its tasks: `{json.dumps(self.example[:EXAMPLE]).replace('`', chr(39))}`.")
+        return "\n\n".join(lines)
 
     def _role(self, branch: Branch, role: str, key: str, policy: Reference, tags: Mapping[str, str]) -> int:
         """The version of one of several policies, in a registered model of its own."""

@@ -8,14 +8,16 @@ repeated: a stage that was killed and runs again finds what it had written.
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
 from pathlib import Path
+from statistics import fmean
 from time import time
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,16 +25,24 @@ from selfloop import __version__
 from selfloop.addresses import check_private
 from selfloop.artifacts import known
 from selfloop.costs import Costs
+from selfloop.decision import CONFIRM, TARGET
 from selfloop.errors import UserError
 from selfloop.reaching import answers, within
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Run, RunTag
 
+log = logging.getLogger(__name__)
 EXPERIMENT = "selfloop"
 OURS = "selfloop.run"
 PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a run's description."""
+LEVELS = "accuracy_by_level.json"
+"""The artifact of a run that holds a table: the accuracy of champion and candidate by round and level."""
+PARAMS, PARAM_CHARACTERS = 100, 6000
+"""What MLflow takes at a time, and of each."""
 KFP_RUN = "selfloop.kfp.run_id"
 THIS_RUN = "SELFLOOP_KFP_RUN"
 """The variable that tells the pods of a run of KFP its id."""
@@ -44,6 +54,17 @@ DATABASES = ("postgresql", "mysql", "mssql")
 def is_on() -> bool:
     """Whether there is a tracking server or file to write to."""
     return bool(os.environ.get("MLFLOW_TRACKING_URI"))
+
+
+def address() -> str:
+    """That of the server, or the file's."""
+    return os.environ.get("MLFLOW_TRACKING_URI", "")
+
+
+def is_there() -> bool:
+    """Whether MLflow's file is there; a server is taken to be."""
+    file = _file()
+    return file is None or file.is_file()
 
 
 def client() -> MlflowClient:
@@ -238,6 +259,8 @@ def tracked_run(name: str, settings: Mapping[str, Any], note: Path, artifacts: P
             yield run_id
     except BaseException as error:
         with suppress(Exception):  # what went wrong first is what counts
+            if isinstance(error, UserError):
+                made.set_tag(run_id, NOTE, str(error))
             made.set_terminated(run_id, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     else:
@@ -266,8 +289,10 @@ def _described(made: MlflowClient, name: str, settings: Mapping[str, Any], given
     from mlflow.entities import Param, RunTag
 
     run_id = given or str(made.create_run(_experiment(made), run_name=name).info.run_id)
-    params = [Param(key, str(value)) for key, value in _flat(settings).items()]
-    made.log_batch(run_id, params=params, tags=[RunTag(OURS, name), RunTag("selfloop.version", __version__)])
+    params = [Param(key, str(value)[:PARAM_CHARACTERS]) for key, value in _flat(settings).items()]
+    made.log_batch(run_id, params=params[:PARAMS], tags=[RunTag(OURS, name), RunTag("selfloop.version", __version__)])
+    for first in range(PARAMS, len(params), PARAMS):
+        made.log_batch(run_id, params=params[first : first + PARAMS])
     return run_id
 
 
@@ -430,32 +455,82 @@ def log_round(
     params: Mapping[str, Any],
     costs: Costs = Costs(),
 ) -> None:
-    """Log what the gate measured: pass@k and gain by suite, accuracy by level, the guards' readings; and what was spent
-    by the round's stages, and by the loop so far.
-    """
-    from mlflow.entities import Metric, Param, RunTag
+    """Log what the gate measured: pass@k and gain by suite, the guards' readings; and what the round's stages spent."""
+    from mlflow.entities import Metric, Param
 
     now = int(time() * 1000)
-    values = measured(decision) | costs.of_round()
+    values = {name: value for name, value in measured(decision).items() if ".level_" not in name or "audit" in name}
     made.log_batch(
         run_id,
-        [Metric(name, value, now, round) for name, value in values.items()],
+        [Metric(name, value, now, round) for name, value in (values | costs.of_round()).items()],
         [Param(key, str(value)[:500]) for key, value in _flat(params).items()],
-        [
-            RunTag("selfloop.verdict", decision.get("verdict", "")),
-            RunTag("selfloop.reason", decision["reason"][:4000]),
-        ],
+        _said(decision),
     )
+
+
+def log_standing(
+    made: MlflowClient,
+    run_id: str,
+    round: int,
+    decision: Mapping[str, Any],
+    in_force: int,
+    costs: Costs = Costs(),
+    rounds: Sequence[Mapping[str, Any]] = (),
+) -> None:
+    """Log on the run that all rounds share where the loop stands after one of them: what MLflow's first page shows.
+
+    ``rounds`` are those of the history: their accuracy by level is one table.
+    """
+    from mlflow.entities import Metric, RunTag
+
     parent = os.environ.get("MLFLOW_RUN_ID")
-    if parent and parent != run_id:
-        force = "candidate" if decision["promoted"] else "champion"
-        levels = decision.get("accuracy", {}).get(force, {})
-        in_force = [Metric(f"accuracy.level_{int(k):03}", v, now, round) for k, v in levels.items()]
-        spent = [Metric(name, value, now, round) for name, value in costs.of_loop().items()]
-        ended = [RunTag("selfloop.ended", costs.over)] if costs.over else []
-        promoted = Metric("promoted", float(decision["promoted"]), now, round)
-        made.log_batch(parent, [*in_force, *spent, promoted], tags=ended)
-        made.set_terminated(run_id)
+    if not parent or parent == run_id:
+        return
+    now = int(time() * 1000)
+    levels = decision.get("accuracy", {}).get("candidate" if decision["promoted"] else "champion", {})
+    look = decision["suites"].get(CONFIRM) or decision["suites"].get(TARGET)
+    values = {
+        **({"accuracy": fmean(levels.values())} if levels else {}),
+        **({"gain": look["gain"]} if look else {}),
+        "promoted": float(decision["promoted"]),
+        "champion_version": float(in_force),
+        **costs.of_loop(),
+    }
+    note = f"Round {round}: {decision.get('verdict', '')}. {decision['reason']}."
+    if costs.over:
+        note += f" The budget ended the loop: {costs.over}"
+    tags = [*_said(decision), RunTag(NOTE, note)] + ([RunTag("selfloop.ended", costs.over)] if costs.over else [])
+    if rounds:
+        tags.append(RunTag("mlflow.loggedArtifacts", json.dumps([{"path": LEVELS, "type": "table"}])))
+    made.log_batch(parent, [Metric(name, value, now, round) for name, value in values.items()], tags=tags)
+    if rounds:
+        _log_levels(made, parent, rounds)
+    made.set_terminated(run_id)
+
+
+def _log_levels(made: MlflowClient, run_id: str, rounds: Sequence[Mapping[str, Any]]) -> None:
+    """The accuracy by level of these rounds, as a table."""
+    rows = [
+        [round["round"], int(level), policy, value]
+        for round in rounds
+        for policy, levels in round["accuracy"].items()
+        for level, value in levels.items()
+    ]
+    try:
+        made.log_dict(run_id, {"columns": ["round", "level", "policy", "accuracy"], "data": rows}, LEVELS)
+    except Exception as error:  # its artifacts may lie anywhere, behind a library that this image lacks
+        why = without_password(str(error)).strip().split("\n")[0][:200]
+        log.warning("The table of accuracy by level is not in MLflow (%s): the report has it.", why)
+
+
+def _said(decision: Mapping[str, Any]) -> list[RunTag]:
+    """The gate's verdict and its reason, as tags."""
+    from mlflow.entities import RunTag
+
+    return [
+        RunTag("selfloop.verdict", decision.get("verdict", "")),
+        RunTag("selfloop.reason", decision["reason"][:4000]),
+    ]
 
 
 def measured(decision: Mapping[str, Any]) -> dict[str, float]:

@@ -25,7 +25,7 @@ from selfloop.modes.mlflow_plugin import parent_run
 from selfloop.modes.noting import check
 from selfloop.modes.pods import entered_flat
 from selfloop.recipe import Recipe, load_recipe
-from selfloop.settings import START, Settings, run_of
+from selfloop.settings import START, Settings, run_of, whole
 from selfloop.stage import Params, Stage, as_plain, component, kfp_type, outputs_named
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ def begun(settings: Settings, params: Any) -> dict[str, str]:
         lineage.join_run(run_id, before, params.run)
     else:
         name = f"{settings.loop} {params.run[:8]}"
-        run_id = lineage.opened_run(name, settings.overrides(), params.run, parent_run())
+        run_id = lineage.opened_run(name, whole(settings), params.run, parent_run())
     os.environ["MLFLOW_RUN_ID"] = run_id
     lineage.note_beginning(settings.loop)
     return {"MLFLOW_RUN_ID": run_id, lineage.THIS_RUN: params.run}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from kfp.dsl import HTML, Artifact, Dataset, Markdown, Metrics
 
-from selfloop import metering
+from selfloop import machine, metering
 from selfloop.artifacts import VALUE, hand_on, manifest_of, read_json, seal, write_json
 from selfloop.costs import Budget, Costs, Price, ends, gained, parsed, priced, spent_in
 from selfloop.decision import ANCHOR
@@ -26,6 +26,8 @@ from selfloop.promote.spending import Ledger
 from selfloop.records import ItemResult, rows
 from selfloop.report import Role, add_round, publish, samples_page
 from selfloop.report.history import read_history, read_moments
+from selfloop.report.opening import about
+from selfloop.report.render import brief
 from selfloop.resources import Resources
 from selfloop.settings import RunParams
 from selfloop.stage import Stage, outputs_named
@@ -123,8 +125,9 @@ class _Close:
         add_round(self.settings.report, history, self._evidence(), roles, state, decision)
         spent = priced(self._calls(), parsed(Price, self.settings.price))
         before = self.given["history"]
-        mine = {"round": self.settings.number, "stages": spent, "gained": gained(decision)}
-        moments = [*read_moments(before.path), mine]
+        mine: dict[str, Any] = {"round": self.settings.number, "stages": spent, "gained": gained(decision)}
+        mine["about"] = about(self.recipe, self.settings) | {"machine": machine.said()}
+        moments = [*({**each, "about": {}} for each in read_moments(before.path)), mine]
         self._over = mine["ends"] = ends(parsed(Budget, self.settings.budget), moments)
         if self._over:
             log.warning("The loop ends after round %d: %s", self.settings.number, self._over)
@@ -183,7 +186,8 @@ class _Close:
         new = {name: getattr(self.out, f"new_{name}") for name in WRITTEN}
         after = before | {name: self._candidate(name) for name in self.changed if name not in new} | new
         if lineage.is_on():
-            return lineage.record_round(self.recipe, self.settings, before, after, decision, self._costs)
+            rounds = brief(read_history(self.out.new_history.path))["shown"]
+            return lineage.record_round(self.recipe, self.settings, before, after, decision, self._costs, rounds)
         return lineage.as_decided(self.recipe, before, after, decision["promoted"])
 
     def _hand_on(self, carried: Mapping[str, Artifact]) -> None:

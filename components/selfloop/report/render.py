@@ -13,6 +13,7 @@ from jinja2 import Template
 from selfloop import html
 from selfloop.html import Fact, figure, number
 from selfloop.report.formats import Round, duration, percent
+from selfloop.report.opening import opening
 from selfloop.report.sections import SECTIONS, RunHistory, Section
 from selfloop.report.sections.accuracy import frontiers
 from selfloop.report.sections.time import began, times
@@ -31,16 +32,23 @@ class Shown(NamedTuple):
     markup: str
 
 
-def render(history: Mapping[str, Any], moments: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] = {}) -> str:
+def render(
+    history: Mapping[str, Any],
+    moments: Sequence[Mapping[str, Any]],
+    measured: Mapping[str, Any] = {},
+    champion: str = "",
+) -> str:
     """The report: one self-contained HTML document, of the run's history and its moments.
 
-    ``measured`` is what was measured of the last champion, on items that no decision of the loop was made on.
+    ``measured`` is what was measured of the last champion, on items that no decision of the loop was made on, and
+    ``champion`` the folder that it lies in, where that is known.
     """
     rounds: list[Round] = history["rounds"]
     shown_rounds: list[Round] = history.get("shown", rounds)
     sections = shown(RunHistory(shown_rounds, moments, history["stages"]), history.get("sections", SECTIONS))
     return template().render(
         title=history["title"],
+        opening=opening(history, moments, champion),
         rounds=rounds,
         shown=shown_rounds,
         facts=[
