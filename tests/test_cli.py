@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selfloop.artifacts import write_json
 from selfloop.cli.app import StoppedError, resumable, run_command
 from selfloop.cli.options import overrides
 from selfloop.cli.run import as_toml, run_by_kfp
@@ -335,26 +334,35 @@ def test_a_guard_halts_a_run_by_kfp_with_one_sentence_and_its_own_exit_code(
     assert done.returncode == 3, done.stdout + done.stderr
     said = done.stderr.strip().splitlines()[-1]
     assert said.startswith("selfloop: guard 'divergence' halted the loop")
-    assert said.endswith("The champion stays in force.")
+    assert said.endswith("The champion stays in force. The report is run/report.html.")
+    lines = done.stdout.splitlines()
+    assert len(lines) < 10, "what kfp.local prints is in a file"
+    assert [line.split()[:4] for line in lines[:2]] == [
+        ["round", "0", "·", "resolve:"],
+        ["round", "0", "·", "start:"],
+    ]
+    assert "Running pipeline" in (tmp_path / "run" / "kfp.log").read_text()
+    assert (tmp_path / "run" / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
-    ("verdict", "kind", "said"),
+    ("printed", "kind", "said"),
     [
-        ("promoted", UserError, "Stage close-round-2 failed, its log is above"),
-        ("halted", HaltedError, r"^because of this\. The champion stays in force\.$"),
+        ("", UserError, "Task close-round-2 failed, what it printed is at the end of"),
+        ("selfloop: a reason, and its remedy.", UserError, "failed: a reason, and its remedy. Its log"),
+        ("selfloop halted: because of this.", HaltedError, "^because of this.$"),
     ],
 )
 def test_a_stage_that_failed_by_kfp_is_named(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     small: dict[str, Any],
-    verdict: str,
+    printed: str,
     kind: type[UserError],
     said: str,
 ) -> None:
     def fails(recipe: object, settings: object, place: Path, fused: bool) -> None:
-        write_json(place / "decision", {"verdict": verdict, "reason": "because of this"})
+        print(f"    the task prints\n    {printed}\n")
         raise RuntimeError("Pipeline 'x' failed. Inner task failed: \033[96m'close-round-2'\033[0m.")
 
     monkeypatch.setattr("selfloop.modes.compiling.run_locally", fails)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from selfloop.cli import app
@@ -15,14 +16,16 @@ HEAVY = {"torch", "numpy", "pyarrow", "pandas", "mlflow", "transformers", "trl"}
 
 
 @pytest.fixture
-def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Show:
+def shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Show:
     from rich.console import Console
 
-    for module in ("app", "lists", "describe"):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.chdir(tmp_path)
+    for module in ("app", "lists", "describe", "made"):
         monkeypatch.setattr(sys.modules[f"selfloop.cli.{module}"], "console", Console(highlight=False, width=100))
 
-    def run(*words: str) -> str:
-        app(["list", *words], standalone_mode=False)
+    def run(*words: str, command: str = "list") -> str:
+        app([command, *words], standalone_mode=False)
         return capsys.readouterr().out
 
     return run
@@ -70,6 +73,20 @@ def test_one_of_a_kind_is_described_with_its_parameters_and_what_it_needs(shown:
     assert "r-zero" in shown("forms", "agent0")
     assert "verdicts (Dataset)" in (told := shown("stages", "verify_rollouts"))
     assert "verifier         verifier" in told
+
+
+def test_a_name_is_described_whatever_kind_of_thing_it_is_of(shown: Show) -> None:
+    assert shown("judge", command="show") == shown("verifier", "judge")
+    assert shown("sec", command="show") == shown("recipes", "sec")
+    with pytest.raises(UserError, match="There is no name 'jugde': did you mean 'judge'"):
+        shown("jugde", command="show")
+    assert shown("guard") == shown("guards"), "one or several, it is the same"
+
+
+def test_where_nothing_was_run_there_are_no_loops_and_no_runs(shown: Show, tmp_path: Path) -> None:
+    assert shown("loops").startswith("There are no loops in the registry of this folder's runs")
+    assert shown("runs") == "There are no runs in runs.\n"
+    assert not list(tmp_path.iterdir()), "looking makes nothing"
 
 
 @pytest.mark.parametrize(

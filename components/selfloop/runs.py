@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -118,7 +118,7 @@ def carry_out(planned: Plan, listener: Listener | None = None) -> Run:
     with (
         inprocess.claimed(folder, recipe, settings, reference),
         lineage.tracked_run(folder.name, whole(settings), folder / inprocess.NOTE, folder / "mlflow") as run_id,
-        _reported(folder, page),
+        reported(folder, page),
     ):
         lineage.note_beginning(settings.loop)
         last, measured = inprocess.complete(recipe, settings, folder, listener)
@@ -173,7 +173,7 @@ def fingerprint(settings: Settings, reference: str | None = None) -> str:
 
 
 @contextmanager
-def _reported(folder: Path, page: Path) -> Iterator[None]:
+def reported(folder: Path, page: Path) -> Iterator[None]:
     """Leave the report where a person finds it also when a guard halted the loop."""
     try:
         yield
@@ -189,6 +189,16 @@ def newest_report(folder: Path) -> Path | None:
     """The report that the last stage of a run wrote."""
     pages = sorted(folder.rglob("*/report"), key=lambda page: -page.stat().st_mtime)
     return next((page for page in pages if page.is_file()), None)
+
+
+def why_it_ended(settings: Settings, rounds: Sequence[Mapping[str, Any]], moments: Sequence[Mapping[str, Any]]) -> str:
+    """Why a loop ended before the rounds that were asked for, in a sentence; empty where it did not."""
+    last = rounds[-1]["round"]
+    if over := moments[-1].get("ends"):
+        return f"The budget ended the loop after round {last}: {over}"
+    if last < settings.last:
+        return f"The schedule '{settings.overrides()['schedule']}' ended the loop after round {last}."
+    return ""
 
 
 def near(path: Path) -> Path:
@@ -275,12 +285,7 @@ class Run:
         last = self._last_close()
         if last is None or not self.is_finished:
             return ""
-        number = self.rounds[-1]["round"]
-        if over := read_moments(last / "new_history")[-1].get("ends"):
-            return f"The budget ended the loop after round {number}: {over}"
-        if number < self.settings.last:
-            return f"The schedule '{self.settings.overrides()['schedule']}' ended the loop after round {number}."
-        return ""
+        return why_it_ended(self.settings, self.rounds, read_moments(last / "new_history"))
 
     @property
     def champion(self) -> Path:

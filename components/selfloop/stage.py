@@ -25,7 +25,7 @@ import shutil
 import sys
 import types
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ from selfloop.errors import UserError, disk_is_full
 from selfloop.identity import brought
 from selfloop.lookup import imported, unknown
 from selfloop.resources import Resources
-from selfloop.strategies import Strategy, Values, as_list, complete_lists, is_list, is_strategy, spelt_list
+from selfloop.strategies import Strategy, Values, as_list, complaint, complete_lists, is_list, is_strategy, spelt_list
 
 KINDS = ("Artifact", "Dataset", "Model", "HTML", "Markdown", "Metrics")
 SCALARS: Mapping[type, str] = {int: "int", float: "float", str: "str", bool: "bool"}
@@ -505,7 +505,16 @@ def validated(model: type[M], values: Mapping[str, Any], where: str) -> M:
         if first["type"] == "missing":
             raise UserError(f"{where} needs the parameter '{name}': set it.") from None
         how = ", in quotes" if first["type"] == "string_type" else ""
-        raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {first['msg']}{how}.") from None
+        said = complaint(first, _field(model, path))
+        raise UserError(f"Parameter '{name}' of {where} cannot be {first['input']!r}: {said}{how}.") from None
+
+
+def _field(model: Any, path: Sequence[str]) -> Any:
+    """The field that a path leads to; none where it leads into a list or a table."""
+    for part in path[:-1]:
+        info = getattr(model, "model_fields", {}).get(part)
+        model = getattr(info, "annotation", None)
+    return getattr(model, "model_fields", {}).get(path[-1])
 
 
 def parts_with(model: type[BaseModel], name: str) -> list[str]:

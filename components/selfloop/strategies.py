@@ -48,6 +48,13 @@ from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
 
 KEY = r"[A-Za-z_][\w.]*"
+BOUNDS = {
+    "gt": "greater than",
+    "ge": "greater than or equal to",
+    "lt": "less than",
+    "le": "less than or equal to",
+}
+"""How the ends of a range read."""
 JSON = '[{"'
 """What a value begins with that is JSON."""
 
@@ -63,6 +70,18 @@ class Values(BaseModel):
         if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
             raise PydanticCustomError("number", "Input should be a number")
         return value
+
+
+def complaint(error: Mapping[str, Any], info: Any) -> str:
+    """What pydantic says of the value of a field; where that is out of its range, the whole range."""
+    bounds = [
+        f"{words} {getattr(each, name)}"
+        for name, words in BOUNDS.items()
+        for each in getattr(info, "metadata", ())
+        if getattr(each, name, None) is not None
+    ]
+    is_out = str(error["type"]).startswith(("greater_than", "less_than"))
+    return f"Input should be {' and '.join(bounds)}" if is_out and bounds else str(error["msg"])
 
 
 class Strategy(Values):
@@ -187,7 +206,8 @@ class Strategy(Values):
             return unknown(f"parameter of the {what}", key, cls.model_fields)
         if first["type"] == "missing":
             return UserError(f"The {what} needs the parameter '{key}': write {cls.spelling()},{key}=VALUE.")
-        return UserError(f"'{key}' of the {what} cannot be {first['input']!r}: {first['msg']}.")
+        said = complaint(first, cls.model_fields.get(key))
+        return UserError(f"'{key}' of the {what} cannot be {first['input']!r}: {said}.")
 
     @classmethod
     def spelling(cls) -> str:

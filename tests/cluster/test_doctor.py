@@ -39,6 +39,8 @@ RUNTIME = f"/apis/trainer.kubeflow.org/v1alpha1/namespaces/{NAMESPACE}/trainingr
 VALUE = "dGhlLXZhbHVlLW9mLWEtc2VjcmV0"
 GPU = "nvidia.com/gpu"
 GPU_PROFILE = "eight-gpu"
+MACHINE = ["torch", "threads", "bubblewrap", "disk"]
+"""What is looked at of a laptop itself."""
 KINDS = {
     "clusterqueues",
     "configmaps",
@@ -145,6 +147,7 @@ def test_a_cluster_that_has_everything_is_well(cluster: KubernetesApi) -> None:
     found = examine(_across_nodes(_case()))
     states = {finding.subject: finding.state for finding in found}
     assert "bad" not in states.values(), [finding for finding in found if finding.state == "bad"]
+    assert [states.pop(name) for name in MACHINE] == ["well"] * 4
     on_laptop = {name for name, state in states.items() if state == "unseen"}
     assert on_laptop == {"KFP", "MLflow", "store", "images", "sandbox", "notifications"}
     assert [name for name, state in states.items() if state == "well"] == [
@@ -379,12 +382,21 @@ def test_an_api_server_that_is_not_well_is_said_once(cluster: KubernetesApi, fau
     assert said in found[0].found
 
 
+def test_of_a_laptop_itself_it_says_what_loops_compute_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "999")
+    found = {finding.subject: finding for finding in examine(_case("cpu"), only=["machine"])}
+    assert list(found) == MACHINE
+    assert "transformers" in found["torch"].found
+    assert (found["threads"].state, found["threads"].remedy.startswith("set it to ")) == ("bad", True)
+    assert not examine(dataclasses.replace(_case("cpu"), is_in_pod=True), only=["machine"])
+
+
 def test_without_a_way_to_the_cluster_the_rest_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     with _web({".*": (200, {}, {})}) as address:
         first, *rest = examine(_case("cpu", tracking=address))
     assert (first.state, first.subject, first.remedy) == ("bad", "Kubernetes", "set KUBECONFIG to that of the cluster")
-    assert [finding.subject for finding in rest if finding.state == "well"] == ["MLflow"]
+    assert [finding.subject for finding in rest if finding.state == "well"] == ["MLflow", *MACHINE]
 
 
 def test_a_profile_without_gpus_asks_for_no_queue_and_no_runtime(cluster: KubernetesApi) -> None:
@@ -675,13 +687,13 @@ def test_the_command_prints_a_line_a_finding_and_says_how_it_went(cluster: Kuber
     lines = said.splitlines()
     assert (code, lines[0]) == (0, f"Namespace {NAMESPACE}, profile cpu, from a laptop:")
     assert all(line[:2] in ("✓ ", "– ") for line in lines[1:-1])
-    assert lines[-1] == "12 well, 0 to mend, 6 that cannot be seen from here."
+    assert lines[-1] == "16 well, 0 to mend, 6 that cannot be seen from here."
     del cluster.objects[f"{CORE}/serviceaccounts/selfloop"]
     code, said = _run(cluster)
     assert code == 1
     mended = next(line for line in said.splitlines() if line.startswith("✗"))
     assert re.fullmatch(r"✗ service account selfloop +is not there → install selfloop there: kubectl apply .*", mended)
-    assert said.splitlines()[-1].startswith("11 well, 1 to mend")
+    assert said.splitlines()[-1].startswith("15 well, 1 to mend")
 
 
 def test_it_looks_at_what_is_named_alone(cluster: KubernetesApi) -> None:

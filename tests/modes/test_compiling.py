@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,6 +21,7 @@ from selfloop.modes.compiling import compile_pipeline, compiled, cost_of, rounds
 from selfloop.modes.fused import fused_stage
 from selfloop.modes.mlflow_plugin import INJECTED
 from selfloop.modes.noting import calls_of
+from selfloop.modes.own_images import dockerfile
 from selfloop.modes.tracing import OnCluster, stages_of
 from selfloop.profiles import find_profile, profiles
 from selfloop.propose.curricula import Curriculum, LevelCurriculum
@@ -428,3 +430,17 @@ def test_a_pod_is_given_the_secrets_that_its_stage_needs(recipe: Recipe[Any], tm
     assert held["exec-verify"] == {"selfloop-s3"}
     assert held["exec-close"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-webhook"}
     assert held["exec-start"] == {"selfloop-s3", "selfloop-mlflow", "selfloop-hub"}
+
+
+def test_a_pipeline_of_one_s_own_recipe_comes_with_the_lines_of_its_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(Path(__file__).with_name("dice.py"), tmp_path / "rolling.py")
+    recipe, profile = find_recipe("rolling.py"), find_profile("cpu")
+    lines = dockerfile(recipe, recipe.resolve(), profile, fused=False).splitlines()
+    assert "    COPY rolling.py /opt/recipes/rolling.py" in lines
+    assert f"    FROM selfloop/IMAGE:{profile.registry.tag}" in lines
+    assert "IMAGE in base" in lines[0]
+    ours = find_recipe("length-generalization")
+    assert dockerfile(ours, ours.resolve(), profile, fused=True) == ""

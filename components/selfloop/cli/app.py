@@ -14,24 +14,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from selfloop import __version__
 from selfloop.errors import UserError, disk_is_full
 from selfloop.texts import plain
 from selfloop.trust import trust
 
 app = typer.Typer(
     name="selfloop",
-    help="Loops in which a language model improves itself, run as Kubeflow pipelines.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        say(f"selfloop {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say the version and stop.")
+    ] = False,
+) -> None:
+    """Loops in which a language model improves itself, run as Kubeflow pipelines."""
 
 
 class PlainConsole(Console):

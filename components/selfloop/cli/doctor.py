@@ -45,14 +45,18 @@ def doctor(
         list[str], typer.Option("--skip", metavar="CHECK", help="Do not look at this; repeat for more.")
     ] = [],  # noqa: B006
 ) -> None:
-    """Look whether a cluster has everything that a loop needs; each finding comes with its remedy."""
+    """Look whether a cluster, and this machine, has all that a loop needs; each finding comes with its remedy.
+
+    Of this machine alone: --only machine.
+    """
     from selfloop.cluster.doctor import case_of, examine
 
     inside = is_in_pod() if in_pod is None else in_pod
     case = case_of(namespace, profile, kfp, tracking_uri, store, inside)
     console.print(f"Namespace {case.namespace}, profile {case.profile.name}, from {'a pod' if inside else 'a laptop'}:")
     findings = examine(case, only, skip)
-    show(findings)
+    if findings:  # in a pod, of a laptop there are none
+        show(findings)
     if any(finding.state == "bad" for finding in findings):
         raise typer.Exit(1)
 

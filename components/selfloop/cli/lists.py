@@ -14,9 +14,11 @@ from rich.text import Text
 
 from selfloop.cli import describe
 from selfloop.cli.app import app, console, say
+from selfloop.cli.options import TrackingUri
 from selfloop.environments import environments
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
+from selfloop.places import RUNS, use_registry
 from selfloop.recipe import find_recipe, recipes
 from selfloop.strategies import Strategy, as_markdown, kinds
 
@@ -27,8 +29,8 @@ Row = tuple[str, ...]
 
 
 class Listed(NamedTuple):
-    """A kind of thing: what it is, its columns, a row for each, what is shown of one, its table in Markdown, and how
-    one of one's own is written.
+    """A kind of thing: what it is, its columns, a row for each, what is shown of one, its table in Markdown, how one of
+    one's own is written, and where there are none, where that is so.
     """
 
     summary: str
@@ -37,6 +39,7 @@ class Listed(NamedTuple):
     one: Callable[[str], None]
     markdown: Callable[[], str] | None = None
     own: str = ""
+    none: str = ""
 
 
 @app.command("list")
@@ -44,20 +47,28 @@ def list_(
     kind: Annotated[str | None, typer.Argument(metavar="KIND", help="What to list; without it: what there is.")] = None,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, to describe.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As the README has them.")] = False,
+    tracking_uri: TrackingUri = None,
 ) -> None:
-    """List recipes, stages, verifiers, or what else there is; or describe one of them."""
+    """List loops, runs, recipes, stages, verifiers, or what else there is; or describe one of them."""
+    use_registry(tracking_uri, None, RUNS)
     known = listed()
     if kind is None:
         table(("kind", "what it is"), [(each, about.summary) for each, about in known.items()])
-        say("\nselfloop list KIND lists them; selfloop list KIND NAME describes one.")
+        say("\nselfloop list KIND lists them; selfloop show NAME describes one.")
         return
+    plural = {**{each.removesuffix("s"): each for each in known}, **{k.kind: k.several() for k in kinds().values()}}
+    kind = plural.get(kind, kind)
     if kind not in known:
         raise unknown("kind", kind, known)
     about = known[kind]
     if name is not None:
         about.one(name)
     elif not markdown:
-        table(about.columns, about.rows())
+        rows = list(about.rows())
+        if rows:
+            table(about.columns, rows)
+        else:
+            say(f"There are no {kind}{about.none}.")
         if about.own:
             say(f"\n{about.own}")
     elif about.markdown is None:
@@ -73,7 +84,23 @@ def listed() -> dict[str, Listed]:
 
     for package in DEFINING:
         importlib.import_module(f"selfloop.{package}")
+    from selfloop.cli import made
+
     plain = {
+        "loops": Listed(
+            "What was run: a name in MLflow's registry, its versions, and which of them is in force.",
+            ("loop", "versions", "in force", "the last round"),
+            made.loops,
+            made.show_loop,
+            none=" in the registry of this folder's runs; --tracking-uri names another",
+        ),
+        "runs": Listed(
+            f"Folders of runs on this machine, in {RUNS}.",
+            ("run", "what", "rounds", "state"),
+            made.runs,
+            made.show_run,
+            none=f" in {RUNS}",
+        ),
         "recipes": Listed(
             "Loops, and what was measured of their papers' claims.",
             ("recipe", "what it does", "paper", "claims that hold"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -40,7 +39,7 @@ from selfloop.cli.options import (
     Unsafe,
     overrides,
 )
-from selfloop.errors import HaltedError, UserError
+from selfloop.errors import UserError
 from selfloop.places import RUNS, check_output, use_registry
 from selfloop.recipe import find_recipe
 from selfloop.settings import Settings, in_toml, whole
@@ -135,6 +134,8 @@ def compile_(
     trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Write a recipe as a pipeline for the KFP UI."""
+    from selfloop.modes.own_images import dockerfile
+
     if components:
         _export(recipe, output or COMPONENTS, image_prefix or "selfloop")
         return
@@ -159,6 +160,8 @@ def compile_(
     say(f"{output}: {rounds_in_all} rounds{runs_of}, {size}, for profile '{made.profile.name}'.")
     for sentence in made.settings.unseen():
         say(sentence)
+    if lines := dockerfile(found, made.settings, made.profile, made.profile.is_fused(fused)):
+        say(f"\n{lines}")
 
 
 def _export(recipe: str, folder: Path, image_prefix: str) -> None:
@@ -283,33 +286,28 @@ def run_by_kfp(planned: runs.Plan, fused: bool) -> None:
     """Run a recipe's pipeline by ``kfp.local``, in a folder that holds no run yet."""
     from selfloop import lineage
     from selfloop.artifacts import write_json
+    from selfloop.cli.local_kfp import shown
     from selfloop.modes import inprocess
     from selfloop.modes.compiling import run_locally
+    from selfloop.report.history import newest_history, read_history, read_moments
 
     recipe, settings, root, reference = planned
     if (root / inprocess.RUN).exists():
         raise UserError(f"{root} holds a run, and a run by KFP does not resume: choose another --output.")
+    page = root / runs.REPORT
     with (
         inprocess.claimed(root, recipe, settings, reference),
         lineage.tracked_run(root.name, whole(settings), root / inprocess.NOTE, root / "mlflow"),
+        runs.reported(root, page),
+        shown(root, console, settings.first),
     ):
         lineage.note_beginning(settings.loop)
-        try:
-            run_locally(recipe, settings, root / inprocess.KFP, fused)
-        except RuntimeError as error:  # what kfp.local raises for a task that failed, and for much else
-            failed = re.search(r"Inner task failed: [^']*'([^']+)'", str(error))  # the name is coloured
-            if failed is None:
-                raise
-            raise _why_it_failed(root, failed[1]) from None
+        run_locally(recipe, settings, root / inprocess.KFP, fused)
         write_json(root, {}, inprocess.FINISHED)
-    say(f"Artifacts: {root / 'kfp'}")
-
-
-def _why_it_failed(root: Path, stage: str) -> UserError:
-    from selfloop.artifacts import read_json
-
-    decisions = sorted(root.glob("kfp/**/decision/value.json"), key=lambda path: path.stat().st_mtime)
-    last = read_json(decisions[-1].parent) if decisions else {}
-    if last.get("verdict") == "halted":
-        return HaltedError.because(last["reason"])
-    return UserError(f"Stage {stage} failed, its log is above: mend the cause and run again in another --output.")
+    if (last := runs.newest_report(root)) is not None:
+        shutil.copyfile(last, page)
+    history = newest_history(root)
+    if history and (sentence := runs.why_it_ended(settings, read_history(history)["rounds"], read_moments(history))):
+        say(sentence)
+    say(f"Artifacts: {runs.near(root / inprocess.KFP)}")
+    say(f"Report:    {runs.near(page)}")

@@ -1,4 +1,4 @@
-"""The doctor: whether a cluster has everything that a loop needs, from a laptop or from inside a pod.
+"""The doctor: whether a cluster, and a laptop itself, has everything that a loop needs, from there or inside a pod.
 
 A check yields findings; it has ten seconds, and one that fails hides no other. What it asks of the Kubernetes API, with
 the account of whoever runs it:
@@ -25,7 +25,7 @@ from threading import Thread
 from time import monotonic
 
 from selfloop.cluster.access import NEVER, of_person, of_pod
-from selfloop.cluster.doctor import hardware, namespace, services
+from selfloop.cluster.doctor import hardware, machine, namespace, services
 from selfloop.cluster.doctor.findings import Case, Check, Finding, SettledError, bad, of_sentence, unseen
 from selfloop.errors import UserError
 from selfloop.lineage.tracking import without_password
@@ -45,6 +45,7 @@ FROM_HERE: dict[str, Check] = {
     "images": services.check_images,
     "sandbox": services.check_sandbox,
     "notifications": services.check_notifications,
+    "machine": machine.check_machine,
 }
 FIRST: dict[str, Check] = {"namespace": namespace.check_namespace}
 """Without this one, the others on the cluster would all say the same."""
