@@ -133,6 +133,17 @@ def test_whichever_is_in_force_is_handed_on_for_every_role_and_the_state_in_any_
     assert made.metrics.metadata["target.gain"] == (1.0 if about["solves"] else 0.0)
 
 
+def test_items_that_an_earlier_round_was_judged_on_are_counted(tmp_path: Path) -> None:
+    inputs = given(tmp_path / "given", **BETTER)
+    first = closed(tmp_path / "first", inputs)
+    assert read_json(first.decision.path)["reused"] == {}
+    later = inputs | {name: getattr(first, f"new_{name}") for name in ("progress", "history")}
+    again = closed(tmp_path / "again", later, round=2)
+    found = read_json(again.decision.path)
+    assert found["reused"] == {suite: each["items"] for suite, each in found["suites"].items()}
+    assert "used before" in Path(again.report.path).read_text()
+
+
 def test_the_history_and_the_report_tell_of_the_round_and_of_all_its_roles(tmp_path: Path) -> None:
     inputs = given(tmp_path / "given", **BETTER)
     made = closed(tmp_path / "run", inputs)

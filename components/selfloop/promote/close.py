@@ -22,6 +22,7 @@ from selfloop.costs import Budget, Costs, Price, ends, gained, parsed, priced, s
 from selfloop.decision import ANCHOR
 from selfloop.errors import HaltedError
 from selfloop.promote.gate import judge
+from selfloop.promote.reuse import Used
 from selfloop.promote.spending import Ledger
 from selfloop.records import ItemResult, rows
 from selfloop.report import Role, add_round, publish, samples_page
@@ -42,6 +43,8 @@ MADE = {"decision": Artifact, "report": HTML, "sampled": Markdown, "metrics": Me
 """What the stage makes beside the loop's new state."""
 CONSTANT = ("seed_data", ANCHOR)
 """What the frame carries and no round changes; the anchor is another where a loop that a person blessed continues."""
+ITEMS = "items"
+"""Where the loop's progress holds what it was judged on."""
 WRITTEN = ("progress", "history")
 """What the stage itself writes anew of the loop's state."""
 
@@ -104,6 +107,7 @@ class _Close:
 
         candidate, history = self._candidate(self.recipe.roles[0]), read_history(self.given["history"].path)
         decision = judge(self.settings.gate, self._evidence(), candidate, history["rounds"], self._ledger())
+        decision["reused"] = {suite: again for suite, ids in self._items.items() if (again := self._used.again(ids))}
         write_json(self.out.decision.path, decision)
         proceed = self._advance(decision)
         self._report(history, decision)
@@ -121,7 +125,7 @@ class _Close:
         roles = [Role(name, self.given[name], self._candidate(name)) for name in self.recipe.roles]
         own = {name: self._candidate(name) for name in self.recipe.own if name not in self.recipe.roles}
         state = {name: read_json(place.path) for name, place in own.items() if (Path(place.path) / VALUE).is_file()}
-        state["progress"] = read_json(self.out.new_progress.path)
+        state["progress"] = {k: each for k, each in read_json(self.out.new_progress.path).items() if k != ITEMS}
         add_round(self.settings.report, history, self._evidence(), roles, state, decision)
         spent = priced(self._calls(), parsed(Price, self.settings.price))
         before = self.given["history"]
@@ -151,8 +155,26 @@ class _Close:
 
     @cached_property
     def _progress(self) -> dict[str, Any]:
-        """What the schedule kept, and under ``gate`` what the loop's error budget has come to."""
+        """What the schedule kept, under ``gate`` what the loop's error budget has come to, and under ``items`` what it
+        was judged on.
+        """
         return dict(read_json(self.given["progress"].path))
+
+    @cached_property
+    def _results(self) -> list[ItemResult]:
+        return list(rows(self.given["results"].path, ItemResult)) if "results" in self.given else []
+
+    @cached_property
+    def _items(self) -> dict[str, set[str]]:
+        """The items of each suite that were answered."""
+        found: dict[str, set[str]] = {}
+        for each in self._results:
+            found.setdefault(each.suite, set()).add(each.task)
+        return found
+
+    @cached_property
+    def _used(self) -> Used:
+        return Used.of(self._progress.get(ITEMS, {}))
 
     def _ledger(self) -> Ledger:
         """What the error budget has come to: as the state says, or the registry, which knows of what was rolled back,
@@ -164,12 +186,14 @@ class _Close:
         return max(map(Ledger.of, known), key=lambda ledger: ledger.looks)
 
     def _advance(self, decision: Mapping[str, Any]) -> bool:
-        results = list(rows(self.given["results"].path, ItemResult)) if "results" in self.given else []
-        before = {name: value for name, value in self._progress.items() if name != "gate"}
-        advanced, proceed = self.settings.schedule.advance(before, results, decision["promoted"])
+        before = {name: value for name, value in self._progress.items() if name not in ("gate", ITEMS)}
+        advanced, proceed = self.settings.schedule.advance(before, self._results, decision["promoted"])
         budget = decision["budget"]
         ledger = budget["ledger"] | {"next": budget["next"]} if budget else self._progress.get("gate")
-        write_json(self.out.new_progress.path, advanced | ({"gate": ledger} if ledger else {}))
+        used = self._used.after(set().union(*self._items.values())) if self._items else None
+        items = used.as_state() if used else self._progress.get(ITEMS)
+        own = {name: value for name, value in {"gate": ledger, ITEMS: items}.items() if value}
+        write_json(self.out.new_progress.path, advanced | own)
         return bool(proceed)
 
     def _seal(self, output: Artifact) -> None:
