@@ -11,20 +11,23 @@ else.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from typing import Any
 
 import numpy as np
-from measuring import console, publish, wants_small
+from measuring import publish, wants_small
 from scipy import stats
 
 from tests.guards.simulated import BEGINS, GATE, HEALTHY, ON_THE_LINE, PLANTED, SIZES, WITHIN, Ended, planted, watched
 
-SEED, ROUNDS, CORES = 20_261_130, 10, 2
-NUMBER = {"healthy": 1000, "default sizes": 100, "planted": 100}
-LOOPS = sorted([*HEALTHY, "on the line"], key=lambda name: name == "default sizes")  # the long one last
+SEED, ROUNDS, CORES, PARTS = 20_261_130, 10, 2, 10
+LOOPS = [*HEALTHY, "on the line"]
+NUMBER = {"default sizes": 10}
+"""Loops of a part where they are not ``HEALTHY_LOOPS`` or ``FAULTY_LOOPS``: these cost more."""
+HEALTHY_LOOPS, FAULTY_LOOPS = 100, 20
 
 
 def rate(hits: int, number: int) -> dict[str, float]:
@@ -33,11 +36,27 @@ def rate(hits: int, number: int) -> dict[str, float]:
     return {"rate": hits / number, "low": float(interval.low), "high": float(interval.high)}
 
 
-def told(loops: Sequence[Ended]) -> dict[str, Any]:
+def healthy(name: str, part: int, number: int) -> list[Ended]:
+    """Loops in which nothing is wrong, or those that come to the line."""
+    before = HEALTHY.get(name, HEALTHY["accuracy .7"])
+    rounds = [before] * (BEGINS - 1) + [HEALTHY.get(name, ON_THE_LINE)] * (ROUNDS - BEGINS + 1)
+    rng = np.random.default_rng([SEED, LOOPS.index(name), part])
+    return [watched(rng, rounds) for _ in range(number)]
+
+
+def faulty(guard: str, size: str, part: int, number: int) -> list[Ended]:
+    """Loops that go wrong."""
+    rng = np.random.default_rng([SEED, 100, list(PLANTED).index(guard), list(SIZES).index(size), part])
+    return [planted(rng, guard, size) for _ in range(number)]
+
+
+def of_healthy(name: str, loops: Sequence[Ended]) -> dict[str, Any]:
     """How many loops were halted, by which guard, and how many a guard warned of."""
     by_guard = Counter(loop.guard for loop in loops if loop.round)
-    warned = Counter(name for loop in loops for name in loop.warned)
+    warned = Counter(each for loop in loops for each in loop.warned)
     return {
+        "loop": name,
+        "loops": len(loops),
         **rate(sum(by_guard.values()), len(loops)),
         "by_guard": dict(by_guard),
         "warned": sum(bool(loop.warned) for loop in loops) / len(loops),
@@ -45,45 +64,37 @@ def told(loops: Sequence[Ended]) -> dict[str, Any]:
     }
 
 
-def healthy(name: str, number: int) -> dict[str, Any]:
-    """Loops in which nothing is wrong, or those that come to the line."""
-    before = HEALTHY.get(name, HEALTHY["accuracy .7"])
-    rounds = [before] * (BEGINS - 1) + [HEALTHY.get(name, ON_THE_LINE)] * (ROUNDS - BEGINS + 1)
-    rng = np.random.default_rng([SEED, LOOPS.index(name)])
-    return {"loop": name, "loops": number, **told([watched(rng, rounds) for _ in range(number)])}
+def of_faulty(guard: str, size: str, loops: Sequence[Ended]) -> dict[str, Any]:
+    """How many loops were halted within five rounds of the fault, and before it."""
+    late = [loop.round - BEGINS + 1 for loop in loops if loop.round >= BEGINS]
+    early, median = sum(0 < loop.round < BEGINS for loop in loops), float(np.median(late)) if late else None
+    case = {"guard": guard, "size": size, "loops": len(loops)}
+    return {**case, **rate(len(late), len(loops)), "early": early, "rounds": median}
 
 
-def faulty(guard: str, size: str, number: int) -> dict[str, Any]:
-    """Loops that go wrong."""
-    rng = np.random.default_rng([SEED, 100, list(PLANTED).index(guard), list(SIZES).index(size)])
-    loops = [planted(rng, guard, size) for _ in range(number)]
-    early, late = (sum(0 < loop.round < BEGINS for loop in loops), sum(loop.round >= BEGINS for loop in loops))
-    rounds = [loop.round - BEGINS + 1 for loop in loops if loop.round >= BEGINS]
-    median = float(np.median(rounds)) if rounds else None
-    return {"guard": guard, "size": size, "loops": number, **rate(late, number), "early": early, "rounds": median}
-
-
-def done(case: tuple[Any, ...]) -> tuple[str, dict[str, Any]]:
-    """One case in a process: ``healthy`` or ``planted``, and its numbers."""
-    kind, *about = case
-    return kind, healthy(*about) if kind == "healthy" else faulty(*about)
+def done(case: tuple[str, ...], part: int, number: int) -> list[Ended]:
+    """A part of a case: the name of a healthy loop, or a guard and a size."""
+    return healthy(case[0], part, number) if len(case) == 1 else faulty(case[0], case[1], part, number)
 
 
 def main() -> None:
-    """Simulate, print, write."""
-    small = wants_small(__doc__)
-    number = {"healthy": 2, "default sizes": 2, "planted": 2} if small else NUMBER
-    cases: list[tuple[Any, ...]] = [("healthy", name, number.get(name, number["healthy"])) for name in LOOPS]
-    cases += [("planted", guard, size, number["planted"]) for guard in PLANTED for size in SIZES]
-    found: dict[str, list[dict[str, Any]]] = {"healthy": [], "planted": []}
+    """Simulate part after part, print, write what there is after each."""
+    small, began = wants_small(__doc__), time.perf_counter()
+    cases: dict[tuple[str, ...], int] = {(name,): NUMBER.get(name, HEALTHY_LOOPS) for name in LOOPS}
+    cases |= {(guard, size): FAULTY_LOOPS for guard in PLANTED for size in SIZES}
     sizes = {name: {"tasks": each.tasks, "old": each.old, "target": each.target} for name, each in SIZES.items()}
     about: dict[str, Any] = {"alpha": GATE.guard_alpha, "rounds": ROUNDS, "begins": BEGINS, "within": WITHIN}
     about |= {"sizes": sizes, "faults": PLANTED}
-    began = time.perf_counter()
+    loops = defaultdict[tuple[str, ...], list[Ended]](list)
     with ProcessPoolExecutor(CORES) as pool:
-        for kind, case in pool.map(done, cases):
-            found[kind].append(case)
-            console.print(f"[dim]{case.get('loop', case.get('guard'))} {case.get('size', '')}: {case['rate']:.2%}[/]")
+        for part in range(1 if small else PARTS):
+            numbers = [2 if small else number for number in cases.values()]
+            for case, ended in zip(cases, pool.map(done, cases, repeat(part), numbers), strict=True):
+                loops[case] += ended
+            found = {
+                "healthy": [of_healthy(name, loops[name,]) for name in LOOPS],
+                "planted": [of_faulty(case[0], case[1], ended) for case, ended in loops.items() if len(case) == 2],
+            }
             publish("guard_life", small, {**about, "seconds": time.perf_counter() - began, **found})
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from selfloop.guards import Alarm
+from selfloop.guards import Alarm, Guard, watch
 from selfloop.guards.gap import of_pairs
 from selfloop.records import BATCH_ROWS
 
@@ -35,6 +35,15 @@ def test_few_believed_rollouts_are_not_evidence_and_add_up_over_rounds(evidence:
     assert found[0].level == "green"
     assert "true, 50% on average of 6 tasks; not shown to be beyond 0.7" in found[0].says
     assert [each.level for each in found][-3:] == ["yellow"] * 3
+
+
+def test_evidence_against_another_line_does_not_count(evidence: Round) -> None:
+    first = alarm("precision", evidence(verdicts(20, 30, 0, 0)))
+    again = evidence(verdicts(20, 30, 0, 0), past=[told(1, True, precision=first)])
+    same, other = (watch(again, [Guard.parse(f"precision{line}")])["precision"] for line in ("", ",halt=0.69"))
+    assert same.tested["lacks"]["halt"] > other.tested["lacks"]["halt"]
+    assert same.tested["lacks"]["warn"] == other.tested["lacks"]["warn"]
+    assert (same.tested["looks"], other.tested["looks"]) == (2, 2)
 
 
 def test_an_audit_too_small_says_what_would_do(evidence: Round) -> None:

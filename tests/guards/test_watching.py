@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kfp.dsl import Artifact
+from selfloop.cli import describe
 from selfloop.errors import UserError
 from selfloop.guards import Alarm, Evidence, Guard, Reading, watch
 from selfloop.guards.divergence import Divergence
@@ -64,6 +65,14 @@ def test_the_guards_are_found_by_their_names() -> None:
     for name, kind in Guard.members().items():
         assert str(Guard.parse(name)) == name
         assert all(kind.__dict__.get(trait) for trait in ("__doc__", "bad", "look", "statistic"))
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_a_guard_shows_its_statistic_its_bound_and_its_memory(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    describe.strategy(Guard, name)
+    shown = " ".join(capsys.readouterr().out.split())
+    for told in ("statistic: the ", "limit: ", "remembers: ", "bound: one-sided, clustered by task; "):
+        assert told in shown
 
 
 def test_finding_guards_imports_nothing_heavy() -> None:

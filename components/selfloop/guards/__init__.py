@@ -108,9 +108,9 @@ class Evidence:
                 yield bool(round["decision"]["promoted"]), memory
 
     def last(self, name: str) -> Mapping[str, Any]:
-        """What the test of the guard of this name came to last: its looks, and what its bets came to by lines."""
+        """The alarm of the last round in which the guard of this name made a test; empty where it never did."""
         alarms = (round["decision"].get("guards", {}).get(name, {}) for round in reversed(self.past))
-        return next((alarm["tested"] for alarm in alarms if alarm.get("tested")), {"looks": 0, "wealth": {}})
+        return next((alarm for alarm in alarms if alarm.get("tested")), {})
 
     def level(self, *numbers: int) -> float:
         """How likely a bound may be wrong that a limit is reckoned from: half of ``alpha`` is for all of them together.
@@ -356,12 +356,14 @@ def _alarm(evidence: Evidence, guard: Guard) -> Alarm:
 
 
 def _tested(evidence: Evidence, guard: Guard, beyond: Beyond, whole: bool) -> Tested:
-    """The bets of this round on each line, after those of the rounds before."""
-    before, asked = evidence.last(guard.label()), -math.log(evidence.alpha / 2)
+    """The bets of this round on each line, after those of the rounds before where the line is the same."""
+    last, asked = evidence.last(guard.label()), -math.log(evidence.alpha / 2)
+    before = last.get("tested", {"looks": 0, "wealth": {}})
     looks, wealth = before["looks"] + 1, dict[str, list[float]]()
     for line in LINES:
-        kept = () if whole else before["wealth"].get(line, ())
-        wealth[line] = bet_on(beyond(getattr(guard, line)), kept, looks, asked)
+        place = getattr(guard, line)
+        kept = before["wealth"][line] if last.get(line) == place and not whole else ()
+        wealth[line] = bet_on(beyond(place), kept, looks, asked)
     needed = min(fewest(way, evidence.alpha / 2, 1 if whole else SOON) for way in beyond(guard.halt))
     lacks = {line: round(min(in_all(money) - asked, 0.0), DIGITS) for line, money in wealth.items()}
     units = len(beyond(guard.halt)[0].units)

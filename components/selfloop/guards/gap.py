@@ -22,7 +22,7 @@ class Gap(Guard, warn=0.3, halt=0.2):
     bad = "low"
     units = "audited"
     look = "the verdicts of this round: does the verifier tell right from wrong at all?"
-    statistic = "1 less the error of what is believed over the error of everything, in the sealed audit sample"
+    statistic = "the share of errors kept out: 1 less the error of what is believed over that of everything audited"
 
     def test(self, line: float) -> Measured:
         """Pairs of tasks: one believed and right beside one that is neither, or one believed and wrong."""
