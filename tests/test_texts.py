@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 from selfloop.cli.app import PlainConsole, PlainFormatter, main
 from selfloop.errors import UserError
-from selfloop.texts import LONGEST_REASON, plain, reason
+from selfloop.texts import LONGEST_REASON, LONGEST_SENTENCE, LONGEST_WORD, plain, reason
 
 HOSTILE = "a\x1b[2J\x1b]0;title\x07b\rc\x9bd\u202ee\u2028f\x00g|h`i<b>*[x](javascript:y)"
 anything = st.text(max_size=60) | st.text(alphabet="a\x1b\n\r\x07\x9b\u202e|`<>[]()*_#\x00", max_size=60)
@@ -25,6 +25,17 @@ def test_plain_text_steers_no_terminal_and_keeps_what_can_be_read(text: str) -> 
     for was, now in zip(text, shown, strict=True):
         assert now in "\n\t" or unicodedata.category(now)[0] not in "CZ" or unicodedata.category(now) == "Zs"
         assert now == was or not was.isprintable()
+
+
+@given(st.sampled_from(("x", "judge,", "word ", "\n", "{'a': ")), st.integers(0, 9999))
+def test_a_mistake_is_said_in_bounded_length_however_much_was_typed(typed: str, times: int) -> None:
+    sentence = f"There is no verifier '{typed * times}': known are exact and judge."
+    said = str(UserError(sentence))
+    assert len(said) <= LONGEST_SENTENCE
+    assert all(len(word) <= LONGEST_WORD for word in said.split())
+    assert said.startswith("There is no verifier")
+    assert said.endswith("known are exact and judge.")
+    assert said == sentence or len(sentence) > LONGEST_WORD
 
 
 @given(anything)

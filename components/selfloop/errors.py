@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import ClassVar
 
-from selfloop.texts import plain
+from selfloop.texts import bounded, plain
 
 LAST_WORDS = re.compile(r"^selfloop( halted)?: (.+)$", re.MULTILINE)
 """The line in a pod's log that says in one sentence why its stage ended, and whether a guard halted the loop."""
@@ -15,10 +15,13 @@ LAST_WORDS = re.compile(r"^selfloop( halted)?: (.+)$", re.MULTILINE)
 
 class UserError(Exception):
     """What went wrong and how to mend it, in one sentence. It is printed without a traceback, and ``exit_code`` is
-    what the process ends with.
+    what the process ends with. However much was typed, the sentence is of bounded length.
     """
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(bounded(sentence))
 
 
 class HaltedError(UserError):
