@@ -21,6 +21,7 @@ NO_STRATEGY = [
     "=",
     "x=1",
     "a b",
+    '"""a\nb"""',
     "no.such:thing",
     "none.py:thing",
     "[1]",

@@ -182,4 +182,5 @@ def _stops_are_heard() -> Iterator[None]:
 
 
 def _complain(sentence: str) -> None:
-    PlainConsole(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {sentence}", markup=False)
+    said = " ".join(sentence.split())  # what was typed may stand in it
+    PlainConsole(stderr=True, highlight=False, soft_wrap=True).print(f"selfloop: {said}", markup=False)
