@@ -133,14 +133,17 @@ def test_the_front_page_is_a_page() -> None:
     assert len(README.splitlines()) <= 150
 
 
-def test_the_environment_of_the_front_page_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "counts.py").write_text(FILES["counts.py"])
+def test_the_environment_of_the_front_page_can_be_run_as_it_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shifting.py").write_text(FILES["shifting.py"])
     monkeypatch.syspath_prepend(str(tmp_path))
-    counting = find_environment("counts:Counting")
-    (task,) = counting.tasks(level=5, count=1, seed=0)
-    first = int(task.prompt[0])
-    assert counting.check(task, "".join(str((first + n) % 10) for n in range(5))).ok
-    assert not counting.check(task, "0").ok
+    shifting = find_environment("shifting:Shifting")
+    (task,) = shifting.tasks(level=3, count=1, seed=0)
+    assert shifting.check(task, "".join("1234567890"[int(digit)] for digit in task.prompt[:-1])).ok
+    assert not shifting.check(task, task.prompt[:-1]).ok
+    recipe = find_recipe("length-generalization")
+    recipe.check(recipe.resolve({"environment": "shifting:Shifting"}))
 
 
 def test_the_front_page_lists_the_recipes_and_how_many_of_their_claims_hold() -> None:

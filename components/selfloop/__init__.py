@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from selfloop.environments import Environment, ExactAnswer, Grade, find_environment
+    from selfloop.environments import Environment, ExactAnswer, Grade, Restarts, find_environment
     from selfloop.errors import HaltedError, UserError
     from selfloop.filter import Selector
     from selfloop.guards import Evidence, Guard, Reading
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from selfloop.verify import Verifier
 
 _DEFINED_IN = {
-    "environments": ("Environment", "ExactAnswer", "Grade", "find_environment"),
+    "environments": ("Environment", "ExactAnswer", "Grade", "Restarts", "find_environment"),
     "errors": ("HaltedError", "UserError"),
     "filter": ("Selector",),
     "guards": ("Evidence", "Guard", "Reading"),
@@ -58,6 +58,7 @@ __all__ = [
     "Pipeline",
     "Reading",
     "Recipe",
+    "Restarts",
     "Rollout",
     "Run",
     "Selector",
