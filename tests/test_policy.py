@@ -104,6 +104,9 @@ def test_fetching_copies_what_a_policy_needs_and_nothing_that_runs(place: Path, 
     policy = Model(uri=str(tmp_path / "fetched"))
     fetch_policy.into(fetch_policy.out(policy=policy), FetchParams(source=str(place)))
     assert manifest_of(policy.path).files.keys() == {
+        "MLmodel",
+        "components/tokenizer/tokenizer.json",
+        "components/tokenizer/tokenizer_config.json",
         "config.json",
         "generation_config.json",
         "model.safetensors",
@@ -433,7 +436,7 @@ def test_a_revision_in_the_cache_of_the_hub_is_links_to_files_beside_it(place: P
     hub = tmp_path / "hub" / "models--a--b"
     (revision := hub / "snapshots" / "1234").mkdir(parents=True)
     (hub / "blobs").mkdir()
-    for path in place.iterdir():
+    for path in (path for path in place.iterdir() if path.is_file()):
         shutil.copyfile(path, hub / "blobs" / path.name)
         (revision / path.name).symlink_to(f"../../blobs/{path.name}")
     assert load(fetched(revision, tmp_path / "fetched")).model
