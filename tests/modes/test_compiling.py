@@ -18,10 +18,12 @@ from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 from selfloop.errors import UserError
 from selfloop.modes import compact, compiling
 from selfloop.modes.compiling import compile_pipeline, compiled, cost_of, rounds_that_fit
+from selfloop.modes.describing import values_of
 from selfloop.modes.fused import fused_stage
 from selfloop.modes.mlflow_plugin import INJECTED
 from selfloop.modes.noting import calls_of
 from selfloop.modes.own_images import dockerfile
+from selfloop.modes.resolving import form_of
 from selfloop.modes.tracing import OnCluster, stages_of
 from selfloop.profiles import find_profile, profiles
 from selfloop.propose.curricula import Curriculum, LevelCurriculum
@@ -167,6 +169,20 @@ def test_the_description_tells_ranges_and_choices_and_fits_into_the_card_of_the_
     assert {"addition", "countdown"} <= set(listed["environment"].split(", "))
     assert {"sft", "dpo"} <= set(listed["finetune_method"].split(", "))
     assert sum(1 + len(line) // 58 for line in described.splitlines() if line) <= 34
+
+
+def test_the_page_about_the_ui_says_of_every_input_what_it_is_and_may_be() -> None:
+    page = Path(__file__).parents[2].joinpath("docs", "kubeflow-ui.md").read_text(encoding="utf-8")
+    rows = {
+        name: (text, values) for name, text, values in re.findall(r"^\| `(\w+)` \| (.+?) \| (.*?) ?\|$", page, re.M)
+    }
+    told: dict[str, tuple[str, str]] = {}
+    for recipe in recipes().values():
+        infos = {recipe.settings.in_form(name): (name, info) for name, info in recipe.settings.inputs().items()}
+        for name, (_, _, text) in form_of(recipe, recipe.resolve()).items():
+            told[name] = (text, values_of(*infos[name]) if name in infos else "")
+    told["environment"] = (told["environment"][0], "`selfloop list environments`")
+    assert rows == told
 
 
 def test_the_form_has_the_values_that_it_was_compiled_with(recipe: Recipe[Any], tmp_path: Path) -> None:
