@@ -94,7 +94,7 @@ def test_where_nothing_was_run_there_are_no_loops_and_no_runs(shown: Show, tmp_p
     [
         (["verifyer"], "There is no kind 'verifyer': did you mean 'verifiers'?"),
         (["verifiers", "jugde"], "There is no verifier 'jugde': did you mean 'judge'?"),
-        (["forms", "sec"], "The recipe 'sec' has no forms"),
+        (["forms", "spiral"], "The recipe 'spiral' has no forms"),
         (["profiles", "--markdown"], "There is no table of profiles in Markdown: leave out --markdown."),
     ],
 )

@@ -52,7 +52,7 @@ def start(s: SelfConsuming, policy: Model) -> State:
 def improve(s: SelfConsuming, now: Now) -> Improved:
     champion = now.state.champion
     kept = verify_and_filter(s, now, generate_rollouts(s.generate, champion, now.tasks).rollouts, champion)
-    real = write_examples(s.write, now.tasks).written if s.real == "fresh" else now.seed_data
+    real = write_examples(s.write, now.tasks, now.replay_pool).examples if s.real == "fresh" else now.seed_data
     trained = finetune_policy(s.finetune, champion, kept.examples, kept.replay_pool, real, now.eval_items)
     return Improved(State(trained.candidate), kept.attempted)
 

@@ -39,11 +39,13 @@ def test_a_policy_is_shown_to_propose_tasks_of_some_levels_alone(tmp_path: Path)
 def test_a_round_s_tasks_are_written_down_as_their_environment_shows_them(tmp_path: Path) -> None:
     environment = find_environment("chain")
     tasks = environment.tasks(3, 4, 0)
-    written = Dataset(uri=str(tmp_path / "written"))
-    params = WriteParams(environment="chain")
-    write_examples.into(WrittenExamples(written), params, sealed_table(tmp_path / "tasks", Task, tasks))
-    told = [(row.task, row.prompt, row.completion, row.good) for row in rows(written.path, Example)]
+    written = WrittenExamples(*(Dataset(uri=str(tmp_path / name)) for name in ("examples", "grown")))
+    before = sealed_table(tmp_path / "pool", Example, [Example("old", 1, "a", "b", 1)])
+    given = sealed_table(tmp_path / "tasks", Task, tasks)
+    write_examples.into(written, WriteParams(environment="chain"), given, before)
+    told = [(row.task, row.prompt, row.completion, row.good) for row in rows(written.examples.path, Example)]
     assert told == [(task.id, task.prompt, environment.demonstration(task), True) for task in tasks]
+    assert [row.task for row in rows(written.replay_pool.path, Example)] == ["old", *(task.id for task in tasks)]
 
 
 @given(st.integers(1, 30), st.integers(1, 10_000), st.floats(0.01, 1))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kfp.dsl import Artifact
 from selfloop.errors import UserError
 from selfloop.loop import LoopSettings
-from selfloop.propose import Schedule
+from selfloop.propose import DrawParams, Schedule
 from selfloop.recipe import Recipe, find_recipe, recipes
 from selfloop.records import ItemResult
 from selfloop.stage import Params, Stage, executed_by
@@ -32,13 +32,17 @@ class Asked:
 
 
 def test_these_schedules_come_with_selfloop() -> None:
-    assert [str(schedule) for schedule in SCHEDULES] == ["fixed", "frontier", "none"]
+    assert [str(schedule) for schedule in SCHEDULES] == ["fixed", "frontier", "none", "successive"]
     assert str(LoopSettings().schedule) == "fixed"
 
 
 @pytest.mark.parametrize(
     ("name", "stage", "part", "inputs"),
-    [("fixed", "draw_tasks", "draw", []), ("frontier", "propose_tasks", "propose", ["progress"])],
+    [
+        ("fixed", "draw_tasks", "draw", []),
+        ("frontier", "propose_tasks", "propose", ["progress"]),
+        ("successive", "draw_tasks", "draw", []),
+    ],
 )
 def test_a_schedule_draws_with_the_settings_that_it_takes(name: str, stage: str, part: str, inputs: list[str]) -> None:
     settings = find_recipe("length-generalization").resolve({"schedule": name, "seed": 3}).for_round(4)
@@ -50,6 +54,22 @@ def test_a_schedule_draws_with_the_settings_that_it_takes(name: str, stage: str,
     assert (params.seed, params.round) == (3, 4)
     assert drawn == (f"{stage}.tasks", f"{stage}.eval_items")
     assert settings.schedule.takes == (part,)
+
+
+@pytest.mark.parametrize(
+    ("round", "levels", "old"),
+    [(1, [5], [1]), (2, [5], [1]), (3, [3], [1, 5]), (5, [4], [1, 5, 3]), (9, [4], [1, 5, 3])],
+)
+def test_successive_levels_are_drawn_one_after_another_and_those_before_are_old(
+    round: int, levels: list[int], old: list[int]
+) -> None:
+    given = {"schedule": "successive,each=2", "draw": {"levels": [5, 3, 4], "old_levels": [1]}}
+    settings, asked = find_recipe("continual").resolve(given).for_round(round), Asked()
+    with executed_by(asked):
+        settings.schedule.draw(settings, Artifact(name="progress"))
+    [(_, params, _)] = asked.calls
+    assert isinstance(params, DrawParams)
+    assert (params.levels, params.old_levels, params.round) == (levels, old, round)
 
 
 def test_no_schedule_asks_for_nothing() -> None:

@@ -1,7 +1,8 @@
-"""``write_examples``: a round's tasks with their demonstrations, as labelled data."""
+"""``write_examples``: a round's tasks with their demonstrations, as labelled data. No policy made any of it."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import NamedTuple
 
 from kfp.dsl import Dataset
@@ -24,15 +25,18 @@ class WriteParams(Params):
 
 
 class WrittenExamples(NamedTuple):
-    """An example of each task."""
+    """An example of each task, and the replay pool with them."""
 
-    written: Dataset
+    examples: Dataset
+    replay_pool: Dataset
 
 
 @stage()
-def write_examples(out: WrittenExamples, params: WriteParams, tasks: Dataset) -> None:
-    """Write down what is right for each task, as the environment demonstrates it: data that no policy made."""
+def write_examples(out: WrittenExamples, params: WriteParams, tasks: Dataset, replay_pool: Dataset) -> None:
+    """Write down what is right for each task, as its environment demonstrates it, and add it to the replay pool."""
     environment = find_environment(params.environment)
-    with writing(out.written.path, Example) as table:
+    with writing(out.examples.path, Example) as table, writing(out.replay_pool.path, Example) as pool:
+        deque(pool.extend(replay_pool.path), maxlen=0)
         for task in rows(tasks.path, Task):
-            table.write([shown(environment, task)])
+            for each in (table, pool):
+                each.write([shown(environment, task)])
