@@ -1,15 +1,20 @@
-# Two commands: `make demo` shows a loop at work, `make test` checks everything. Both set up .venv first; vLLM, which
-# wants other versions of what selfloop uses, has an environment of its own.
+# Two commands: `make demo` shows a loop at work (`make demo-real` one with a real language model), `make test` checks
+# everything. Both set up .venv first; vLLM, which wants other versions of what selfloop uses, has an environment of its
+# own.
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 
-.PHONY: demo test quick lint docs images manifests clean
+.PHONY: demo demo-real test quick lint docs images manifests clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed
 	$(BIN)/selfloop run length-generalization
+
+# SmolLM2-135M-Instruct, out of a wheel: docs/real-model.md
+demo-real: $(VENV)/.installed
+	$(BIN)/selfloop run expert-iteration --form smollm2
 
 # file after file in the order of their names, for the last ones are short: the longest have few tests
 test: lint $(VLLM)/.installed

@@ -62,7 +62,7 @@ class FetchedPolicy(NamedTuple):
 
 @stage()
 def fetch_policy(out: FetchedPolicy, params: FetchParams) -> None:
-    """Copy a policy from where it lies, or unpack it: safetensors, configuration and tokenizer."""
+    """Copy a policy from a directory, the Hub, a store or the registry: safetensors, configuration and tokenizer."""
     check_source(params.source)
     place, target = _place_of(params.source), Path(out.policy.path)
     if place is not None:
@@ -190,7 +190,7 @@ def check_source(source: str) -> None:
         if not VERSION.fullmatch(source):
             raise UserError(f"'{source}' names no version: write models:/NAME@champion or models:/NAME/VERSION.")
     elif source.startswith(gguf.PREFIX):
-        gguf.check_file(Path(gguf.place_of(source)).expanduser())
+        gguf.check_file(gguf.place_of(source))
     elif source.strip() and Path(source).is_dir():
         check_policy(source)
     elif not HUB.fullmatch(source) and not gguf.is_gguf(source):

@@ -1,13 +1,16 @@
 """Policies in GGUF, the format of llama.cpp: one file, mostly quantized. transformers unpacks it into a plain policy.
 
-A source is ``gguf:PATH``, or ``owner/name#file.gguf`` for a file of a repository on the Hub. What is unpacked is an
-ordinary policy in float32, with the tokenizer and the chat template of the file: it is trained, registered and served
-as any other, and nothing later knows where it came from.
+A source is ``gguf:PATH``, ``gguf:package/file.gguf`` for a file that an installed package brings along, or
+``owner/name#file.gguf`` for one of a repository on the Hub. What is unpacked is an ordinary policy in float32, with the
+tokenizer and the chat template of the file: it is trained, registered and served as any other.
 """
 
 from __future__ import annotations
 
 import re
+from contextlib import redirect_stderr
+from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,9 +28,15 @@ def is_gguf(source: str) -> bool:
     return source.startswith(PREFIX) or ON_HUB.fullmatch(source) is not None
 
 
-def place_of(source: str) -> str:
-    """The file or folder on this machine that a source names, where it names one."""
-    return source.removeprefix(PREFIX)
+def place_of(source: str) -> Path:
+    """Where a source's file lies on this machine, if it is there: at its path, or in the package that it names."""
+    path = Path(source.removeprefix(PREFIX)).expanduser()
+    package, *inner = path.parts or [""]
+    if path.exists() or not inner or not package.isidentifier():
+        return path
+    found = find_spec(package)
+    places = found.submodule_search_locations if found and found.submodule_search_locations else []
+    return next((file for place in places if (file := Path(place, *inner)).is_file()), path)
 
 
 def check_file(file: Path) -> None:
@@ -50,7 +59,7 @@ def fetch(source: str, target: Path) -> None:
 
         unpack(Path(hf_hub_download(found[1], found[2])), target)
     else:
-        unpack(Path(place_of(source)).expanduser(), target)
+        unpack(place_of(source), target)
 
 
 def unpack(file: Path, target: Path) -> None:
@@ -69,9 +78,10 @@ def unpack(file: Path, target: Path) -> None:
     with TemporaryDirectory() as alone, loading(file):  # a configuration that lies beside the file is not the file's
         Path(alone, "policy.gguf").symlink_to(file.resolve())
         try:
-            model = AutoModelForCausalLM.from_pretrained(
-                alone, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **named
-            )
+            with redirect_stderr(StringIO()):  # it draws a progress bar that nothing turns off
+                model = AutoModelForCausalLM.from_pretrained(
+                    alone, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **named
+                )
         except Exception:  # whatever it is that a reader raises that reads beyond the end
             _check_whole(file)
             raise

@@ -121,7 +121,7 @@ def _add(found: Brought, value: Any, name: str = "") -> None:
 def _add_text(found: Brought, text: str, name: str) -> None:
     settings = _settings(text)
     if text.startswith(gguf.PREFIX):
-        _add_place(found, gguf.place_of(text))
+        _add_place(found, text.removeprefix(gguf.PREFIX), gguf.place_of(text))
     elif settings:
         _add(found, settings)
     elif name in _resolvers:
@@ -150,12 +150,15 @@ def _add_module(found: Brought, module: str) -> None:
         found.code[name] = digest
 
 
-def _add_place(found: Brought, place: str) -> None:
-    """Add a file or a folder, or what a name stands for that leads outside this machine."""
-    if place and Path(place).expanduser().exists():
-        found.data[place] = data_digest(Path(place).expanduser())
-    elif revision := revision_of(place):
-        found.data[place] = revision
+def _add_place(found: Brought, spelt: str, place: Path | None = None) -> None:
+    """Add a file or a folder as it was spelt, which lies at ``place`` where that is not what the spelling says; or what
+    a name stands for that leads outside this machine.
+    """
+    place = place or Path(spelt).expanduser()
+    if spelt and place.exists():
+        found.data[spelt] = data_digest(place)
+    elif revision := revision_of(spelt):
+        found.data[spelt] = revision
 
 
 def data_digest(place: Path) -> str:

@@ -21,7 +21,7 @@ from selfloop.propose import BaseParams, DrawParams
 from selfloop.recipe import Recipe
 from selfloop.settings import compile_time
 
-from selfloop_recipes.claims.expert_iteration import claims, control
+from selfloop_recipes.claims.expert_iteration import claims, control, forms
 
 
 class ExpertIteration(LoopSettings, rounds=6, environment="countdown", schedule="fixed,patience=6"):
@@ -75,6 +75,7 @@ recipe = Recipe(
     start,
     improve,
     frozen=("origin",),
+    forms=forms,
     paper="arXiv:2312.06585",
     needs=needing(),
     control=control,
