@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from selfloop.claims import measuring
-from selfloop.cli.options import resolved
+from selfloop.cli.options import overrides
 from selfloop.environments import environments
 from selfloop.recipe import find_recipe
 
@@ -30,7 +30,7 @@ def test_the_real_demo_is_a_form_that_can_run() -> None:
 
 
 def test_the_claim_has_five_seeds_and_a_control_that_differs_by_what_it_believes() -> None:
-    recipe = find_recipe(str(ROOT / "docs" / "real_model.py"))
+    recipe = find_recipe(str(ROOT / "examples" / "real_model.py"))
     assert recipe.claims is not None
     assert len(recipe.claims.seeds) >= 5
     runs = measuring.planned(recipe, recipe.claims.seeds[:1])
@@ -53,7 +53,8 @@ def test_a_command_for_a_data_set_says_what_there_is(command: list[str], tmp_pat
     assert options["--environment"].partition(":")[0] in environments()
     named = {name: options[f"--{name}"] for name in ("environment", "policy", "engine")}
     sets = [value for option, value in given if option == "--set"]
-    settings: Any = resolved(find_recipe("expert-iteration"), config, sets, named | {"rounds": 4}, control=False)
+    recipe = find_recipe("expert-iteration")
+    settings: Any = recipe.resolve(*overrides(recipe, config, sets, named | {"rounds": 4}))
     assert settings.environment == options["--environment"]
     assert set(settings.draw.levels) == set(settings.measure.levels)
 

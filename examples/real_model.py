@@ -1,6 +1,7 @@
 """What a real language model learns from its own right answers: SmolLM2-135M-Instruct and basic arithmetic, on a CPU.
 
-``selfloop claim docs/real_model.py --write`` measures it. The control makes the same steps on all of its own answers.
+``selfloop claim examples/real_model.py --write`` measures it. The control makes the same steps on all of its own
+answers.
 """
 
 from dataclasses import replace

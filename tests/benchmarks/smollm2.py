@@ -68,7 +68,7 @@ def main() -> None:
         [*((name, spread(values)) for name, values in rates.items()), ("selfloop / generate", over)],
     )
     numbers = {name: {"tokens_per_second": spread(values)._asdict()} for name, values in rates.items()}
-    publish("real_model", small, {"arms": numbers, "selfloop_over_generate": over._asdict()})
+    publish("smollm2", small, {"arms": numbers, "selfloop_over_generate": over._asdict()})
 
 
 if __name__ == "__main__":
