@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop.environments import Environment, find_environment
 from selfloop.environments.addition import Addition
+from selfloop.errors import UserError
+from selfloop.evaluate import MeasureParams, check_vault
 from selfloop.records import Task
 from selfloop.split import CONFIRM, GATE, HELD_OUT, PROBLEMS, TRAIN, VAULT, draw_items, draw_suite, draw_training
 from selfloop.split import part_of as part
@@ -103,3 +105,13 @@ def test_a_small_environment_gives_what_it_has_after_few_draws() -> None:
     held_out = [item.prompt for items in found.values() for item in items]
     assert len(set(held_out)) == len(held_out) <= 12
     assert not set(held_out) & {task.prompt for task in draw_training(environment, 1, 64, 1)}
+
+
+def test_a_vault_that_is_too_small_to_measure_with_is_refused_with_the_number_that_would_do() -> None:
+    with pytest.raises(
+        UserError, match=r"'countdown', one of 12 problems of all, has \d+ of the levels 1, too few"
+    ) as no:
+        check_vault(MeasureParams(environment="countdown", levels=[1]), [], 59)
+    assert "59 would do, which some 5" in str(no.value)  # 12 for each that lacks
+    check_vault(MeasureParams(environment="countdown", levels=[1], per_level=5), [], 59)
+    check_vault(MeasureParams(environment="addition"), [5, 6], 59)
