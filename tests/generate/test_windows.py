@@ -115,6 +115,30 @@ def test_windows_of_a_process_that_died_are_drawn_again_once(
     assert "died; the" in caplog.text
 
 
+def test_a_process_that_dies_of_the_same_windows_again_is_a_sentence_and_what_was_drawn_is_kept(
+    generated: Callable[..., Dataset],
+) -> None:
+    kept: list[int] = []
+
+    def kills(done: int, total: int, unit: str) -> None:
+        if unit == "rollouts" and done:
+            kept.append(done)
+            for each in multiprocessing.active_children():
+                os.kill(each.pid or 0, signal.SIGKILL)
+
+    with (
+        progress.watched_by(kills),
+        pytest.raises(UserError, match=r"died twice \(at window \d+ or beside it\): lower"),
+    ):
+        generated("shared", window=1, workers=2)
+    assert len(kept) == 2, "one kill for each pool of processes"
+    seen: list[int] = []
+    with progress.watched_by(lambda done, total, unit: seen.append(done) if unit == "rollouts" else None):
+        again = generated("shared", window=1)
+    assert seen[0] >= kept[-1]
+    assert digest(again) == digest(generated("alone", window=1))
+
+
 def test_the_parts_of_several_pods_are_the_rows_of_one(generated: Callable[..., Dataset], tmp_path: Path) -> None:
     parts = [generated(f"part-{shard}", shards=3, shard=shard) for shard in range(3)]
     joined = Dataset(uri=str(tmp_path / "joined"))
