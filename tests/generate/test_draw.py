@@ -245,6 +245,14 @@ def test_a_policy_of_any_kind_writes_in_a_batch_what_it_writes_alone(tmp_path: P
         assert text.removesuffix("<eos>") == one.completion
 
 
+def test_a_policy_that_the_library_itself_cannot_draw_with_is_refused(tmp_path: Path) -> None:
+    policy = load(byte_policy(tmp_path, kind="xlstm", num_heads=2, num_blocks=2))
+    with pytest.raises(
+        UserError, match=r"cannot draw with a policy of the type 'xlstm' \(ValueError: .*\): set engine"
+    ):
+        drawn(policy, [Task("a", 1, "", "1+2=", "", max_tokens=2)])
+
+
 def test_a_policy_that_keeps_its_state_in_a_way_of_its_own_is_refused(tmp_path: Path) -> None:
     policy = load(byte_policy(tmp_path, kind="rwkv", attention_hidden_size=16, num_hidden_layers=2))
     with pytest.raises(UserError, match="cannot draw with a policy of the type 'rwkv', whose state it cannot part"):

@@ -119,20 +119,30 @@ class ByLibrary:
         given: dict[str, Any] = {"input_ids": tokens, "use_cache": True, **self._cache}
         may: dict[str, Any] = {"position_ids": positions, "logits_to_keep": 1}
         may |= {"attention_mask": mask} if self._pads else {}  # a state space would take it for that of these tokens
-        made = self._model(**given, **{name: value for name, value in may.items() if name in self._asks})
-        self._cache = self._cache or self._kept(made)
+        given |= {name: value for name, value in may.items() if name in self._asks}
+        if not self._cache:
+            self._cache, made = self._begun(given)
+        else:
+            made = self._model(**given)
         logits: Tensor = made.logits[:, -1].float()
         return logits
 
-    def _kept(self, made: Any) -> dict[str, DynamicCache]:
-        """The cache that a model began; a state that is kept elsewhere could not be parted by rows."""
+    def _begun(self, given: dict[str, Any]) -> tuple[dict[str, DynamicCache], Any]:
+        """The cache that a model began, and its answer; a state that is kept elsewhere could not be parted by rows."""
+        try:
+            made = self._model(**given)
+        except (AttributeError, TypeError, ValueError) as error:  # the library does not know the model well
+            raise UserError(
+                f"The engine 'transformers' cannot draw with a policy of the type '{self._model.config.model_type}' "
+                f"({type(error).__name__}: {error}): set engine to 'vllm', or choose another policy."
+            ) from error
         cache = {name: getattr(made, name) for name in CACHES if type(getattr(made, name, None)) is DynamicCache}
         if not cache or (_plain(self._model)._is_stateful and not all(map(_recurs, cache.values()))):
             raise UserError(
                 f"The engine 'transformers' cannot draw with a policy of the type '{self._model.config.model_type}', "
                 "whose state it cannot part by attempts: set engine to 'vllm', or choose another policy."
             )
-        return cache
+        return cache, made
 
     def keep(self, rows: Tensor) -> None:
         """Select from the cache."""
