@@ -30,8 +30,10 @@ from selfloop.settings import Settings
 
 FEW = (2, 8)
 """Rounds of two pipelines that tell what each further round costs."""
-MANY = 16
-"""So many rounds are compiled to see whether a cluster keeps them; of more it is told first how many fit."""
+MANY = {False: 16, True: 64}
+"""So many rounds, a pod a stage or fused, are compiled to see whether a cluster keeps them; of more one asks first how
+many fit.
+"""
 
 
 class Dumper(yaml.CSafeDumper):
@@ -124,7 +126,7 @@ def _pods(recipe: Recipe[Any], settings: Settings, fused: bool, profile: Profile
 
 def _fitting(recipe: Recipe[Any], settings: Settings, fused: bool, pods: Pods) -> tuple[Any, int]:
     """The pipeline whose runs a cluster keeps, and the rounds that a run holds: all, or as many as fit."""
-    if settings.rounds <= MANY:
+    if settings.rounds <= MANY[fused]:
         whole = compiled(recipe, settings, fused, pods)
         if cost_of(whole).stored <= ROOM:
             return whole, settings.rounds
