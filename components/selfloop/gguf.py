@@ -8,7 +8,7 @@ tokenizer and the chat template of the file: it is trained, registered and serve
 from __future__ import annotations
 
 import re
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -34,15 +34,17 @@ def place_of(source: str) -> Path:
     package, *inner = path.parts or [""]
     if path.exists() or not inner or not package.isidentifier():
         return path
-    found = find_spec(package)
-    places = found.submodule_search_locations if found and found.submodule_search_locations else []
+    found = None
+    with suppress(ImportError, ValueError):  # of a module that came from nowhere, as __main__ may
+        found = find_spec(package)
+    places = (found and found.submodule_search_locations) or []
     return next((file for place in places if (file := Path(place, *inner)).is_file()), path)
 
 
 def check_file(file: Path) -> None:
     """Refuse what is not there, or is no GGUF file by its first bytes."""
     if not file.is_file():
-        raise UserError(f"There is no file {file}: give the path of a GGUF file, as gguf:PATH.")
+        raise UserError(f"There is no file {file}: give the path of a GGUF file, or install the package that it is in.")
     with file.open("rb") as content:
         if content.read(len(MAGIC)) != MAGIC:
             raise UserError(f"{file} is no GGUF file: give one, or a policy in safetensors by its directory.")

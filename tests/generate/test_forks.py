@@ -35,6 +35,7 @@ def drawn(windows: Sequence[Window], params: GenerateParams = PARAMS) -> tuple[l
 
 def on_cores(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     monkeypatch.setattr(machine, "cores", lambda: number)
+    monkeypatch.setattr(forks, "LEAST", 2)
 
 
 def test_every_number_of_cores_draws_the_same(windows: list[Window], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,8 @@ from selfloop.policy import SMALL, device, load, weight_bytes
 from selfloop.records import Rollout, Task
 
 FLOAT_BYTES = 4
+LEAST = 256
+"""Attempts in all windows from which on they are worth the start of forks."""
 
 
 class Source(NamedTuple):
@@ -44,7 +46,8 @@ def side_by_side(
 ) -> Generator[list[Rollout], None, None]:
     """The rollouts of each window, in order; ``listener`` hears of the attempts, one by one or a window's at once."""
     forks, sources = min(len(windows), machine.cores()), dict.fromkeys(each.source for each in windows)
-    alone = forks < 2 or params.engine == "vllm" or params.protocol.toolbox
+    attempts = sum(params.attempts_at(task) for each in windows for task in each.tasks)
+    alone = forks < 2 or attempts < LEAST or params.engine == "vllm" or params.protocol.toolbox
     if alone or not all(map(is_small, sources)):
         yield from one_by_one(params, windows, listener)
         return
