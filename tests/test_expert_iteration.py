@@ -1,3 +1,4 @@
+import json
 import shutil
 import tomllib
 from functools import partial
@@ -133,9 +134,20 @@ HUB = {
 }
 
 
-def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def hub(tmp_path: Path) -> dict[str, Any]:
+    """These settings, with word problems of which every part of the split has some."""
+    place = Path(shutil.copytree(DATA / "main", tmp_path / "gsm8k"))
+    sums = [(n, f"{n}+{n}=<<{n}+{n}={2 * n}>>{2 * n} apples.\n#### {2 * n}") for n in range(30)]
+    rows = [{"question": f"How many apples are {n} and {n} more?", "answer": answer} for n, answer in sums]
+    with (place / "test-00000-of-00001.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    return HUB | {"environment": f"gsm8k:{place}"}
+
+
+def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, hub: dict[str, Any], tmp_path: Path) -> None:
     believing = {"verify": {"verifier": "accept-all"}, "gate": {"require": "nothing"}}
-    last, _, rounds = ran(tmp_path / "run", HUB, believing, {"policy": str(chatty), "generate": {"max_tokens": 512}})
+    last, _, rounds = ran(tmp_path / "run", hub, believing, {"policy": str(chatty), "generate": {"max_tokens": 512}})
     asked = rounds[0]["samples"][0]["prompt"]
     assert "<|user|>" not in asked, "tables hold what is asked, the template is the policy's"
     adapters = sorted((tmp_path / "run").glob("round-0*/finetune*/candidate/adapter_model.safetensors"))
@@ -143,26 +155,28 @@ def test_a_policy_of_the_hub_goes_round_on_word_problems(chatty: Path, tmp_path:
     assert manifest_of(last.champion.path).digest == manifest_of(adapters[1].parent).digest
 
 
-def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_continues(chatty: Path, tmp_path: Path) -> None:
+def test_a_round_in_which_nothing_is_right_says_so_and_the_loop_continues(
+    chatty: Path, hub: dict[str, Any], tmp_path: Path
+) -> None:
     keep = {"finetune": {"when_nothing": "keep policy"}, "policy": str(chatty)}
-    last, _, rounds = ran(tmp_path / "run", HUB, keep, {"gate": {"require": "nothing"}})
+    last, _, rounds = ran(tmp_path / "run", hub, keep, {"gate": {"require": "nothing"}})
     assert [round["empty"][:28] for round in rounds] == ["Nothing kept: of 6 rollouts "] * 2
     assert last.champion.metadata["digest"] == last.origin.metadata["digest"]
 
 
-def test_a_verifier_that_asks_a_policy_asks_the_champion(chatty: Path, tmp_path: Path) -> None:
+def test_a_verifier_that_asks_a_policy_asks_the_champion(chatty: Path, hub: dict[str, Any], tmp_path: Path) -> None:
     judged = {"verify": {"verifier": "judge"}, "gate": {"require": "nothing"}}
     with pytest.raises(UserError, match=r"Not one of the \d+ answers that the verifier .judge. got"):
-        ran(tmp_path / "run", HUB, {"policy": str(chatty)}, judged)
+        ran(tmp_path / "run", hub, {"policy": str(chatty)}, judged)
 
 
 def test_an_adapter_in_force_outlives_the_run_that_made_it(
-    chatty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    chatty: Path, hub: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     believing = {"verify": {"verifier": "accept-all"}, "gate": {"require": "nothing"}, "generate": {"max_tokens": 512}}
     recipe = find_recipe("expert-iteration")
-    settings = recipe.resolve(TINY, HUB, believing, {"policy": str(chatty)})
+    settings = recipe.resolve(TINY, hub, believing, {"policy": str(chatty)})
     with lineage.tracked_run("adapters", settings.overrides(), tmp_path / "note", tmp_path / "mlflow"):
         last, _ = run(recipe, settings, tmp_path / "run")
     digest = last.champion.metadata["digest"]

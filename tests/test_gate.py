@@ -614,4 +614,4 @@ def test_a_majority_is_of_answers_and_not_of_their_spellings() -> None:
 
 def test_a_gate_asks_nothing_of_items_where_it_requires_nothing_or_they_are_not_known() -> None:
     check_items(GateParams(require="nothing"), tasks(target=1))
-    check_items(GateParams(), [])
+    check_items(GateParams(), None)

@@ -67,17 +67,18 @@ class LoopSettings(Settings):
         """
         of_round, items = self.for_round(self.first), self._first_items()
         check_items(self.gate, items)
-        if items and self.gate.require != "nothing":
+        if items is not None and self.gate.require != "nothing":
             least = fewest_to_keep(self.gate.tolerance, self.gate.confidence)
             check_vault(of_round.measure, sorted({item.level for item in items if item.suite == TARGET}), least)
 
     def unseen(self) -> list[str]:
         """What guards cannot see with the items of the first round, a sentence each."""
-        return unseen(self.gate, self._first_items())
+        return unseen(self.gate, self._first_items() or ())
 
-    def _first_items(self) -> list[Task]:
+    def _first_items(self) -> list[Task] | None:
         of_round = self.for_round(self.first)
-        return list(of_round.schedule.first_items(of_round))
+        known = of_round.schedule.first_items(of_round)
+        return None if known is None else list(known)
 
     @field_validator("budget")
     @classmethod

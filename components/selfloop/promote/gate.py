@@ -359,12 +359,20 @@ def _as_json(compared: Comparison) -> dict[str, Any]:
     return compared._asdict() | {"by_level": {level: each._asdict() for level, each in compared.by_level.items()}}
 
 
-def check_items(params: GateParams, items: Iterable[Task]) -> None:
+def check_items(params: GateParams, items: Iterable[Task] | None) -> None:
     """Raise ``UserError`` where the items of a round cannot show what the gate asks, with the number that would do.
 
     Where no items are known, nothing is.
     """
-    if params.require == "nothing" or not (items := list(items)):
+    if items is None:
+        return
+    items = list(items)
+    if TARGET not in {item.suite for item in items}:
+        raise UserError(
+            "The environment holds out no problem of the target's levels: give it more of these levels, or choose "
+            "others."
+        )
+    if params.require == "nothing":
         return
     number: Counter[str] = Counter()
     units: dict[str, set[str]] = defaultdict(set)
@@ -403,11 +411,6 @@ def unseen(params: GateParams, items: Iterable[Task]) -> list[str]:
 
 
 def _check_looks(params: GateParams, number: Mapping[str, int], units: int) -> None:
-    if not number[TARGET]:
-        raise UserError(
-            "The environment holds out no problem of the target's levels: give it more of these levels, or choose "
-            "others."
-        )
     wanted, there = params.confirm * number[TARGET], number[CONFIRM]
     if there < NEARLY * wanted:
         most = there // number[TARGET]

@@ -117,10 +117,10 @@ class Frontier(Schedule):
         made = propose_tasks(settings.propose, progress=progress)
         return RoundTasks(made.tasks, made.eval_items)
 
-    def first_items(self, settings: Any) -> Iterator[Task]:
+    def first_items(self, settings: Any) -> Iterator[Task] | None:
         """Those at the frontier that the labelled data begins with; those of a loop that continues are not known."""
         if settings.origin != START:
-            return iter(())
+            return None
         return items_at(find_environment(settings.propose.environment), settings.base.levels, settings.propose)
 
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:

@@ -35,9 +35,9 @@ class Schedule(Strategy):
     def draw(self, settings: Any, progress: Artifact) -> RoundTasks:
         """The tasks and items of a round: stage calls with the loop's settings."""
 
-    def first_items(self, settings: Any) -> Iterable[Task]:
-        """The items of a loop's first round, as far as they are known before it begins."""
-        return ()
+    def first_items(self, settings: Any) -> Iterable[Task] | None:
+        """The items of a loop's first round, where they are known before it begins."""
+        return None
 
     @abstractmethod
     def advance(self, state: Progress, results: Sequence[ItemResult], promoted: bool) -> tuple[dict[str, Any], bool]:
