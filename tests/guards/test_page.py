@@ -22,4 +22,5 @@ def test_the_committed_numbers_are_of_the_faults_and_the_budget_of_today() -> No
 def test_what_is_promised_was_met() -> None:
     found = read_json(RESULT, "guard_life.json")
     assert max(case["rate"] for case in found["healthy"]) <= 0.01
+    assert all(case["loops"] >= 1000 for case in found["healthy"] if case["loop"] != "default sizes")
     assert min(case["rate"] for case in found["planted"] if case["size"] == "usual") >= 0.95
