@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -30,6 +31,13 @@ def test_no_frame_raises_passes_or_is_quoted_in_a_reason() -> None:
     rng = random.Random(1)
     for reason in frames.reasons([frames.replies(rng) for _ in range(200)]):
         assert REASONS.fullmatch(reason.partition(":")[0])
+
+
+def test_a_fraction_is_made_of_whole_numbers_alone() -> None:
+    huge = json.dumps({"call": 0, "value": {"fraction": ["1e999999999"]}}).encode()
+    assert read_replies(huge + b"\n") == ()
+    half = json.dumps({"call": 0, "value": {"fraction": [1, {"int": "0x2"}]}}).encode()
+    assert [answer.value for answer in read_replies(half + b"\n")] == [Fraction(1, 2)]
 
 
 @given(st.binary(max_size=200))

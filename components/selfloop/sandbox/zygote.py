@@ -15,6 +15,7 @@ import ctypes
 import gc
 import json
 import math
+import operator
 import os
 import resource
 import select
@@ -464,6 +465,11 @@ def _each(content: Any) -> Iterator[Any]:
     return map(unpack, content)
 
 
+def _wholes(content: Any) -> Iterator[int]:
+    """Whole numbers; a text such as 1e999999999, which a fraction would be made of for hours, is none."""
+    return map(operator.index, _each(content))
+
+
 KINDS = (
     Kind("int", int, hex, lambda content: int(content, 16)),
     Kind("dict", dict, lambda value: [_all(pair) for pair in value.items()], lambda content: dict(_each(content))),
@@ -474,7 +480,9 @@ KINDS = (
     Kind("bytearray", bytearray, bytearray.hex, bytearray.fromhex),
     Kind("complex", complex, lambda value: [value.real, value.imag], lambda content: complex(*content)),
     Kind("range", range, lambda r: _all((r.start, r.stop, r.step)), lambda content: range(*_each(content))),
-    Kind("fraction", Fraction, lambda f: _all((f.numerator, f.denominator)), lambda content: Fraction(*_each(content))),
+    Kind(
+        "fraction", Fraction, lambda f: _all((f.numerator, f.denominator)), lambda content: Fraction(*_wholes(content))
+    ),
     Kind("decimal", Decimal, str, Decimal),
     Kind("deque", deque, _all, lambda content: deque(_each(content))),
     Kind("keys", KeysView, _all, lambda content: dict.fromkeys(_each(content)).keys()),
