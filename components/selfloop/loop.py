@@ -30,7 +30,7 @@ from selfloop.recipe import FRAME, Recipe
 from selfloop.records import Task
 from selfloop.report import BeginParams, ReportParams, begin_report
 from selfloop.report.history import read_history
-from selfloop.settings import START, Settings
+from selfloop.settings import START, Settings, compile_time
 from selfloop.stage import Executor, executed_by, outputs_named
 from selfloop.verify import VerifyParams, verified_by
 
@@ -42,7 +42,7 @@ class LoopSettings(Settings):
     budget: str = Field(
         "", description=f"What the loop may spend in all, such as {EXAMPLES['budget']}; empty: without an end."
     )
-    price: str = Field(
+    price: str = compile_time(
         "", description=f"What an hour of the hardware costs, in USD, such as {EXAMPLES['price']}; empty: not known."
     )
     base: BaseParams = BaseParams()

@@ -488,7 +488,8 @@ def log_standing(
         return
     now = int(time() * 1000)
     levels = decision.get("accuracy", {}).get("candidate" if decision["promoted"] else "champion", {})
-    look = decision["suites"].get(CONFIRM) or decision["suites"].get(TARGET)
+    suites = decision.get("suites", {})
+    look = suites.get(CONFIRM) or suites.get(TARGET)
     values = {
         **({"accuracy": fmean(levels.values())} if levels else {}),
         **({"gain": look["gain"]} if look else {}),
