@@ -148,7 +148,7 @@ def test_what_is_no_policy_is_not_fetched(place: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("source", ["/no/where", "./nowhere", "../no/where", "~/nowhere", "nowhere", "too/many/parts"])
 def test_a_source_that_is_not_there_is_refused(source: str) -> None:
-    with pytest.raises(UserError, match=f"There is no policy at {source}: give a directory, or a model id"):
+    with pytest.raises(UserError, match=f"There is no policy at {source}: give a directory, a model id"):
         check_source(source)
 
 

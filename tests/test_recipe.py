@@ -101,7 +101,7 @@ def test_a_class_of_settings_changes_defaults_by_keywords() -> None:
     assert str(Green().schedule) == str(Jasmine().schedule) == "fixed,patience=6"
     assert (Green().cup.round, Tea().cup.round) == (3, 1)
     assert Green.model_fields["rounds"].description == Tea.model_fields["rounds"].description
-    assert Green.fixed() == Tea.fixed() == ["rounds", "form", "origin", "first"]
+    assert Green.fixed() == Tea.fixed() == ["rounds", "form", "origin", "first", "price"]
     assert Green(rounds=2).rounds == 2
 
 
@@ -188,7 +188,7 @@ def test_a_form_is_laid_below_what_a_person_says() -> None:
     ("form", "sentence"),
     [
         ("r-zro", "There is no form of recipe 'agent0' 'r-zro': did you mean 'r-zero'?"),
-        ("greedy", "There is no form of recipe 'agent0' 'greedy': known are: code, r-zero."),
+        ("greedy", "There is no form of recipe 'agent0' 'greedy': known are: chains, code, r-zero."),
     ],
 )
 def test_a_form_of_another_recipe_is_refused_with_those_that_there_are(form: str, sentence: str) -> None:
@@ -219,8 +219,8 @@ def test_a_form_of_another_recipe_is_refused_with_those_that_there_are(form: str
         ({"schedule": {"target": 0}}, "'target' of the schedule 'frontier' cannot be 0: Input should be greater than"),
         ({"schedule": "fixed,target=12"}, "There is no parameter of the schedule 'fixed' 'target'"),
         ({"schedule": "fixd"}, "There is no schedule 'fixd': did you mean 'fixed'?"),
-        ({"schedule": Exact()}, "Exact() is no schedule: give one of fixed, frontier, none."),
-        ({"schedule": 3}, "3 is no schedule: give one of fixed, frontier, none."),
+        ({"schedule": Exact()}, "Exact() is no schedule: give one of fixed, frontier, none, successive."),
+        ({"schedule": 3}, "3 is no schedule: give one of fixed, frontier, none, successive."),
         ({"form": "code"}, "Recipe 'length-generalization' has no forms: leave out 'code'."),
         ({"model": "team/adder"}, "Parameter 'model' of length-generalization cannot be 'team/adder': Use letters"),
         ({"model": "adder.moves"}, "no '.moves' at the end."),

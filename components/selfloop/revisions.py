@@ -38,10 +38,10 @@ def revision_of(name: str) -> str | None:
 
 
 def _version(model: str, reference: str) -> str | None:
-    from selfloop import lineage
     from selfloop.lineage.registry import Registry
+    from selfloop.lineage.tracking import is_on
 
-    if not lineage.is_on():
+    if not is_on():
         return None
     version = Registry(model).find(reference)
     return version.tag("digest") or hashlib.sha256(f"{model}\0{version.number}\0{version.source}".encode()).hexdigest()

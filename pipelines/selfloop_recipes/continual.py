@@ -29,7 +29,7 @@ class Continual(
     draw: DrawParams = DrawParams(levels=[2, 3, 4], old_levels=[1], per_level=2000, items_per_level=150)
     write: WriteParams = WriteParams()
     finetune: FinetuneParams = FinetuneParams(steps=300, newest_share=1.0, replay_share=0.0, seed_share=0.0)
-    gate: GateParams = GateParams(require="nothing", guards=[])
+    gate: GateParams = GateParams(require="nothing", confirm=2, guards=[])
     measure: MeasureParams = MeasureParams(levels=[1, 2, 3, 4], per_level=250)
 
 

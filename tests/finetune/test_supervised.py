@@ -192,7 +192,7 @@ def test_the_policy_that_is_finetuned_stays_what_it_was(
     check(trained)
     assert all(torch.equal(before[name], value) for name, value in held.model.state_dict().items())
     assert not torch.equal(before["lm_head.weight"], fresh(candidate.path).model.lm_head.weight)
-    assert candidate.metadata.keys() == {"steps", "loss", "examples", "contaminated", "method", "digest"}
+    assert candidate.metadata.keys() == {"steps", "loss", "examples", "contaminated", "prompts", "method", "digest"}
 
 
 def test_held_out_items_are_not_trained_on_and_counted(

@@ -44,6 +44,7 @@ class Listed(NamedTuple):
 
 @app.command("list")
 def list_(
+    context: typer.Context,
     kind: Annotated[str | None, typer.Argument(metavar="KIND", help="What to list; without it: what there is.")] = None,
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="One of them, to describe.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="As the README has them.")] = False,
@@ -61,6 +62,9 @@ def list_(
     if kind not in known:
         raise unknown("kind", kind, known)
     about = known[kind]
+    given = context.get_parameter_source("tracking_uri")
+    if kind != "loops" and given is not None and given.name == "COMMANDLINE":
+        raise UserError(f"No registry is asked for {kind}: leave out --tracking-uri.")
     if name is not None:
         about.one(name)
     elif not markdown:

@@ -15,6 +15,14 @@ from selfloop.recipe import Recipe
 from selfloop.settings import Settings
 from selfloop.trust import trust
 
+
+def said(parameter: typer.CallbackParam, value: str | None) -> str | None:
+    """Refuse an option that is given and says nothing."""
+    if value is not None and not value.strip():
+        raise UserError(f"{parameter.opts[0]} says nothing: give it a value, or leave it out.")
+    return value
+
+
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")]
 Sets = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override any parameter: --set finetune.lr=3e-4.")
@@ -41,16 +49,23 @@ PolicyName = Annotated[
         "--policy", help="'scratch', a directory, a model id of the Hub, gguf:FILE, models:/NAME@ALIAS, s3://..."
     ),
 ]
+
+
 BudgetOption = Annotated[
     str | None,
-    typer.Option("--budget", help="What the loop may spend in all: tokens=1e9,hours=12,usd=40, or one of them."),
+    typer.Option(
+        "--budget",
+        help="What the loop may spend in all: tokens=1e9,hours=12,usd=40, or one of them.",
+        callback=said,
+    ),
 ]
 EngineChoice = Annotated[
     str | None,
     typer.Option("--engine", help="What decodes, in every stage that asks a policy: auto, transformers, vllm."),
 ]
 TrackingUri = Annotated[
-    str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: the file runs/mlflow.db.")
+    str | None,
+    typer.Option(envvar="MLFLOW_TRACKING_URI", help="MLflow; default: the file runs/mlflow.db.", callback=said),
 ]
 StoreUri = Annotated[
     str | None,

@@ -6,9 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from math import ceil
-from typing import Any, NamedTuple
-
-from jinja2 import Template
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop import html
 from selfloop.html import Fact, figure, number
@@ -17,6 +15,9 @@ from selfloop.report.opening import opening
 from selfloop.report.sections import SECTIONS, RunHistory, Section
 from selfloop.report.sections.accuracy import frontiers
 from selfloop.report.sections.time import began, times
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 NEWEST = 64
 """The rounds that a brief report shows one by one, and at most as many before these."""
