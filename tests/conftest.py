@@ -3,6 +3,7 @@
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -45,6 +46,10 @@ SMALL: dict[str, Any] = {
     "gate": {"tolerance": 0.3},
 }
 """A whole run of two rounds in seconds: the machinery, not the learning."""
+
+
+def pytest_configure() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a script ignores in what it runs in the background
 
 
 @pytest.fixture

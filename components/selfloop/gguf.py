@@ -69,11 +69,11 @@ def unpack(file: Path, target: Path) -> None:
     check_file(file)
     with needing("A policy in GGUF", "gguf"):
         import gguf  # noqa: F401 (transformers reads the file with it)
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-    from transformers.utils.logging import disable_progress_bar
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+        from transformers.utils.logging import disable_progress_bar
 
-    from selfloop.policy import Policy, loading, save
+        from selfloop.policy import Policy, loading, save
 
     disable_progress_bar()
     named: dict[str, Any] = {"gguf_file": "policy.gguf", "local_files_only": True, "trust_remote_code": False}

@@ -39,9 +39,7 @@ class LoopSettings(Settings):
     """The settings that every loop has; those of its own stages a recipe adds."""
 
     schedule: Schedule = Field(Fixed(), description="Which tasks a round has, and when the loop is over.")
-    budget: str = Field(
-        "", description=f"What the loop may spend in all, such as {EXAMPLES['budget']}; empty: without an end."
-    )
+    budget: str = Field("", description=f"What the loop may spend: {EXAMPLES['budget']}; empty: no end.")
     price: str = compile_time(
         "", description=f"What an hour of the hardware costs, in USD, such as {EXAMPLES['price']}; empty: not known."
     )

@@ -65,7 +65,7 @@ class Settings(Values):
     policy: str = Field(
         "scratch",
         description="The policy that it starts with: 'scratch', a directory, a model id of the Hub, gguf:FILE, "
-        "OWNER/NAME#FILE.gguf, s3://..., models:/NAME@ALIAS.",
+        "s3://..., models:/NAME@ALIAS.",
     )
     engine: str = Field(
         "auto", description="What decodes, in every stage that asks a policy: auto, transformers or vllm."

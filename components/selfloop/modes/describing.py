@@ -19,7 +19,7 @@ from selfloop.recipe import Recipe
 from selfloop.strategies import is_list, is_strategy
 
 BOUNDS = {"ge": "≥ ", "gt": "> ", "le": "≤ ", "lt": "< "}
-FORM = "Inputs of a run, of which `docs/kubeflow-ui.md` says more:"
+FORM = "Inputs of a run; `docs/kubeflow-ui.md` says more:"
 
 
 def described(recipe: Recipe[Any], form: Mapping[str, tuple[str, Any, str]]) -> str:
