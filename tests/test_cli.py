@@ -57,7 +57,10 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
             "'target' of the schedule 'frontier'",
         ),
         (["run", "length-generalization", "--set", "verify.verifier.agreement=1"], "has no parameters: leave out"),
-        (["run", "length-generalization", "--set", "schedule=majority"], "known are: fixed, frontier, none."),
+        (
+            ["run", "length-generalization", "--set", "schedule=majority"],
+            "known are: fixed, frontier, none, succ",
+        ),
         (
             ["run", "length-generalization", "--set", "schedule=selfloop.verify.verifiers.exact:Exact"],
             "'selfloop.verify.verifiers.exact:Exact' is a verifier, not a schedule.",

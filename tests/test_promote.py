@@ -108,7 +108,7 @@ def left(root: Path) -> dict[str, Manifest]:
 
 @pytest.mark.parametrize(
     ("verdict", "about"),
-    [("promoted", BETTER), ("rejected", WORSE), ("pending", BETTER | {"longer": 1.6})],
+    [("promoted", BETTER), ("rejected", WORSE), ("pending", BETTER | {"longer": 1.9})],
 )
 def test_whichever_is_in_force_is_handed_on_for_every_role_and_the_state_in_any_case(
     tmp_path: Path, verdict: str, about: dict[str, Any]

@@ -164,7 +164,9 @@ def test_an_artifact_is_a_readable_folder_and_its_manifest_comes_last(bucket: Bu
 
 
 def test_a_policy_may_be_a_plain_folder(bucket: Bucket, trained: Path, tmp_path: Path) -> None:
-    files = {path.name: path.read_bytes() for path in trained.iterdir() if path.name != "manifest.json"}
+    files = {
+        path.name: path.read_bytes() for path in trained.iterdir() if path.is_file() and path.name != "manifest.json"
+    }
     for name, data in (files | dict.fromkeys(("code.py", "optimizer.pt", "more/config.json"), b"no")).items():
         bucket.client.put_object(Bucket=bucket.name, Key=f"models/mine/{name}", Body=data)
     made = Model(uri=str(tmp_path / "fetched"))

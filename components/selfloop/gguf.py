@@ -13,9 +13,9 @@ from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from selfloop.errors import UserError, needing
+from selfloop.trust import reading
 
 PREFIX = "gguf:"
 """What a source begins with that is a file on this machine."""
@@ -76,18 +76,22 @@ def unpack(file: Path, target: Path) -> None:
         from selfloop.policy import Policy, loading, save
 
     disable_progress_bar()
-    named: dict[str, Any] = {"gguf_file": "policy.gguf", "local_files_only": True, "trust_remote_code": False}
+    named = {"gguf_file": "policy.gguf"}
     with TemporaryDirectory() as alone, loading(file):  # a configuration that lies beside the file is not the file's
         Path(alone, "policy.gguf").symlink_to(file.resolve())
         try:
             with redirect_stderr(StringIO()):  # it draws a progress bar that nothing turns off
                 model = AutoModelForCausalLM.from_pretrained(
-                    alone, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True), **named
+                    alone,
+                    dtype=torch.float32,
+                    quantization_config=GgufConfig(dequantize=True),
+                    **named,
+                    **reading(alone),
                 )
         except Exception:  # whatever it is that a reader raises that reads beyond the end
             _check_whole(file)
             raise
-        tokenizer = AutoTokenizer.from_pretrained(alone, **named)
+        tokenizer = AutoTokenizer.from_pretrained(alone, **named, **reading(alone))
         save(Policy(model, tokenizer), target)
 
 

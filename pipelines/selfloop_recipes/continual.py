@@ -21,7 +21,7 @@ from selfloop_recipes.claims.continual import claims, figures, forms
 class Continual(
     LoopSettings,
     rounds=3,
-    environment="mixture:reverse@5+countdown@2+chain@2+addition@3",
+    environment="mixture:reverse@5+countdown@3+chain@2+addition@3",
     schedule="successive",
 ):
     base: BaseParams = BaseParams(levels=1, per_level=5000)

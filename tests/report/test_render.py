@@ -625,7 +625,7 @@ def test_every_section_is_there_and_the_last_round_s_samples_are_open(
     headings = [heading.inner_text() for heading in page.get_by_role("heading", level=2).all()]
     assert headings == [
         "Accuracy by level over rounds", "Rounds", "The gate", "Distance from the anchor", "Guards",
-        "Kept and rejected", "Label audit", "Samples", "Time by stage", "Parameters",
+        "Kept and rejected", "Label audit", "Samples", "Time by stage", "What it cost", "Parameters",
     ]  # fmt: skip
     links = page.get_by_role("navigation").get_by_role("link").all()
     assert len(links) == len(headings)
