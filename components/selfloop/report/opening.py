@@ -6,9 +6,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from selfloop.costs import gained
 from selfloop.decision import CONFIRM, TARGET
-from selfloop.report.formats import Round, interval, signed
+from selfloop.report.formats import Round, interval
 from selfloop.settings import START, in_toml
 
 
@@ -109,14 +108,11 @@ def _better(rounds: Sequence[Round]) -> str:
     look = decision["suites"].get(CONFIRM) or decision["suites"].get(TARGET)
     if look is None or not decision.get("budget"):
         return f"{len(promoted)} of {number} were promoted, by a rule that does not test whether they are better."
-    every = sum(gained(round["decision"]) for round in promoted)
     last = f"round {promoted[-1]['round']}: {interval(look)} on {look['items']:,} items"
     if len(promoted) == 1:
         return f"Yes: one of {number} was shown to be better than the champion before it ({last})."
-    return (
-        f"Yes: {len(promoted)} of {number} were shown to be better than the champion before them, by "
-        f"{signed(every)} of accuracy in all (the last in {last})."
-    )
+    shown = f"{len(promoted)} of {number} were shown to be better than the champion before them"
+    return f"Yes: {shown} (the last in {last})."
 
 
 def _in_force(rounds: Sequence[Round]) -> str:
