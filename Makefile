@@ -16,9 +16,10 @@ demo: $(VENV)/.installed
 demo-real: $(VENV)/.installed
 	$(BIN)/selfloop run expert-iteration --form smollm2
 
-# file after file in the order of their names, for the last ones are short: the longest have few tests
+# file after file in the order of their names, for the last ones are short: the longest have few tests; a test that hangs
+# ends its worker, and without another one the run ends, too: xdist may wait for ever otherwise
 test: lint $(VLLM)/.installed
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 	$(VLLM)/bin/python -m pytest tests/on_vllm
 
 # what takes no server, container or process of its own: for while one works
