@@ -311,7 +311,7 @@ def test_a_person_who_stops_it_stops_its_runs(tmp_path: Path) -> None:
     _, complaint = stopped.communicate()
     assert said[-1].startswith(f"1/{RUNS} ")
     assert stopped.returncode == 130
-    assert complaint.startswith("selfloop: Stopped; what is finished is kept in runs/claims/coins.")
+    assert complaint.startswith("selfloop: Stopped; what is finished is kept in runs/claims/coins."), complaint
     assert len(children) >= 2
     assert psutil.wait_procs(children, timeout=60)[1] == []
 

@@ -30,7 +30,7 @@ BETTER = decided("promoted", suites={"target": LOOK | {"gain": 0.3}, "confirm": 
 
 def test_it_says_whether_it_got_better_by_how_much_and_what_is_in_force() -> None:
     first = said(BETTER, BETTER, decided("rejected"))
-    assert first.better.startswith("Yes: 2 of 3 candidates were shown to be better than the champion before them (the last in ")
+    assert first.better.startswith("Yes: 2 of 3 candidates were shown to be better than the champion")
     assert "before them (the last in round 2: +0.100 [+0.050, +0.150] on 400 items)" in first.better
     assert first.force.startswith("In force is the candidate of round 2, ")
     assert said(decided("rejected")).better.startswith("No: none of 1 candidate was shown")

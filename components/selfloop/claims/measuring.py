@@ -127,8 +127,9 @@ def measured(
             while waiting and len(at_work) < jobs:
                 run = waiting.pop()
                 process: BaseProcess = context.Process(target=_work, args=(name, run, root, surroundings))
-                process.start()
-                at_work[process.sentinel] = process, run
+                with _stopped_afterwards():
+                    process.start()
+                    at_work[process.sentinel] = process, run
             for sentinel in wait(list(at_work)):
                 assert isinstance(sentinel, int)
                 process, run = at_work.pop(sentinel)
@@ -138,6 +139,25 @@ def measured(
         for process, _ in at_work.values():
             process.kill()
             process.join()
+
+
+@contextmanager
+def _stopped_afterwards() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait for the end of the block: half begun, a process would complain, and be lost."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears them
+        yield
+        return
+    heard: list[int] = []
+    before = {
+        each: signal.signal(each, lambda number, _: heard.append(number)) for each in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if heard:
+        signal.raise_signal(heard[0])
 
 
 @contextmanager
