@@ -131,7 +131,7 @@ def test_a_process_that_dies_of_the_same_windows_again_is_a_sentence_and_what_wa
         pytest.raises(UserError, match=r"died twice \(at window \d+ or beside it\): lower"),
     ):
         generated("shared", window=1, workers=2)
-    assert len(kept) == 2, "one kill for each pool of processes"
+    assert len(kept) >= 2, "a kill at least for each pool of processes: two windows may end at once"
     seen: list[int] = []
     with progress.watched_by(lambda done, total, unit: seen.append(done) if unit == "rollouts" else None):
         again = generated("shared", window=1)
