@@ -18,11 +18,23 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ("kfp", "mlflow", "numpy", "pyarrow", "pydantic", "torch", "transformers", "typer")
 
 
+def _say_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Let the environment name no MLflow and no store, whatever other tests left in it."""
+    for name in ("MLFLOW_TRACKING_URI", "SELFLOOP_STORE"):
+        patch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def said(monkeypatch: pytest.MonkeyPatch) -> None:
+    _say_nothing(monkeypatch)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the page on Python was followed, line by line."""
     found = tmp_path_factory.mktemp("python")
-    with contextlib.chdir(found):
+    with contextlib.chdir(found), pytest.MonkeyPatch.context() as patch:
+        _say_nothing(patch)
         done = doctest.testfile(str(ROOT / "docs" / "python.md"), module_relative=False)
     assert done.attempted > 10
     assert done.failed == 0

@@ -35,7 +35,7 @@ def test_the_site_holds_what_there_is(site: Path) -> None:
     assert all(f'id="{name}"' in page(site, "reference/recipes") for name in recipes())
     assert all(f'id="{name}"' in page(site, "reference/stages") for name in stages())
     strategies = page(site, "reference/strategies")
-    for kind in kinds().values():
+    for kind in (each for each in kinds().values() if each.__module__.startswith("selfloop.")):
         assert f'id="{kind.several()}"' in strategies
         assert all(f"<code>{name}</code>" in strategies for name in kind.members())
 
