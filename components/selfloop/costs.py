@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from selfloop.decision import CONFIRM, TARGET
+from selfloop.decision import deciding_look
 from selfloop.errors import UserError
 from selfloop.strategies import Values, split
 
@@ -130,8 +130,7 @@ def spent_in(moments: Iterable[Mapping[str, Any]]) -> Spent:
 
 def gained(decision: Mapping[str, Any]) -> float:
     """The accuracy that a round gained for the policy in force: of the look that decided, 0 where it was rejected."""
-    suites = decision["suites"]
-    look = suites.get(CONFIRM) or suites.get(TARGET)
+    look = deciding_look(decision)
     return float(look["gain"]) if look and decision["promoted"] else 0.0
 
 

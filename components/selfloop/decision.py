@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 TARGET = "target"
@@ -11,6 +12,12 @@ CONFIRM = "confirm"
 CHAMPION, CANDIDATE, ANCHOR = "champion", "candidate", "anchor"
 """The policies that answer items: the anchor is the one that old skills are held against, of all policies so far."""
 Outcome = Literal["promoted", "rejected", "pending", "halted"]
+
+
+def deciding_look(decision: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The look at the target that decided, of a decision as JSON: the second where it was made; none without any."""
+    suites: Mapping[str, Mapping[str, Any]] = decision.get("suites", {})
+    return suites.get(CONFIRM) or suites.get(TARGET)
 
 
 class OfLevel(NamedTuple):

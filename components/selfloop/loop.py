@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from copy import copy
-from functools import cache
+from functools import cache, cached_property
 from statistics import fmean
 from typing import Any, NamedTuple, Protocol, Self
 
@@ -63,7 +63,7 @@ class LoopSettings(Settings):
         """Refuse a gate that the items of the first round cannot meet, and a vault that shows less than the gate does:
         the items of a suite of old skills.
         """
-        of_round, items = self.for_round(self.first), self._first_items()
+        of_round, items = self.for_round(self.first), self._first_items
         check_items(self.gate, items)
         if items is not None and self.gate.require != "nothing":
             least = fewest_to_keep(self.gate.tolerance, self.gate.confidence)
@@ -71,8 +71,9 @@ class LoopSettings(Settings):
 
     def unseen(self) -> list[str]:
         """What guards cannot see with the items of the first round, a sentence each."""
-        return unseen(self.gate, self._first_items() or ())
+        return unseen(self.gate, self._first_items or ())
 
+    @cached_property
     def _first_items(self) -> list[Task] | None:
         of_round = self.for_round(self.first)
         known = of_round.schedule.first_items(of_round)

@@ -95,9 +95,9 @@ def submit(
     continues from ``champion``, ``NAME@champion`` or ``NAME/VERSION``. Everything else is as for
     ``compile_pipeline``. Raises ``UserError`` where the cluster does not answer or refuses.
     """
-    from selfloop.cluster import runs
-
     with _uploaded(recipe, overrides, how, kfp, namespace, ca_file, experiment) as (made, connection, place):
+        from selfloop.cluster import runs  # which is there, once that was found
+
         values = runs.parameters(place.package, seed, origin)
         id = runs.submit(connection, place.package, place.version, place.experiment, values)
         return _submitted(made, place, id, id, connection.run_url(id))

@@ -20,6 +20,12 @@ TRACKING = "MLFLOW_TRACKING_URI"
 STORE = "SELFLOOP_STORE"
 
 
+def near(path: Path) -> Path:
+    """A path as seen from here, where it lies below."""
+    absolute = path.absolute()
+    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
+
+
 def check_output(place: Path, is_folder: bool = False) -> None:
     """Refuse, before anything is done, a place where what is made could not be written."""
     try:

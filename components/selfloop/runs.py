@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.errors import HaltedError, UserError
-from selfloop.places import RUNS, check_output, registry
+from selfloop.places import RUNS, check_output, near, registry
 from selfloop.recipe import Recipe, find_recipe
 
 if TYPE_CHECKING:
@@ -201,12 +201,6 @@ def why_it_ended(settings: Settings, rounds: Sequence[Mapping[str, Any]], moment
     return ""
 
 
-def near(path: Path) -> Path:
-    """A path as seen from here, where it lies below."""
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute
-
-
 @dataclass(frozen=True)
 class Run:
     """A run's folder, read: ``selfloop.Run("runs/first")`` opens one that was made before, finished or not.
@@ -221,10 +215,11 @@ class Run:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "folder", Path(self.folder))
-        self._about  # noqa: B018 (refuses what is no run)
+        self.begun  # noqa: B018 (refuses what is no run)
 
     @cached_property
-    def _about(self) -> Mapping[str, Any]:
+    def begun(self) -> Mapping[str, Any]:
+        """What it was begun with, as JSON: where its ``recipe`` is found, its ``settings``, and what a person typed."""
         from selfloop.artifacts import read_json
         from selfloop.modes.inprocess import RUN
 
@@ -237,12 +232,12 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe[Any]:
         """The recipe that it is a run of."""
-        return find_recipe(self._about["recipe"])
+        return find_recipe(self.begun["recipe"])
 
     @cached_property
     def settings(self) -> Settings:
         """All settings that it was begun with."""
-        settings: Settings = self.recipe.resolve(self._about["settings"])
+        settings: Settings = self.recipe.resolve(self.begun["settings"])
         return settings
 
     @property

@@ -560,10 +560,7 @@ def _make_room(place: Path, kind: type[Artifact]) -> None:
 class _StageModule(types.ModuleType):
     """This module, which is called as the decorator: once it is imported, ``selfloop.stage`` names the module."""
 
-    def __call__(
-        self, image: str = "base", resources: Resources | None = None, joined_by: Stage | None = None
-    ) -> Callable[[Callable[Concatenate[Made, Q], bool | None]], Stage[Q, Made]]:
-        return stage(image, resources, joined_by)
+    __call__ = staticmethod(stage)
 
 
 sys.modules[__name__].__class__ = _StageModule

@@ -12,6 +12,7 @@ from rich.text import Text
 from selfloop.cli.app import console, say
 from selfloop.errors import UserError
 from selfloop.places import RUNS
+from selfloop.runs import REPORT, Run
 
 
 def loops() -> Iterator[tuple[str, ...]]:
@@ -44,39 +45,32 @@ def show_loop(name: str) -> None:
 
 def runs() -> Iterator[tuple[str, ...]]:
     """The folders of runs on this machine: what each runs, how far it came, and whether it is finished."""
-    from selfloop.modes.inprocess import CLEARED, FINISHED, RUN
+    from selfloop.modes.inprocess import CLEARED, RUN
     from selfloop.report.history import newest_history, read_history
 
     for root in sorted(path.parent for path in RUNS.glob(f"*/{RUN}")):
-        about = _about(root)
-        place = newest_history(root)
+        run, place = Run(root), newest_history(root)
         done = len(read_history(place)["rounds"]) if place else 0
-        state = "cleared" if (root / CLEARED).exists() else "finished" if (root / FINISHED).exists() else "not finished"
-        yield str(root), about, str(done), state
+        state = "cleared" if (root / CLEARED).exists() else "finished" if run.is_finished else "not finished"
+        yield str(root), _about(run), str(done), state
 
 
-def _about(root: Path) -> str:
+def _about(run: Run) -> str:
     """What a run runs."""
-    from selfloop.artifacts import read_json
-    from selfloop.modes.inprocess import RUN
-
-    begun = read_json(root, RUN)
-    settings = begun["settings"]
-    recipe = begun["recipe"].partition(":")[0].rpartition(".")[2].replace("_", "-")
+    settings = run.begun["settings"]
+    recipe = run.begun["recipe"].partition(":")[0].rpartition(".")[2].replace("_", "-")
     return f"{recipe} on {settings['environment']}, seed {settings['seed']}"
 
 
 def show_run(name: str) -> None:
     """How far a run came, and what it cost by stage and by round."""
     from selfloop.display import rounds_table
-    from selfloop.modes.inprocess import FINISHED, RUN
     from selfloop.report.history import newest_history, read_history, read_moments
 
     root = Path(name)
-    if not (root / RUN).is_file():
-        raise UserError(f"{root} is no run of selfloop (it has no {RUN}): give the folder that 'selfloop run' named.")
-    state = "finished" if (root / FINISHED).exists() else "not finished: the command that began it continues it"
-    say(f"{_about(root)}, in {root}: {state}")
+    run = Run(root)
+    state = "finished" if run.is_finished else "not finished: the command that began it continues it"
+    say(f"{_about(run)}, in {root}: {state}")
     place = newest_history(root)
     if place is None:
         say("No round of it is kept here: its report and the registry have what is left.")
@@ -86,7 +80,7 @@ def show_run(name: str) -> None:
         console.print()
         console.print(rounds_table(history, console.width))
     _show_costs(read_moments(place))
-    report = root / "report.html"
+    report = root / REPORT
     say(f"\nReport: {report}" if report.exists() else f"\nReport: selfloop report {root}")
 
 

@@ -49,8 +49,6 @@ PolicyName = Annotated[
         "--policy", help="'scratch', a directory, a model id of the Hub, gguf:FILE, models:/NAME@ALIAS, s3://..."
     ),
 ]
-
-
 BudgetOption = Annotated[
     str | None,
     typer.Option(

@@ -40,7 +40,7 @@ from selfloop.cli.options import (
     overrides,
 )
 from selfloop.errors import UserError
-from selfloop.places import RUNS, check_output, use_registry
+from selfloop.places import RUNS, check_output, near, use_registry
 from selfloop.recipe import find_recipe
 from selfloop.settings import Settings, in_toml, whole
 
@@ -267,8 +267,8 @@ def run_here(planned: runs.Plan) -> None:
         say(f"Measured: {name} {figure(value)}")
     for role in recipe.roles:
         policy = done.role(role)
-        say(f"{role.capitalize() + ':':9} {runs.near(policy)} ({manifest_of(policy).digest[:12]})")
-    say(f"Report:   {runs.near(done.report)}")
+        say(f"{role.capitalize() + ':':9} {near(policy)} ({manifest_of(policy).digest[:12]})")
+    say(f"Report:   {near(done.report)}")
     say(f"MLflow:   {_mlflow_address()}  (run {done.id})")
 
 
@@ -279,7 +279,7 @@ def _mlflow_address() -> str:
     uri = without_password(os.environ["MLFLOW_TRACKING_URI"])
     if uri.startswith(("http://", "https://")):
         return uri
-    return f"{runs.near(Path(sys.prefix, 'bin', 'mlflow'))} ui --backend-store-uri {shlex.quote(uri)}"
+    return f"{near(Path(sys.prefix, 'bin', 'mlflow'))} ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def run_by_kfp(planned: runs.Plan, fused: bool) -> None:
@@ -309,5 +309,5 @@ def run_by_kfp(planned: runs.Plan, fused: bool) -> None:
     history = newest_history(root)
     if history and (sentence := runs.why_it_ended(settings, read_history(history)["rounds"], read_moments(history))):
         say(sentence)
-    say(f"Artifacts: {runs.near(root / inprocess.KFP)}")
-    say(f"Report:    {runs.near(page)}")
+    say(f"Artifacts: {near(root / inprocess.KFP)}")
+    say(f"Report:    {near(page)}")

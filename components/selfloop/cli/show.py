@@ -29,11 +29,12 @@ def show(
         show_run(name)
         return
     use_registry(tracking_uri, None, RUNS)
-    names = {kind: {row[0] for row in about.rows()} for kind, about in listed().items() if kind != "forms"}
+    there = listed()
+    names = {kind: {row[0] for row in about.rows()} for kind, about in there.items() if kind != "forms"}
     kinds = [kind for kind, known in names.items() if name in known]
     if not kinds:
         raise unknown("name", name, {each.strip() for known in names.values() for each in known})
     for kind in kinds:
         if len(kinds) > 1:
             say(f"{'' if kind == kinds[0] else chr(10)}{kind}")
-        listed()[kind].one(name)
+        there[kind].one(name)

@@ -25,7 +25,7 @@ from selfloop import __version__
 from selfloop.addresses import check_private
 from selfloop.artifacts import known
 from selfloop.costs import Costs
-from selfloop.decision import CONFIRM, TARGET
+from selfloop.decision import deciding_look
 from selfloop.errors import UserError
 from selfloop.reaching import answers, within
 
@@ -488,8 +488,7 @@ def log_standing(
         return
     now = int(time() * 1000)
     levels = decision.get("accuracy", {}).get("candidate" if decision["promoted"] else "champion", {})
-    suites = decision.get("suites", {})
-    look = suites.get(CONFIRM) or suites.get(TARGET)
+    look = deciding_look(decision)
     values = {
         **({"accuracy": fmean(levels.values())} if levels else {}),
         **({"gain": look["gain"]} if look else {}),

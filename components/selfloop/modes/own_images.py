@@ -9,6 +9,7 @@ from typing import Any
 
 from selfloop.identity import brought
 from selfloop.modes.tracing import stages_of
+from selfloop.places import near
 from selfloop.profiles import Profile
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
@@ -42,8 +43,8 @@ def dockerfile(recipe: Recipe[Any], settings: Settings, profile: Profile, fused:
 
 
 def _copied(code: Sequence[Path], data: Sequence[str]) -> list[str]:
-    modules = [f"    COPY {_near(path)} {PLACE}/{path.name}" for path in dict.fromkeys(code)]
-    tables = [f"    COPY {_near(Path(place))} {_in_image(place)}" for place in data]
+    modules = [f"    COPY {near(path)} {PLACE}/{path.name}" for path in dict.fromkeys(code)]
+    tables = [f"    COPY {near(Path(place))} {_in_image(place)}" for place in data]
     return [*modules, *tables, *([f"    ENV PYTHONPATH={PLACE}"] if modules else [])]
 
 
@@ -59,9 +60,3 @@ def _file(module: str) -> Path:
     spec = find_spec(module.partition(".")[0])
     places = list(spec.submodule_search_locations or []) if spec else []
     return Path(places[0] if places else (spec.origin if spec and spec.origin else module))
-
-
-def _near(path: Path) -> Path:
-    """A path as seen from here, where it lies below."""
-    absolute = path.absolute()
-    return absolute.relative_to(Path.cwd()) if absolute.is_relative_to(Path.cwd()) else absolute

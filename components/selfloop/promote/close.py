@@ -99,7 +99,7 @@ class _Close:
         self.recipe, self.state, self.changed = recipe, state, changed
         self.out, self.params, self.given = out, params, given
         self.settings = recipe.settings_of(params)
-        self._over, self._costs = "", Costs()
+        self._over, self._costs, self._history = "", Costs(), dict[str, Any]()
 
     def run(self) -> bool:
         """Decide, note, record and hand on. Returns whether another round is worth it and asked for."""
@@ -135,7 +135,7 @@ class _Close:
         self._over = mine["ends"] = ends(parsed(Budget, self.settings.budget), moments)
         if self._over:
             log.warning("The loop ends after round %d: %s", self.settings.number, self._over)
-        self._costs = Costs(spent_in(moments), spent, self._over)
+        self._costs, self._history = Costs(spent_in(moments), spent, self._over), history
         publish(history, moments, self.out.new_history, self.out.report, before)
         Path(self.out.sampled.path).write_text(samples_page(history["rounds"][-1]), encoding="utf-8")
 
@@ -210,7 +210,7 @@ class _Close:
         new = {name: getattr(self.out, f"new_{name}") for name in WRITTEN}
         after = before | {name: self._candidate(name) for name in self.changed if name not in new} | new
         if lineage.is_on():
-            rounds = brief(read_history(self.out.new_history.path))["shown"]
+            rounds = brief(self._history)["shown"]
             return lineage.record_round(self.recipe, self.settings, before, after, decision, self._costs, rounds)
         return lineage.as_decided(self.recipe, before, after, decision["promoted"])
 

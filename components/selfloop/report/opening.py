@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from selfloop.decision import CONFIRM, TARGET
+from selfloop.decision import deciding_look
 from selfloop.report.formats import Round, interval
 from selfloop.settings import START, in_toml
 
@@ -105,7 +105,7 @@ def _better(rounds: Sequence[Round]) -> str:
     if not promoted:
         return f"No: none of {number} was shown to be better than the policy that the loop began with."
     decision = promoted[-1]["decision"]
-    look = decision["suites"].get(CONFIRM) or decision["suites"].get(TARGET)
+    look = deciding_look(decision)
     if look is None or not decision.get("budget"):
         return f"{len(promoted)} of {number} were promoted, by a rule that does not test whether they are better."
     last = f"round {promoted[-1]['round']}: {interval(look)} on {look['items']:,} items"
