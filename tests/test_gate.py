@@ -248,7 +248,7 @@ def test_a_candidate_is_promoted_where_the_first_look_passes_and_the_second_conf
         "old +0.000 [-0.025, +0.025], shown to be at least -0.05 (bootstrap, 120 items)"
     )
     assert decided.budget is not None
-    assert decided.budget._replace(ledger={}) == Budget(True, True, 0.025, 0.05, 0.0, 0.05, 0.025 + 0.05 / 6, {})
+    assert decided.budget._replace(ledger={}) == Budget(True, True, 0.0125, 0.05, 0.0, 0.05, 0.0125, {})
 
 
 def test_what_does_not_pass_the_first_look_spends_nothing() -> None:
@@ -257,7 +257,7 @@ def test_what_does_not_pass_the_first_look_spends_nothing() -> None:
     assert list(decided.suites) == ["target", "old"], "the second look was not looked at"
     assert decided.reason.endswith("at p ≤ 0.2; of the error budget 0.05, 0.01 is spent and 0.04 left")
     assert decided.budget is not None
-    assert decided.budget.ledger == {"looks": 3, "carried": 0.0, "spent": 0.01}
+    assert decided.budget.ledger == {"looks": 3, "charged": 0, "confirmed": 0, "spent": 0.01}
 
 
 def test_what_is_not_confirmed_has_spent_its_level() -> None:
@@ -265,8 +265,8 @@ def test_what_is_not_confirmed_has_spent_its_level() -> None:
     assert not decided.promoted
     assert decided.budget is not None
     assert (decided.budget.screened, decided.budget.confirmed) == (True, False)
-    assert decided.budget.ledger == {"looks": 1, "carried": 0.0, "spent": 0.025}
-    assert "not shown to be better at p ≤ 0.025; of the error budget 0.05, 0.025 is spent and 0.025" in decided.reason
+    assert decided.budget.ledger == {"looks": 1, "charged": 1, "confirmed": 0, "spent": 0.025}
+    assert "not shown to be better at p ≤ 0.013; of the error budget 0.05, 0.025 is spent and 0.025" in decided.reason
 
 
 @pytest.mark.parametrize(
@@ -290,9 +290,9 @@ def test_a_confirmed_candidate_that_lost_old_skills_is_not_promoted_and_spends_n
 
 
 def test_the_only_look_that_there_is_must_come_to_the_level() -> None:
-    for won, promoted in ((5, False), (6, True)):
-        decided = decide(answered({"target": counted(won, 0, 94)}), account=account())
-        assert (decided.promoted, decided.suites["target"].level) == (promoted, 0.025)
+    for won, promoted in ((6, False), (7, True)):
+        decided = decide(answered({"target": counted(won, 0, 93)}), account=account())
+        assert (decided.promoted, decided.suites["target"].level) == (promoted, 0.0125)
 
 
 @pytest.mark.parametrize("require", ["nothing", "no-worse"])
@@ -551,8 +551,8 @@ def tasks(**suites: int) -> list[Task]:
         (
             {"loop_alpha": 1e-9},
             {"target": 5, "confirm": 20},
-            "The second look has 20 items, which cannot come to the level 5e-10 that gate.loop_alpha and gate.spend "
-            "give it, even if all are won: 31 would do; raise items_per_level, or gate.confirm.",
+            "The second look has 20 items, which cannot come to the level 2.5e-10 that gate.loop_alpha and gate.spend "
+            "give it, even if all are won: 32 would do; raise items_per_level, or gate.confirm.",
         ),
         (
             {},

@@ -47,7 +47,7 @@ def test_the_items_that_are_named_promote_as_often_as_is_wanted(lost: int) -> No
 
 
 def test_levels_fall_with_the_looks_that_were_lost() -> None:
-    assert [level_after(GATE, lost) / 0.05 for lost in (0, 1, 2)] == pytest.approx([1 / 2, 1 / 6, 1 / 12])
+    assert [level_after(GATE, lost) / 0.05 for lost in (0, 1, 2)] == pytest.approx([1 / 4, 1 / 12, 1 / 24])
     gone = GateParams(spend="even,looks=2")
     assert (level_after(gone, 2), promotes(gone, 400, 0.1, 0.2, 2)) == (0, 0)
     with pytest.raises(
@@ -89,4 +89,4 @@ def test_the_plan_is_a_table_for_the_looks_that_were_lost_before() -> None:
     told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
     assert "500 items in the first look, 2,000 in the second" in told
     assert f"would promote {power(500, 0.02, 0.12, 0.05):.0%}." in told
-    assert told.splitlines()[2].split()[:3] == ["0", "0.025", f"{promotes(GATE, 500, 0.02, 0.12):.1%}"]
+    assert told.splitlines()[2].split()[:3] == ["0", "0.013", f"{promotes(GATE, 500, 0.02, 0.12):.1%}"]

@@ -154,7 +154,7 @@ def test_the_history_and_the_report_tell_of_the_round_and_of_all_its_roles(tmp_p
         (role, manifest_of(inputs[role].path).digest, manifest_of(inputs[f"next_{role}"].path).digest)
         for role in RECIPE.roles
     ]
-    kept = {"waited": 0, "gate": {"looks": 1, "carried": 0.025, "spent": 0.0, "next": pytest.approx(0.05 * 2 / 3)}}
+    kept = {"waited": 0, "gate": {"looks": 1, "charged": 0, "confirmed": 1, "spent": 0.0, "next": 0.0125}}
     assert round["state"] == {"memory": "memory 1", "rules": "rules 0", "progress": kept}
     page = Path(made.report.path).read_text()
     assert "Two roles" in page
@@ -176,7 +176,7 @@ def test_rounds_add_up_and_the_schedule_says_when_no_other_is_worth_it(tmp_path:
 def unconfirmed(place: Path, looks: int) -> dict[str, Artifact]:
     """What a round is given whose candidate passes the first look and not the second."""
     second = (each._replace(suite="confirm") for each in answers(**WORSE) if each.suite == "target")
-    progress = {"waited": 0, "gate": {"looks": looks, "carried": 0.0, "spent": 0.001 * looks}}
+    progress = {"waited": 0, "gate": {"looks": looks, "charged": looks, "confirmed": 0, "spent": 0.001 * looks}}
     return {
         **begun(place),
         **candidates(place, "solver"),
@@ -187,13 +187,13 @@ def unconfirmed(place: Path, looks: int) -> dict[str, Artifact]:
 
 def test_what_a_look_has_spent_goes_on_to_the_next_round_and_stays_where_the_gate_asks_nothing(tmp_path: Path) -> None:
     made = closed(tmp_path / "run", unconfirmed(tmp_path / "given", looks=1))
-    ledger = {"looks": 2, "carried": 0.0, "spent": pytest.approx(0.001 + 0.05 / 6)}
+    ledger = {"looks": 2, "charged": 2, "confirmed": 0, "spent": pytest.approx(0.001 + 0.05 / 6)}
     assert read_json(made.decision.path)["budget"]["ledger"] == ledger
-    assert read_json(made.new_progress.path)["gate"] == ledger | {"next": pytest.approx(0.05 / 12)}
+    assert read_json(made.new_progress.path)["gate"] == ledger | {"next": pytest.approx(0.05 / 24)}
     nothing = unconfirmed(tmp_path / "other", looks=1)
     made = closed(tmp_path / "nothing", nothing, gate={"require": "nothing"})
     assert read_json(made.decision.path)["budget"] == {}
-    assert read_json(made.new_progress.path)["gate"] == {"looks": 1, "carried": 0.0, "spent": 0.001}
+    assert read_json(made.new_progress.path)["gate"] == {"looks": 1, "charged": 1, "confirmed": 0, "spent": 0.001}
 
 
 def test_a_guard_that_halted_the_loop_fails_the_stage_once_all_is_written(tmp_path: Path) -> None:
@@ -392,7 +392,7 @@ def test_what_was_spent_is_spent_after_a_rollback_in_a_fork_and_in_a_run_beside(
 
     assert spent("first", looks=4)["looks"] == 5
     known = spent("rolled back", looks=1)
-    assert known == {"looks": 6, "carried": 0.0, "spent": pytest.approx(0.004 + 0.05 / 30 + 0.05 / 42)}
+    assert known == {"looks": 6, "charged": 6, "confirmed": 0, "spent": pytest.approx(0.004 + 0.05 / 30 + 0.05 / 42)}
     assert spent("fork", looks=0, model="fork", origin=f"{loop}/1", first=1)["looks"] == 7
     assert spent("another loop", looks=0, model="other")["looks"] == 1
     assert spent("in it again", looks=0)["looks"] == 7

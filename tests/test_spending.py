@@ -1,16 +1,18 @@
 """The error budget of a loop: what each look may spend, for every course that looks can take."""
 
 from functools import partial
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from selfloop.errors import UserError
 from selfloop.paired import e_value, shortfall
-from selfloop.promote.spending import Even, Harmonic, Ledger, Look, Looked, Spend
+from selfloop.promote.spending import FREE, Even, Harmonic, Investing, Ledger, Look, Looked, Spend
 
 ALPHA = 0.05
-SPELT = ["harmonic", "even,looks=7", "betting", "betting,stake=1"]
+SPELT = ["harmonic", "even,looks=7", "investing", "investing,stake=1", "betting", "betting,stake=1"]
+CHARGED = SPELT[:4]
 evidence = st.tuples(st.floats(0, 1), st.floats(0, 1e6))
 
 
@@ -29,33 +31,57 @@ def test_a_budget_is_never_exceeded_and_never_refunded(spelt: str, course: list[
     spend, before = Spend.parse(spelt), Ledger()
     for number, look in enumerate(spent_on(spend, course), 1):
         assert look.after.looks == number
-        assert before.spent - 1e-12 <= look.after.spent <= ALPHA + 1e-12
-        assert 0 <= look.level <= ALPHA + 1e-12
+        assert before.spent <= look.after.spent <= spend.left(look.after, ALPHA) + look.after.spent + 1e-12
+        assert look.after.confirmed == before.confirmed + look.confirmed
         if look.confirmed:
-            assert look.after.spent == pytest.approx(before.spent), "a look that confirms costs nothing"
+            assert look.after.spent == before.spent, "a look that confirms costs nothing"
+        before = look.after
+    if spelt.startswith("investing"):
+        assert before.spent <= ALPHA * max(before.confirmed, 1) + 1e-12
+    else:
+        assert before.spent <= ALPHA + 1e-12
+
+
+@pytest.mark.parametrize("spelt", CHARGED)
+@given(st.lists(st.floats(0, 1), max_size=60))
+def test_a_look_confirms_where_its_p_value_is_at_most_the_level_and_costs_where_it_is_above_a_half(
+    spelt: str, p_values: list[float]
+) -> None:
+    before = Ledger()
+    for look in spent_on(Spend.parse(spelt), [(p, 0.0) for p in p_values]):
+        assert look.confirmed is (look.level > 0 and look.value <= look.level)
+        assert look.level <= FREE
+        charge = look.after.spent - before.spent
+        assert charge * (1 - FREE) == pytest.approx(look.level if look.value > FREE else 0, abs=1e-15)
         before = look.after
 
 
-@pytest.mark.parametrize("spelt", ["harmonic", "even,looks=7"])
-@given(st.lists(st.floats(0, 1), max_size=60))
-def test_a_look_confirms_where_its_p_value_is_at_most_the_level(spelt: str, p_values: list[float]) -> None:
-    for look in spent_on(Spend.parse(spelt), [(p, 0.0) for p in p_values]):
-        assert look.confirmed is (look.level > 0 and look.value <= look.level)
+@pytest.mark.parametrize("spelt", CHARGED)
+def test_a_loop_that_learns_nothing_hardly_ever_confirms_anything(spelt: str) -> None:
+    """P-values that are uniform: of 2,000 loops of 60 looks 5 % may confirm; 6.3 % would be 2.7 deviations more."""
+    spend, random = Spend.parse(spelt), Random(7)
+    loops = ([(random.random(), 0.0) for _ in range(60)] for _ in range(2000))
+    assert sum(any(look.confirmed for look in spent_on(spend, each)) for each in loops) / 2000 <= 0.063
 
 
 def test_levels_that_confirm_nothing_come_to_the_budget() -> None:
-    assert [look.level / ALPHA for look in spent_on(Harmonic(), [(1.0, 0.0)] * 3)] == pytest.approx(
-        [1 / 2, 1 / 6, 1 / 12]
-    )
+    looks = spent_on(Harmonic(), [(1.0, 0.0)] * 3)
+    assert [look.level / ALPHA for look in looks] == pytest.approx([1 / 4, 1 / 12, 1 / 24])
+    assert looks[-1].after.spent == pytest.approx(ALPHA * 3 / 4)
     even = spent_on(Even(looks=4), [(1.0, 0.0)] * 6)
-    assert [look.level for look in even] == pytest.approx([ALPHA / 4] * 4 + [0, 0], abs=1e-12)
+    assert [look.level for look in even] == pytest.approx([ALPHA / 8] * 4 + [0, 0], abs=1e-12)
     assert even[-1].after.spent == pytest.approx(ALPHA)
 
 
-def test_the_level_of_a_look_that_confirmed_goes_on_to_the_next() -> None:
-    looks = spent_on(Harmonic(), [(0.0, 0.0), (0.0, 0.0), (1.0, 0.0), (1.0, 0.0)])
-    assert [look.level / ALPHA for look in looks] == pytest.approx([1 / 2, 2 / 3, 3 / 4, 1 / 20])
-    assert looks[-1].after.spent == pytest.approx(ALPHA * (3 / 4 + 1 / 20))
+def test_a_look_that_is_free_leaves_its_level_to_the_next() -> None:
+    looks = spent_on(Harmonic(), [(0.0, 0.0), (0.4, 0.0), (1.0, 0.0), (1.0, 0.0)])
+    assert [look.level / ALPHA for look in looks] == pytest.approx([1 / 4, 1 / 4, 1 / 4, 1 / 12])
+    assert [look.confirmed for look in looks] == [True, False, False, False]
+
+
+def test_an_investment_grows_with_what_is_confirmed_but_for_the_first() -> None:
+    looks = spent_on(Investing(), [(1.0, 0.0), (0.0, 0.0), (0.0, 0.0), (1.0, 0.0)])
+    assert [look.level / ALPHA for look in looks] == pytest.approx([1 / 4, 1 / 8, 1 / 8, 3 / 8])
 
 
 def test_a_bet_confirms_where_the_wealth_comes_to_one_over_alpha_and_never_carries_a_gain() -> None:
@@ -89,6 +115,6 @@ def test_shares_of_ones_own_are_a_function_of_the_look_and_cannot_exceed_the_bud
     (place / "our_shares.py").write_text("def greedy(look, *, share: float = 0.7):\n    return share\n")
     monkeypatch.syspath_prepend(place)
     looks = spent_on(Spend.parse("our_shares:greedy"), [(1.0, 0.0)] * 3)
-    assert [look.level / ALPHA for look in looks] == pytest.approx([0.7, 0.3, 0], abs=1e-9)
+    assert [look.level / ALPHA for look in looks] == pytest.approx([0.35, 0.15, 0], abs=1e-9)
     with pytest.raises(UserError, match="There is no spending 'evn': did you mean 'even'"):
         Spend.parse("evn")

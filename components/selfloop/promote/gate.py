@@ -156,7 +156,7 @@ def _budget(
         level=level,
         alpha=account.alpha,
         spent=after.spent,
-        left=max(account.alpha - after.spent, 0.0),
+        left=account.spend.left(after, account.alpha),
         next=account.spend.level(after, account.alpha),
         ledger=after._asdict(),
     )

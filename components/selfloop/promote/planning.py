@@ -37,7 +37,7 @@ def power(items: int, gain: float, discordance: float, level: float) -> float:
 
 
 def level_after(gate: GateParams, lost: int) -> float:
-    """The level of a second look after so many that did not confirm; every bet of theirs is lost as a whole."""
+    """The level of a second look after so many that were charged; every bet of theirs is lost as a whole."""
     ledger = Ledger()
     for _ in range(lost):
         ledger = gate.spend.look(ledger, gate.loop_alpha, Looked(1.0, lambda: 0.0)).after

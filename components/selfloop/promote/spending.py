@@ -1,8 +1,10 @@
 """Spending: how a loop parts one error budget, for its whole life, among the looks that confirm a candidate.
 
 What is promised is that with a probability of at most ``alpha`` a loop ever confirms a candidate that is not better
-than its champion. A look that confirms costs nothing: its level goes on to the next look (online fallback, Tian and
-Ramdas, arXiv:1910.04900). A look that does not has spent its level for good.
+than its champion. A look is charged only where its p-value is above ``FREE``: what is not better comes to such a value
+at least as often as not, what is better hardly ever does. For this the level of a look is the part 1 - ``FREE`` of what
+it would be charged (adaptive spending: Tian and Ramdas, "Online control of the familywise error rate",
+arXiv:1910.04900).
 """
 
 from __future__ import annotations
@@ -15,20 +17,28 @@ from pydantic import Field
 
 from selfloop.strategies import Strategy
 
+FREE = 0.5
+"""A look whose p-value is at most this costs nothing."""
+
 
 class Ledger(NamedTuple):
-    """What a loop's budget has come to: how many looks there were, what the last one, which confirmed, left to the
-    next, and what is spent of ``alpha``.
+    """What a loop's budget has come to: how many looks there were, how many of them were charged and how many
+    confirmed, and what is spent.
     """
 
     looks: int = 0
-    carried: float = 0.0
+    charged: int = 0
+    confirmed: int = 0
     spent: float = 0.0
 
     @classmethod
     def of(cls, state: Mapping[str, Any]) -> Ledger:
         """The ledger in a loop's state; a new one where there is none."""
         return cls(**{name: state[name] for name in cls._fields if name in state})
+
+    def after(self, look: bool, charge: float) -> Ledger:
+        """The ledger after a look that confirmed or did not, and was charged so much."""
+        return Ledger(self.looks + 1, self.charged + (charge > 0), self.confirmed + look, self.spent + charge)
 
 
 class Look(NamedTuple):
@@ -61,6 +71,10 @@ class Spend(Strategy):
         """A function of one's own gives the share of each look."""
         return Shares
 
+    def left(self, ledger: Ledger, alpha: float) -> float:
+        """What may still be spent."""
+        return max(alpha - ledger.spent, 0.0)
+
     @abstractmethod
     def level(self, ledger: Ledger, alpha: float) -> float:
         """The largest p-value, or one over the e-value, with which the next look confirms; 0 where none can."""
@@ -70,28 +84,40 @@ class Spend(Strategy):
         """A look with this evidence."""
 
 
-class Shares(Spend):
-    """A budget of which each look has a share."""
+class Charged(Spend):
+    """A budget from which a look takes what it is charged where its p-value is above ``FREE``."""
 
     @abstractmethod
-    def __call__(self, look: int) -> float:
-        """The share of the budget that a look brings, the first one being 1. All of them come to 1 at most."""
+    def charge(self, ledger: Ledger, alpha: float) -> float:
+        """What the next look is charged if it must be: at most what is left."""
 
     def level(self, ledger: Ledger, alpha: float) -> float:
-        """The look's own share, of what was never given out, and what the look before left."""
-        share = min(max(self(ledger.looks + 1), 0.0), 1.0)
-        return min(alpha * share, alpha - ledger.spent - ledger.carried) + ledger.carried
+        """The part of the charge that counts for the looks that are charged nothing."""
+        return min((1 - FREE) * self.charge(ledger, alpha), FREE)
 
     def look(self, ledger: Ledger, alpha: float, found: Looked) -> Look:
         """Confirm where the p-value is at most the level."""
         level = self.level(ledger, alpha)
         confirmed = level > 0 and found.p_value <= level
-        carried, spent = (level, ledger.spent) if confirmed else (0.0, ledger.spent + level)
-        return Look(level, confirmed, Ledger(ledger.looks + 1, carried, min(spent, alpha)), found.p_value)
+        charge = self.charge(ledger, alpha) if found.p_value > FREE else 0.0
+        return Look(level, confirmed, ledger.after(confirmed, charge), found.p_value)
+
+
+class Shares(Charged):
+    """A budget of which each look that is charged has a share."""
+
+    @abstractmethod
+    def __call__(self, look: int) -> float:
+        """The share of the budget that a look is charged, the first one being 1. All of them come to 1 at most."""
+
+    def charge(self, ledger: Ledger, alpha: float) -> float:
+        """The look's own share, of what is left."""
+        share = min(max(self(ledger.charged + 1), 0.0), 1.0)
+        return min(alpha * share, self.left(ledger, alpha))
 
 
 class Harmonic(Shares):
-    """A half of the budget for the first look, then a sixth, a twelfth: 1 / (k (k + 1)), for a loop without an end."""
+    """A half of the budget for the first charged look, a sixth for the next: 1 / (k (k + 1)), for loops without end."""
 
     name = "harmonic"
 
@@ -101,14 +127,34 @@ class Harmonic(Shares):
 
 
 class Even(Shares):
-    """The same for each of so many looks, and nothing for those behind."""
+    """The same for each of so many charged looks, and nothing for those behind."""
 
     name = "even"
-    looks: int = Field(40, ge=1, description="Looks among which the budget is parted: the rounds at most.")
+    looks: int = Field(40, ge=1, description="Charged looks among which the budget is parted.")
 
     def __call__(self, look: int) -> float:
         """An equal part."""
         return 1 / self.looks if look <= self.looks else 0.0
+
+
+class Investing(Charged):
+    """A budget that grows by ``alpha`` with each candidate that is confirmed, but for the first (SAFFRON).
+
+    It promises less than the others, and sees more: a loop that learns nothing ever confirms a candidate with a
+    probability of at most ``alpha``; of what a loop confirms that does learn, a share of ``alpha`` is no better, in
+    expectation (Ramdas, Zrnic, Wainwright and Jordan, "SAFFRON", arXiv:1802.09098, with a constant stake).
+    """
+
+    name = "investing"
+    stake: float = Field(0.5, gt=0, le=1, description="The part of what is left that a look may be charged.")
+
+    def left(self, ledger: Ledger, alpha: float) -> float:
+        """What the confirmed ones brought, less what is spent."""
+        return max(alpha * max(ledger.confirmed, 1) - ledger.spent, 0.0)
+
+    def charge(self, ledger: Ledger, alpha: float) -> float:
+        """A constant part of what is left."""
+        return self.stake * self.left(ledger, alpha)
 
 
 class Betting(Spend):
@@ -132,5 +178,5 @@ class Betting(Spend):
         wealth, e_value = 1 - ledger.spent / alpha, found.e_value()
         factor = 1 - self.stake + self.stake * e_value
         confirmed = wealth * factor >= 1 / alpha
-        after = wealth if confirmed else wealth * min(factor, 1.0)
-        return Look(self.level(ledger, alpha), confirmed, Ledger(ledger.looks + 1, 0.0, alpha * (1 - after)), e_value)
+        lost = 0.0 if confirmed else wealth * max(1 - factor, 0.0)
+        return Look(self.level(ledger, alpha), confirmed, ledger.after(confirmed, alpha * lost), e_value)
