@@ -18,7 +18,7 @@ from selfloop.finetune.params import TrainingParams
 from selfloop.identity import brought, data_digest
 from selfloop.revisions import commit_of
 from selfloop.settings import RunParams
-from selfloop.stage import Params
+from selfloop.stages import Params
 from selfloop.strategies import Strategy
 
 Write = Callable[..., Path]

@@ -13,11 +13,11 @@ STAGES = ("propose", "generate", "verify", "filter", "finetune", "evaluate", "pr
 ABOVE_MODES = ("selfloop.cli", "selfloop.runs", "selfloop.pipelines")
 KNOW_LOOPS = (*ABOVE_MODES, "selfloop.modes", "selfloop.loop", "selfloop.recipe", "selfloop_recipes")
 ABOVE = {
-    "selfloop.records": ("selfloop.stage", "selfloop.settings", *KNOW_LOOPS),
-    "selfloop.stage": ("selfloop.settings", *KNOW_LOOPS),
-    "selfloop.store": ("selfloop.stage", "selfloop.lineage", *KNOW_LOOPS),
-    "selfloop.lineage": ("selfloop.stage", "selfloop.promote", *KNOW_LOOPS),
-    "selfloop.notifications": ("selfloop.stage", "selfloop.promote", *KNOW_LOOPS),
+    "selfloop.records": ("selfloop.stages", "selfloop.settings", *KNOW_LOOPS),
+    "selfloop.stages": ("selfloop.settings", *KNOW_LOOPS),
+    "selfloop.store": ("selfloop.stages", "selfloop.lineage", *KNOW_LOOPS),
+    "selfloop.lineage": ("selfloop.stages", "selfloop.promote", *KNOW_LOOPS),
+    "selfloop.notifications": ("selfloop.stages", "selfloop.promote", *KNOW_LOOPS),
     **{f"selfloop.{name}": KNOW_LOOPS for name in STAGES},
     "selfloop.settings": KNOW_LOOPS,
     "selfloop.recipe": (*ABOVE_MODES, "selfloop.modes", "selfloop.loop"),

@@ -25,7 +25,7 @@ from selfloop.promote import GateParams, RestoreParams, close_stage, restore_sta
 from selfloop.recipe import Recipe
 from selfloop.records import ItemResult
 from selfloop.report.history import read_history
-from selfloop.stage import executed_by
+from selfloop.stages import executed_by
 
 from . import forked
 from .conftest import sealed_table

@@ -18,8 +18,7 @@ from selfloop.loop import LoopSettings, loop_state, state_of
 from selfloop.promote import changing
 from selfloop.propose import Frontier
 from selfloop.recipe import FRAME, Recipe, find_recipe, load_recipe, recipes
-from selfloop.stage import INHERITED, Params, outputs_named
-from selfloop.stages import stages
+from selfloop.stages import INHERITED, Params, outputs_named, stages
 from selfloop.verify.verifiers.exact import Exact
 
 

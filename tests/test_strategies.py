@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from selfloop.errors import UserError
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 from selfloop.strategies import Strategy, kinds, spelt_list, split, split_list
 
 

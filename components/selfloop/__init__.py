@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from selfloop.recipe import Form, Recipe, find_recipe, recipes
     from selfloop.records import Example, Rollout, Task, Verdict, read_table
     from selfloop.runs import Run, run
-    from selfloop.stage import Params, stage
+    from selfloop.stages import Params, stage
     from selfloop.verify import Verifier
 
 _DEFINED_IN = {
@@ -40,7 +40,7 @@ _DEFINED_IN = {
     "recipe": ("Form", "Recipe", "find_recipe", "recipes"),
     "records": ("Example", "Rollout", "Task", "Verdict", "read_table"),
     "runs": ("Run", "run"),
-    "stage": ("Params", "stage"),
+    "stages": ("Params", "stage"),
     "verify": ("Verifier",),
 }
 _MODULE_OF = {name: f"selfloop.{module}" for module, names in _DEFINED_IN.items() for name in names}

@@ -10,8 +10,7 @@ import click
 
 from selfloop.errors import ending_plainly
 from selfloop.modes.pods import enter
-from selfloop.stage import Stage, kfp_type
-from selfloop.stages import find_stage, stages
+from selfloop.stages import Stage, find_stage, kfp_type, stages
 
 
 def command(stage: Stage) -> click.Command:

@@ -22,7 +22,7 @@ from selfloop.modes.noting import check
 from selfloop.recipe import Recipe
 from selfloop.report.history import read_history
 from selfloop.settings import START, Settings
-from selfloop.stage import executed_by
+from selfloop.stages import executed_by
 
 
 class Row(NamedTuple):

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from selfloop.progress import Pace
 from selfloop.report.history import last_round
-from selfloop.stage import Stage
+from selfloop.stages import Stage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 COLOURS = {"promoted": "green", "rejected": "dim", "pending": "yellow", "halted": "red"}

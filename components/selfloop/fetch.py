@@ -19,7 +19,7 @@ from selfloop.artifacts import MANIFEST, SIDECAR, files_in, write_json
 from selfloop.errors import UserError
 from selfloop.policy import PICKLES, check_policy, check_weights
 from selfloop.revisions import HUB, VERSION, commit_of
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 from selfloop.store import CREDENTIALS, is_key, open_store
 from selfloop.trust import CODE, asking, described
 

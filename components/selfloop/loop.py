@@ -31,7 +31,7 @@ from selfloop.records import Task
 from selfloop.report import BeginParams, ReportParams, begin_report
 from selfloop.report.history import read_history
 from selfloop.settings import START, Settings, compile_time
-from selfloop.stage import Executor, executed_by, outputs_named
+from selfloop.stages import Executor, executed_by, outputs_named
 from selfloop.verify import VerifyParams, verified_by
 
 

@@ -26,7 +26,7 @@ from selfloop.decision import ANCHOR
 from selfloop.errors import UserError
 from selfloop.lookup import imported, unknown
 from selfloop.settings import RunParams, Settings, overlaid
-from selfloop.stage import is_page, validated
+from selfloop.stages import is_page, validated
 from selfloop.strategies import Added, Strategy, read_strategies
 
 S = typing.TypeVar("S", bound=Settings)

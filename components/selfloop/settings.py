@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from selfloop.stage import INHERITED, Params
+from selfloop.stages import INHERITED, Params
 from selfloop.strategies import Added, Strategy, Values, change_defaults
 
 START = "start"

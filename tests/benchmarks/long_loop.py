@@ -22,7 +22,7 @@ from measuring import SMALL, console, publish, show, wants_small
 from selfloop import lineage
 from selfloop.modes import inprocess
 from selfloop.recipe import Recipe, find_recipe
-from selfloop.stage import Stage
+from selfloop.stages import Stage
 
 COINS: Recipe[Any] = importlib.import_module("tests.claims.coins").recipe
 TINY: dict[str, Any] = {

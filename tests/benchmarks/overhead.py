@@ -35,7 +35,7 @@ from selfloop.recipe import Recipe, find_recipe
 from selfloop.report.history import read_history, read_moments
 from selfloop.report.render import render
 from selfloop.settings import Settings
-from selfloop.stage import Stage
+from selfloop.stages import Stage
 
 REPEATS = 3
 STORE = "new MLflow store"

@@ -22,7 +22,7 @@ from selfloop.loop import Improved, Loop, LoopSettings, Now
 from selfloop.promote import GateParams
 from selfloop.propose import BaseParams
 from selfloop.recipe import Recipe
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class TossParams(Params):

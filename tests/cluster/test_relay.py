@@ -31,7 +31,7 @@ from selfloop.modes.compiling import compile_pipeline, run_locally
 from selfloop.modes.inprocess import InProcess, Silent, run
 from selfloop.modes.pods import entered_flat
 from selfloop.recipe import Recipe, find_recipe
-from selfloop.stage import Stage
+from selfloop.stages import Stage
 
 from ..conftest import sealed_value
 from ..lineage.worker import child

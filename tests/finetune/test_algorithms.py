@@ -14,7 +14,7 @@ from selfloop.finetune.online.algorithms.adpo import Adpo
 from selfloop.finetune.online.algorithms.role_baseline import RoleBaseline, RoleBaselines
 from selfloop.finetune.online.losses import Scored, divergence, loss
 from selfloop.records import Rollout
-from selfloop.stage import validated
+from selfloop.stages import validated
 from torch import Tensor
 
 CLIP, LONGEST = 0.2, 16

@@ -16,7 +16,7 @@ from selfloop.finetune.offline.methods import Method
 from selfloop.finetune.offline.trl_data import rejected_sides
 from selfloop.policy import Policy, fresh
 from selfloop.records import TOOL, Example, segments_of, to_batch
-from selfloop.stage import validated
+from selfloop.stages import validated
 
 from ..byte_policy import byte_policy
 from ..conftest import sealed_value

@@ -23,7 +23,7 @@ from selfloop.finetune import (
 from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.policy import check_policy, fresh, load, save
 from selfloop.records import Example, Task
-from selfloop.stage import validated
+from selfloop.stages import validated
 
 from ..conftest import sealed_table
 from .conftest import Finetuned, tried

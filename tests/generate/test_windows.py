@@ -19,7 +19,7 @@ from selfloop.errors import UserError
 from selfloop.generate import GenerateParams, JoinParams, generate_rollouts, join_rollouts
 from selfloop.generate.engines import has_vllm, open_engine
 from selfloop.records import Rollout, Task, rows
-from selfloop.stage import validated
+from selfloop.stages import validated
 
 from .. import forked
 from ..conftest import sealed_table

@@ -114,7 +114,7 @@ def test_a_user_s_own_stage_is_a_file_beside_selfloop(tmp_path: Path) -> None:
         "from typing import NamedTuple\n\n"
         "from kfp.dsl import Artifact\n"
         "from selfloop.artifacts import write_json\n"
-        "from selfloop.stage import Params, stage\n\n"
+        "from selfloop.stages import Params, stage\n\n"
         "class Greeting(NamedTuple):\n"
         "    greeting: Artifact\n\n"
         "@stage()\n"

@@ -16,8 +16,7 @@ from selfloop.modes.fused import fused_stage
 from selfloop.modes.resolving import form_of, resolve_stage
 from selfloop.promote import close_stage, restore_stage
 from selfloop.recipe import Recipe, find_recipe, recipes
-from selfloop.stage import Stage
-from selfloop.stages import stages
+from selfloop.stages import Stage, stages
 
 from ..packages import IMAGES, lacks
 from ..reachable import ALL, Name, packages

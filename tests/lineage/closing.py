@@ -19,7 +19,7 @@ from selfloop.modes.fused import fused_stage
 from selfloop.modes.inprocess import InProcess
 from selfloop.recipe import find_recipe
 from selfloop.settings import Settings
-from selfloop.stage import executed_by
+from selfloop.stages import executed_by
 
 from ..test_promote import BETTER, RECIPE, closed, given
 from .worker import kills, use

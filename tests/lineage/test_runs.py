@@ -15,7 +15,7 @@ from selfloop.lineage import tracking
 from selfloop.lineage.registry import Registry
 from selfloop.modes.inprocess import Silent, run
 from selfloop.recipe import find_recipe
-from selfloop.stage import Stage
+from selfloop.stages import Stage
 
 from ..forked import Forked
 from .test_rounds import ALWAYS, NAME, RECIPE, ran

@@ -11,7 +11,7 @@ from selfloop.propose import BaseData, BaseParams
 from selfloop.recipe import Recipe
 from selfloop.seeds import STREAM, seed_for
 from selfloop.settings import compile_time
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class ThrowParams(Params):

@@ -17,7 +17,7 @@ from selfloop.filter import FilterParams, filter_rollouts
 from selfloop.modes.inprocess import InProcess, Silent, content_key
 from selfloop.propose import DrawParams, draw_tasks
 from selfloop.records import Example
-from selfloop.stage import Stage, executed_by
+from selfloop.stages import Stage, executed_by
 from selfloop.verify import VerifyParams, verify_rollouts
 
 from ..conftest import sealed_table
@@ -46,7 +46,7 @@ def believing(rollouts, tasks, context):
 from typing import NamedTuple
 from kfp.dsl import Dataset
 from selfloop.records import Rollout, Task, rows, writing
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 class Answered(NamedTuple):
     rollouts: Dataset
 @stage()

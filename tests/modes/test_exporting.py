@@ -10,8 +10,7 @@ from kfp import compiler, dsl
 from kfp.components import load_component_from_file
 from selfloop.errors import UserError
 from selfloop.modes.exporting import export_components
-from selfloop.stage import Stage, as_plain
-from selfloop.stages import stages
+from selfloop.stages import Stage, as_plain, stages
 
 EACH = pytest.mark.parametrize("stage", stages().values(), ids=lambda stage: stage.name)
 

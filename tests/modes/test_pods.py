@@ -10,7 +10,7 @@ from kfp.dsl import Artifact, Markdown, Model
 from pydantic import Field
 from selfloop import artifacts
 from selfloop.modes.pods import entered, followed, own_place
-from selfloop.stage import Params, Stage, stage
+from selfloop.stages import Params, Stage, stage
 from selfloop.store import open_store
 
 from ..conftest import sealed_value

@@ -5,7 +5,7 @@ from kfp.dsl import Dataset
 from selfloop.errors import UserError
 from selfloop.propose import DrawParams, Fixed, draw_tasks
 from selfloop.records import ItemResult, Task, rows
-from selfloop.stage import validated
+from selfloop.stages import validated
 
 
 def drawn(place: Path, **params: object) -> tuple[list[Task], list[Task]]:

@@ -17,7 +17,7 @@ from selfloop.propose import BaseParams, Frontier, ProposeParams, draw_base, pro
 from selfloop.propose.frontier import expected, next_levels, spread
 from selfloop.propose.items import RESERVED, held_out
 from selfloop.records import Example, ItemResult, Task, rows
-from selfloop.stage import validated
+from selfloop.stages import validated
 
 from ..conftest import sealed_value
 

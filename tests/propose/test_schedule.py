@@ -11,7 +11,7 @@ from selfloop.loop import LoopSettings
 from selfloop.propose import DrawParams, Schedule
 from selfloop.recipe import Recipe, find_recipe, recipes
 from selfloop.records import ItemResult
-from selfloop.stage import Params, Stage, executed_by
+from selfloop.stages import Params, Stage, executed_by
 
 SCHEDULES = [kind() for kind in Schedule.members().values()]
 EACH = pytest.mark.parametrize("schedule", SCHEDULES, ids=str)

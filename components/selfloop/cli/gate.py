@@ -10,7 +10,7 @@ from rich.table import Table
 from selfloop.cli.app import app, console
 from selfloop.errors import UserError
 from selfloop.promote import GateParams
-from selfloop.stage import validated
+from selfloop.stages import validated
 
 gate = typer.Typer(help="What a loop's gate can see.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(gate, name="gate")

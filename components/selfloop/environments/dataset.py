@@ -30,7 +30,7 @@ from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.records import Task
 from selfloop.revisions import DATASETS
-from selfloop.stage import validated
+from selfloop.stages import validated
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,7 @@ from pydantic import Field
 from selfloop.archive import Archive
 from selfloop.environments import find_environment
 from selfloop.records import ItemResult, Task, rows, writing
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class CompareParams(Params):

@@ -15,7 +15,7 @@ from selfloop.policy import Policy, encode, load
 from selfloop.records import ItemResult, Task, rows, writing
 from selfloop.resources import Resources
 from selfloop.seeds import seed_of
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class PlayersParams(Params):

@@ -25,7 +25,7 @@ from selfloop.records import ItemResult, Rollout, Task, Writer, batched, rows, t
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.split import VAULT, draw_items, share_of
-from selfloop.stage import stage
+from selfloop.stages import stage
 from selfloop.verify import Context, Verifier, VerifyParams
 from selfloop.verify.contract import called, said
 from selfloop.verify.verifiers.exact import Exact

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from selfloop.archive import Archive, Entry
 from selfloop.records import Rollout, Task, Verdict, rows
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class ExtendParams(Params):

@@ -21,7 +21,7 @@ from selfloop.errors import UserError
 from selfloop.filter.filter import with_verdicts
 from selfloop.filter.selecting import beyond, changed, refuse_no_rate
 from selfloop.records import Task, count, read, with_final_text, with_tasks, writing
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 from selfloop.verify.contract import votes as votes_of
 
 if TYPE_CHECKING:

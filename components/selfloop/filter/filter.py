@@ -27,7 +27,7 @@ from selfloop.records import (
     whole_groups,
     writing,
 )
-from selfloop.stage import stage
+from selfloop.stages import stage
 
 if TYPE_CHECKING:
     import pyarrow as pa

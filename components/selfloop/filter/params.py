@@ -10,7 +10,7 @@ from selfloop.filter.selectors.duplicates import Unique
 from selfloop.filter.selectors.pairs import FirstError
 from selfloop.filter.selectors.room import PerLevel
 from selfloop.filter.selectors.verdicts import Correct, Nothing
-from selfloop.stage import Params
+from selfloop.stages import Params
 
 
 class FilterParams(Params):

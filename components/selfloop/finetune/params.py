@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from selfloop.seeds import STREAM
-from selfloop.stage import Params
+from selfloop.stages import Params
 
 
 class TrainingParams(Params):

@@ -13,7 +13,7 @@ from selfloop.generate.windows import Kept, Tally, key_of, make, of_shard, to_ma
 from selfloop.metering import drew
 from selfloop.records import Rollout, read, writing
 from selfloop.resources import Resources
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class JoinParams(Params):

@@ -13,7 +13,7 @@ from selfloop.generate.protocols import Protocol
 from selfloop.generate.protocols.single import Single
 from selfloop.records import Task
 from selfloop.seeds import STREAM
-from selfloop.stage import Params
+from selfloop.stages import Params
 
 
 class DecodingParams(Params):

@@ -24,7 +24,7 @@ from selfloop.modes.noting import calls_of
 from selfloop.modes.pods import entered, followed, handed, own_place
 from selfloop.recipe import Recipe, load_recipe
 from selfloop.settings import RunParams, Settings
-from selfloop.stage import Params, Stage, component
+from selfloop.stages import Params, Stage, component
 
 RESOLVED, CALL, SHARD = "resolved", "call", "shard"
 COMMAND = ["env", "_KFP_RUNTIME=true", "python3", "-m", "selfloop.modes.task", "kfp.dsl.executor_main"]

@@ -9,8 +9,7 @@ from google.protobuf.json_format import MessageToDict
 
 from selfloop import __version__
 from selfloop.errors import UserError
-from selfloop.stage import Stage
-from selfloop.stages import stages
+from selfloop.stages import Stage, stages
 
 HEAD = """\
 # {stage.summary}

@@ -25,7 +25,7 @@ from selfloop.promote import changing
 from selfloop.recipe import Recipe
 from selfloop.resources import Resources
 from selfloop.settings import RunParams
-from selfloop.stage import Stage, executed_by, is_page, outputs_named
+from selfloop.stages import Stage, executed_by, is_page, outputs_named
 
 
 class LoopInPods(Loop):

@@ -24,7 +24,7 @@ from selfloop.loop import LoopSettings, loop_of
 from selfloop.modes.noting import check
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
-from selfloop.stage import Params, Stage, digest_of, executed_by, is_page
+from selfloop.stages import Params, Stage, digest_of, executed_by, is_page
 
 RETURNED = "returned.json"
 KEY = ".key"

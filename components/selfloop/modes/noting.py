@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from selfloop.loop import LoopSettings, loop_of
 from selfloop.recipe import Recipe
-from selfloop.stage import Params, Stage, executed_by
+from selfloop.stages import Params, Stage, executed_by
 
 S = typing.TypeVar("S", bound=LoopSettings)
 

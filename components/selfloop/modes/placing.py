@@ -22,7 +22,7 @@ from selfloop.modes.configuration import CACHE, CACHES, CONFIG, OPTIONAL_CONFIG
 from selfloop.modes.mlflow_plugin import variables
 from selfloop.profiles import Cluster, Profile
 from selfloop.resources import Compute, Resources
-from selfloop.stage import Stage
+from selfloop.stages import Stage
 from selfloop.trust import TRUSTED, trusted
 
 TRAINING = ("finetune", "rl")

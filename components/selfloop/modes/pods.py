@@ -24,7 +24,7 @@ from selfloop.artifacts import MANIFEST, check, known, manifest_of, read_json, w
 from selfloop.errors import ending_plainly
 from selfloop.modes import mlflow_plugin
 from selfloop.modes.inprocess import content_key
-from selfloop.stage import Out, Params, Stage, each, is_page, load, validated
+from selfloop.stages import Out, Params, Stage, each, is_page, load, validated
 
 if TYPE_CHECKING:
     from selfloop.store import Store

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.settings import Settings
-from selfloop.stage import Stage
+from selfloop.stages import Stage
 from selfloop.strategies import Strategy
 
 GENERATED_CODE, NODES = "selfloop/generated-code", "selfloop/nodes"

@@ -19,7 +19,7 @@ from pydantic import Field
 from selfloop.artifacts import read_json
 from selfloop.errors import UserError
 from selfloop.recipe import load_recipe
-from selfloop.stage import Params, Stage
+from selfloop.stages import Params, Stage
 
 ATTEMPTS = 40
 """Of each request: KFP may be away for some ten minutes without ending a loop of many hours."""

@@ -15,7 +15,7 @@ from selfloop.loop import Loop, loop_of
 from selfloop.modes.inprocess import InProcess, Listener
 from selfloop.promote import gain_of
 from selfloop.recipe import load_recipe
-from selfloop.stage import executed_by
+from selfloop.stages import executed_by
 
 
 class Reproduction(NamedTuple):

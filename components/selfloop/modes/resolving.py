@@ -26,7 +26,7 @@ from selfloop.modes.noting import check
 from selfloop.modes.pods import entered_flat
 from selfloop.recipe import Recipe, load_recipe
 from selfloop.settings import START, Settings, run_of, whole
-from selfloop.stage import Params, Stage, as_plain, component, kfp_type, outputs_named
+from selfloop.stages import Params, Stage, as_plain, component, kfp_type, outputs_named
 
 if TYPE_CHECKING:
     from selfloop.lineage.rounds import Origin

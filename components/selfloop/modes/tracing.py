@@ -25,7 +25,7 @@ from selfloop.modes.relaying import relay
 from selfloop.profiles import Profile
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
-from selfloop.stage import Params, Stage
+from selfloop.stages import Params, Stage
 
 ARGUMENT_BYTES = 120_000
 """Of an input that a pod is told. Linux takes 128 KiB for a word of a command line, and an input is a part of one."""

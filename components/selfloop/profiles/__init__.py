@@ -19,7 +19,7 @@ from selfloop.lookup import unknown
 from selfloop.recipe import Recipe
 from selfloop.resources import Compute, Name, Request, Resources
 from selfloop.settings import overlaid
-from selfloop.stage import Stage, validated
+from selfloop.stages import Stage, validated
 
 PROVIDED = ("cpu", "one-gpu", "eight-gpu", "multi-node")
 """The profiles that come with selfloop, the smallest hardware first."""

@@ -13,8 +13,7 @@ from selfloop.modes.tracing import stages_of
 from selfloop.profiles import Profile, profiles
 from selfloop.recipe import Recipe
 from selfloop.settings import Settings
-from selfloop.stage import Params, Stage
-from selfloop.stages import stages
+from selfloop.stages import Params, Stage, stages
 
 IMAGES = ("base", "generate", "finetune", "rl", "sandbox")
 """The images that stages run in."""

@@ -31,7 +31,7 @@ from selfloop.report.opening import about
 from selfloop.report.render import brief
 from selfloop.resources import Resources
 from selfloop.settings import RunParams
-from selfloop.stage import Stage, outputs_named
+from selfloop.stages import Stage, outputs_named
 
 if TYPE_CHECKING:
     from selfloop.recipe import Recipe

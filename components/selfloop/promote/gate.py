@@ -37,7 +37,7 @@ from selfloop.paired import (
 from selfloop.promote.spending import Harmonic, Ledger, Looked, Spend
 from selfloop.records import ItemResult, Task, rows
 from selfloop.seeds import seed_of
-from selfloop.stage import Params
+from selfloop.stages import Params
 
 GUARDS = ["distinct", "entropy", "coverage", "precision", "gap", "length", "forgetting", "contamination", "divergence"]
 """What is watched unless it is said otherwise: every guard that comes with selfloop."""

@@ -12,7 +12,7 @@ from selfloop.artifacts import hand_on
 from selfloop.costs import Budget, ends, parsed
 from selfloop.errors import UserError
 from selfloop.report.history import read_moments
-from selfloop.stage import Params, Stage, outputs_named
+from selfloop.stages import Params, Stage, outputs_named
 
 if TYPE_CHECKING:
     from selfloop.recipe import Recipe

@@ -17,7 +17,7 @@ from selfloop.environments import find_environment
 from selfloop.propose.weights import checked_weights, shares
 from selfloop.records import Task, writing
 from selfloop.seeds import STREAM, seed_for
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 from selfloop.strategies import Strategy
 
 

@@ -11,7 +11,7 @@ from selfloop.errors import UserError
 from selfloop.records import ENVIRONMENT, Example, Task, segments_of, writing
 from selfloop.seeds import STREAM, seed_for, seed_of
 from selfloop.split import GATE, draw_items, draw_proposals, draw_training
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class BaseParams(Params):

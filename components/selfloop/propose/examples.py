@@ -12,7 +12,7 @@ from selfloop.environments import find_environment
 from selfloop.propose.base import shown
 from selfloop.records import Example, Task, rows, writing
 from selfloop.seeds import STREAM
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class WriteParams(Params):

@@ -17,7 +17,7 @@ from selfloop.propose.schedule import Progress, RoundTasks, Schedule
 from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
 from selfloop.split import draw_training
-from selfloop.stage import stage
+from selfloop.stages import stage
 
 
 class DrawParams(ItemParams):

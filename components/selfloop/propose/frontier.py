@@ -22,7 +22,7 @@ from selfloop.records import ItemResult, Task, writing
 from selfloop.seeds import STREAM, seed_for
 from selfloop.settings import START
 from selfloop.split import draw_training
-from selfloop.stage import stage
+from selfloop.stages import stage
 
 
 class ProposeParams(ItemParams):

@@ -12,7 +12,7 @@ from selfloop.errors import UserError
 from selfloop.records import Task
 from selfloop.seeds import seed_of
 from selfloop.split import GATE, draw_items, draw_suite
-from selfloop.stage import Params
+from selfloop.stages import Params
 
 RESERVED = (TARGET, CONFIRM, "old", "train", "measure")
 """The suites that the loop itself names."""

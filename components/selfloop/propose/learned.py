@@ -24,7 +24,7 @@ from selfloop.records import Rollout, Task, read, writing
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
 from selfloop.split import trains
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 from selfloop.texts import reason
 
 if TYPE_CHECKING:

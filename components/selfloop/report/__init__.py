@@ -22,7 +22,7 @@ from selfloop.records import Audit, ItemResult, Rollout, Task, Verdict, count, r
 from selfloop.report.history import write_history, write_moments
 from selfloop.report.sections import SECTIONS, Section
 from selfloop.report.sections.samples import Samples, clipped
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 from selfloop.texts import plain, reason
 
 

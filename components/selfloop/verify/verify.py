@@ -34,7 +34,7 @@ from selfloop.records import (
 )
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 from selfloop.verify.audit import Auditor
 from selfloop.verify.contract import Context, Verifier, called, said
 from selfloop.verify.verifiers.asking import decoding

@@ -18,7 +18,7 @@ from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.policy import Policy, load
 from selfloop.resources import Resources
 from selfloop.seeds import seed_for
-from selfloop.stage import stage
+from selfloop.stages import stage
 
 
 class DistillParams(OnPolicyParams):

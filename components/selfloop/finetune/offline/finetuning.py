@@ -28,7 +28,7 @@ from selfloop.memory import entry, remembered
 from selfloop.records import count
 from selfloop.resources import Resources
 from selfloop.seeds import seed_for
-from selfloop.stage import stage
+from selfloop.stages import stage
 
 
 class FinetuneParams(MixtureParams):

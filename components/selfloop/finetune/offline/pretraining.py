@@ -13,7 +13,7 @@ from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, settle
 from selfloop.records import Example, rows
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class PretrainParams(Params):

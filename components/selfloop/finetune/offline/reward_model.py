@@ -20,7 +20,7 @@ from selfloop.policy import Policy, load, save
 from selfloop.records import Example, count, take
 from selfloop.resources import Resources
 from selfloop.seeds import seed_for
-from selfloop.stage import stage
+from selfloop.stages import stage
 
 
 class RewardParams(TrainingParams):

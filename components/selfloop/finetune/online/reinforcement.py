@@ -23,7 +23,7 @@ from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.finetune.running.state import STATE, handed_on, stored
 from selfloop.records import Rollout, writing
 from selfloop.resources import Resources
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class TrainingStateParams(Params):

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from selfloop.artifacts import manifest_of, read_json, write_json
 from selfloop.identity import work_key
-from selfloop.stage import Params
+from selfloop.stages import Params
 
 MARK = "whole.json"
 

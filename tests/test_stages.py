@@ -19,8 +19,7 @@ from selfloop.modes import inprocess
 from selfloop.modes.inprocess import InProcess, content_key
 from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
-from selfloop.stage import Params, Stage, executed_by, outputs_named, stage
-from selfloop.stages import find_stage, stages
+from selfloop.stages import Params, Stage, executed_by, find_stage, outputs_named, stage, stages
 
 from .conftest import sealed_value
 
@@ -237,7 +236,7 @@ def test_the_container_prints_what_a_stage_returns(tmp_path: Path) -> None:
             from typing import NamedTuple
 
             from kfp.dsl import Artifact
-            from selfloop.stage import Params, stage
+            from selfloop.stages import Params, stage
 
             class Seen(NamedTuple):
                 seen: Artifact
