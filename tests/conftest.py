@@ -216,10 +216,12 @@ def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's file with all its tables, and nothing in them."""
-    from mlflow import MlflowClient
+    from selfloop.lineage import tracking
 
     place = tmp_path_factory.mktemp("migrated") / "mlflow.db"
-    MlflowClient(f"sqlite:///{place}", f"sqlite:///{place}").search_registered_models()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{place}")
+        tracking.client()
     return place
 
 

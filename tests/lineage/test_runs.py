@@ -62,6 +62,24 @@ def test_a_run_that_is_there_is_joined_and_not_ended(
     assert client.get_experiment_by_name("selfloop") is None
 
 
+def test_what_is_logged_in_a_file_lies_beside_it_whoever_made_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/there/mlflow.db")
+    made = tracking.client()
+    theirs = made.create_run("0").info.run_id
+    for run_id in (lineage.opened_run("a", {}, "0f-42", theirs), lineage.opened_run("b", {}, "0f-43")):
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        nested = tracking.round_run(made, 1)
+        decision = {"promoted": False, "reason": "no gain"}
+        tracking.log_standing(made, nested, 1, decision, 1, rounds=[{"round": 1, "accuracy": {"champion": {"1": 0.5}}}])
+        monkeypatch.delenv("MLFLOW_RUN_ID")
+    assert not list((tmp_path / "here").iterdir())
+    assert len(list((tmp_path / "there" / "mlflow-artifacts").rglob(tracking.LEVELS))) == 2
+
+
 def test_under_kfp_a_round_logs_into_the_run_of_its_task(
     client: MlflowClient, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

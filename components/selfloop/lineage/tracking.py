@@ -143,20 +143,24 @@ def _alone(file: Path) -> Iterator[None]:
 
 
 def _make(file: Path) -> None:
-    """Make MLflow's tables where there is no file, beside it: killed meanwhile, it is not there."""
+    """Make MLflow's tables where there is no file, beside it: killed meanwhile, it is not there.
+
+    MLflow's own experiment, whose runs a loop may be told to join, would keep its artifacts in the current folder.
+    """
     if file.exists() and file.stat().st_size:
         return
-    from mlflow.store.db.utils import _initialize_tables, create_sqlalchemy_engine
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     partial = file.with_name(f"{file.name}.partial")
     for left in (partial, partial.with_name(f"{partial.name}-journal")):
         left.unlink(missing_ok=True)
-    engine = create_sqlalchemy_engine(f"{SQLITE}{partial}")
-    try:
-        _initialize_tables(engine)
-    finally:
-        engine.dispose()
+    SqlAlchemyStore(f"{SQLITE}{partial}", str(_artifacts_beside(file))).engine.dispose()
     os.replace(partial, file)
+
+
+def _artifacts_beside(file: Path) -> Path:
+    """Where the artifacts of runs lie that are in a file."""
+    return file.with_name("mlflow-artifacts")
 
 
 class _OneByOne:
@@ -390,7 +394,7 @@ def _experiment(made: MlflowClient) -> str:
     if known:
         return str(known.experiment_id)
     file = _file()
-    return str(made.create_experiment(EXPERIMENT, str(file.with_name("mlflow-artifacts")) if file else None))
+    return str(made.create_experiment(EXPERIMENT, str(_artifacts_beside(file)) if file else None))
 
 
 def finish(run_id: str, report: Path, measured: Mapping[str, Any]) -> None:
