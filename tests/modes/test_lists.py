@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import yaml
 from kfp import compiler
+from kfp.components import load_component_from_file
 from selfloop.artifacts import read_json
 from selfloop.modes.compiling import compile_pipeline, run_locally
 from selfloop.modes.inprocess import run
+from selfloop.modes.resolving import form_of
 from selfloop.recipe import Recipe, find_recipe
 
 from ..conftest import digests
@@ -49,6 +51,24 @@ def test_lists_and_streams_come_to_the_same_in_pods(recipe: Recipe[Any], tmp_pat
     here, there = digests(tmp_path / "here"), digests(tmp_path / "kfp")
     assert len(here["throw_dice", "dice"]) == 6
     assert {key: there.get(key) for key in here} == here
+
+
+@pytest.mark.parametrize("name", ["throw", "condition-1"])  # a stage of a round, and the sub-graph of the second one
+def test_a_recipe_that_is_called_as_one_of_its_parts_is_not_taken_for_it(name: str, tmp_path: Path) -> None:
+    whole = Path(__file__).with_name("dice.py").read_text()
+    own, compiled = tmp_path / f"called_{name.replace('-', '_')}.py", tmp_path / "p.yaml"
+    own.write_text(whole.replace('recipe = Recipe("dice"', f'recipe = Recipe("{name}"'))
+    recipe = find_recipe(str(own))
+    assert recipe.name == name
+    compile_pipeline(recipe, recipe.resolve(), compiled)
+    loaded = load_component_from_file(str(compiled))
+    assert loaded.component_spec.inputs.keys() == form_of(recipe, recipe.resolve()).keys()
+    assert loaded.pipeline_spec.root.dag.tasks.keys() >= {"resolve", "start", "round-2"}
+    components = loaded.pipeline_spec.components
+    for dag in (loaded.pipeline_spec.root.dag, *(each.dag for each in components.values())):
+        for task in dag.tasks.values():
+            label = components[task.component_ref.name].executor_label
+            assert not label or label in loaded.pipeline_spec.deployment_spec["executors"]
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["kfp", "fused"])

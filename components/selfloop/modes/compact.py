@@ -30,7 +30,7 @@ def compacted(spec: Spec, platform: Spec | None = None) -> Spec:
         _prune(spec, name)
     for name in graphs:
         _shorten(spec, name)
-    return merged(spec, platform)
+    return _set_apart(merged(spec, platform), platform)
 
 
 def _inwards(spec: Spec, dag: Spec) -> Iterator[str]:
@@ -201,6 +201,21 @@ def merged(spec: Spec, platform: Spec | None = None) -> Spec:
         for task in dag["tasks"].values():
             task["componentRef"]["name"] = kept[task["componentRef"]["name"]]
     spec["components"] = {name: components[name] for name in sorted(set(kept.values()))}
+    return spec
+
+
+def _set_apart(spec: Spec, platform: Spec | None) -> Spec:
+    """Call no component and no executor as the pipeline is called: KFP's loader would take it for the pipeline."""
+    called = spec["pipelineInfo"]["name"]
+    component, executor = f"comp-{called}", f"exec-{called}"
+    for node in _nodes([spec, platform or {}]):
+        for old in (component, executor):
+            if old in node:
+                node[f"{old}-stage"] = node.pop(old)
+        if node.get("executorLabel") == executor:
+            node["executorLabel"] = f"{executor}-stage"
+        if node.get("componentRef", {}).get("name") == component:
+            node["componentRef"]["name"] = f"{component}-stage"
     return spec
 
 
