@@ -127,10 +127,15 @@ def test_the_form_is_flat_typed_described_and_grouped_by_stage(recipe: Recipe[An
     lr = recipe.settings.stages()["finetune"].model_fields["lr"]
     assert form["finetune_learning_rate"] == {
         "defaultValue": lr.default,
-        "description": lr.description,
+        "description": f"finetune: {lr.description} (> 0)",
         "isOptional": True,
         "parameterType": "NUMBER_DOUBLE",
     }
+    assert form["environment"]["description"].startswith(
+        "loop: The taskset with its protocol and verifier. (addition, "
+    )
+    for name, group in {name: each["description"].partition(": ")[0] for name, each in form.items()}.items():
+        assert group == ("loop" if name in recipe.settings.model_fields or name == "settings" else name.split("_")[0])
     assert (form["schedule"]["parameterType"], form["schedule"]["defaultValue"]) == ("STRING", "frontier")
     assert "form" not in form, "a form may shape the graph"
     assert form["origin"]["defaultValue"] == "start"
@@ -151,10 +156,10 @@ def test_the_description_names_every_input_and_says_what_those_of_the_loop_are(n
     form, described = spec["root"]["inputDefinitions"]["parameters"], spec["pipelineInfo"]["description"]
     listed = inputs_in(described)
     assert listed.keys() == form.keys()
-    of_stages = {recipe.settings.in_form(dotted) for dotted in recipe.settings.inputs() if "." in dotted}
-    for input, about in form.items():
-        said = about["description"] in described.replace("\\", "")
-        assert said == (input not in of_stages), "the name of any other says what it is"
+    for name, (_, _, text) in form_of(recipe, recipe.resolve()).items():
+        group = form[name]["description"].partition(f": {text}")[0]
+        said = text in described.replace("\\", "")
+        assert said == (group == "loop"), "the name of any other says what it is"
     assert not re.search(r"(?<![\\`\w])_|(?<!\\)\*", re.sub(r"`\w+`", "", described))
 
 

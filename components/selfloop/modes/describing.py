@@ -19,6 +19,7 @@ from selfloop.recipe import Recipe
 from selfloop.strategies import is_list, is_strategy
 
 BOUNDS = {"ge": "≥ ", "gt": "> ", "le": "≤ ", "lt": "< "}
+LOOP = "loop"
 FORM = "Inputs of a run; `docs/kubeflow-ui.md` says more:"
 
 
@@ -26,19 +27,36 @@ def described(recipe: Recipe[Any], form: Mapping[str, tuple[str, Any, str]]) -> 
     """A recipe in a sentence, and the inputs of its form, whose defaults the form shows: those of the loop, each with
     what it is, then those of each stage, with what they may be.
     """
-    infos = {recipe.settings.in_form(name): (name, info) for name, info in recipe.settings.inputs().items()}
     of_loop: list[str] = []
     of_stages: dict[str, list[str]] = {}
-    for name, (_, _, text) in sorted(form.items()):
-        dotted, info = infos.get(name, (name, None))
-        values = values_of(dotted, info) if info else ""
+    for name, (group, text, values) in sorted(_inputs(recipe, form).items()):
         said = f"`{name}` ({_plain(values)})" if values else f"`{name}`"
-        if "." in dotted:
-            of_stages.setdefault(dotted.partition(".")[0], []).append(said)
-        else:
+        if group == LOOP:
             of_loop.append(f"{said}: {_plain(text)}")
+        else:
+            of_stages.setdefault(group, []).append(said)
     lines = [*of_loop, *(", ".join(of_it) for of_it in of_stages.values())]
     return "\n".join([_plain(recipe.summary), "", FORM, "", *(f"- {line}" for line in lines)])
+
+
+def arguments(recipe: Recipe[Any], form: Mapping[str, tuple[str, Any, str]]) -> dict[str, str]:
+    """What the spec of a pipeline says of each input of its form: the stage that it is for, or that it is the loop's,
+    what it is, and what it may be. ``finetune: Optimizer steps. (≥ 1)``
+    """
+    return {
+        name: f"{group}: {text} ({values})" if values else f"{group}: {text}"
+        for name, (group, text, values) in _inputs(recipe, form).items()
+    }
+
+
+def _inputs(recipe: Recipe[Any], form: Mapping[str, tuple[str, Any, str]]) -> dict[str, tuple[str, str, str]]:
+    """Of each input its group, what it is and what it may be."""
+    infos = {recipe.settings.in_form(name): (name, info) for name, info in recipe.settings.inputs().items()}
+    found = {}
+    for name, (_, _, text) in form.items():
+        dotted, info = infos.get(name, (name, None))
+        found[name] = (dotted.rpartition(".")[0] or LOOP, text, values_of(dotted, info) if info else "")
+    return found
 
 
 def values_of(name: str, info: FieldInfo) -> str:

@@ -17,7 +17,7 @@ from kfp import dsl
 from selfloop import __version__
 from selfloop.errors import UserError
 from selfloop.modes import calls, images, placing, resolving
-from selfloop.modes.describing import described
+from selfloop.modes.describing import arguments, described
 from selfloop.modes.fused import LoopInPods, fused_stage
 from selfloop.modes.noting import calls_of, check
 from selfloop.modes.privileges import labels
@@ -166,7 +166,7 @@ def pipeline(
         finally:
             tracer.close()
 
-    inputs = [f"    {name}: {text}" for name, (_, _, text) in form.items()]
+    inputs = [f"    {name}: {text}" for name, text in arguments(recipe, form).items()]
     body.__doc__ = "\n".join([recipe.summary, "", "Args:", *inputs])
     body.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
