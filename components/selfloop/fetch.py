@@ -16,9 +16,12 @@ from selfloop import gguf
 from selfloop.adapters import FILES, is_adapter, note_base, parts
 from selfloop.addresses import check_address
 from selfloop.artifacts import MANIFEST, SIDECAR, files_in, write_json
+from selfloop.environments import find_environment
 from selfloop.errors import UserError
+from selfloop.flavour import PROMPT
 from selfloop.policy import PICKLES, check_policy, check_weights
 from selfloop.revisions import HUB, VERSION, commit_of
+from selfloop.split import first_prompt
 from selfloop.stages import Params, stage
 from selfloop.store import CREDENTIALS, is_key, open_store
 from selfloop.trust import CODE, asking, described
@@ -31,6 +34,7 @@ NOT_ITS_OWN = (MANIFEST, SIDECAR)
 class FetchParams(Params):
     """Where a policy comes from."""
 
+    inherits = frozenset({"environment"})
     reads = frozenset({"source"})
 
     source: str = Field(
@@ -45,6 +49,8 @@ class FetchParams(Params):
     template: list[str] = Field(
         [], description="Arguments of the chat template, as enable_thinking=false; a value is JSON, or else a text."
     )
+
+    environment: str = Field("", description="The taskset that MLflow's input example is of; none has no example.")
 
     @field_validator("template")
     @classmethod
@@ -81,6 +87,8 @@ def fetch_policy(out: FetchedPolicy, params: FetchParams) -> None:
     settle_chat(target, params.chat)
     if told := told_by(params):
         tell_template(target, told)
+    if params.environment:
+        note_prompt(target, first_prompt(find_environment(params.environment)))
 
 
 def _from_hub(source: str, target: Path, wanted: Sequence[str]) -> None:
@@ -150,6 +158,14 @@ def tell_template(place: Path, told: str) -> None:
             "model that was tuned for chats."
         )
     file.write_text(told + TOLD.sub("", template), encoding="utf-8")
+
+
+def note_prompt(place: Path, prompt: str) -> None:
+    """Note a prompt in the configuration of a policy that has one, for MLflow to show."""
+    config = place / "config.json"
+    about = described(config) if config.is_file() else {}
+    if about and about.get(PROMPT) != prompt:
+        write_json(place, about | {PROMPT: prompt}, config.name)
 
 
 def told_by(params: FetchParams) -> str:

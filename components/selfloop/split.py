@@ -76,6 +76,12 @@ def draw_training(environment: Environment, level: int, count: int, seed: int) -
     return found
 
 
+def first_prompt(environment: Environment) -> str:
+    """A prompt of the easiest level, none of a held-out task: it shows how a policy of the environment is asked."""
+    level = environment.levels[0] if environment.levels else 1
+    return next((task.prompt for task in draw_training(environment, level, 1, 0)), "")
+
+
 def draw_proposals(environment: Environment, level: int, count: int, seed: int) -> list[str]:
     """``count`` texts as a proposer should write them, of tasks to learn from; fewer where there are no more."""
     return _chosen(

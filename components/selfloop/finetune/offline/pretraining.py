@@ -5,6 +5,7 @@ from typing import NamedTuple
 from kfp.dsl import Dataset, Model
 from pydantic import Field
 
+from selfloop import flavour
 from selfloop.artifacts import SIDECAR, write_json
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
@@ -13,6 +14,7 @@ from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, settle
 from selfloop.records import Example, rows
 from selfloop.resources import Resources
 from selfloop.seeds import STREAM, seed_for
+from selfloop.split import first_prompt
 from selfloop.stages import Params, stage
 
 
@@ -135,6 +137,7 @@ def _new_policy(params: PretrainParams) -> Policy:
     )
     if environment.restarts is not None:
         config.position_restarts = restart_ids(environment.restarts, tokenizer)
+    setattr(config, flavour.PROMPT, first_prompt(environment))
     torch.manual_seed(seed_for(params, "weights"))
     model = LlamaForCausalLM(config)
     settle_threads(model)
