@@ -34,7 +34,8 @@ class Pipeline(NamedTuple):
 
 class Submitted(NamedTuple):
     """A run that was begun on a cluster, or a schedule: its id there, where it can be seen, and its pipeline's name and
-    version. ``rounds_a_run`` of the ``rounds`` are in one run, which begins the next.
+    version. ``rounds_a_run`` of the ``rounds`` are in one run, which begins the next. ``connection`` is the way to the
+    cluster.
     """
 
     id: str
@@ -44,6 +45,7 @@ class Submitted(NamedTuple):
     version: str
     rounds: int
     rounds_a_run: int
+    connection: Connection
 
 
 def compile_pipeline(
@@ -100,7 +102,7 @@ def submit(
 
         values = runs.parameters(place.package, seed, origin)
         id = runs.submit(connection, place.package, place.version, place.experiment, values)
-        return _submitted(made, place, id, id, connection.run_url(id))
+        return _submitted(made, place, id, id, connection.run_url(id), connection)
 
 
 def schedule(
@@ -129,7 +131,7 @@ def schedule(
         values = runs.parameters(place.package, seed, schedules.CHAMPION)
         called = name or experiment or made.settings.loop
         id = schedules.schedule(connection, called, place.package, place.version, place.experiment, when, values)
-        return _submitted(made, place, id, called, "")
+        return _submitted(made, place, id, called, "", connection)
 
 
 def check_installed() -> None:
@@ -186,6 +188,7 @@ def packaged(
         yield made, Package(made.recipe.label, made.recipe.target, made.file, made.profile.cluster.service_account)
 
 
-def _submitted(made: Pipeline, place: _Place, id: str, name: str, url: str) -> Submitted:
+def _submitted(made: Pipeline, place: _Place, id: str, name: str, url: str, connection: Connection) -> Submitted:
     package = place.package
-    return Submitted(id, name, url, package.recipe, package.version, made.settings.rounds, made.rounds_a_run)
+    rounds = made.settings.rounds
+    return Submitted(id, name, url, package.recipe, package.version, rounds, made.rounds_a_run, connection)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,25 +14,7 @@ from rich.table import Column, Table
 
 from selfloop import pipelines
 from selfloop.cli.app import StoppedError, app, console
-from selfloop.cli.options import (
-    BudgetOption,
-    ConfigFile,
-    Control,
-    EngineChoice,
-    EnvironmentName,
-    FormName,
-    Fused,
-    ImagePrefix,
-    PolicyName,
-    ProfileName,
-    RecipeName,
-    Rounds,
-    RoundsARun,
-    Seed,
-    Sets,
-    TrustCode,
-    overrides,
-)
+from selfloop.cli.options import ClusterOptions, PipelineOptions, RecipeName, RunOptions, grouped
 from selfloop.errors import HaltedError, UserError
 from selfloop.recipe import find_recipe
 from selfloop.texts import plain
@@ -42,19 +24,6 @@ if TYPE_CHECKING:
     from selfloop.cluster.evidence import Evidence
     from selfloop.cluster.runs import Progress
 
-Kfp = Annotated[
-    str | None,
-    typer.Option("--kfp", envvar="SELFLOOP_KFP_ENDPOINT", help="Address of Kubeflow Pipelines, as in a browser."),
-]
-Namespace = Annotated[
-    str, typer.Option("--namespace", "-n", envvar="SELFLOOP_NAMESPACE", help="Namespace where the loops run.")
-]
-CaFile = Annotated[
-    Path | None, typer.Option("--ca-file", help="Certificates to trust; default: SSL_CERT_FILE, or the public ones.")
-]
-Experiment = Annotated[
-    str | None, typer.Option("--experiment", help="Experiment in KFP; default: the loop's name in MLflow's registry.")
-]
 From = Annotated[
     str | None,
     typer.Option("--from", help="Continue from 'champion' (the loop's, if it has one), NAME@champion, NAME/VERSION."),
@@ -63,102 +32,38 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="A run's id, as 'submi
 
 
 @app.command()
+@grouped
 def submit(
     recipe: RecipeName,
-    config: ConfigFile = None,
-    sets: Sets = [],  # noqa: B006 (typer copies it)
-    form: FormName = None,
-    seed: Seed = None,
-    rounds: Rounds = None,
-    rounds_a_run: RoundsARun = None,
-    environment: EnvironmentName = None,
-    policy: PolicyName = None,
-    engine: EngineChoice = None,
-    budget: BudgetOption = None,
-    control: Control = False,
-    fused: Fused = None,
-    profile: ProfileName = "cpu",
-    image_prefix: ImagePrefix = None,
+    pipeline: PipelineOptions,
+    where: RunOptions,
     origin: From = None,
-    experiment: Experiment = None,
-    kfp: Kfp = None,
-    namespace: Namespace = "selfloop",
-    ca_file: CaFile = None,
     watch: Annotated[bool, typer.Option("--watch", help="Show how far it is; end as the run ends.")] = False,
-    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Begin a run of a recipe on a cluster, and print where it can be seen."""
     found = find_recipe(recipe)
-    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
-    given |= {"budget": budget}
-    begun = pipelines.submit(
-        found,
-        *overrides(found, config, sets, given),
-        kfp=kfp,
-        namespace=namespace,
-        ca_file=ca_file,
-        experiment=experiment,
-        origin=origin,
-        seed=seed,
-        profile=profile,
-        image_prefix=image_prefix,
-        fused=fused,
-        rounds_a_run=rounds_a_run,
-        control=control,
-    )
+    begun = pipelines.submit(found, *pipeline.overrides(found), **pipeline.how, **asdict(where), origin=origin)
     _say_how_long(begun)
     _say(f"Run {begun.id} of {begun.recipe}, version {begun.version}")
     _say(begun.url)
     if watch:
-        watched(addressed(kfp, namespace, ca_file), begun.id)
+        watched(begun.connection, begun.id)
 
 
 @app.command()
+@grouped
 def schedule(
     recipe: RecipeName,
+    pipeline: PipelineOptions,
+    where: RunOptions,
     cron: Annotated[str | None, typer.Option("--cron", help="When, as five fields in UTC: '0 2 * * *'.")] = None,
     every: Annotated[str | None, typer.Option("--every", help="How often: 30m, 6h, 1d.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Of the schedule; default: the experiment's.")] = None,
-    config: ConfigFile = None,
-    sets: Sets = [],  # noqa: B006
-    form: FormName = None,
-    seed: Seed = None,
-    rounds: Rounds = None,
-    rounds_a_run: RoundsARun = None,
-    environment: EnvironmentName = None,
-    policy: PolicyName = None,
-    engine: EngineChoice = None,
-    budget: BudgetOption = None,
-    control: Control = False,
-    fused: Fused = None,
-    profile: ProfileName = "cpu",
-    image_prefix: ImagePrefix = None,
-    experiment: Experiment = None,
-    kfp: Kfp = None,
-    namespace: Namespace = "selfloop",
-    ca_file: CaFile = None,
-    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Let a recipe run again and again on a cluster, each time from the loop's champion with its state."""
     found = find_recipe(recipe)
-    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
-    given |= {"budget": budget}
     begun = pipelines.schedule(
-        found,
-        *overrides(found, config, sets, given),
-        cron=cron,
-        every=every,
-        name=name,
-        kfp=kfp,
-        namespace=namespace,
-        ca_file=ca_file,
-        experiment=experiment,
-        seed=seed,
-        profile=profile,
-        image_prefix=image_prefix,
-        fused=fused,
-        rounds_a_run=rounds_a_run,
-        control=control,
+        found, *pipeline.overrides(found), **pipeline.how, **asdict(where), cron=cron, every=every, name=name
     )
     _say_how_long(begun)
     _say(f"Schedule '{begun.name}' of {begun.recipe}, version {begun.version}; see 'selfloop schedules'.")
@@ -170,14 +75,15 @@ def _say_how_long(begun: pipelines.Submitted) -> None:
 
 
 @app.command("schedules")
-def schedules_(kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
+@grouped
+def schedules_(cluster: ClusterOptions) -> None:
     """List what runs again and again on a cluster; times are UTC."""
-    connection = connected(kfp, namespace, ca_file)
+    connection = cluster.connected()
     from selfloop.cluster import schedules
 
     found = schedules.schedules(connection)
     if not found:
-        _say(f"Nothing is scheduled in namespace '{namespace}'.")
+        _say(f"Nothing is scheduled in namespace '{cluster.namespace}'.")
         return
     titles = (Column(title, no_wrap=title.endswith("run")) for title in ("when", "next run", "last run", "state"))
     named = (Column(title, overflow="fold") for title in ("name", "recipe"))
@@ -190,18 +96,17 @@ def schedules_(kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFi
 
 
 @app.command()
+@grouped
 def unschedule(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A schedule's name, or its id.")],
+    cluster: ClusterOptions,
     pause: Annotated[bool, typer.Option("--pause", help="Do not end it: let no more runs begin for now.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Let runs begin again.")] = False,
-    kfp: Kfp = None,
-    namespace: Namespace = "selfloop",
-    ca_file: CaFile = None,
 ) -> None:
     """End, pause or resume a schedule. Runs that were begun continue."""
     if pause and resume:
         raise UserError("Give --pause or --resume, not both.")
-    connection = connected(kfp, namespace, ca_file)
+    connection = cluster.connected()
     from selfloop.cluster import schedules
 
     if pause:
@@ -214,19 +119,18 @@ def unschedule(
 
 
 @app.command()
+@grouped
 def logs(
     run: RunId,
+    cluster: ClusterOptions,
     stage: Annotated[
         str | None,
         typer.Argument(metavar="[STAGE]", help="'generate', or '2/generate' for a round; default: failed, or last."),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Continue until the stage ends.")] = False,
-    kfp: Kfp = None,
-    namespace: Namespace = "selfloop",
-    ca_file: CaFile = None,
 ) -> None:
     """Print what a stage of a run printed in its pod. Read from Kubernetes, with your kubeconfig."""
-    connection = connected(kfp, namespace, ca_file)
+    connection = cluster.connected()
     from selfloop.cluster import pods, runs
 
     about, tasks = runs.find_run(connection, run), runs.plan_of(connection, run)
@@ -247,19 +151,21 @@ def logs(
 
 
 @app.command("watch")
-def watch_(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
+@grouped
+def watch_(run: RunId, cluster: ClusterOptions) -> None:
     """Show how far a run on a cluster is, and end as it ends."""
-    watched(connected(kfp, namespace, ca_file), run)
+    watched(cluster.connected(), run)
 
 
 @app.command()
-def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_file: CaFile = None) -> None:
+@grouped
+def cancel(run: RunId, cluster: ClusterOptions) -> None:
     """End a run on a cluster, or the one that continues it, and free what it holds.
 
     What its finished stages made is kept. With your kubeconfig its TrainJobs are deleted and its loop is free at once;
     with MLFLOW_TRACKING_URI its run there is ended as killed.
     """
-    connection = connected(kfp, namespace, ca_file)
+    connection = cluster.connected()
     from selfloop.cluster import leftovers, relay, runs
     from selfloop.cluster.connection import RefusedError
 
@@ -281,21 +187,6 @@ def cancel(run: RunId, kfp: Kfp = None, namespace: Namespace = "selfloop", ca_fi
         ) from None
     for sentence in leftovers.cleared(connection, run):
         _say(sentence)
-
-
-def addressed(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
-    """The way to the API, which was not asked yet."""
-    pipelines.check_installed()
-    from selfloop.cluster.connection import connect
-
-    return connect(kfp, namespace, ca_file)
-
-
-def connected(kfp: str | None, namespace: str, ca_file: Path | None) -> Connection:
-    """The way to the API, which has answered."""
-    connection = addressed(kfp, namespace, ca_file)
-    connection.check()
-    return connection
 
 
 def watched(connection: Connection, run_id: str) -> None:

@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -18,25 +18,17 @@ from rich.table import Table
 from selfloop import pipelines, runs
 from selfloop.cli.app import app, console, resumable, say
 from selfloop.cli.options import (
-    BudgetOption,
     ConfigFile,
-    Control,
-    EngineChoice,
-    EnvironmentName,
-    FormName,
-    Fused,
-    ImagePrefix,
-    PolicyName,
-    ProfileName,
+    PipelineOptions,
     RecipeName,
-    Rounds,
-    RoundsARun,
     Seed,
     Sets,
+    SettingsOptions,
     StoreUri,
     TrackingUri,
     TrustCode,
     Unsafe,
+    grouped,
     overrides,
 )
 from selfloop.errors import UserError
@@ -58,18 +50,11 @@ COMPONENTS = Path("kfp-components")
 
 
 @app.command()
+@grouped
 def run(
     recipe: RecipeName,
-    config: ConfigFile = None,
-    sets: Sets = [],  # noqa: B006 (typer copies it)
-    form: FormName = None,
+    options: SettingsOptions,
     seed: Seed = None,
-    rounds: Rounds = None,
-    environment: EnvironmentName = None,
-    policy: PolicyName = None,
-    engine: EngineChoice = None,
-    budget: BudgetOption = None,
-    control: Control = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The run's folder; resumed if it is there.")
     ] = None,
@@ -82,17 +67,14 @@ def run(
     store: StoreUri = None,
     unsafe_no_sandbox: Unsafe = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
-    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
     found = find_recipe(recipe)
-    given: dict[str, Any] = {"form": form, "seed": seed, "rounds": rounds, "environment": environment}
-    given |= {"policy": policy, "engine": engine, "budget": budget}
     use_registry(tracking_uri, store, (output.parent if output else RUNS))
     if unsafe_no_sandbox:
         os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
-    laid = overrides(found, config, sets, given)
-    planned = runs.plan(found, *laid, output=output, origin=origin, control=control)
+    laid = options.overrides(found, seed=seed)
+    planned = runs.plan(found, *laid, output=output, origin=origin, control=options.control)
     if dry_run:
         sys.stdout.write(as_toml(planned.settings))
         return
@@ -106,7 +88,9 @@ def run(
 
 
 @app.command("compile")
+@grouped
 def compile_(
+    pipeline: PipelineOptions,
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A recipe's name, module:attribute, or a .py file.")
     ] = "",
@@ -114,53 +98,28 @@ def compile_(
         Path | None,
         typer.Option("--output", "-o", help="Where the YAML for the KFP UI goes, or the folder of the components."),
     ] = None,
-    config: ConfigFile = None,
-    sets: Sets = [],  # noqa: B006
-    form: FormName = None,
-    rounds: Rounds = None,
-    rounds_a_run: RoundsARun = None,
-    environment: EnvironmentName = None,
-    policy: PolicyName = None,
-    engine: EngineChoice = None,
-    budget: BudgetOption = None,
-    control: Control = False,
-    fused: Fused = None,
-    profile: ProfileName = "cpu",
-    image_prefix: ImagePrefix = None,
     components: Annotated[
         bool,
         typer.Option("--components", help="Write all stages as KFP components instead (into kfp-components)."),
     ] = False,
-    trust_code: TrustCode = [],  # noqa: B006
 ) -> None:
     """Write a recipe as a pipeline for the KFP UI."""
     from selfloop.modes.own_images import dockerfile
 
     if components:
-        _export(recipe, output or COMPONENTS, image_prefix or "selfloop")
+        _export(recipe, output or COMPONENTS, pipeline.image_prefix or "selfloop")
         return
     if not recipe or output is None:
         raise UserError("Say which recipe goes into which file: 'selfloop compile RECIPE -o FILE', or --components.")
     found = find_recipe(recipe)
-    given = {"form": form, "rounds": rounds, "environment": environment, "policy": policy, "engine": engine}
-    given |= {"budget": budget}
-    made = pipelines.compile_pipeline(
-        found,
-        output,
-        *overrides(found, config, sets, given),
-        profile=profile,
-        image_prefix=image_prefix,
-        fused=fused,
-        rounds_a_run=rounds_a_run,
-        control=control,
-    )
+    made = pipelines.compile_pipeline(found, output, *pipeline.overrides(found), **pipeline.how)
     rounds_in_all = made.settings.rounds
     runs_of = f" in runs of {made.rounds_a_run}" if made.rounds_a_run < rounds_in_all else ""
     size = f"{output.stat().st_size / 1000:.0f} kB"
     say(f"{output}: {rounds_in_all} rounds{runs_of}, {size}, for profile '{made.profile.name}'.")
     for sentence in made.settings.unseen():
         say(sentence)
-    if lines := dockerfile(found, made.settings, made.profile, made.profile.is_fused(fused)):
+    if lines := dockerfile(found, made.settings, made.profile, made.profile.is_fused(pipeline.fused)):
         say(f"\n{lines}")
 
 
