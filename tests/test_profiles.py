@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from selfloop import machine
 from selfloop.errors import UserError
 from selfloop.generate import generate_rollouts
 from selfloop.loop import state_of
@@ -23,6 +24,7 @@ from selfloop.promote import close_stage, restore_stage
 from selfloop.propose import draw_base
 from selfloop.recipe import Recipe, find_recipe, recipes
 from selfloop.resources import Request, Resources, Toleration, in_bytes, in_cores
+from selfloop.runs import plan
 from selfloop.settings import overlaid
 from selfloop.stages import stages
 
@@ -279,6 +281,44 @@ def test_settings_apply_where_the_recipe_has_them(recipe: Recipe[Any], written: 
     assert profile.settings_for(recipe) == {"generate": {"shards": 4}}
     chosen = recipe.resolve(profile.settings_for(recipe), {"generate": {"shards": 2}})
     assert chosen.generate.shards == 2
+
+
+def test_what_is_chosen_for_the_loop_is_chosen_for_the_stages_that_a_profile_names(recipe: Recipe[Any]) -> None:
+    profile = find_profile("one-gpu")
+    assert profile.settings_for(recipe)["evaluate"] == {"engine": "vllm"}
+    own = {"engine": "transformers"}
+    settings = recipe.resolve(profile.settings_for(recipe, {"rounds": 2}, own), own).for_round(1)
+    assert settings.evaluate.engine == settings.generate.engine == "transformers"
+
+
+def test_in_process_a_profile_s_settings_and_prices_apply_and_nothing_that_pods_share(
+    recipe: Recipe[Any], written: Callable[[str], str]
+) -> None:
+    text = "[price]\ngpu_hour = 2.5\n[settings]\ngenerate = { shards = 4, batch_size = 7 }\nfinetune.nodes = 2"
+    planned = plan(recipe, {"generate": {"temperature": 0.5}}, profile=written(text))
+    assert (
+        planned.settings
+        == plan(recipe, {"generate": {"batch_size": 7, "temperature": 0.5}, "price": "gpu_hour=2.5"}).settings
+    )
+    chosen: Any = plan(recipe, {"generate": {"batch_size": 9}}, profile=written(text)).settings
+    assert chosen.generate.batch_size == 9
+
+
+def test_in_process_a_profile_of_gpus_that_are_not_there_is_refused(
+    recipe: Recipe[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "DEVICES", tmp_path)
+    with pytest.raises(UserError) as refused:
+        plan(recipe, profile="one-gpu")
+    assert str(refused.value) == (
+        "Profile 'one-gpu' is for 1 GPU, and this machine has none: choose --profile cpu, or leave it out."
+    )
+    for number in range(2):
+        (tmp_path / f"nvidia{number}").touch()
+    settings: Any = plan(recipe, profile="one-gpu").settings
+    assert settings.evaluate.engine == "vllm"
+    with pytest.raises(UserError, match=r"is for 8 GPUs, and this machine has 2: choose --profile cpu or one-gpu"):
+        plan(recipe, profile="eight-gpu")
 
 
 def test_settings_of_another_recipe_are_no_mistake(recipe: Recipe[Any], written: Callable[[str], str]) -> None:

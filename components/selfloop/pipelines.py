@@ -73,7 +73,7 @@ def compile_pipeline(
     found = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
     hardware = find_profile(profile)
     hardware = hardware.with_prefix(image_prefix) if image_prefix else hardware
-    under = (hardware.settings_for(found), found.control if control else {})
+    under = (hardware.settings_for(found, *overrides, settings), found.control if control else {})
     resolved = found.resolve(*under, *overrides, settings)
     held = compiling.compile_pipeline(found, resolved, file, hardware.is_fused(fused), hardware, rounds_a_run)
     return Pipeline(file, found, resolved, hardware, held)

@@ -43,6 +43,7 @@ def run(
     output: str | Path | None = None,
     origin: str | None = None,
     control: bool = False,
+    profile: str | None = None,
     tracking_uri: str | None = None,
     store: str | None = None,
     listener: Listener | None = None,
@@ -53,7 +54,8 @@ def run(
     ``recipe`` is a name of ``selfloop list recipes``, ``module:attribute``, a ``.py`` file or a ``Recipe``.
     Settings are laid over those of the recipe: ``overrides`` in their order, such as what ``tomllib`` reads of a
     configuration, then ``settings``, as ``rounds=3, environment="countdown", finetune={"lr": 1e-4}``. ``control`` is
-    the recipe's control arm. ``output`` is the run's folder, below ``runs`` and named after the settings where it is
+    the recipe's control arm. Of a ``profile`` the settings and prices apply, under all others; its resources are what a
+    cluster is asked for. ``output`` is the run's folder, below ``runs`` and named after the settings where it is
     left out; ``origin`` continues from ``NAME@champion``, ``NAME@previous`` or ``NAME/VERSION``. MLflow and the store
     are those given, else those that the environment names (``MLFLOW_TRACKING_URI``, ``SELFLOOP_STORE``), else beside
     the run's folder. ``listener`` is told as stages begin and end.
@@ -64,7 +66,7 @@ def run(
     runs = Path(output).parent if output else RUNS
     with registry(tracking_uri, store, runs):
         found = recipe if isinstance(recipe, Recipe) else find_recipe(recipe)
-        planned = plan(found, *overrides, settings, output=output, origin=origin, control=control)
+        planned = plan(found, *overrides, settings, output=output, origin=origin, control=control, profile=profile)
         check_places(planned)
         return carry_out(planned, listener)
 
@@ -75,13 +77,20 @@ def plan(
     output: str | Path | None = None,
     origin: str | None = None,
     control: bool = False,
+    profile: str | None = None,
 ) -> Plan:
     """What a run with these settings will be, of which nothing was done yet. Raises ``UserError`` as ``run`` does."""
     from selfloop.lineage.tracking import check_answers
     from selfloop.modes.noting import check
+    from selfloop.profiles import find_profile
+    from selfloop.profiles.fitting import check_here
 
-    laid = [recipe.control if control else {}, *overrides]
+    hardware = find_profile(profile) if profile else None
+    under = hardware.settings_for(recipe, *overrides, in_pods=False) if hardware else {}
+    laid = [under, recipe.control if control else {}, *overrides]
     settings = recipe.resolve(*laid)
+    if hardware:
+        check_here(hardware, recipe, settings)
     folder = Path(output) if output else RUNS / f"{recipe.name}-{fingerprint(settings, origin)}"
     if origin is not None:
         check_answers(os.environ["MLFLOW_TRACKING_URI"])
@@ -97,7 +106,8 @@ def check_places(planned: Plan) -> None:
     from selfloop.lineage.tracking import check_place
 
     check_output(planned.folder, is_folder=True)
-    if planned.settings.engine == "vllm":
+    stages = (getattr(planned.settings, name) for name in planned.settings.stages())
+    if "vllm" in {planned.settings.engine, *(getattr(params, "engine", "") for params in stages)}:
         from selfloop.generate.engines import check_vllm
 
         check_vllm()

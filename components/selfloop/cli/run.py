@@ -66,6 +66,12 @@ def run(
     tracking_uri: TrackingUri = None,
     store: StoreUri = None,
     unsafe_no_sandbox: Unsafe = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            "--profile", help="The hardware whose settings and prices apply: 'selfloop list profiles', or a .toml file."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the resolved configuration and stop.")] = False,
 ) -> None:
     """Run a recipe on this machine. The same command resumes a run that was stopped."""
@@ -74,7 +80,7 @@ def run(
     if unsafe_no_sandbox:
         os.environ["SELFLOOP_UNSAFE_NO_SANDBOX"] = "1"
     laid = options.overrides(found, seed=seed)
-    planned = runs.plan(found, *laid, output=output, origin=origin, control=options.control)
+    planned = runs.plan(found, *laid, output=output, origin=origin, control=options.control, profile=profile)
     if dry_run:
         sys.stdout.write(as_toml(planned.settings))
         return

@@ -5,6 +5,7 @@ settings that go with them. One comes by its name, or from the user's own TOML f
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -19,8 +20,10 @@ from selfloop.lookup import unknown
 from selfloop.recipe import Recipe
 from selfloop.resources import Compute, Name, Request, Resources
 from selfloop.settings import overlaid
-from selfloop.stages import Stage, validated
+from selfloop.stages import INHERITED, Stage, validated
 
+SHARED = ("shards", "nodes")
+"""Parameters that say how many pods, or nodes, share the work of a stage."""
 PROVIDED = ("cpu", "one-gpu", "eight-gpu", "multi-node")
 """The profiles that come with selfloop, the smallest hardware first."""
 
@@ -119,16 +122,22 @@ class Profile(Part):
         """What each node has where the training of a stage spans several: as the stage's pod, where nothing is said."""
         return Compute(**self.resources(stage).model_dump(include={*Compute.model_fields}) | _said(self.nodes))
 
-    def settings_for(self, recipe: Recipe[Any]) -> dict[str, Any]:
-        """Those of its settings that a recipe has, and its prices: they lie under what the user chooses."""
+    def settings_for(self, recipe: Recipe[Any], *chosen: Mapping[str, Any], in_pods: bool = True) -> dict[str, Any]:
+        """Those of its settings that a recipe has, and its prices: they lie under what the user has ``chosen``. What is
+        chosen for the whole loop, as the engine, is chosen for the stages that the profile names, too. Outside of pods
+        no work is shared by several.
+        """
         stages = recipe.settings.stages()
-        chosen = {
-            name: {key: value for key, value in values.items() if key in stages[name].model_fields}
+        left_out = {name for each in chosen for name in each if name in INHERITED} | (
+            {*SHARED} if not in_pods else set()
+        )
+        under = {
+            name: {key: value for key, value in values.items() if key in stages[name].model_fields.keys() - left_out}
             for name, values in self.settings.items()
             if name in stages
         }
         price = ",".join(f"{name}={value}" for name, value in self.price.model_dump(exclude_unset=True).items())
-        return {name: values for name, values in chosen.items() if values} | ({"price": price} if price else {})
+        return {name: values for name, values in under.items() if values} | ({"price": price} if price else {})
 
     def with_prefix(self, prefix: str) -> Profile:
         """This profile with the images of another registry or folder."""

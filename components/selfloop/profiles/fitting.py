@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any
 
+from selfloop import machine
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.modes.fused import fused_stage
@@ -37,6 +38,21 @@ def check(profile: Profile, recipe: Recipe[Any], settings: Settings, fused: bool
         takers = [stage for stage in used if isinstance(params, stage.params) and stage.image not in ASK_NO_POLICY]
         if fused or takers:
             _check_gpus(profile, name, params, takers or [fused_stage(recipe, "round")])
+
+
+def check_here(profile: Profile, recipe: Recipe[Any], settings: Settings) -> None:
+    """Refuse the same where there are no pods, and more GPUs than this machine has."""
+    check(profile, recipe, settings)
+    used, there = stages_of(recipe, settings, fused=False), machine.gpus()
+    wanted = {each.name: max(each.resources(stage).gpu for stage in used) for each in (*profiles().values(), profile)}
+    number = wanted[profile.name]
+    if number > there:
+        enough = [name for name, needed in wanted.items() if needed <= there]
+        gpus = f"{number} GPU{'s' * (number > 1)}"
+        raise UserError(
+            f"Profile '{profile.name}' is for {gpus}, and this machine has {there or 'none'}: choose --profile "
+            f"{' or '.join(enough)}, or leave it out."
+        )
 
 
 def _check_names(profile: Profile, recipe: Recipe[Any], used: Iterable[Stage]) -> None:
