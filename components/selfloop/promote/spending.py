@@ -130,7 +130,7 @@ class Even(Shares):
     """The same for each of so many charged looks, and nothing for those behind."""
 
     name = "even"
-    looks: int = Field(40, ge=1, description="Charged looks among which the budget is parted.")
+    looks: int = Field(10, ge=1, description="Charged looks: a tenth of the rounds, where these learn nothing.")
 
     def __call__(self, look: int) -> float:
         """An equal part."""
