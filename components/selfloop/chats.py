@@ -32,8 +32,22 @@ def encode(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[l
     texts = [as_data(tokenizer, prompt) for prompt in prompts]
     if tokenizer.chat_template is not None:
         return tokens_of(tokenizer, rendered(tokenizer, [[message("user", text)] for text in texts]))
-    first = beginning(tokenizer)
-    return [first + row for row in tokens_of(tokenizer, texts)]
+    first, read = beginning(tokenizer), tokens_of(tokenizer, texts)
+    refuse_unknown(tokenizer, texts, read)
+    return [first + row for row in read]
+
+
+def refuse_unknown(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], read: Sequence[Sequence[int]]) -> None:
+    """Raise ``UserError`` for a text with a piece that the tokenizer reads as padding, having no token for it."""
+    pad = tokenizer.pad_token_id
+    odd = next((text for text, row in zip(texts, read, strict=True) if pad in row), None)
+    if odd is None or tokenizer.pad_token == tokenizer.eos_token:
+        return
+    pieces = [piece for piece in re.findall(r"<\w+>|.", odd, re.DOTALL) if pad in tokens_of(tokenizer, [piece])[0]]
+    raise UserError(
+        f"This policy has no token for {pieces[0]!r}, and is asked {odd[:60]!r}: ask a policy that knows it (one from "
+        "scratch knows the marks of the roles in base.roles), or ask another thing."
+    )
 
 
 def message(role: str, content: str) -> dict[str, Any]:

@@ -310,7 +310,7 @@ def scratch_tokenizer(alphabet: str, special_tokens: Sequence[str] = ()) -> PreT
 
     vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet, *special_tokens])}
     inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<pad>"))
-    pieces = [*map(re.escape, sorted(special_tokens, key=len, reverse=True)), "."]
+    pieces = [*map(re.escape, sorted(special_tokens, key=len, reverse=True)), r"[\s\S]" if "\n" in alphabet else "."]
     inner.pre_tokenizer = pre_tokenizers.Split(Regex("|".join(pieces)), "isolated")
     inner.decoder = Fuse()
     return PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="<eos>", padding_side="left")

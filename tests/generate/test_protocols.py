@@ -140,7 +140,7 @@ def the_first_calls(task: Task, *, tools: list[Tool]) -> Steps:
     number = next(ATTEMPT)
     yield Ask()
     if number == 0:
-        answer = yield Call("slow", "?")
+        answer = yield Call("slow", "7")
         yield Ask(answer)
 
 
@@ -156,7 +156,7 @@ def test_no_rollout_waits_for_another_s_tool(wild: Policy) -> None:
     [made] = draw(wild, TASKS, params, told)
     assert [rollout.turns for rollout in made] == [2] + [1] * (len(TASKS) - 1)
     assert ended[-1] == made[0]
-    assert by_others(made[0]) == ["?"]
+    assert by_others(made[0]) == ["7"]
 
 
 def failing(argument: str) -> str:
@@ -244,3 +244,8 @@ def test_python_answers_from_the_sandbox() -> None:
     assert python("print(6 * 7)") == "42"
     assert python("1/0") == "error: ZeroDivisionError: division by zero"
     assert python("while True: pass").startswith("error:")
+
+
+def test_a_protocol_that_speaks_what_the_policy_cannot_read_is_refused(wild: Policy) -> None:
+    with pytest.raises(UserError, match="This policy has no token for 'C', and is asked 'Check this answer"):
+        drawn(wild, "correct,follow_up=Check this answer!")

@@ -7,7 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from selfloop.chats import CUT, as_data, encode, tokens_of
+from selfloop.chats import CUT, as_data, encode, refuse_unknown, tokens_of
 from selfloop.errors import UserError
 from selfloop.generate.engines import Completion, Engine, Request, Sampling
 from selfloop.generate.params import GenerateParams
@@ -255,6 +255,8 @@ class Transcript:
         if text:
             self._segments.append(Segment(asked.author, text.replace(CUT, "")))
             [tokens] = tokens_of(self._tokenizer, [text])
+            if asked.author == PROTOCOL:
+                refuse_unknown(self._tokenizer, [text], [tokens])
             self._lengthen(tokens, own=asked.author == self._role)
 
     def _marked(self, asked: Ask) -> str:
