@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = {
     "held_out_per_level": 8,
     "items_per_level": 12,
     "proposals": 30,
-    "judgements": 30,
+    "per_role": 30,
     "number": 8,
     "max_tokens": 24,
     "when_empty": "continue",
@@ -44,7 +44,7 @@ def tiny(recipe: Recipe[Any], form: str = "") -> dict[str, Any]:
         found[stage] = {name: value for name, value in small.items() if name in params.model_fields}
     before = recipe.resolve({"form": form})
     for stage, values in found.items():  # what a recipe leaves at nothing stays so
-        for name in ("proposals", "judgements"):
+        for name in ("proposals",):
             if isinstance(values, dict) and name in values and not getattr(getattr(before, stage), name):
                 del values[name]
     return found

@@ -17,8 +17,8 @@ from selfloop.verify import VerifyParams
 from selfloop_recipes.expert_iteration import ExpertIteration, State, improve, start
 
 
-class SelfRewarding(ExpertIteration, rounds=3, environment="addition:judged"):
-    base: BaseParams = BaseParams(levels=3, per_level=4000, judgements=4000)
+class SelfRewarding(ExpertIteration, rounds=3, environment="addition"):
+    base: BaseParams = BaseParams(levels=3, per_level=4000, roles=["judge"], per_role=4000)
     draw: DrawParams = DrawParams(levels=[3], per_level=500, items_per_level=300)
     generate: GenerateParams = GenerateParams(attempts="fixed", samples=4, greedy_first=False)
     verify: VerifyParams = VerifyParams(verifier="judge,samples=4,max_tokens=2")

@@ -25,7 +25,7 @@ from measuring import in_turns, publish, ratios, show, spread, wants_small
 from selfloop import progress
 from selfloop.environments import find_environment
 from selfloop.finetune.offline.encoding import Encoded
-from selfloop.finetune.offline.pretraining import PretrainParams, _new_policy
+from selfloop.finetune.offline.pretraining import PretrainParams, new_policy
 from selfloop.finetune.offline.supervised import train
 from selfloop.finetune.online.collector import RolloutCollector, StrategyStates
 from selfloop.finetune.online.params import ReinforceParams
@@ -72,7 +72,7 @@ class Took(NamedTuple):
 def pretrained(setting: Setting, place: Path, steps: int) -> int:
     """A policy that solves some of the tasks. Returns its parameters."""
     environment, params = find_environment(setting.pretrain.environment), setting.pretrain
-    policy = _new_policy(params)
+    policy = new_policy(params)
     if hasattr(policy.model.config, "position_restarts"):
         del policy.model.config.position_restarts
     examples = [

@@ -24,7 +24,7 @@ import torch
 from measuring import in_turns, publish, ratios, show, spread, wants_small
 from selfloop.environments import find_environment
 from selfloop.finetune.offline.encoding import Encoded
-from selfloop.finetune.offline.pretraining import PretrainParams, _new_policy
+from selfloop.finetune.offline.pretraining import PretrainParams, new_policy
 from selfloop.finetune.offline.supervised import train
 from selfloop.finetune.running.training import Plan
 from selfloop.policy import Policy
@@ -63,7 +63,7 @@ def texts() -> list[Example]:
 
 def timed(arm: Arm, examples: list[Example], steps: int) -> Took:
     """Train a new policy with one arm, which calls back at the end of each step."""
-    policy = _new_policy(PARAMS)
+    policy = new_policy(PARAMS)
     order = np.random.default_rng(0).integers(len(examples), size=steps * PARAMS.batch_size)
     data = Encoded(policy, examples, order)
     ends: list[float] = []

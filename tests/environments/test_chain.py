@@ -89,4 +89,4 @@ def test_each_value_stands_one_place_before_its_operation() -> None:
 def test_a_level_has_no_more_problems_than_there_are() -> None:
     there = MODULUS * 3 * 9
     assert 0.99 * there < len(CHAIN.tasks(1, 10_000, 0)) <= there
-    assert find_environment("chain").offers == {"levels", "alphabet", "proposals"}
+    assert find_environment("chain").offers == {"levels", "alphabet", "proposals", *Chain.roles}

@@ -32,7 +32,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     return find_environment("someones_tasks:Shout")
 
 
-@pytest.mark.parametrize("name", sorted(environments().keys() - {"reasoning-gym", "dataset", "programs", "mixture"}))
+@pytest.mark.parametrize(
+    "name", sorted(environments().keys() - {"reasoning-gym", "dataset", "programs", "mixture", "asked"})
+)
 def test_an_environment_is_found_by_its_name(name: str) -> None:
     environment = find_environment(name)
     assert environment.name == name

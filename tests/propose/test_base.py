@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kfp.dsl import Artifact, Dataset
 from pydantic import ValidationError
 from selfloop.environments import find_environment
+from selfloop.errors import UserError
 from selfloop.propose import BaseData, BaseParams, WriteParams, draw_base, write_examples
 from selfloop.propose.examples import WrittenExamples
 from selfloop.records import Example, Task, rows
@@ -69,3 +70,52 @@ def test_no_level_is_left_without_an_example(levels: int, per_level: int, tail: 
 def test_levels_that_would_be_empty_are_refused(given: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValidationError, match=sentence):
         BaseParams(**given)
+
+
+def test_a_policy_is_shown_the_roles_that_are_named_half_of_the_attempts_wrong(tmp_path: Path) -> None:
+    given = {"environment": "chain", "levels": 2, "per_level": 5, "roles": ["judge", "judge/judge"], "per_role": 40}
+    shown = [row for row in rows(drawn(tmp_path, **given).examples.path, Example) if row.role != "policy"]
+    by_kind = Counter((row.level, row.prompt.count("<judge>"), row.completion) for row in shown)
+    assert {kind[:2] for kind in by_kind} == {(1, 1), (1, 2), (2, 1), (2, 2)}
+    assert all(10 <= by_kind[level, depth, said] <= 30 for level in (1, 2) for depth in (1, 2) for said in "01")
+    assert {row.role for row in shown} == {"judge"}
+    chain = find_environment("chain")
+    for row in shown:
+        task = next(t for t in [chain.parse_proposal(row.prompt.partition("=")[0], "x")])
+        attempt = row.prompt.removeprefix(task.prompt).partition("<judge>")[0]
+        judged = chain.asked("judge", task, [attempt])
+        about = row.prompt.removeprefix(judged.prompt).removesuffix("<judge>")
+        assert row.completion == (chain.asked("judge", judged, [about]) if about else judged).answer
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"environment": "countdown", "roles": ["judge"]}, "'countdown' has no role 'judge'"),
+        ({"roles": ["restate"]}, "'addition' has no role 'restate' .known: judge, better, again, wrong"),
+        ({"roles": ["jugde"]}, "'addition' has no role 'jugde'"),
+        ({"roles": ["judge/again"], "environment": "chain"}, None),
+        ({"roles": ["again/judge"], "environment": "chain"}, "Nobody makes wrong answers of the role 'again'"),
+    ],
+)
+def test_a_role_that_an_environment_has_not_is_not_shown(tmp_path: Path, given: Any, message: str | None) -> None:
+    small = {"levels": 2, "per_level": 2, "per_role": 2, "held_out_per_level": 2} | given
+    if message is None:
+        drawn(tmp_path, **small)
+        return
+    with pytest.raises(UserError, match=message):
+        drawn(tmp_path, **small)
+
+
+def test_a_policy_from_scratch_has_a_token_for_the_marks_it_was_shown_and_no_other(tmp_path: Path) -> None:
+    from selfloop.finetune import PretrainParams
+    from selfloop.finetune.offline.pretraining import new_policy
+
+    small = PretrainParams(environment="chain", hidden_size=8, heads=1, layers=1)
+    plain, judge = (new_policy(small, shown) for shown in ({"policy"}, {"policy", "judge"}))
+    assert len(judge.tokenizer) == len(plain.tokenizer) + 1
+    assert judge.encode(["57+3=60<judge>"])[0][:-1] == plain.encode(["57+3=60"])[0]
+    with pytest.raises(UserError, match=r"This policy has no token for '<judge>', and is asked '57\+3=60<judge>': ask"):
+        plain.encode(["57+3=60<judge>"])
+    with pytest.raises(UserError, match="has no token for 'I', and is asked 'Is it"):
+        judge.encode(["1+1=", "Is it right?"])

@@ -40,13 +40,13 @@ def in_memory(tasks: Sequence[Task], rollouts: Sequence[Rollout], **params: Any)
     return batch, to_batch(Task, [known[rollout.task] for rollout in rollouts]), context
 
 
-def trained_on(pairs: Sequence[tuple[str, str]], steps: int = 300) -> Policy:
+def trained_on(pairs: Sequence[tuple[str, str]], steps: int = 300, marks: Sequence[str] = ()) -> Policy:
     """A tiny policy that learned by heart what to answer to each prompt."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.set_num_threads(1)
-    tokenizer = scratch_tokenizer("".join(sorted({*"".join(map("".join, pairs))})))
+    tokenizer = scratch_tokenizer("".join(sorted({*"".join(map("".join, pairs))})), marks)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = LlamaForCausalLM(

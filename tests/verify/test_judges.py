@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kfp.dsl import Dataset, Model
 from selfloop.artifacts import seal
+from selfloop.environments import find_environment
 from selfloop.errors import UserError
 from selfloop.modes.inprocess import run
 from selfloop.policy import Policy, save
@@ -327,3 +328,33 @@ def test_a_loop_that_has_not_what_its_verifier_asks_does_not_start(
     with pytest.raises(UserError, match=f"'{verifier}' asks a {kind}, and this loop has none to hand it"):
         run(loop, loop.resolve({"verify": {"verifier": verifier}}), tmp_path / "run")
     assert not list((tmp_path / "run").glob("round-*"))
+
+
+# In an environment's own words
+
+CHAIN = find_environment("chain")
+SUM = CHAIN.parse_proposal("57+3*2", "t")
+RIGHT, WRONG = CHAIN.demonstration(SUM), CHAIN.spoilt(SUM, 1, 3)
+
+
+def test_a_policy_is_asked_in_the_words_of_an_environment_that_has_the_role() -> None:
+    asked = [CHAIN.asked("judge", SUM, [each]) for each in (RIGHT, WRONG)]
+    asked += [CHAIN.asked("better", SUM, pair) for pair in ([RIGHT, WRONG], [WRONG, RIGHT])]
+    knows = trained_on([(each.prompt, each.answer) for each in asked], marks=("<judge>", "<better>"))
+    given = attempts(SUM, RIGHT, WRONG)
+    marked = said([SUM], given, "judge,samples=1", knows, environment="chain")
+    assert [(v.ok, v.score) for v in marked] == [(True, 1.0), (False, 0.0)]
+    compared = said([SUM], given, "judge-pairwise,samples=1", knows, environment="chain")
+    assert [(v.ok, v.score, v.reason) for v in compared] == [(None, 1.0, "compared"), (None, 0.0, "compared")]
+
+
+@pytest.mark.parametrize(
+    ("verifier", "environment", "piece"),
+    [("judge", "chain", "Y"), ("judge-pairwise", "chain", "Y"), ("fobar", "countdown", "x")],
+)
+def test_a_policy_that_can_neither_be_asked_in_a_role_nor_in_english_is_refused(
+    verifier: str, environment: str, piece: str
+) -> None:
+    never = trained_on([("57+3*2=", RIGHT)], steps=1)
+    with pytest.raises(UserError, match=f"This policy has no token for '{piece}', and is asked .* base.roles"):
+        said([SUM], attempts(SUM, RIGHT, WRONG), f"{verifier},samples=1", never, environment=environment)

@@ -17,7 +17,10 @@ from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
+from selfloop import roles
 from selfloop.errors import UserError
+from selfloop.grades import Grade as Grade
+from selfloop.grades import as_columns as as_columns
 from selfloop.identity import Named, resolves
 from selfloop.lookup import imported, unknown
 from selfloop.records import Task
@@ -38,14 +41,6 @@ class Restarts(NamedTuple):
     after: str
 
 
-class Grade(NamedTuple):
-    """What an environment says of one completion. ``score`` is in [0, 1]."""
-
-    ok: bool
-    score: float
-    reason: str
-
-
 class Environment(ABC):
     """Tasks by level of difficulty, and what counts as solving them."""
 
@@ -63,7 +58,9 @@ class Environment(ABC):
     """The prompt that asks a policy for a new task, where policies can propose tasks of this environment."""
 
     roles: tuple[str, ...] = ()
-    """What a policy may be asked about attempts, beside making them: ``judge``, to tell whether one is right."""
+    """What a policy may be asked about attempts, beside making them, of the roles that ``selfloop.roles`` lists."""
+    closing: str = ""
+    """What ends the prompts of its tasks, and stands behind the mark of a role wherever a text like theirs follows."""
     claims: bool = False
     """Whether the proposals that a policy is shown claim an answer."""
     varies: ClassVar[bool] = False
@@ -80,7 +77,8 @@ class Environment(ABC):
 
     @property
     def offers(self) -> set[str]:
-        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations, game, judge."""
+        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations, game, and each of
+        its roles."""
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
@@ -159,27 +157,48 @@ class Environment(ABC):
         """``count`` texts as a proposer should write them: what it is shown to begin with."""
         return []
 
-    def asked(self, role: str, task: Task, attempt: str) -> str:
-        """The prompt that asks a policy for a role: what it thinks of an attempt at a task."""
-        raise self._without(role)
+    def asked(self, role: str, task: Task, attempts: Sequence[str], told: str = "") -> Task:
+        """What a policy is asked in a role about attempts at a task, which may be one of a role itself: a task of its
+        own, whose answer is the truth where it is known. ``told`` is shown behind the attempts.
 
-    def demonstrated(self, role: str, task: Task, attempt: str) -> str:
-        """What is right to answer when asked for a role: what a policy is shown to begin with."""
-        raise self._without(role)
+        Raises ``UserError`` for a role that it has not, and for too few or too many attempts.
+        """
+        if role not in self.roles:
+            raise self.without(role)
+        return roles.asked(self, role, task, attempts, told)
 
-    def heard(self, role: str, text: str) -> float | None:
-        """What a policy's answer in a role means, as a judge's mark from 0 to 1; ``None`` where it is no answer."""
-        raise self._without(role)
-
-    def spoilt(self, task: Task, seed: int) -> str:
-        """A completion that is nearly right, and wrong."""
-        raise UserError(f"Environment '{self.name}' makes no wrong answers: choose one that offers 'judge'.")
-
-    def _without(self, role: str) -> UserError:
+    def without(self, role: str) -> UserError:
+        """That it has not this role."""
         known = ", ".join(self.roles) or "none"
         return UserError(
             f"Environment '{self.name}' has no role '{role}' (known: {known}): choose another environment."
         )
+
+    def opinion(self, role: str, text: str) -> float | None:
+        """What a policy's answer in a role says, from 0 to 1: how good an attempt is, or the first of two beside the
+        other; ``None`` where it says nothing.
+        """
+        return roles.opinion(role, text)
+
+    def spoilt(self, task: Task, errors: int, seed: int) -> str:
+        """A completion that is wrong, and wrong in exactly so many of its steps."""
+        raise UserError(f"Environment '{self.name}' makes no wrong answers: choose one that offers 'judge'.")
+
+    def steps(self, completion: str) -> list[int]:
+        """Where the steps of a completion end, in characters; one step where it has no parts."""
+        return [len(completion)] if completion else []
+
+    def restating(self, task: Task, attempt: str) -> str:
+        """What one who restates a task from an attempt at it is shown, before the mark."""
+        raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
+
+    def restated(self, task: Task) -> str:
+        """A task as one should write it who restates it."""
+        raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
+
+    def check_restated(self, task: Task, attempt: str, text: str) -> Grade:
+        """Grade a text that restates a task from an attempt at it: right is a task that comes to this attempt."""
+        raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
 
     def variation(self, text: str, level: int, id: str) -> Task:
         """The task to write a variation of a text, such as a better program, for an archive of them."""
@@ -241,14 +260,6 @@ def distinct(drawn: Iterator[T], count: int, key: Callable[[T], Hashable] = lamb
         if len(found) == before:
             break
     return list(found.values())
-
-
-def as_columns(grades: Sequence[Grade]) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """Grades as columns: ``ok`` (bool), ``score`` (float), ``reason`` (string)."""
-    import pyarrow as pa
-
-    ok, score, reason = zip(*grades, strict=True) if grades else ((), (), ())
-    return pa.array(ok, pa.bool_()), pa.array(score, pa.float64()), pa.array(reason, pa.string())
 
 
 class ExactAnswer(Environment):

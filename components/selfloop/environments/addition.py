@@ -10,9 +10,7 @@ from functools import cache
 from selfloop.environments import ExactAnswer, Restarts
 from selfloop.errors import UserError
 from selfloop.records import Task
-
-JUDGED = "judged"
-"""The member of the family in which a policy is asked to judge sums, too: ``321+654=9750?`` is ``1`` or ``0``."""
+from selfloop.roles import AGAIN, BETTER, JUDGE, WRONG
 
 
 class Addition(ExactAnswer):
@@ -24,33 +22,8 @@ class Addition(ExactAnswer):
     by_heart = (1,)
     alphabet = "0123456789+="
     restarts = Restarts(at="=", after="+")
-
-    def __init__(self, member: str = "") -> None:
-        if member not in ("", JUDGED):
-            raise UserError(f"There is no environment '{self.name}:{member}': write 'addition' or 'addition:judged'.")
-        if member:
-            self.roles, self.alphabet = ("judge",), f"{type(self).alphabet}?"
-
-    def asked(self, role: str, task: Task, attempt: str) -> str:
-        """The whole sum, and a question mark."""
-        if role not in self.roles:
-            raise self._without(role)
-        return f"{task.prompt}{''.join(letter for letter in attempt if letter in '0123456789')}?"
-
-    def demonstrated(self, role: str, task: Task, attempt: str) -> str:
-        """1 where the attempt is right, else 0."""
-        return str(int(self.check(task, attempt).ok))
-
-    def heard(self, role: str, text: str) -> float | None:
-        """The mark: 1 or 0."""
-        return float(text) if text in ("0", "1") else None
-
-    def spoilt(self, task: Task, seed: int) -> str:
-        """The answer with one digit changed."""
-        rng = random.Random(seed)
-        place = rng.randrange(len(task.answer))
-        digit = (int(task.answer[place]) + rng.randrange(1, 10)) % 10
-        return f"{task.answer[:place]}{digit}{task.answer[place + 1 :]}"
+    roles = (JUDGE, BETTER, AGAIN, WRONG)
+    closing = "="
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Sums of two random numbers of ``level`` digits each; one digit may be zero."""
@@ -61,6 +34,19 @@ class Addition(ExactAnswer):
             a, b = rng.randrange(low, 10**level), rng.randrange(low, 10**level)
             made.append(_task(f"addition-{level}-{seed:x}-{number}", level, a, b))
         return made
+
+    def spoilt(self, task: Task, errors: int, seed: int) -> str:
+        """The answer with so many digits changed; each digit is a step."""
+        if not 1 <= errors <= len(task.answer):
+            raise UserError(f"An answer of {len(task.answer)} digits has no {errors} wrong ones: ask for as many.")
+        rng, digits = random.Random(seed), list(task.answer)
+        for place in rng.sample(range(len(digits)), errors):
+            digits[place] = str((int(digits[place]) + rng.randrange(1, 10)) % 10)
+        return "".join(digits)
+
+    def steps(self, completion: str) -> list[int]:
+        """Behind each digit."""
+        return list(range(1, len(completion) + 1))
 
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
         """``carries``: sums in which every digit carries; random sums of 20 digits hardly ever do."""

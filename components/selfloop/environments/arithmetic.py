@@ -12,9 +12,9 @@ import json
 import operator
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from typing import Any, NamedTuple
 from zlib import crc32
 
@@ -23,6 +23,7 @@ from selfloop.errors import UserError
 from selfloop.generate.tools.op import REFUSAL
 from selfloop.lookup import unknown
 from selfloop.records import Task
+from selfloop.roles import AGAIN, BETTER, JUDGE, RESTATE, WRONG
 
 NUMBERS, LARGE_NUMBERS = range(1, 10), range(10, 20)
 BOUND = 1000
@@ -35,6 +36,7 @@ RESULT = re.compile(r"<result>.*?</result>", re.DOTALL)
 SIGNS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*"}
 OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 BINDS = {"+": 0, "-": 0, "*": 1, "": 2}
+NO_SLIPS: Mapping[int, int] = {}
 FLAVOURS = ("tools", "plain", "both", "claims")
 
 
@@ -68,6 +70,8 @@ class Arithmetic(ExactAnswer):
     alphabet = "0123456789+-*()="
     special_tokens = ("<op>", "</op>", "<result>", "</result>", "<new>", REFUSAL)
     proposal_prompt = "<new>"
+    roles = (JUDGE, BETTER, AGAIN, WRONG, RESTATE)
+    closing = "="
 
     def __init__(self, flavour: str = "tools") -> None:
         if flavour not in FLAVOURS:
@@ -130,6 +134,43 @@ class Arithmetic(ExactAnswer):
         """The text behind the last result."""
         return completion.rpartition("</result>")[2]
 
+    def spoilt(self, task: Task, errors: int, seed: int) -> str:
+        """A solution in which so many values that are carried on are not those that the tool gave; a bare answer that
+        is another number. Each operation that the text shows is a step.
+        """
+        expression, number = task.prompt.removesuffix("="), task.level if self._shows_tool(task.prompt) else 1
+        if not 1 <= errors <= number:
+            raise UserError(f"A solution of {number} steps has no {errors} wrong ones: ask for as many.")
+        rng = random.Random(seed)
+        while True:  # errors may undo each other, as what is multiplied by zero
+            slips = {place: rng.choice([-3, -2, -1, 1, 2, 3]) for place in rng.sample(range(number), errors)}
+            bare = not self._shows_tool(task.prompt)
+            text = str(int(task.answer) + slips[0]) if bare else _solution(expression, slips)
+            if not self.check(task, text).ok:
+                return text
+
+    def steps(self, completion: str) -> list[int]:
+        """Behind what each result leaves of the expression; one step where nothing was worked out."""
+        results = [found.start() for found in re.finditer("<op>", completion)]
+        return [*results[1:], len(completion)] if completion else []
+
+    def restating(self, task: Task, attempt: str) -> str:
+        """The answer."""
+        return self.extract_answer(attempt)
+
+    def restated(self, task: Task) -> str:
+        """Its expression."""
+        return task.prompt.removesuffix("=")
+
+    def check_restated(self, task: Task, attempt: str, text: str) -> Grade:
+        """Right is an expression of as many operations with this value."""
+        try:
+            done = steps(_accepted(text))
+        except ValueError as error:
+            return Grade(False, 0.0, str(error))
+        ok = len(done) == task.level and str(done[-1].value) == self.extract_answer(attempt)
+        return Grade(ok, float(ok), "correct" if ok else "another expression")
+
     def _shows_tool(self, prompt: str) -> bool:
         if self._flavour in ("tools", "plain"):
             return self._flavour == "tools"
@@ -179,22 +220,26 @@ def _is_one(node: ast.expr) -> bool:
     return False
 
 
-def _worked_out(left: ast.expr) -> Iterator[tuple[Step, ast.expr]]:
-    """Each operation, innermost and leftmost first, and what is left with its value in its place."""
-    while isinstance(left, ast.BinOp):
-        step, left = _reduced(left)
+def _worked_out(left: ast.expr, slips: Mapping[int, int] = NO_SLIPS) -> Iterator[tuple[Step, ast.expr]]:
+    """Each operation, innermost and leftmost first, and what is left with its value in its place; ``slips`` are what is
+    added to that value at some of them.
+    """
+    for number in count():
+        if not isinstance(left, ast.BinOp):
+            return
+        step, left = _reduced(left, slips.get(number, 0))
         yield step, left
 
 
-def _reduced(node: ast.BinOp) -> tuple[Step, ast.expr]:
+def _reduced(node: ast.BinOp, slip: int) -> tuple[Step, ast.expr]:
     if isinstance(node.left, ast.BinOp):
-        step, left = _reduced(node.left)
+        step, left = _reduced(node.left, slip)
         return step, ast.BinOp(left, node.op, node.right)
     if isinstance(node.right, ast.BinOp):
-        step, right = _reduced(node.right)
+        step, right = _reduced(node.right, slip)
         return step, ast.BinOp(node.left, node.op, right)
     step = Step(_number(node.left), SIGNS[type(node.op)], _number(node.right))
-    return step, ast.Constant(step.value)
+    return step, ast.Constant(step.value + slip)
 
 
 def _number(node: ast.expr) -> int:
@@ -230,10 +275,10 @@ def _accepted(expression: str) -> str:
     return expression
 
 
-def _solution(expression: str) -> str:
+def _solution(expression: str, slips: Mapping[int, int] = NO_SLIPS) -> str:
     """What the protocol ``tools`` lays out for the tool ``op``: behind each result stands what is left to work out."""
     written = ""
-    for step, left in _worked_out(_parsed(expression)):
+    for step, left in _worked_out(_parsed(expression), slips):
         more = "=" if isinstance(left, ast.BinOp) else ""
         written += f"<op>{step.left}{step.sign}{step.right}</op><result>{step.value}</result>{_shown(left).text}{more}"
     return written

@@ -10,13 +10,14 @@ behind each other in every task.
 import operator
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 from string import digits
 
 from selfloop.environments import Environment, Grade, Restarts, distinct
 from selfloop.errors import UserError
 from selfloop.records import Task
+from selfloop.roles import AGAIN, BETTER, JUDGE, RESTATE, WRONG
 
 MODULUS = 97
 LEVELS = range(1, 41)
@@ -35,6 +36,8 @@ class Chain(Environment):
     special_tokens = ("<new>",)
     restarts = Restarts(at="=", after="")
     proposal_prompt = "<new>"
+    roles = (JUDGE, BETTER, AGAIN, WRONG, RESTATE)
+    closing = "="
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Chains of ``level`` operations, no prompt twice; fewer than ``count`` where there are no more."""
@@ -42,7 +45,7 @@ class Chain(Environment):
 
     def demonstration(self, task: Task) -> str:
         """The value after each operation, of two digits each."""
-        return "".join(f"{value:02}" for value in values(task.prompt.removesuffix("=")))
+        return _written(values(task.prompt.removesuffix("=")))
 
     def extract_answer(self, completion: str) -> str:
         """The last value."""
@@ -57,6 +60,37 @@ class Chain(Environment):
             return Grade(True, 1.0, "correct")
         first = next(place for place in range(0, len(right), 2) if completion[place:][:2] != right[place:][:2])
         return Grade(False, 0.0, f"wrong from step {first // 2 + 1} on")
+
+    def spoilt(self, task: Task, errors: int, seed: int) -> str:
+        """The values where so many steps, each from the value that is written before it, come to another one."""
+        if not 1 <= errors <= task.level:
+            raise UserError(f"A chain of {task.level} steps has no {errors} wrong ones: ask for as many.")
+        rng, chain = random.Random(seed), task.prompt.removesuffix("=")
+        wrong, value, written = set(rng.sample(range(task.level), errors)), int(chain[:2]), list[int]()
+        for number, (operation, right) in enumerate(zip(re.findall(OPERATION, chain), values(chain), strict=True)):
+            value = _after(value, operation)
+            if number in wrong:  # two errors must not undo each other: no later step brings different values together
+                value = rng.choice([other for other in range(MODULUS) if other not in (value, right)])
+            written.append(value)
+        return _written(written)
+
+    def steps(self, completion: str) -> list[int]:
+        """Behind each value."""
+        return list(range(2, len(completion) + 1, 2))
+
+    def restating(self, task: Task, attempt: str) -> str:
+        """The number that it begins with, and the values."""
+        return f"{task.prompt[:2]}={attempt}"
+
+    def restated(self, task: Task) -> str:
+        """Its operations."""
+        return task.prompt[2:].removesuffix("=")
+
+    def check_restated(self, task: Task, attempt: str, text: str) -> Grade:
+        """Right are operations that lead from value to value."""
+        chain = f"{task.prompt[:2]}{text}"
+        ok = CHAIN.fullmatch(chain) is not None and _written(values(chain)) == attempt
+        return Grade(ok, float(ok), "correct" if ok else "another chain")
 
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """Chains, also the same again."""
@@ -76,6 +110,10 @@ def values(chain: str) -> list[int]:
     """The value after each operation of a chain, from 0 to 96."""
     operations = re.findall(OPERATION, chain)
     return list(accumulate(operations, _after, initial=int(chain[:2])))[1:]
+
+
+def _written(reached: Sequence[int]) -> str:
+    return "".join(f"{value:02}" for value in reached)
 
 
 def _after(value: int, operation: str) -> int:

@@ -5,10 +5,11 @@ from typing import NamedTuple, Self
 from kfp.dsl import Artifact, Dataset
 from pydantic import Field, model_validator
 
+from selfloop import roles
 from selfloop.artifacts import write_json
 from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
-from selfloop.records import ENVIRONMENT, Example, Task, segments_of, writing
+from selfloop.records import ENVIRONMENT, POLICY, Example, Task, segments_of, writing
 from selfloop.seeds import STREAM, seed_for, seed_of
 from selfloop.split import GATE, draw_items, draw_proposals, draw_training
 from selfloop.stages import Params, stage
@@ -30,9 +31,10 @@ class BaseParams(Params):
     proposal_levels: list[int] = Field(
         [], description="Levels whose tasks it is shown to propose; all of them where none is named."
     )
-    judgements: int = Field(
-        0, ge=0, description="Examples of each level of how an attempt is judged, half of them wrong."
+    roles: list[str] = Field(
+        [], description="Roles that it is shown as well, such as judge; judge/judge is who judges judgements."
     )
+    per_role: int = Field(2000, ge=1, description="Examples of each level of each role, half of the attempts wrong.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")
     stream: str = Field("", description=STREAM)
 
@@ -73,7 +75,8 @@ def draw_base(out: BaseData, params: BaseParams) -> None:
             tasks = draw_training(environment, level, params.number_of(level), seed_for(params, "base", level))
             table.write([shown(environment, task) for task in tasks])
             table.write(_proposals(environment, level, params) if params.proposals else [])
-            table.write(_judgements(environment, level, params) if params.judgements else [])
+            for role in params.roles:
+                table.write(_in_role(environment, level, role, params))
     with writing(out.held_out.path, Example) as table:
         for level in levels:
             number, seed = params.held_out_per_level, seed_for(params, "base held out", level)
@@ -88,10 +91,9 @@ def shown(environment: Environment, task: Task) -> Example:
     return _example(environment, task.id, task.level, task.prompt, environment.demonstration(task))
 
 
-def _example(environment: Environment, id: str, level: int, prompt: str, text: str) -> Example:
-    return Example(
-        id, level, prompt, text, 0, segments=segments_of(text, environment.non_policy_spans(text), ENVIRONMENT)
-    )
+def _example(environment: Environment, id: str, level: int, prompt: str, text: str, role: str = POLICY) -> Example:
+    segments = segments_of(text, environment.non_policy_spans(text), ENVIRONMENT, role)
+    return Example(id, level, prompt, text, 0, role=role, segments=segments)
 
 
 def _proposals(environment: Environment, level: int, params: BaseParams) -> list[Example]:
@@ -106,13 +108,11 @@ def _proposals(environment: Environment, level: int, params: BaseParams) -> list
     ]
 
 
-def _judgements(environment: Environment, level: int, params: BaseParams) -> list[Example]:
-    if "judge" not in environment.roles:
-        raise UserError(f"Environment '{params.environment}' has no role 'judge': set base.judgements to 0.")
-    seed = seed_for(params, "base judgements", level)
-    made = []
-    for number, task in enumerate(draw_training(environment, level, params.judgements, seed)):
-        attempt = environment.spoilt(task, seed_of(seed, number)) if number % 2 else task.answer
-        prompt, text = environment.asked("judge", task, attempt), environment.demonstrated("judge", task, attempt)
-        made.append(_example(environment, f"judgement-{level}-{number}", level, prompt, text))
+def _in_role(environment: Environment, level: int, role: str, params: BaseParams) -> list[Example]:
+    seed, made = seed_for(params, "base role", role, level), list[Example]()
+    for number, task in enumerate(draw_training(environment, level, params.per_role, seed)):
+        own = seed_of(seed, number)
+        posed = roles.posed(environment, role, task, own)
+        text, name = roles.demonstration(environment, posed, own), role.rpartition("/")[2]
+        made.append(_example(environment, f"{role}-{level}-{number}", level, posed.prompt, text, name))
     return made

@@ -1,5 +1,6 @@
 """``pretrain_policy``: a small policy from nothing, on the easiest levels of an environment."""
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from kfp.dsl import Dataset, Model
@@ -13,6 +14,7 @@ from selfloop.finetune.running.checkpoints import scratch
 from selfloop.policy import Policy, restart_ids, save, scratch_tokenizer, settle_threads
 from selfloop.records import Example, rows
 from selfloop.resources import Resources
+from selfloop.roles import MARKS
 from selfloop.seeds import STREAM, seed_for
 from selfloop.split import first_prompt
 from selfloop.stages import Params, stage
@@ -76,11 +78,11 @@ def pretrain_policy(out: PretrainedPolicy, params: PretrainParams, examples: Dat
     from selfloop.finetune.running.speed import speed
     from selfloop.finetune.running.training import Plan, finished
 
-    made = _new_policy(params)
     known, unseen = list(rows(examples.path, Example)), list(rows(held_out.path, Example))
     for table, of_it in ((examples, known), (held_out, unseen)):
         if not of_it:
             raise UserError(f"{table.path} holds no examples: a policy cannot be trained from scratch without.")
+    made = new_policy(params, {example.role for example in known})
     order = np.random.default_rng(seed_for(params, "order")).integers(len(known), size=params.steps * params.batch_size)
     test = Encoded(made, unseen, range(len(unseen)))
     schedule = Schedule(params.warmup_steps, params.decay_steps, params.steps)
@@ -112,7 +114,8 @@ def pretrain_policy(out: PretrainedPolicy, params: PretrainParams, examples: Dat
     out.policy.metadata.update(steps=trained.steps, loss=trained.loss)
 
 
-def _new_policy(params: PretrainParams) -> Policy:
+def new_policy(params: PretrainParams, shown: Container[str] = ()) -> Policy:
+    """A policy that knows nothing, with tokens for its environment's texts and the marks of the roles it is shown."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -121,7 +124,8 @@ def _new_policy(params: PretrainParams) -> Policy:
         raise UserError(f"Environment '{params.environment}' has no alphabet to train a policy on from scratch.")
     if params.hidden_size % params.heads:
         raise UserError(f"hidden_size {params.hidden_size} does not divide into {params.heads} heads: change either.")
-    tokenizer = scratch_tokenizer(environment.alphabet, environment.special_tokens)
+    marks = [mark for role, mark in MARKS.items() if role in shown]
+    tokenizer = scratch_tokenizer(environment.alphabet, list(dict.fromkeys([*environment.special_tokens, *marks])))
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=params.hidden_size,

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from selfloop.chats import tokens_of
 from selfloop.records import Task
+from selfloop.roles import MARKS
 from selfloop.seeds import seed_for, seed_of
 from selfloop.verify.contract import Verifier
 
@@ -58,6 +60,15 @@ class Asking(Verifier):
         context.read_answers([answer.completion for answer in answers], values)
         found = iter(values)
         return [list(islice(found, number)) for number in samples]
+
+
+def knows(context: Context, role: str) -> bool:
+    """Whether the policy can be asked for a role in the environment's own words: it has a token for the role's mark."""
+    if role not in context.environment.roles:
+        return False
+    tokenizer = context.policy.tokenizer
+    [read] = tokens_of(tokenizer, [MARKS[role]])
+    return len(read) == 1 and tokenizer.pad_token_id not in read
 
 
 def framed(template: str, rubric: str, **data: str) -> str:

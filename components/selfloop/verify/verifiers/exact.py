@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from selfloop.roles import graded_batch
 from selfloop.verify.contract import Verifier, ended
 
 if TYPE_CHECKING:
@@ -19,4 +20,4 @@ class Exact(Verifier):
 
     def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
         """What the environment says; a completion that the policy did not end is wrong."""
-        return ended(rollouts, *context.environment.check_batch(tasks, rollouts["completion"]))
+        return ended(rollouts, *graded_batch(context.environment, tasks, rollouts["completion"]))

@@ -8,13 +8,16 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING
 from unicodedata import normalize
 
 from pydantic import Field
 
-from selfloop.verify.verifiers.asking import Asking, framed
+from selfloop.records import Task, as_rows
+from selfloop.roles import BETTER
+from selfloop.verify.verifiers.asking import Asking, framed, knows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +58,8 @@ Match = tuple[str, str, str]
 class JudgePairwise(Asking):
     """The score is the share of its comparisons that a completion wins, a tie counting half; it says not what is right.
 
-    Equal completions are one. One that was compared with nothing, or of whose comparisons none can be read, has 0.5.
+    It is asked in the environment's own words where it was shown the role ``better``, else in English. Equal
+    completions are one. One that was compared with nothing, or of whose comparisons none can be read, has 0.5.
     """
 
     name = "judge-pairwise"
@@ -67,7 +71,7 @@ class JudgePairwise(Asking):
         import pyarrow as pa
 
         names, said = rollouts["task"].to_pylist(), rollouts["completion"].to_pylist()
-        prompt_of = dict(zip(names, tasks["prompt"].to_pylist(), strict=True))
+        task_of = dict(zip(names, as_rows(tasks, Task), strict=True))
         groups: dict[str, dict[str, None]] = defaultdict(dict)
         for name, text in zip(names, said, strict=True):
             groups[name][text] = None
@@ -77,7 +81,7 @@ class JudgePairwise(Asking):
             for a, b in pairs(list(texts), self.opponents)
             for order in ((a, b), (b, a))
         ]
-        rates = win_rates(self._asked(matches, prompt_of, context))
+        rates = win_rates(self._asked(matches, task_of, context))
         scores = [rates.get((name, text), 0.5) for name, text in zip(names, said, strict=True)]
         reasons = [
             "compared" if (name, text) in rates else "not compared" for name, text in zip(names, said, strict=True)
@@ -85,10 +89,17 @@ class JudgePairwise(Asking):
         return pa.nulls(len(said), pa.bool_()), pa.array(scores, pa.float64()), pa.array(reasons, pa.string())
 
     def _asked(
-        self, matches: Sequence[Match], prompt_of: Mapping[str, str], context: Context
+        self, matches: Sequence[Match], task_of: Mapping[str, Task], context: Context
     ) -> dict[Match, list[float]]:
-        prompts = [framed(PROMPT, self.rubric, task=prompt_of[name], a=a, b=b) for name, a, b in matches]
-        read = self.answered(prompts, [self.samples] * len(prompts), context, choice)
+        environment, in_role = context.environment, knows(context, BETTER)
+        prompts = [
+            environment.asked(BETTER, task_of[name], [a, b]).prompt
+            if in_role
+            else framed(PROMPT, self.rubric, task=task_of[name].prompt, a=a, b=b)
+            for name, a, b in matches
+        ]
+        said = partial(environment.opinion, BETTER) if in_role else choice
+        read = self.answered(prompts, [self.samples] * len(prompts), context, said)
         return {
             match: [value for value in values if value is not None] for match, values in zip(matches, read, strict=True)
         }

@@ -1,0 +1,94 @@
+"""Asked: ``asked:judge:chain``, tasks of a role, about attempts that are made up at the tasks of another environment.
+
+One half of the attempts are right and the others have one wrong step, so that whoever judges is trained as any solver
+is. ``asked:judge:asked:judge:chain`` is the role of whoever judges judgements. A problem is that of the task below.
+"""
+
+from __future__ import annotations
+
+from selfloop import roles
+from selfloop.environments import Environment, Grade, find_environment
+from selfloop.errors import UserError
+from selfloop.records import Task
+from selfloop.seeds import seed_of
+
+EXAMPLE = "asked:judge:chain"
+
+
+class Asked(Environment):
+    """Tasks of a role about attempts at those of another environment."""
+
+    name = "asked"
+    summary = f"tasks of a role about attempts at those of another environment, such as {EXAMPLE}"
+
+    def __init__(self, member: str = "") -> None:
+        self._role, _, name = member.partition(":")
+        if not name:
+            raise UserError(f"'{self.name}:{member}' is no environment: write a role and an environment: {EXAMPLE}.")
+        self._below = below = find_environment(name)
+        if self._role not in below.roles:
+            raise below.without(self._role)
+        self.levels, self.by_heart, self.runs_code = below.levels, below.by_heart, below.runs_code
+        self.alphabet, self.restarts, self.closing = below.alphabet, below.restarts, below.closing
+        self.special_tokens = tuple(dict.fromkeys([*below.special_tokens, roles.MARKS[self._role]]))
+        self.roles = tuple(roles.OPINIONS) if self._role in roles.OPINIONS else ()
+
+    @classmethod
+    def parts(cls, member: str) -> list[str]:
+        """The environment whose attempts it asks about."""
+        return [member.partition(":")[2]]
+
+    @property
+    def source(self) -> str:
+        """The role, and the environment below."""
+        return f"{self.name}:{self._role}:{self._below.source}"
+
+    @property
+    def apart(self) -> bool:
+        """Whether the environment below keeps apart what it holds out."""
+        return self._below.apart
+
+    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """What is asked about attempts at tasks of this level, one each."""
+        return self._posed(self._below.tasks(level, count, seed), seed)
+
+    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
+        """The same of what the environment below holds out."""
+        return self._posed(self._below.held_out(level, count, seed), seed)
+
+    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
+        """The same of its guard suites."""
+        suites = self._below.guard_suites(level, count, seed)
+        return {name: self._posed(tasks, seed) for name, tasks in suites.items()}
+
+    def _posed(self, tasks: list[Task], seed: int) -> list[Task]:
+        return [roles.posed(self._below, self._role, task, seed_of(seed, task.id)) for task in tasks]
+
+    def content(self, task: Task) -> str:
+        """The problem below."""
+        return self._below.content(roles.subject(task))
+
+    def demonstration(self, task: Task) -> str:
+        """What is right to answer in the role."""
+        return roles.demonstration(self._below, task, seed_of(task.prompt))
+
+    def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
+        """As below."""
+        return self._below.non_policy_spans(text)
+
+    def extract_answer(self, completion: str) -> str:
+        """The opinion; of an attempt, what the environment below takes."""
+        return completion if self._role in roles.OPINIONS else self._below.extract_answer(completion)
+
+    def check(self, task: Task, completion: str) -> Grade:
+        """Grade an answer in the role."""
+        return roles.graded(self._below, task, completion)
+
+    def spoilt(self, task: Task, errors: int, seed: int) -> str:
+        """Another opinion than the right one, which is one step."""
+        if errors != 1:
+            raise UserError(f"An answer in the role '{self._role}' is one step: ask for one error, not {errors}.")
+        return roles.spoilt(self._below, task, seed)
+
+
+environment = Asked

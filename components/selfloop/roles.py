@@ -1,0 +1,189 @@
+"""Roles: what a policy is asked about attempts at a task, beside making them.
+
+A task of a role is a task with what it is about in its metadata: its prompt is that of the task, the attempts, and the
+role's mark, which is one token of a policy from scratch. What is asked about a task of a role is a role again: whoever
+judges a judgement is a judge.
+
+=========  ========  ==============================================================  =================================
+role       attempts  what is asked for                                               what is right
+=========  ========  ==============================================================  =================================
+judge      1         ``1`` where the attempt is right, ``0`` where it is wrong       what the environment's check says
+better     2         ``1`` or ``2``, the one that is right; ``0`` where none is      the same
+                     better than the other
+again      1         another attempt at the task, with that one in sight             as of any attempt
+wrong      0         an attempt that is wrong                                        what the check calls wrong
+restate    1         the task that it is an attempt at, which is not in sight        what comes to that attempt
+=========  ========  ==============================================================  =================================
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from selfloop.errors import UserError
+from selfloop.grades import Grade, as_columns
+from selfloop.records import Task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from selfloop.environments import Environment
+
+JUDGE, BETTER, AGAIN, WRONG, RESTATE = "judge", "better", "again", "wrong", "restate"
+ATTEMPTS: Mapping[str, int] = {JUDGE: 1, BETTER: 2, AGAIN: 1, WRONG: 0, RESTATE: 1}
+"""How many attempts each role is asked about."""
+MARKS: Mapping[str, str] = {role: f"<{role}>" for role in ATTEMPTS}
+"""What stands behind the attempts that a role is asked about."""
+OPINIONS: Mapping[str, Mapping[str, float]] = {
+    JUDGE: {"1": 1.0, "0": 0.0},
+    BETTER: {"1": 1.0, "0": 0.5, "2": 0.0},
+}
+"""What the answers of the roles mean that have an opinion: how good the attempt is, or the first one beside the other.
+"""
+OPINION_TOKENS = 2
+BEHIND = "~"
+"""What parts the name of a task from that of what is asked about it."""
+MARK = re.compile("|".join(map(re.escape, MARKS.values())))
+
+
+def role_of(task: Task) -> str:
+    """The role that a task asks for; empty where it asks for an attempt."""
+    return str(_noted(task).get("role", ""))
+
+
+def subject(task: Task) -> Task:
+    """The task that one of a role is about; of any other, itself."""
+    about = _noted(task).get("about")
+    return task if about is None else task._replace(**about)
+
+
+def root(task: Task) -> Task:
+    """The task that one of a role is about, below all roles."""
+    return root(subject(task)) if role_of(task) else task
+
+
+def _noted(task: Task) -> Mapping[str, Any]:
+    if '"role"' not in task.metadata:
+        return {}
+    found = json.loads(task.metadata)
+    return found if isinstance(found, dict) else {}
+
+
+def source(id: str) -> str:
+    """The name of the task that something is asked about, below all roles, of what is asked about it."""
+    return id.partition(BEHIND)[0]
+
+
+def asked(environment: Environment, role: str, task: Task, attempts: Sequence[str], told: str = "") -> Task:
+    """What a policy is asked in a role about attempts at a task, which may be one of a role itself. ``told`` is shown
+    behind the attempts.
+
+    The answer is the truth where it is known. Raises ``UserError`` for another number of attempts.
+    """
+    if len(attempts) != ATTEMPTS[role]:
+        raise UserError(
+            f"The role '{role}' is asked about {ATTEMPTS[role]} attempts, not {len(attempts)}: give it as many."
+        )
+    mark, closing = MARKS[role], environment.closing
+    given = [readable(environment, attempt) for attempt in attempts]
+    shown = environment.restating(task, *given) if role == RESTATE else task.prompt + f"{mark}{closing}".join(given)
+    answer, limit = _answer(environment, role, task, given)
+    about = {name: getattr(task, name) for name in ("prompt", "answer", "max_tokens", "metadata")}
+    return task._replace(
+        prompt=f"{shown}{readable(environment, told)}{mark}{'' if role in OPINIONS else closing}",
+        answer=answer,
+        max_tokens=limit,
+        metadata=json.dumps({"role": role, "attempts": given, "about": about}),
+    )
+
+
+def _answer(environment: Environment, role: str, task: Task, attempts: Sequence[str]) -> tuple[str, int]:
+    """What is right to answer in a role, where it is known, and the tokens that an answer may have."""
+    if role in (AGAIN, WRONG):
+        return (task.answer if role == AGAIN else ""), task.max_tokens
+    if role == RESTATE:
+        said = environment.restated(task)
+        return said, len(said) + 1
+    right = [graded(environment, task, attempt).ok for attempt in attempts]
+    if role == JUDGE:
+        return str(int(right[0])), OPINION_TOKENS
+    return "0" if right[0] == right[1] else "12"[right[1]], OPINION_TOKENS
+
+
+def readable(environment: Environment, text: str) -> str:
+    """A text without what could be taken for the mark of a role; where the environment has an alphabet, without all
+    that is not of it, such as a token for padding that a policy wrote.
+    """
+    text, own = MARK.sub("", text), environment.special_tokens
+    if environment.alphabet is None:
+        return text
+    known = "|".join([*map(re.escape, own), f"[{re.escape(environment.alphabet)}]"])
+    return "".join(found[0] for found in re.finditer(known, text))
+
+
+def opinion(role: str, text: str) -> float | None:
+    """What an answer in a role says, from 0 to 1; ``None`` where it says nothing."""
+    return OPINIONS.get(role, {}).get(text)
+
+
+def graded(environment: Environment, task: Task, completion: str) -> Grade:
+    """What an environment says of an answer to a task, which may be one of a role."""
+    role = role_of(task)
+    if not role:
+        return environment.check(task, completion)
+    if role == AGAIN:
+        return graded(environment, subject(task), completion)
+    if role == RESTATE:
+        return environment.check_restated(subject(task), _noted(task)["attempts"][0], completion)
+    ok = not graded(environment, subject(task), completion).ok if role == WRONG else completion == task.answer
+    return Grade(ok, float(ok), "correct" if ok else "wrong answer")
+
+
+def graded_batch(environment: Environment, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[Any, Any, Any]:
+    """The same of a batch: ``ok`` (bool), ``score`` (float), ``reason`` (string), a row each."""
+    import pyarrow.compute as pc
+
+    if not pc.any(pc.match_substring(tasks["metadata"], '"role"')).as_py():
+        return environment.check_batch(tasks, completions)
+    rows = zip(tasks.to_pylist(), completions.to_pylist(), strict=True)
+    return as_columns([graded(environment, Task(**row), completion) for row, completion in rows])
+
+
+def posed(environment: Environment, role: str, task: Task, seed: int) -> Task:
+    """A task of a role about attempts that are made up: one half of them are right, the others have one wrong step.
+
+    ``judge/judge`` is the role of whoever judges such a judgement.
+    """
+    below, _, role = role.rpartition("/")
+    if role not in environment.roles:
+        raise environment.without(role)
+    task = posed(environment, below, task, seed) if below else task
+    rng = random.Random(seed)
+    if role not in (JUDGE, BETTER, AGAIN):
+        attempts = [demonstration(environment, task, seed)][: ATTEMPTS.get(role, 0)]
+    else:
+        both = [demonstration(environment, task, seed), spoilt(environment, task, seed)]
+        attempts = rng.sample(both, ATTEMPTS[role])
+    return environment.asked(role, task, attempts)
+
+
+def demonstration(environment: Environment, task: Task, seed: int) -> str:
+    """What is right to answer to a task, which may be one of a role, as a policy should write it."""
+    role = role_of(task)
+    if role in ("", AGAIN):
+        return demonstration(environment, subject(task), seed) if role else environment.demonstration(task)
+    return spoilt(environment, subject(task), seed) if role == WRONG else task.answer
+
+
+def spoilt(environment: Environment, task: Task, seed: int) -> str:
+    """What is nearly right to answer to a task, and wrong."""
+    role = role_of(task)
+    if not role:
+        return environment.spoilt(task, 1, seed)
+    if role in OPINIONS:
+        return random.Random(seed).choice([said for said in OPINIONS[role] if said != task.answer])
+    raise UserError(f"Nobody makes wrong answers of the role '{role}': ask 'judge' about other attempts.")
