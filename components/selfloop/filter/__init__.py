@@ -3,6 +3,7 @@
 from selfloop.filter.archiving import ExtendParams, extend_archive
 from selfloop.filter.band import BandParams, band_tasks
 from selfloop.filter.filter import filter_rollouts
+from selfloop.filter.pairing import PairParams, pair_rollouts
 from selfloop.filter.params import FilterParams
 from selfloop.filter.selecting import Selector
 from selfloop.filter.selectors.verdicts import Correct
@@ -12,8 +13,10 @@ __all__ = [
     "Correct",
     "ExtendParams",
     "FilterParams",
+    "PairParams",
     "Selector",
     "band_tasks",
     "extend_archive",
     "filter_rollouts",
+    "pair_rollouts",
 ]

@@ -59,17 +59,22 @@ def filter_rollouts(
                 table.write(made)
                 pool.write(made)
                 progress.report(funnel[0].rows, total, "rollouts")
-    rejected = sum((step.rejected for step in funnel), Counter[str]())
-    about: dict[str, Any] = {
-        "kept": {str(level): number for level, number in sorted(new.items())},
-        "rejected": dict(sorted(rejected.items())),
-        "funnel": [step.report() for step in funnel],
-    }
+    about = summary(new, [step.report() for step in funnel])
     if not new:
         about["empty"] = why_empty(funnel)
         if params.when_empty == "stop":
             raise UserError(f"{about['empty']}: let other rollouts pass, or set 'when_empty' to 'continue'.")
     out.examples.metadata.update(about)
+
+
+def summary(kept: Counter[int], funnel: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What examples tell of how they were kept: how many of each level, and what each step rejected for what."""
+    rejected = sum((Counter(step["rejected"]) for step in funnel), Counter[str]())
+    return {
+        "kept": {str(level): number for level, number in sorted(kept.items())},
+        "rejected": dict(sorted(rejected.items())),
+        "funnel": list(funnel),
+    }
 
 
 class Step:

@@ -1,5 +1,6 @@
 """Who makes tasks: ``draw_base`` for the base policy, then a curriculum, a fixed set of levels, or a policy."""
 
+from selfloop.propose.about import AboutParams, ask_about
 from selfloop.propose.archive import ArchiveParams, ParentsParams, choose_parents, init_archive
 from selfloop.propose.base import BaseData, BaseParams, draw_base
 from selfloop.propose.examples import WriteParams, write_examples
@@ -9,6 +10,7 @@ from selfloop.propose.learned import LearnedParams, ProposalArchiveParams, init_
 from selfloop.propose.schedule import Schedule
 
 __all__ = [
+    "AboutParams",
     "ArchiveParams",
     "BaseData",
     "BaseParams",
@@ -21,6 +23,7 @@ __all__ = [
     "ProposeParams",
     "Schedule",
     "WriteParams",
+    "ask_about",
     "choose_parents",
     "draw_base",
     "draw_tasks",
