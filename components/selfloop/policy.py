@@ -202,6 +202,13 @@ def _not_finite(path: Path) -> str | None:
     return None
 
 
+def check_writes(directory: str | Path) -> None:
+    """Refuse a policy that writes no text, such as a reward model."""
+    kinds = described(parts(directory).base / "config.json").get("architectures") or []
+    if any("SequenceClassification" in kind for kind in kinds):
+        raise UserError(f"{directory} is a reward model, which writes no text: give a policy that does.")
+
+
 def load(directory: str | Path, digest: str | None = None) -> Policy:
     """A policy from its directory; with a ``digest``, the one that is loaded already where there is one.
 
@@ -228,6 +235,7 @@ def fresh(directory: str | Path) -> Policy:
 
     disable_progress_bar()
     check_policy(directory)
+    check_writes(directory)
     found = parts(directory)
     with loading(directory):
         model = AutoModelForCausalLM.from_pretrained(found.base, use_safetensors=True, **reading(found.base))

@@ -238,11 +238,45 @@ def test_a_verified_reward_asks_whom_its_verifier_wants(
     assert Verified(verifier="reward-model").whom() == "reward-model"
     with pytest.raises(UserError, match="asks a reward model: give reinforce_policy one, or name it"):
         reinforced(plain, tables, tmp_path / "none", reward="verified,verifier=reward-model")
-    with pytest.raises(UserError, match=r"Not one of the \d+ answers that the verifier 'judge' got"):
+    with pytest.raises(UserError, match=r"This policy has no token for 'Y', and is asked 'You mark an answer"):
         reinforced(plain, tables, tmp_path / "judged", reward="verified,verifier=judge,judged_by=policy")
     learned = rewarded(plain, tables, tmp_path / "reward")
     made = reinforced(trained, tables, tmp_path / "learned", reward="verified,verifier=reward-model", asked=learned)
     assert len(set(made.metadata["rewards"])) > 1
+
+
+@pytest.mark.parametrize(
+    "verifier",
+    ["self-certainty", "borda", "probability", "weighted,verifier.weights=exact:1+probability:2"],
+)
+def test_what_a_verifier_reads_of_attempts_is_noted_where_they_train(
+    trained: Path, plain: Path, tables: dict[str, Dataset], tmp_path: Path, verifier: str
+) -> None:
+    reward = f"verified,verifier={verifier}"
+    made = reinforced(trained, tables, tmp_path / "made", reward=reward)
+    assert len(made.metadata["rewards"]) == 3
+    assert len(set(made.metadata["rewards"])) > 1
+    with pytest.raises(
+        UserError, match=r"TRL notes no probabilities of the attempts that it draws.*choose trainer 'own'"
+    ):
+        reinforced(plain, tables, tmp_path / "trl", reward=reward, trainer="trl")
+
+
+def test_a_reward_model_is_no_policy_and_a_policy_no_reward_model(
+    plain: Path, trained: Path, tables: dict[str, Dataset], tmp_path: Path
+) -> None:
+    learned = rewarded(plain, tables, tmp_path / "reward")
+    with pytest.raises(UserError, match="is a reward model, which writes no text: give a policy that does"):
+        reinforced(
+            trained,
+            tables,
+            tmp_path / "judged",
+            reward="verified,verifier=judge,judged_by=other",
+            asked=learned,
+        )
+    policy = type(learned)(uri=str(plain))
+    with pytest.raises(UserError, match="is no reward model: it must be a sequence classifier with one output"):
+        reinforced(trained, tables, tmp_path / "scored", reward="verified,verifier=reward-model", asked=policy)
 
 
 @pytest.mark.skipif(

@@ -1,6 +1,7 @@
 """Verifiers that give scores: a reward model, a weighted mean, unit tests."""
 
 import shutil
+from math import exp
 from pathlib import Path
 
 import pytest
@@ -106,8 +107,19 @@ def test_the_weighted_score_lies_between_those_it_weighs(texts: list[str], one: 
 def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
     assert list(Verifier.members()) == [
         "accept-all", "borda", "code", "exact", "fobar", "judge", "judge-pairwise", "label", "length", "majority",
-        "math-verify", "reward-model", "rewarded", "self-certainty", "weighted",
+        "math-verify", "probability", "reward-model", "rewarded", "self-certainty", "weighted",
     ]  # fmt: skip
+
+
+def test_the_probability_of_a_text_or_of_its_tokens_is_the_score() -> None:
+    rollouts = attempts(task := a_task("t"), "3", "44", "5", logprob=-2.0)
+    rollouts[2] = rollouts[2]._replace(finished=False)
+    whole, by_token = (said([task], rollouts, f"probability,per={per}") for per in ("text", "token"))
+    assert [v.score for v in whole] == pytest.approx([exp(-2), exp(-2), 0])
+    assert [v.score for v in by_token] == pytest.approx([exp(-2 / 2), exp(-2 / 3), 0])
+    assert {(v.ok, v.reason) for v in whole} == {(None, "probability")}
+    with pytest.raises(UserError, match=r"task 't' carries no log-probability: set generate.score=logprob"):
+        said([task], attempts(task, "3"), "probability")
 
 
 def test_accept_all_believes_all_that_is_finished() -> None:

@@ -21,7 +21,7 @@ from selfloop.texts import reason
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from selfloop.generate.engines import Engine
+    from selfloop.generate.engines import Engine, Score
     from selfloop.policy import Policy
     from selfloop.verify.verify import VerifyParams
 
@@ -36,12 +36,19 @@ Asked = Literal["", "policy", "reward-model"]
 class Verifier(Strategy):
     """What tells good rollouts from others.
 
-    ``asks`` says of which kind of model it asks, if it asks any.
+    ``asks`` says of which kind of model it asks, if it asks any, and ``notes`` what it reads of how attempts were
+    drawn.
     """
 
     kind = "verifier"
     package = "selfloop.verify.verifiers"
     asks: ClassVar[Asked] = ""
+    notes: ClassVar[Score] = "nothing"
+
+    @property
+    def noted(self) -> Score:
+        """What is to be noted of each attempt for it, which a training that believes it does by itself."""
+        return self.notes
 
     @property
     def wants(self) -> Asked:

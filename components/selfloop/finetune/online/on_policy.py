@@ -101,5 +101,10 @@ def refuse_by_trl(params: ReinforceParams) -> None:
             f"TRL's RLOO makes its own advantages where kl_beta is above 0: choose 'rloo' instead of "
             f"'{params.algorithm}', or no kl_beta."
         )
+    if params.reward.notes() != "nothing" and isinstance(params.protocol, Single):
+        raise UserError(
+            f"TRL notes no probabilities of the attempts that it draws, which the reward '{params.reward}' reads: "
+            "choose trainer 'own', or another reward."
+        )
     if params.group_size < 2:
         raise UserError("TRL's trainers have groups of 2 attempts and more: raise group_size.")

@@ -49,11 +49,13 @@ class ReinforceParams(OnPolicyParams):
         return self.batch_size * self.updates // self.group_size
 
     def decoding(self, **given: Any) -> GenerateParams:
-        """How attempts are made in training: by this protocol, every one drawn, none scored, and otherwise as given."""
+        """How attempts are made in training: by this protocol, every one drawn, with what the reward reads noted of
+        each, and otherwise as given.
+        """
         return GenerateParams(
             protocol=self.protocol,
             greedy_first=False,
-            score="nothing",
+            score=self.reward.notes(),
             round=self.round,
             **given,
         )

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from selfloop.adapters import Parts
 from selfloop.errors import UserError
 from selfloop.generate.engines.contract import Completion, Engine, Form, Request, Sampling, cut
-from selfloop.policy import check_policy, device, end_tokens, loading
+from selfloop.policy import check_policy, check_writes, device, end_tokens, loading
 from selfloop.trust import reading
 
 if TYPE_CHECKING:
@@ -243,6 +243,7 @@ def open_vllm(params: DecodingParams, policy: Parts) -> Vllm:
     """The engine with a policy: a base, and an adapter on it where there is one."""
     base, adapter = policy
     check_policy(adapter or base)
+    check_writes(adapter or base)
     return Vllm(params, Parts(base.resolve(), adapter.resolve() if adapter else None))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
@@ -14,6 +14,7 @@ from selfloop.verify.verifiers.self_certainty import certainty_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from selfloop.generate.engines import Score
     from selfloop.verify.contract import Context, Judged
 
 
@@ -24,6 +25,7 @@ class Borda(Verifier):
     """
 
     name = "borda"
+    notes: ClassVar[Score] = "self_certainty"
     needs = "generate.score=self_certainty"
     power: float = Field(0.5, ge=0, description="The votes of rank r of N are (N - r + 1) to this power.")
 

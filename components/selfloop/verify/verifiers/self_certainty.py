@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from selfloop.errors import UserError
 from selfloop.verify.contract import Verifier
@@ -10,6 +10,7 @@ from selfloop.verify.contract import Verifier
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from selfloop.generate.engines import Score
     from selfloop.verify.contract import Context, Judged
 
 
@@ -17,6 +18,7 @@ class SelfCertainty(Verifier):
     """The score is the rollout's self-certainty, in nats; what is right, it does not say."""
 
     name = "self-certainty"
+    notes: ClassVar[Score] = "self_certainty"
     needs = "generate.score=self_certainty"
 
     def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:

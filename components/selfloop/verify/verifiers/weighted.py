@@ -10,10 +10,15 @@ from selfloop.errors import UserError
 from selfloop.verify.contract import Verifier, called
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
 
+    from selfloop.generate.engines import Score
     from selfloop.verify.contract import Asked, Context, Judged
 
+SCORES: Sequence[Score] = ("nothing", "logprob", "self_certainty")
+"""What may be noted of an attempt, each with all before it."""
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -42,6 +47,11 @@ class Weighted(Verifier):
     def wants(self) -> Asked:
         """What one of those that it weighs wants."""
         return next((each.wants for each in self.weights if each.wants), "")
+
+    @property
+    def noted(self) -> Score:
+        """The most that one of those that it weighs reads."""
+        return max((each.noted for each in self.weights), key=SCORES.index)
 
     @property
     def loads(self) -> bool:

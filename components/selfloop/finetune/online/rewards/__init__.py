@@ -17,7 +17,7 @@ from selfloop.records import Rollout, Task
 from selfloop.seeds import Drawing, seed_for
 
 if TYPE_CHECKING:
-    from selfloop.generate.engines import Engine
+    from selfloop.generate.engines import Engine, Score
     from selfloop.policy import Policy
 
 Asked = Literal["nobody", "policy", "start", "other", "reward-model"]
@@ -71,6 +71,10 @@ class Reward(Remembering):
     def whom(self) -> Asked:
         """Whom it asks under its parameters."""
         return self.asks
+
+    def notes(self) -> Score:
+        """What is noted of each attempt for it."""
+        return "nothing"
 
     def at_once(self) -> int:
         """Questions that it asks of each attempt."""

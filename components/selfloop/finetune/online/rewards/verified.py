@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from selfloop.finetune.online.rewards import Asked, Attempts, Reward, RewardContext
 from selfloop.verify import Verifier, VerifyParams, judge
 from selfloop.verify.verifiers.exact import Exact
+
+if TYPE_CHECKING:
+    from selfloop.generate.engines import Score
 
 
 class Verified(Reward):
@@ -25,6 +28,10 @@ class Verified(Reward):
         """The policy of ``judged_by``, or a reward model, as the verifier wants."""
         asked: dict[str, Asked] = {"": "nobody", "policy": self.judged_by, "reward-model": "reward-model"}
         return asked[self.verifier.wants]
+
+    def notes(self) -> Score:
+        """What its verifier reads."""
+        return self.verifier.noted
 
     def __call__(self, attempts: Attempts) -> Sequence[float]:
         """The scores of a draw's attempts."""
