@@ -18,12 +18,41 @@ ON = {"steps": 50, "batch_size": 64, "lr": 2e-4, "weight_decay": 0.0} | OF_ROUND
 AFTER = {"learns": "after", "draw": {"per_level": 400}}
 NFT = AFTER | {"filter": {"select": ["all"]}, "finetune": ON | {"method": "nft,normalizer=32"}}
 RFT = AFTER | {"filter": {"select": ["correct"]}, "finetune": ON}
+OWN = "verifier.samples=1,verifier.max_tokens=2,judged_by=policy"
 forms = {
     "dr-grpo": Form(
         "No division by the spread, none by the length.", {"reinforce": {"algorithm": "dr-grpo"}}, "arXiv:2503.20783"
     ),
     "ttrl": Form("The reward is the vote of a task's attempts.", {"reinforce": {"reward": "vote"}}, "arXiv:2504.16084"),
     "nft": Form("A round's attempts, good and bad, are learnt from by likelihood.", NFT, "arXiv:2505.18116"),
+    "rlsc": Form(
+        "The reward is how likely it held what it wrote.",
+        {"reinforce": {"reward": "verified,verifier=probability"}},
+        "arXiv:2506.06395",
+    ),
+    "certain": Form(
+        "The reward is how far from uniform its choices were.",
+        {"reinforce": {"reward": "verified,verifier=self-certainty"}},
+        "arXiv:2505.19590",
+    ),
+    "self-judge": Form(
+        "The reward is its own judgement, as it is at the moment.",
+        {
+            "base": {"roles": ["judge"]},
+            "reinforce": {"reward": f"verified,verifier=judge,{OWN}"},
+        },
+        "arXiv:2505.08827",
+        frozenset({"judge"}),
+    ),
+    "win-share": Form(
+        "The reward is the share of the others at its task that it holds an attempt better than.",
+        {
+            "base": {"roles": ["better"]},
+            "reinforce": {"reward": f"verified,verifier=judge-pairwise,verifier.opponents=7,{OWN}"},
+        },
+        "arXiv:2401.04056",
+        frozenset({"better"}),
+    ),
     "rft": Form("A round's right attempts alone are learnt from.", RFT, "arXiv:2308.01825"),
 }
 SHARE = (0.0, 1.0)
@@ -35,6 +64,10 @@ claims = Claims(
     statements=(
         Statement("What is verified teaches.", "gained", "grpo", within=(0.02, 1.0), bounds=(-1, 1)),
         Statement("So does what most attempts say.", "gained", "ttrl", within=(0.02, 1.0), bounds=(-1, 1)),
+        Statement("So does what it holds likely.", "gained", "rlsc", within=(0.02, 1.0), bounds=(-1, 1)),
+        Statement("So does what it is sure of.", "gained", "certain", within=(0.02, 1.0), bounds=(-1, 1)),
+        Statement("So does its own judgement.", "gained", "self-judge", within=(0.02, 1.0), bounds=(-1, 1)),
+        Statement("So does its own comparison.", "gained", "win-share", within=(0.02, 1.0), bounds=(-1, 1)),
         Statement(
             "Both divisions of GRPO can be left out.",
             "accuracy",
