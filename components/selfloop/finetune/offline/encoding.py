@@ -39,7 +39,7 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
         packing: bool = False,
         paired: bool = False,
     ) -> None:
-        self.policy, self.examples, self._packing = policy, examples, packing
+        self.policy, self.examples, self.packing = policy, examples, packing
         prompts = policy.encode([e.prompt for e in examples])
         answers, learnt = answered(policy, examples)
         self.starts = np.cumsum([0, *(len(p) + len(a) for p, a in zip(prompts, answers, strict=True))])
@@ -82,7 +82,7 @@ class Encoded(Dataset[dict[str, torch.Tensor]]):
 
     def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
         rows = self.order[indices]
-        if self._packing:
+        if self.packing:
             return self.packed(rows)
         made = self.batch(rows)
         if self.weighted:

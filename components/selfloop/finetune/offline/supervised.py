@@ -14,12 +14,32 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from selfloop.finetune.offline.encoding import IGNORED, Encoded
-from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, never
+from selfloop.finetune.running.halves import Batch, Halves
+from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, never, processes
+from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy
 
 
-class Supervised(Guarded, Trainer):
-    """transformers' ``Trainer``, and the weights of the texts."""
+class Halved(Trainer):
+    """transformers' ``Trainer``, which makes a step of a small policy in two parts at once."""
+
+    halves: Halves | None = None
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """The loss of a step; its gradient is in the weights."""
+        if self.halves is None:
+            whole: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+            return whole
+        return torch.tensor(self.halves.gradient(inputs, int(num_items_in_batch)))
+
+    def part_loss(self, part: Batch, items: int) -> torch.Tensor:
+        """What a part of a step's texts adds to its loss."""
+        loss: torch.Tensor = self.compute_loss(self.model, dict(part), num_items_in_batch=items)
+        return loss
+
+
+class Supervised(Guarded, Halved):
+    """The weights of the texts in the loss."""
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -46,7 +66,13 @@ def train(policy: Policy, data: Encoded, plan: Plan, after_step: Callable[[int],
         data_collator=lambda batch: batch,
         train_dataset=data,
     )
-    return fit(trainer, plan, data, after_step)
+    if is_plain(policy.model) and not data.packing and plan.accumulate * processes() == 1 and not plan.bf16:
+        trainer.halves = Halves(list(policy.model.parameters()), trainer.part_loss)
+    try:
+        return fit(trainer, plan, data, after_step)
+    finally:
+        if trainer.halves:
+            trainer.halves.close()
 
 
 @torch.inference_mode()
