@@ -9,6 +9,7 @@ from kfp.dsl import Artifact
 from selfloop.errors import UserError
 from selfloop.loop import LoopSettings
 from selfloop.propose import DrawParams, Schedule
+from selfloop.propose.curve import Curve, PowerLaw, fitted
 from selfloop.recipe import Recipe, find_recipe, recipes
 from selfloop.records import ItemResult
 from selfloop.stages import Params, Stage, executed_by
@@ -32,7 +33,13 @@ class Asked:
 
 
 def test_these_schedules_come_with_selfloop() -> None:
-    assert [str(schedule) for schedule in SCHEDULES] == ["fixed", "frontier", "none", "successive"]
+    assert [str(schedule) for schedule in SCHEDULES] == [
+        "curve",
+        "fixed",
+        "frontier",
+        "none",
+        "successive",
+    ]
     assert str(LoopSettings().schedule) == "fixed"
 
 
@@ -40,6 +47,7 @@ def test_these_schedules_come_with_selfloop() -> None:
     ("name", "stage", "part", "inputs"),
     [
         ("fixed", "draw_tasks", "draw", []),
+        ("curve", "draw_tasks", "draw", []),
         ("frontier", "propose_tasks", "propose", ["progress"]),
         ("successive", "draw_tasks", "draw", []),
     ],
@@ -108,7 +116,7 @@ def test_what_a_schedule_keeps_depends_on_what_was_answered_and_not_on_the_order
     assert state == before
 
 
-@pytest.mark.parametrize("name", ["fixed", "none"])
+@pytest.mark.parametrize("name", ["curve", "fixed", "none"])
 @given(promotions=st.lists(st.booleans(), max_size=20), patience=st.integers(1, 6))
 def test_a_loop_ends_after_so_many_rounds_in_a_row_without_a_promotion(
     name: str, promotions: list[bool], patience: int
@@ -121,6 +129,39 @@ def test_a_loop_ends_after_so_many_rounds_in_a_row_without_a_promotion(
         assert proceed == (len(newest) < patience or any(newest))
         if not proceed:
             break
+
+
+@given(level=st.floats(0.3, 1), height=st.floats(0.05, 0.3), speed=st.floats(0.1, 4), rounds=st.integers(5, 12))
+def test_a_power_law_is_found_again_from_its_own_points(level: float, height: float, speed: float, rounds: int) -> None:
+    law = PowerLaw(level, height, speed)
+    found = fitted([law(round) for round in range(1, rounds + 1)])
+    assert [found(round) for round in range(1, rounds + 6)] == pytest.approx(
+        [law(round) for round in range(1, rounds + 6)], abs=1e-3
+    )
+
+
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=12))
+def test_a_learning_curve_never_promises_a_loss(accuracies: list[float]) -> None:
+    found = fitted(accuracies)
+    assert found(len(accuracies) + 5) >= found(len(accuracies)) - 1e-9
+
+
+@pytest.mark.parametrize(("speed", "ends"), [(0.5, 10), (2.0, 4)])
+def test_a_loop_ends_when_its_curve_promises_too_little(speed: float, ends: int) -> None:
+    schedule, law, state = Curve(worth=0.03, ahead=5), PowerLaw(0.9, 0.5, speed), dict[str, Any]()
+    for round in range(1, 30):
+        right = int(law(round) * 1000 + 0.5)
+        results = [ItemResult("candidate", "target", 1, f"{n}", 0, n < right, "") for n in range(1000)]
+        state, proceed = schedule.advance(state, results, True)
+        if not proceed:
+            break
+    assert round == ends
+    assert state["curve"] == pytest.approx([law(n) for n in range(1, round + 1)], abs=1e-3)
+
+
+def test_too_few_points_for_a_curve_are_refused() -> None:
+    with pytest.raises(UserError, match="points"):
+        Schedule.parse("curve,points=3")
 
 
 @pytest.mark.parametrize("known", recipes().values(), ids=lambda known: known.name)
