@@ -22,7 +22,8 @@ from selfloop.finetune.offline.methods.sft import Sft
 from selfloop.finetune.offline.mixture import SOURCES, MixtureParams, mixture, usable_rows
 from selfloop.finetune.running.dispatch import run_training
 from selfloop.finetune.running.launch import Job, TrainingResult, is_first
-from selfloop.finetune.running.state import STATE, handed_on, stored
+from selfloop.finetune.running.moments import write_moments
+from selfloop.finetune.running.state import STATE, earlier_moments, handed_on, stored
 from selfloop.guards.contamination import clean, held_out, of_prompts
 from selfloop.memory import entry, remembered
 from selfloop.records import count
@@ -35,6 +36,9 @@ class FinetuneParams(MixtureParams):
     """The method, the mixture that it learns from, and what is done where there is none."""
 
     method: Method = Field(Sft(), description="How the weights change.")
+    optimizer: Literal["anew", "continued"] = Field(
+        "anew", description="What it knows of each weight at first: nothing, or what it did when the last round ended."
+    )
     when_nothing: Literal["stop", "keep policy"] = Field(
         "stop", description="Where there is nothing to train on: stop, or hand the policy on as it is."
     )
@@ -98,12 +102,15 @@ def trained_on(params: FinetuneParams, job: Job, examples: list[Any], order: Any
     method.refuse(examples)
     policy = to_train(params, job.inputs["policy"])
     steps = math.ceil(len(order) / params.batch_size)
-    plan = Plan.of(params, seed_for(params, params.round, "finetune"), job.place, steps)
+    moments = earlier_moments(job) if params.optimizer == "continued" else None
+    plan = Plan.of(params, seed_for(params, params.round, "finetune"), job.place, steps, moments)
     before = method.for_round(remembered("method", method, method.keeps, stored(job)))
     (trained, data), state = method.train(GivenExamples(params, policy, examples, order, plan), before)
     if is_first():
         keep(params, policy, job.inputs["policy"], trained, job.output)
         write_json(job.output / STATE, {"method": entry(method, state)})
+        if trained.moments is not None:
+            write_moments(job.output / STATE, trained.moments)
     tokens = data.count(trained.first * params.batch_size, trained.steps * params.batch_size)
     rate = speed(tokens, trained.seconds, policy.model.num_parameters(), processes())
     return TrainingResult(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,10 @@ from selfloop.artifacts import write_json
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
 from selfloop.finetune.running.checkpoints import latest, mark, step_of
+from selfloop.finetune.running.moments import moments_of, set_moments, steps_behind
+
+if TYPE_CHECKING:
+    from selfloop.finetune.running.moments import Moments
 
 RECOMPUTING = next(
     name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(TrainingArguments, name)
@@ -30,7 +34,10 @@ RECOMPUTING = next(
 
 @dataclass(frozen=True)
 class Plan:
-    """How a training goes. ``schedule`` maps a step to a factor on ``lr``; ``place`` is for its checkpoints."""
+    """How a training goes. ``schedule`` maps a step to a factor on ``lr``; ``place`` is for its checkpoints.
+
+    ``moments`` are what the optimizer goes on with, and is asked for at the end; none where it begins anew.
+    """
 
     steps: int
     batch_size: int
@@ -44,15 +51,17 @@ class Plan:
     gradient_checkpointing: bool = False
     checkpoint_every: int = 500
     merges: bool = False
+    moments: Moments | None = None
 
     @classmethod
-    def of(cls, params: TrainingParams, seed: int, place: Path, steps: int) -> Plan:
-        """The plan that a stage's parameters describe."""
+    def of(cls, params: TrainingParams, seed: int, place: Path, steps: int, moments: Moments | None = None) -> Plan:
+        """The plan that a stage's parameters describe; steps that an optimizer has behind it count in the warm-up."""
+        behind = steps_behind(moments or {})
         return cls(
             steps=steps,
             batch_size=params.batch_size,
             lr=params.lr,
-            schedule=lambda step: rate_at(step, steps, params.warmup_steps, params.decay),
+            schedule=lambda step: rate_at(step, steps, params.warmup_steps, params.decay, behind),
             weight_decay=params.weight_decay,
             seed=seed,
             place=place,
@@ -61,6 +70,7 @@ class Plan:
             gradient_checkpointing=params.gradient_checkpointing,
             checkpoint_every=params.checkpoint_every,
             merges=params.adapter == "lora" and params.keep == "merged",
+            moments=moments,
         )
 
     def arguments(self) -> dict[str, Any]:
@@ -94,15 +104,20 @@ class Plan:
         }
 
 
-def rate_at(step: int, steps: int, warmup: int, decay: Literal["constant", "linear", "cosine"]) -> float:
-    """The factor on the learning rate at a step, counted from 0: it rises to 1 over the warm-up, and falls to 0."""
-    if step < warmup:
-        return (step + 1) / warmup
-    left = (steps - step) / max(steps - warmup, 1)
+def rate_at(
+    step: int, steps: int, warmup: int, decay: Literal["constant", "linear", "cosine"], behind: int = 0
+) -> float:
+    """The factor on the learning rate at a step, counted from 0: it rises to 1 over the warm-up, and falls to 0.
+
+    Steps that the optimizer has ``behind`` it are of the same warm-up, which is not begun again.
+    """
+    if step + behind < warmup:
+        return (step + behind + 1) / warmup
+    left = (steps - step) / max(steps - max(warmup - behind, 0), 1)
     return {"constant": 1.0, "linear": left, "cosine": (1 - math.cos(math.pi * left)) / 2}[decay]
 
 
-def adamw(weights: Sequence[torch.nn.Parameter], plan: Plan) -> torch.optim.AdamW:
+def adamw(weights: Sequence[torch.Tensor], plan: Plan) -> torch.optim.AdamW:
     """The optimizer of every training, fused."""
     return torch.optim.AdamW(weights, lr=plan.lr, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True)
 
@@ -118,7 +133,8 @@ class Batches(Protocol):
 class Trained(NamedTuple):
     """The mean loss of all steps, the steps, from which on this process took them, and in how many seconds.
 
-    ``weights`` are those of the whole model where each process holds only a part (FSDP, DeepSpeed).
+    ``weights`` are those of the whole model where each process holds only a part (FSDP, DeepSpeed), ``moments`` what
+    the optimizer knows, where the plan asks for it.
     """
 
     loss: float
@@ -126,6 +142,7 @@ class Trained(NamedTuple):
     first: int
     seconds: float
     weights: Mapping[str, torch.Tensor] | None = None
+    moments: Moments | None = None
 
 
 class Guarded:
@@ -138,8 +155,9 @@ class Guarded:
     def create_optimizer(self: Any, model: Any = None) -> Any:
         """Ours, on the weights that change."""
         if self.optimizer is None:
-            weights = [weight for weight in (model or self.model).parameters() if weight.requires_grad]
-            self.optimizer = adamw(weights, self.plan)
+            weights = trainable(model or self.model)
+            self.optimizer = adamw(list(weights.values()), self.plan)
+            set_moments(self.optimizer, weights, self.plan.moments or {})
         return self.optimizer
 
     def create_scheduler(self: Any, num_training_steps: int, optimizer: Any = None) -> Any:
@@ -168,6 +186,11 @@ class Guarded:
 
     def _send_telemetry(self) -> None:
         """Tell nobody."""
+
+
+def trainable(model: Any) -> dict[str, torch.Tensor]:
+    """The weights that change, by name."""
+    return {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
 
 
 def check_gradient(plan: Plan, batches: Batches, step: int, norm: float) -> None:
@@ -235,6 +258,10 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
     shared_out = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     if shared_out and plan.merges:
         raise UserError("An adapter cannot be merged where each process holds a part of the weights: keep the adapter.")
+    if shared_out and plan.moments is not None:
+        raise UserError(
+            "FSDP and DeepSpeed share the optimizer out, which is to be handed on whole: set 'optimizer' to 'anew'."
+        )
     disable_progress_bar()  # a checkpoint would draw one
     trainer.plan, trainer.batches = plan, batches
     trainer.add_callback(Reports(trainer, after_step))
@@ -252,7 +279,8 @@ def fit(trainer: Any, plan: Plan, batches: Batches, after_step: Callable[[int], 
     steps = trainer.state.global_step
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped) if shared_out else None
     check_weights(plan, batches, steps, weights.values() if weights else trainer.model.parameters())
-    return Trained(trainer.total / max(steps, 1), steps, first, seconds, weights)
+    moments = moments_of(trainer.optimizer, trainable(trainer.model)) if plan.moments is not None else None
+    return Trained(trainer.total / max(steps, 1), steps, first, seconds, weights, moments)
 
 
 def check_agreed(first: int) -> None:
