@@ -1,15 +1,22 @@
 """Skills that are taught one after another: what a policy forgets of the first while it learns the last.
 
 Each round has a cell of the environment of its own, writes down what is right for its tasks, and the champion is
-trained on that: alone (the default), or beside what was taught before (form ``replayed``). Nothing is self-made here:
-it is the floor that a loop over many domains stands on. With ``gated`` what loses an old skill is not promoted.
+trained on that: alone (the default), beside what was taught before (form ``replayed``), or held to where the round
+begins (``anchored``, ``ewc``, ``swap``). Nothing is self-made here: it is the floor that a loop over many domains
+stands on. With ``gated`` what loses an old skill is not promoted; in ``trunk`` one optimizer goes through all rounds.
 """
 
 from typing import NamedTuple
 
-from kfp.dsl import Model
+from kfp.dsl import Artifact, Model
 from selfloop.evaluate import MeasureParams
-from selfloop.finetune import FinetuneParams, PretrainParams, finetune_policy
+from selfloop.finetune import (
+    FinetuneParams,
+    PretrainParams,
+    TrainingStateParams,
+    finetune_policy,
+    init_training_state,
+)
 from selfloop.loop import Improved, LoopSettings, Now, needing
 from selfloop.promote import GateParams
 from selfloop.propose import BaseParams, DrawParams, WriteParams, write_examples
@@ -35,17 +42,19 @@ class Continual(
 
 class State(NamedTuple):
     champion: Model
+    training: Artifact
 
 
 def start(s: Continual, policy: Model) -> State:
-    return State(policy)
+    return State(policy, init_training_state(TrainingStateParams()).state)
 
 
 def improve(s: Continual, now: Now) -> Improved:
+    champion, training = now.state
     taught = write_examples(s.write, now.tasks, now.replay_pool)
     given = (taught.examples, now.replay_pool, now.seed_data, now.eval_items)
-    trained = finetune_policy(s.finetune, now.state.champion, *given)
-    return Improved(State(trained.candidate), replay_pool=taught.replay_pool)
+    trained = finetune_policy(s.finetune, champion, *given, training)
+    return Improved(State(trained.candidate, trained.state), replay_pool=taught.replay_pool)
 
 
 recipe = Recipe(

@@ -49,6 +49,20 @@ def test_a_round_s_tasks_are_written_down_as_their_environment_shows_them(tmp_pa
     assert [row.task for row in rows(written.replay_pool.path, Example)] == ["old", *(task.id for task in tasks)]
 
 
+def test_a_share_of_what_is_written_down_is_another_task_s(tmp_path: Path) -> None:
+    environment = find_environment("addition")
+    tasks = environment.tasks(3, 400, 0)
+    written = WrittenExamples(*(Dataset(uri=str(tmp_path / name)) for name in ("examples", "grown")))
+    tables = sealed_table(tmp_path / "tasks", Task, tasks), sealed_table(tmp_path / "pool", Example, [])
+    write_examples.into(written, WriteParams(flipped=0.4), *tables)
+    told = [row.completion for row in rows(written.examples.path, Example)]
+    wrong = [number for number, task in enumerate(tasks) if told[number] != task.answer]
+    assert 0.3 < len(wrong) / len(tasks) < 0.5
+    assert all(told[number] == tasks[number - 1].answer for number in wrong)
+    with pytest.raises(ValidationError, match="flipped"):
+        WriteParams(flipped=1)
+
+
 @given(st.integers(1, 30), st.integers(1, 10_000), st.floats(0.01, 1))
 def test_no_level_is_left_without_an_example(levels: int, per_level: int, tail: float) -> None:
     try:

@@ -16,7 +16,7 @@ from selfloop.filter.selecting import changed, scores
 from selfloop.filter.selectors.pairs import pair
 from selfloop.records import Example, to_batch, writing
 from selfloop.roles import source
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,7 +15,7 @@ from selfloop.lookup import unknown
 from selfloop.records import Rollout, Task, Verdict, as_rows, batched, beside, read, rows, writing
 from selfloop.roles import ATTEMPTS, BEHIND
 from selfloop.seeds import STREAM
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 Group = list[tuple[Rollout, bool | None]]
 

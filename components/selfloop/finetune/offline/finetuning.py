@@ -9,7 +9,8 @@ from the champion is the recipe's choice.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -19,7 +20,7 @@ from selfloop.artifacts import write_json
 from selfloop.errors import UserError
 from selfloop.finetune.offline.methods import GivenExamples, Method
 from selfloop.finetune.offline.methods.sft import Sft
-from selfloop.finetune.offline.mixture import SOURCES, MixtureParams, mixture, usable_rows
+from selfloop.finetune.offline.mixture import SOURCES, MixtureParams, earlier, mixture, usable_rows
 from selfloop.finetune.running.dispatch import run_training
 from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.finetune.running.moments import write_moments
@@ -37,7 +38,8 @@ class FinetuneParams(MixtureParams):
 
     method: Method = Field(Sft(), description="How the weights change.")
     optimizer: Literal["anew", "continued"] = Field(
-        "anew", description="What it knows of each weight at first: nothing, or what it did when the last round ended."
+        "anew",
+        description="What it knows of each weight at first: nothing, or what it did when the last round ended.",
     )
     when_nothing: Literal["stop", "keep policy"] = Field(
         "stop", description="Where there is nothing to train on: stop, or hand the policy on as it is."
@@ -85,14 +87,17 @@ def work(params: FinetuneParams, job: Job) -> TrainingResult:
     usable = {name: rows[usable_rows(params.method, sources[name])[rows]] for name, rows in uncontaminated.items()}
     shares = {name: share * (len(usable[name]) > 0) for name, share in params.shares.items()}
     if any(shares.values()):
-        made = trained_on(params, job, *mixture(params, sources, usable, shares))
+        drawn = mixture(params, sources, usable, shares)
+        made = trained_on(params, job, *drawn, partial(earlier, params, sources, usable))
         return made._replace(metadata=about | made.metadata)
     if params.when_nothing == "stop":
         raise nothing(params, removed, totals)
     return TrainingResult(about | handed_on(job), {})
 
 
-def trained_on(params: FinetuneParams, job: Job, examples: list[Any], order: Any) -> TrainingResult:
+def trained_on(
+    params: FinetuneParams, job: Job, examples: list[Any], order: Any, earlier: Callable[[int], list[Any]]
+) -> TrainingResult:
     """Train on examples in an order; save the candidate, and what the method remembers."""
     from selfloop.finetune.running.speed import speed
     from selfloop.finetune.running.training import Plan, processes
@@ -105,7 +110,7 @@ def trained_on(params: FinetuneParams, job: Job, examples: list[Any], order: Any
     moments = earlier_moments(job) if params.optimizer == "continued" else None
     plan = Plan.of(params, seed_for(params, params.round, "finetune"), job.place, steps, moments)
     before = method.for_round(remembered("method", method, method.keeps, stored(job)))
-    (trained, data), state = method.train(GivenExamples(params, policy, examples, order, plan), before)
+    (trained, data), state = method.train(GivenExamples(params, policy, examples, order, plan, earlier), before)
     if is_first():
         keep(params, policy, job.inputs["policy"], trained, job.output)
         write_json(job.output / STATE, {"method": entry(method, state)})

@@ -69,6 +69,21 @@ def mixture(
     return examples, order
 
 
+def earlier(
+    params: MixtureParams, sources: Mapping[str, str], usable: Mapping[str, Column], number: int
+) -> list[Example]:
+    """So many different examples of the replay pool and the seed data, or all of them where there are no more."""
+    import numpy as np
+
+    before = [(name, row) for name in SOURCES[1:] for row in usable[name]]
+    rng = np.random.default_rng(seed_for(params, params.round, "earlier"))
+    drawn = [before[place] for place in sorted(rng.permutation(len(before))[:number])]
+    made: list[Example] = []
+    for name in SOURCES[1:]:
+        made += take(sources[name], Example, np.array([row for source, row in drawn if source == name], np.int64))
+    return made
+
+
 def by_steps(
     params: MixtureParams, usable: Mapping[str, Column], shares: Mapping[str, float], rng: np.random.Generator
 ) -> tuple[Column, Column]:

@@ -104,7 +104,7 @@ def before(trainer: NFT, data: Encoded, size: int) -> np.ndarray[Any, Any]:
 
 def train_nft(given: GivenExamples, options: dict[str, Any]) -> TrainedOn:
     """Learn from good and bad completions of groups that are partly good; ``options`` are those of ``nft_loss``."""
-    params, policy, examples, order, plan = given
+    params, policy, examples, order, plan, _ = given
     data = Encoded(policy, examples, order, params.max_length)
     good, rate = torch.tensor([e.good for e in examples]), torch.tensor([e.rate for e in examples]).float()
     old = np.empty(0, np.float32)

@@ -25,7 +25,7 @@ class KTO(Guarded, Prepared, KTOTrainer):
 
 def train_dpo(given: GivenExamples, beta: float) -> TrainedOn:
     """Make the completion of each pair more likely, against its ``rejected`` one."""
-    params, policy, examples, order, plan = given
+    params, policy, examples, order, plan, _ = given
     data = Encoded(policy, [*examples, *rejected_sides(examples)], order, params.max_length, paired=True)
 
     def collate(rows: Any) -> dict[str, torch.Tensor]:
@@ -43,7 +43,7 @@ def train_dpo(given: GivenExamples, beta: float) -> TrainedOn:
 
 def train_kto(given: GivenExamples, beta: float) -> TrainedOn:
     """Make good completions more likely and the others less, against what mismatched ones of a batch show."""
-    params, policy, examples, order, plan = given
+    params, policy, examples, order, plan, _ = given
     if hasattr(policy.model.config, "position_restarts"):
         raise UserError(
             "Method 'kto' cannot keep this policy's position scheme (config.position_restarts): choose sft, nft or dpo."

@@ -6,14 +6,19 @@ On the same batches of a small policy, TRL's ``SFTTrainer`` takes 1.2 times as l
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments
 
+from selfloop.errors import UserError
 from selfloop.finetune.offline.encoding import IGNORED, Encoded
+from selfloop.finetune.offline.holding import Hold, Taught, as_said, frozen
+from selfloop.finetune.offline.methods import GivenExamples, TrainedOn
 from selfloop.finetune.running.halves import Batch, Halves
 from selfloop.finetune.running.training import Guarded, Plan, Trained, fit, never, processes
 from selfloop.generate.engines.llama import is_plain
@@ -39,26 +44,37 @@ class Halved(Trainer):
 
 
 class Supervised(Guarded, Halved):
-    """The weights of the texts in the loss."""
+    """The weights of the texts in the loss, and what holds the training."""
+
+    hold = Hold()
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The mean loss of the learnt tokens of the whole step, each multiplied by the weight of its text."""
+        """The mean loss of the learnt tokens of the whole step, each multiplied by the weight of its text, and the cost
+        of what holds the training, once a step.
+        """
         weights = inputs.pop("weights", None)
-        if weights is None:
+        if weights is None and self.hold.idle:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         labels = inputs.pop("labels")[:, 1:]
         logits = model(**inputs).logits[:, :-1].float()
         losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
         )
+        losses = self.hold.losses(losses.view_as(labels), logits, labels, inputs)
+        losses = losses if weights is None else losses * weights[:, 1:]
         share = self.accelerator.num_processes / num_items_in_batch
-        return (losses * weights[:, 1:].flatten()).sum() * share
+        return losses.sum() * share + self.hold.cost(self.model) / self.plan.accumulate
 
 
-def train(policy: Policy, data: Encoded, plan: Plan, after_step: Callable[[int], bool] = never) -> Trained:
-    """Train a policy in place on ``data`` in its order; ``after_step`` ends the training early by returning true."""
+def train(
+    policy: Policy, data: Encoded, plan: Plan, after_step: Callable[[int], bool] = never, hold: Hold | None = None
+) -> Trained:
+    """Train a policy in place on ``data`` in its order; ``after_step`` ends the training early by returning true.
+
+    Raises ``UserError`` for a ``hold`` where processes share the weights out among them.
+    """
     data.check_learnable()
     trainer = Supervised(
         model=policy.model.train(),
@@ -66,13 +82,27 @@ def train(policy: Policy, data: Encoded, plan: Plan, after_step: Callable[[int],
         data_collator=lambda batch: batch,
         train_dataset=data,
     )
-    if is_plain(policy.model) and not data.packing and plan.accumulate * processes() == 1 and not plan.bf16:
+    trainer.hold = hold or trainer.hold
+    if not trainer.hold.idle and (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled):
+        raise UserError("FSDP and DeepSpeed share weights out, which an anchor needs whole: choose the anchor 'free'.")
+    is_small = is_plain(policy.model) and plan.accumulate * processes() == 1
+    if is_small and trainer.hold.idle and not data.packing and not plan.bf16:
         trainer.halves = Halves(list(policy.model.parameters()), trainer.part_loss)
     try:
         return fit(trainer, plan, data, after_step)
     finally:
         if trainer.halves:
             trainer.halves.close()
+
+
+def distilled_by_itself(given: GivenExamples, xi: float) -> TrainedOn:
+    """Train a teacher on the examples, then the policy from the same start on both: ``xi`` is the teacher's weight."""
+    policy, plan = given.policy, given.plan
+    teacher = Policy(copy.deepcopy(policy.model), policy.tokenizer)
+    data = Encoded(policy, given.examples, given.order, given.params.max_length)
+    train(teacher, data, replace(plan, place=plan.place / "teacher", moments=None))
+    hold = Taught(frozen(teacher), xi, as_said)
+    return TrainedOn(train(policy, data, plan, hold=hold), data)
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ remember something from round to round (``keeps``).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from selfloop.errors import UserError
@@ -27,13 +27,17 @@ if TYPE_CHECKING:
 
 
 class GivenExamples(NamedTuple):
-    """A policy to train, the examples, the order in which their rows are seen, and how the training goes."""
+    """A policy to train, the examples, the order in which their rows are seen, and how the training goes.
+
+    ``earlier`` gives so many examples of the replay pool and the seed data at most, whether they are trained on or not.
+    """
 
     params: TrainingParams
     policy: Policy
     examples: list[Example]
     order: Column
     plan: Plan
+    earlier: Callable[[int], list[Example]] = lambda number: []
 
 
 class TrainedOn(NamedTuple):
