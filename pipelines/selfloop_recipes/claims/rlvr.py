@@ -20,6 +20,7 @@ AFTER = {"learns": "after", "draw": {"per_level": 400}}
 NFT = AFTER | {"filter": {"select": ["all"]}, "finetune": ON | {"method": "nft,normalizer=32"}}
 RFT = AFTER | {"filter": {"select": ["correct"]}, "finetune": ON}
 OWN = "verifier.samples=1,verifier.max_tokens=2,judged_by=policy"
+LENGTH = "blended,auxiliary=verified,auxiliary.verifier=length,weight=1"
 forms = {
     "dr-grpo": Form(
         "No division by the spread, none by the length.", {"reinforce": {"algorithm": "dr-grpo"}}, "arXiv:2503.20783"
@@ -54,13 +55,19 @@ forms = {
         "arXiv:2401.04056",
         frozenset({"better"}),
     ),
+    "blended": Form(
+        "A second reward, for length, weighs what it is found to be worth.",
+        {"reinforce": {"reward": f"{LENGTH},rate=0.5"}},
+        "arXiv:2310.19007",
+    ),
     "rft": Form("A round's right attempts alone are learnt from.", RFT, "arXiv:2308.01825"),
 }
-CURVE = {"schedule": "curve,patience=100,worth=0.02,ahead=4"}
+AS_MUCH: dict[str, Any] = {"reinforce": {"reward": f"{LENGTH},rate=0"}}
+CURVE: dict[str, Any] = {"schedule": "curve,patience=100,worth=0.02,ahead=4"}
 ROUNDS = 8
 SHARE = (0.0, 1.0)
 claims = Claims(
-    arms={"grpo": {}, "curve": CURVE} | {name: {"form": name} for name in forms},
+    arms={"grpo": {}, "curve": CURVE, "as much": AS_MUCH} | {name: {"form": name} for name in forms},
     settings={"rounds": ROUNDS, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
     tuning=(1, 2),
     seeds=tuple(range(61, 71)),
@@ -100,6 +107,7 @@ claims = Claims(
             bounds=SHARE,
         ),
         Statement("And it takes fewer rounds.", "taken", "curve", ("grpo",), "lower", bounds=(1, ROUNDS)),
+        Statement("A reward that is found to mislead costs less.", "accuracy", "blended", ("as much",), bounds=SHARE),
     ),
 )
 
