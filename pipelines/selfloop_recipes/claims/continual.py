@@ -17,10 +17,14 @@ def by(method: str) -> dict[str, Any]:
 
 
 REPLAY = {"newest_share": 0.5, "replay_share": 0.25, "seed_share": 0.25}
+RESTED = {"replay": "rested,interval=2"}
+CLUSTERS = {"replay": "clusters,number=8,budget=400"}
 TRUNK = {"finetune": {"optimizer": "continued", "warmup_steps": 30}}
 REWARMED = {"finetune": {"warmup_steps": 30, "decay": "cosine"}}
 forms = {
     "replayed": Form("Half of each training is what was taught before.", {"finetune": REPLAY}),
+    "rested": Form("Each round has half of what was taught before in turn.", {"finetune": REPLAY | RESTED}),
+    "clusters": Form("As much of each skill as gradients tell apart.", {"finetune": REPLAY | CLUSTERS}),
     "gated": Form("What loses an old skill is not promoted.", {"gate": {"require": "better"}}),
     "anchored": Form("Weights stay near where a round begins.", by("sft,anchor=l2"), "arXiv:2203.17269"),
     "ewc": Form("Weights that earlier skills need stay near it.", by("sft,anchor=ewc"), "arXiv:1612.00796"),
@@ -50,6 +54,8 @@ claims = Claims(
     statements=(
         keeps("What is replayed is not forgotten.", "replayed"),
         costs_little("Replay costs the new skill little.", "replayed"),
+        keeps("What rests in between is kept longer.", "rested", "replayed"),
+        keeps("A few examples of each skill keep more than all of them alike.", "clusters", "replayed"),
         keeps("A gate keeps what was there.", "gated"),
         keeps("An anchor keeps it without old data.", "anchored"),
         costs_little("And costs the new skill little.", "anchored"),

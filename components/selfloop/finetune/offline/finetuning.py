@@ -21,6 +21,7 @@ from selfloop.errors import UserError
 from selfloop.finetune.offline.methods import GivenExamples, Method
 from selfloop.finetune.offline.methods.sft import Sft
 from selfloop.finetune.offline.mixture import SOURCES, MixtureParams, earlier, mixture, usable_rows
+from selfloop.finetune.offline.replays import Pool
 from selfloop.finetune.running.dispatch import run_training
 from selfloop.finetune.running.launch import Job, TrainingResult, is_first
 from selfloop.finetune.running.moments import write_moments
@@ -85,6 +86,8 @@ def work(params: FinetuneParams, job: Job) -> TrainingResult:
     prompts = of_prompts(sources["newest"], uncontaminated["newest"])
     about = {"examples": totals, "contaminated": removed, "prompts": prompts, "method": str(params.method)}
     usable = {name: rows[usable_rows(params.method, sources[name])[rows]] for name, rows in uncontaminated.items()}
+    if params.replay_share:
+        usable["replay_pool"] = params.replay(pool_of(params, job), usable["replay_pool"])
     shares = {name: share * (len(usable[name]) > 0) for name, share in params.shares.items()}
     if any(shares.values()):
         drawn = mixture(params, sources, usable, shares)
@@ -93,6 +96,14 @@ def work(params: FinetuneParams, job: Job) -> TrainingResult:
     if params.when_nothing == "stop":
         raise nothing(params, removed, totals)
     return TrainingResult(about | handed_on(job), {})
+
+
+def pool_of(params: FinetuneParams, job: Job) -> Pool:
+    """The replay pool as the training begins."""
+    from selfloop.policy import load
+
+    seed = seed_for(params, params.round, "replay")
+    return Pool(job.inputs["replay_pool"], params.round, lambda: load(job.inputs["policy"]), seed)
 
 
 def trained_on(

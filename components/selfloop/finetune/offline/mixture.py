@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from selfloop.finetune.offline.methods import Method
+from selfloop.finetune.offline.replays import Even, Replay
 from selfloop.finetune.params import TrainingParams
 from selfloop.records import Example, read, take
 from selfloop.seeds import seed_for
@@ -27,6 +28,7 @@ class MixtureParams(TrainingParams):
     epochs: int = Field(1, ge=1, description="epochs: times that each example of a source with a share is seen.")
     newest_share: float = Field(0.5, ge=0, le=1, description="Share of the examples kept in this round.")
     replay_share: float = Field(0.25, ge=0, le=1, description="Share of the replay pool, of all rounds.")
+    replay: Replay = Field(Even(), description="Which examples of the replay pool are drawn from.")
     seed_share: float = Field(0.25, ge=0, le=1, description="Share of the seed data, of the base policy.")
 
     @property
