@@ -50,7 +50,18 @@ class Silent(Other):
         return Reading(None, "there was nothing")
 """
 
-NAMES = {"contamination", "coverage", "distinct", "divergence", "entropy", "forgetting", "gap", "length", "precision"}
+NAMES = {
+    "contamination",
+    "coverage",
+    "distinct",
+    "divergence",
+    "entropy",
+    "forgetting",
+    "gap",
+    "length",
+    "owns",
+    "precision",
+}
 
 
 @pytest.fixture(autouse=True)
