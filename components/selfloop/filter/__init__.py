@@ -1,6 +1,14 @@
 """What is kept: ``filter_rollouts`` sends rollouts through selectors, ``band_tasks`` keeps tasks of the frontier."""
 
 from selfloop.filter.archiving import ExtendParams, extend_archive
+from selfloop.filter.balancing import (
+    BalanceParams,
+    SamplingParams,
+    TemperParams,
+    balance_sampling,
+    init_sampling,
+    temper_tasks,
+)
 from selfloop.filter.band import BandParams, band_tasks
 from selfloop.filter.filter import filter_rollouts
 from selfloop.filter.pairing import PairParams, pair_rollouts
@@ -9,14 +17,20 @@ from selfloop.filter.selecting import Selector
 from selfloop.filter.selectors.verdicts import Correct
 
 __all__ = [
+    "BalanceParams",
     "BandParams",
     "Correct",
     "ExtendParams",
     "FilterParams",
     "PairParams",
+    "SamplingParams",
     "Selector",
+    "TemperParams",
+    "balance_sampling",
     "band_tasks",
     "extend_archive",
     "filter_rollouts",
+    "init_sampling",
     "pair_rollouts",
+    "temper_tasks",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class Balance(Selector):
     The balance score of a task is min(n'/n*, 1) · n'/n, with n different completions kept and n' correct ones among
     them (B-STaR, arXiv:2412.17256, n* = 8); it is 0 where none is kept. Every score that occurs is tried, the lowest of
     the best is taken. B-STaR scans a grid of thresholds and the temperature on a probe set; here it is the round's own
-    rollouts, and the temperature stays.
+    rollouts. The temperature is for ``balance_sampling`` to choose.
     """
 
     name = "balance"
@@ -32,40 +32,59 @@ class Balance(Selector):
         return Threshold(self.enough)
 
 
-class Threshold:
-    """The score from which on rollouts are kept, by what was seen."""
+class Best(NamedTuple):
+    """The score from which on the mean balance score is highest, and that mean."""
 
-    def __init__(self, enough: int) -> None:
-        self._enough = enough
+    least: float
+    mean: float
+
+
+class BalanceScores:
+    """The balance scores of the tasks that were seen, at every threshold."""
+
+    def __init__(self) -> None:
         self._scores: list[Column] = []
         self._gains: list[Column] = []
         self._tasks = 0
-        self._least = 0.0
-        self.says = ""
 
-    def see(self, batch: pa.RecordBatch, context: Context) -> None:
+    def add(self, batch: pa.RecordBatch, enough: int) -> None:
         """Note at which scores a task's balance score changes, and by how much."""
-        score, gain = gains(batch, self._enough)
+        score, gain = gains(batch, enough)
         self._scores.append(score)
         self._gains.append(gain)
         self._tasks += len(batch["group"].unique())
 
-    def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
-        """The rows of a batch that reach the threshold."""
-        if not self.says:
-            self._choose()
-        return where(batch, scores(batch) >= self._least, "score below the threshold")
-
-    def _choose(self) -> None:
+    @property
+    def best(self) -> Best:
+        """The lowest of the thresholds at which the mean is highest."""
         import numpy as np
 
         score, gain = np.concatenate(self._scores), np.concatenate(self._gains)
         order = np.argsort(-score, kind="stable")
         last = np.flatnonzero(np.diff(score[order], append=-np.inf))
         means = np.cumsum(gain[order])[last] / self._tasks
-        best = last[np.flatnonzero(np.isclose(means, means.max()))[-1]]
-        self._least = float(score[order][best])
-        self.says = f"scores from {self._least:.3g} on, balance score {means.max():.3f}"
+        place = last[np.flatnonzero(np.isclose(means, means.max()))[-1]]
+        return Best(float(score[order][place]), float(means.max()))
+
+
+class Threshold:
+    """The score from which on rollouts are kept, by what was seen."""
+
+    def __init__(self, enough: int) -> None:
+        self._enough, self._seen = enough, BalanceScores()
+        self._best: Best | None = None
+        self.says = ""
+
+    def see(self, batch: pa.RecordBatch, context: Context) -> None:
+        """Take note of a batch."""
+        self._seen.add(batch, self._enough)
+
+    def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
+        """The rows of a batch that reach the threshold."""
+        if self._best is None:
+            self._best = self._seen.best
+            self.says = f"scores from {self._best.least:.3g} on, balance score {self._best.mean:.3f}"
+        return where(batch, scores(batch) >= self._best.least, "score below the threshold")
 
 
 def gains(batch: pa.RecordBatch, enough: int) -> tuple[Column, Column]:
