@@ -5,7 +5,8 @@ was given: texts encoded and policies trained (``pretrain``, ``finetune``), atte
 ``measure``). The bare arm makes the same calls again in the same order, on weights and tables in memory, and must come
 to the same losses and the same texts. The loop arm is a whole run with MLflow in a new sqlite file. The file's schema
 is made once a machine, by MLflow, so that time stands on a line of its own and is left out of the overhead. The bare
-arm runs on one core. The loop draws on all that there are, and so may take less than its bare arithmetic.
+arm trains as the loop does, on two cores where there are, and draws on one. The loop draws on all that there are, and
+so may take less than its bare arithmetic. The first run trains on one core: that the losses agree is held as well.
 
 Target: overhead of at most 10 %.
 """
