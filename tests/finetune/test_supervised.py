@@ -1,3 +1,4 @@
+import gc
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -112,6 +113,14 @@ def test_pretraining_that_broke_off_ends_as_it_would_have(tmp_path: Path) -> Non
     assert seen[0] == 13
     assert seen[-1] == whole.metadata["steps"] < 40
     assert again.metadata == whole.metadata
+
+
+def test_a_training_passes_over_what_was_there_before_it_when_garbage_is_collected(tmp_path: Path) -> None:
+    passed_over: list[int] = []
+    with progress.watched_by(lambda done, total, unit: passed_over.append(gc.get_freeze_count())):
+        pretrained(tmp_path, solutions([1], 4))
+    assert all(passed_over)
+    assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize("lacking", ["examples", "held_out"])
