@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import multinomial
 from selfloop.filter import FilterParams
 from selfloop.filter.selectors.curated import chances
 
@@ -41,6 +42,15 @@ def test_with_many_attempts_it_goes_to_the_density_times_e_to_the_reward() -> No
     limit = DENSITY * np.exp(REWARD)
     far = [abs(kept(attempts) - limit / limit.sum()).max() for attempts in (2, 4, 8)]
     assert far[0] > far[1] > far[2]
+
+
+def test_of_a_thousand_attempts_it_is_that_limit_to_a_thousandth() -> None:
+    """Over all that a thousand attempts can be, as numbers of each text."""
+    size, limit = 1000, DENSITY * np.exp(REWARD)
+    number = np.array([(a, b, size - a - b) for a in range(size + 1) for b in range(size + 1 - a)])
+    chance = multinomial.pmf(number, size, DENSITY)
+    chosen = number * np.exp(REWARD) / (number * np.exp(REWARD)).sum(axis=1, keepdims=True)
+    assert abs(chance @ chosen - limit / limit.sum()).max() < 1e-3
 
 
 def test_round_after_round_the_reward_rises_and_its_variance_falls() -> None:
