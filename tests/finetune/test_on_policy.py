@@ -14,14 +14,17 @@ from selfloop.environments.addition import Addition
 from selfloop.errors import UserError
 from selfloop.finetune import (
     DistillParams,
+    PretrainParams,
     ReinforceParams,
     RewardParams,
     distill_policy,
+    pretrain_policy,
     reinforce_policy,
     train_reward,
 )
 from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.policy import check_policy, fresh, load, save
+from selfloop.propose import BaseParams, draw_base
 from selfloop.records import Example, Task
 from selfloop.stages import validated
 
@@ -188,6 +191,48 @@ def test_a_reinforcement_that_broke_off_ends_with_equal_weights(
         resumed = reinforced(plain, tables, tmp_path / "again", **given)
     assert seen == [3, 4, 5]
     assert resumed.metadata["digest"] == whole.metadata["digest"]
+
+
+@pytest.fixture(scope="module")
+def judging(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sealed policy that was shown how sums are judged, and says a mark."""
+    root = tmp_path_factory.mktemp("judging")
+    base = {name: Dataset(uri=str(root / name)) for name in ("examples", "held_out", "replay_pool")}
+    draw_base.into(
+        draw_base.out(**base, progress=Artifact(uri=str(root / "progress"))),
+        BaseParams(levels=1, per_level=100, roles=["judge"], per_role=300, seed=1),
+    )
+    pretrain_policy.into(
+        pretrain_policy.out(policy=Model(uri=str(root / "policy"))),
+        PretrainParams(
+            hidden_size=16, heads=2, intermediate_size=32, steps=60, lr=2e-2, warmup_steps=5, decay_steps=20
+        ),
+        examples=base["examples"],
+        held_out=base["held_out"],
+    )
+    return root / "policy"
+
+
+@pytest.mark.parametrize("whom", ["policy", "start"])
+def test_a_training_that_asks_the_policy_itself_continues_as_if_it_had_not_broken_off(
+    judging: Path, tables: dict[str, Dataset], tmp_path: Path, whom: str
+) -> None:
+    class BrokenOffError(Exception):
+        pass
+
+    def break_off(done: int, total: int, unit: str) -> None:
+        if done == 4:
+            raise BrokenOffError
+
+    reward = f"verified,verifier=judge,verifier.samples=2,verifier.max_tokens=2,judged_by={whom}"
+    given: dict[str, Any] = {"steps": 5, "checkpoint_every": 2, "reward": reward}
+    whole = reinforced(judging, tables, tmp_path / "whole", **given)
+    with pytest.raises(BrokenOffError), progress.watched_by(break_off):
+        reinforced(judging, tables, tmp_path / "again", **given)
+    resumed = reinforced(judging, tables, tmp_path / "again", **given)
+    assert resumed.metadata["digest"] == whole.metadata["digest"]
+    assert resumed.metadata["rewards"] == whole.metadata["rewards"]
+    assert len(set(whole.metadata["rewards"])) > 1
 
 
 @pytest.mark.parametrize("trainer", ["own", "trl"])
