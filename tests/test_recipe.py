@@ -187,7 +187,7 @@ def test_a_form_is_laid_below_what_a_person_says() -> None:
     ("form", "sentence"),
     [
         ("r-zro", "There is no form of recipe 'agent0' 'r-zro': did you mean 'r-zero'?"),
-        ("greedy", "There is no form of recipe 'agent0' 'greedy': known are: chains, code, r-zero."),
+        ("greedy", "There is no form of recipe 'agent0' 'greedy': known are: adversary, chains, code, r-zero."),
     ],
 )
 def test_a_form_of_another_recipe_is_refused_with_those_that_there_are(form: str, sentence: str) -> None:

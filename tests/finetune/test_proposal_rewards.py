@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop.errors import UserError
 from selfloop.finetune.online.rewards import Reward
+from selfloop.finetune.online.rewards.adversary import Adversary
 from selfloop.finetune.online.rewards.agent0 import Agent0Code, Agent0Paper, RZero
 from selfloop.finetune.online.rewards.proposals import Proposal, ProposalReward
 from selfloop.propose.votes import Vote, characters, distances, repetition, tool_reward, uncertainty, votes
@@ -21,7 +22,21 @@ PROPOSALS = st.builds(
     calls=st.floats(0, 9),
     blocks=st.integers(0, 9),
     claimed=st.sampled_from([None, "1", "2"]),
+    right=RATES,
 )
+
+
+@given(PROPOSALS, PROPOSALS)
+def test_an_adversary_prefers_what_is_solved_less_and_without_quality_nothing_beats_no_task(
+    one: Proposal, other: Proposal
+) -> None:
+    plain, zero = Adversary(repetition=0), Adversary(repetition=0, quality=0)
+    if one.is_task and other.is_task:
+        assert (plain.score(one) > plain.score(other)) == (one.right < other.right)
+    no_task = Proposal(False)
+    assert zero.score(no_task) >= zero.score(one)
+    if one.is_task:
+        assert plain.score(one) >= plain.score(no_task)
 
 
 @given(st.lists(st.sampled_from(["1", "2", "3", None])))

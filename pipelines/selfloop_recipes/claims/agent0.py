@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from selfloop.claims import Claims, Statement
+from selfloop.finetune.online.rewards.adversary import Adversary
 from selfloop.finetune.online.rewards.agent0 import Agent0Code, RZero
 from selfloop.recipe import Form
 
@@ -39,7 +40,18 @@ CHAINS = WITHOUT_TOOL | {
     "reinforce": SINGLE | {"steps": 40},
     "measure": SINGLE | {"levels": list(range(1, 13)), "per_level": 100},
 }
+ADVERSARY = {
+    "challenge": {"reward": Adversary(protocol=TOOLS), "algorithm": "dr-grpo", "kl_beta": 0.05},
+    "band": {"min_rate": 0.0, "max_rate": 1.0},
+    "verify": {"verifier": "exact"},
+    "reinforce": {"reward": "verified", "algorithm": "dr-grpo", "kl_beta": 0.05},
+}
 forms = {
+    "adversary": Form(
+        "The proposer plays against the solver, whose answers are checked; two policies where the paper has one.",
+        ADVERSARY,
+        "arXiv:2509.07414",
+    ),
     "code": Form("As Agent0's released code has it.", CODE, "arXiv:2511.16043", needs=frozenset({"claims"})),
     "chains": Form("Chains without a tool, from a proposer that was shown one and two steps.", CHAINS),
     "r-zero": Form("R-Zero: no tool is rewarded.", R_ZERO, "arXiv:2508.05004"),

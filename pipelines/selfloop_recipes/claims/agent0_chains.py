@@ -10,12 +10,13 @@ proposer was shown one and two steps alone.
 ``band`` is the share of proposals that lie in the band, which is how a proposer should help; ``reached`` the most steps
 up to which the executor solves every second chain, 0 where it solves fewer of one step; ``level`` the mean steps of the
 last round's proposals; ``follows`` the correlation between the executor's accuracy on held-out items in a round and the
-mean steps that are proposed in the next; ``precision`` how much of what the pseudo-labels call right is right. Where
-``band`` is higher and ``reached`` is not, what is proposed is not what holds the executor back.
+mean steps that are proposed in the next; ``precision`` how much of what the pseudo-labels call right is right; ``new``
+the share of its texts that are tasks, and new ones. Where ``band`` is higher and ``reached`` is not, what is proposed
+is not what holds the executor back.
 
 Nothing of it was measured yet, nor planned: it takes two tuning runs of each arm to say what can be decided.
 What a tool is worth cannot be said here: a call has more tokens than a step, so that steps and operations stand no
-longer in line. Neither can what the penalty on repetition is worth: no history tells how many proposals were new.
+longer in line.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,14 +29,19 @@ from selfloop.claims import Claims, Statement
 from selfloop.recipe import Recipe
 
 from selfloop_recipes.agent0 import Agent0, State, improve, start
-from selfloop_recipes.claims.agent0 import CHAINS, SHARE, control
+from selfloop_recipes.claims.agent0 import CHAINS, SHARE, control, forms
 from selfloop_recipes.claims.agent0 import figures as of_agent0
 from selfloop_recipes.claims.sec_staircase import reached
 
 SOLVED = 0.5
 STEPS = (0, 12)
 claims = Claims(
-    arms={"agent0": {}, "frozen proposer": control},
+    arms={
+        "agent0": {},
+        "frozen proposer": control,
+        "adversary": {"form": "adversary"},
+        "zero-sum": {"form": "adversary", "challenge": {"reward": {"quality": 0.0}}},
+    },
     settings=CHAINS | {"rounds": 6, "gate": {"require": "nothing", "guards": []}},
     tuning=(1, 2),
     seeds=tuple(range(81, 91)),
@@ -51,6 +57,17 @@ claims = Claims(
             missing=0.0,
             bounds=(-1.0, 1.0),
         ),
+        Statement(
+            "A proposer that plays against it does, too.", "reached", "adversary", ("frozen proposer",), bounds=STEPS
+        ),
+        Statement(
+            "In a game of zero sum less of what it writes is a task.",
+            "new",
+            "zero-sum",
+            ("adversary",),
+            "lower",
+            bounds=SHARE,
+        ),
         Statement("Most pseudo-labels are right.", "precision", "agent0", within=(0.7, 1.0), bounds=SHARE),
     ),
 )
@@ -62,6 +79,7 @@ def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, 
     of_all = of_agent0(s, rounds, measured)
     return {
         "band": fmean(bands) if bands else nan,
+        "new": fmean(round["band"].get("tasks", 0) / s.learn.number for round in rounds),
         "reached": reached({int(level): value for level, value in measured["accuracy"].items()}, SOLVED),
         "follows": follows(rounds),
         **{name: of_all[name] for name in ("level", "precision")},
@@ -82,5 +100,13 @@ def follows(rounds: Sequence[Mapping[str, Any]]) -> float:
 
 
 recipe = Recipe(
-    "agent0-chains", Agent0, State, start, improve, figures=figures, claims=claims, paper="arXiv:2511.16043"
+    "agent0-chains",
+    Agent0,
+    State,
+    start,
+    improve,
+    forms=forms,
+    figures=figures,
+    claims=claims,
+    paper="arXiv:2511.16043",
 )

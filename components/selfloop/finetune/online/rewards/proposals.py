@@ -27,7 +27,8 @@ class Proposal(NamedTuple):
     """A text that a proposer wrote, and what the solver made of it.
 
     ``share`` is that of its cluster in the draw (``repetition``). ``calls`` is the mean number of tool calls in the
-    solver's attempts, ``blocks`` the number of tool results in the proposer's own text.
+    solver's attempts, ``blocks`` the number of tool results in the proposer's own text. ``right`` is the share of
+    attempts that solve it, as the environment says.
     """
 
     is_task: bool
@@ -36,6 +37,7 @@ class Proposal(NamedTuple):
     calls: float = 0.0
     blocks: int = 0
     claimed: str | None = None
+    right: float = 0.0
 
 
 class ProposalSummary(NamedTuple):
@@ -141,10 +143,8 @@ def described(
     if task is None:
         return Proposal(False, share=share)
     attempts = solved[task.prompt]
-    said = [
-        environment.extract_answer(final_text(each.completion, each.segments, each.role)) if each.finished else ""
-        for each in attempts
-    ]
+    texts = [final_text(each.completion, each.segments, each.role) if each.finished else None for each in attempts]
+    said = ["" if text is None else environment.extract_answer(text) for text in texts]
     [spelt] = unified([said], environment)
     return Proposal(
         True,
@@ -153,6 +153,7 @@ def described(
         fmean(each.turns - 1 for each in attempts),
         len(non_policy_spans(rollout.segments, rollout.role)),
         json.loads(task.metadata).get("claimed"),
+        fmean(text is not None and environment.check(task, text).ok for text in texts),
     )
 
 
