@@ -50,6 +50,21 @@ STAIRCASE = {
 }
 
 
+forms = {
+    "staircase": Form("Arms of chains, 2 to 24 steps, from a base that saw few long ones.", STAIRCASE),
+    "weakness": Form(
+        "Levels that are failed and do not get better; the environment stands in for models that write problems.",
+        {"reinforce": {"curriculum": "weakness"}},
+        "arXiv:2506.08989",
+    ),
+    "reestimated": Form(
+        "From easy to hard, measured anew as each phase begins; without guided attempts.",
+        {"reinforce": {"curriculum": "reestimated,horizon=320"}},
+        "arXiv:2505.08364",
+    ),
+}
+
+
 class State(NamedTuple):
     champion: Model
     training: Artifact
@@ -71,7 +86,7 @@ recipe = Recipe(
     State,
     start,
     improve,
-    forms={"staircase": Form("Arms of chains, 2 to 24 steps, from a base that saw few long ones.", STAIRCASE)},
+    forms=forms,
     paper="arXiv:2505.14970",
     needs=needing("levels"),
     figures=figures,

@@ -38,6 +38,8 @@ CURRICULA = {
     "ordered": f"ordered,horizon={ROUNDS * STEPS}",
     "reverse": f"reverse,horizon={ROUNDS * STEPS}",
     "oracle": "oracle,every=20",
+    "weakness": "weakness",
+    "reestimated": f"reestimated,horizon={ROUNDS * STEPS}",
 }
 claims = Claims(
     arms={name: {"reinforce": {"curriculum": spelt}} for name, spelt in CURRICULA.items()},
@@ -52,6 +54,8 @@ claims = Claims(
         Statement("It comes further than equal phases do.", "reached", "bandit", ("ordered",), bounds=(0, BEYOND)),
         Statement("It carries further beyond the arms.", "beyond", "bandit", ("uniform",), bounds=SHARE),
         Statement("More of its groups teach something.", "informative", "hot bandit", ("uniform",), bounds=SHARE),
+        Statement("Drawing what is failed and stays so pays.", "area", "weakness", ("uniform",), bounds=SHARE),
+        Statement("Looking again how hard levels are pays.", "area", "reestimated", ("ordered",), bounds=SHARE),
         Statement("The colder the more of them do.", "informative", "bandit", ("hot bandit",), bounds=SHARE),
     ),
 )
