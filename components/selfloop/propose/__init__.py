@@ -8,6 +8,7 @@ from selfloop.propose.fixed import DrawParams, Fixed, draw_tasks
 from selfloop.propose.frontier import Frontier, ProposeParams, propose_tasks
 from selfloop.propose.learned import LearnedParams, ProposalArchiveParams, init_proposal_archive, propose_by_policy
 from selfloop.propose.schedule import Schedule
+from selfloop.propose.tailored import TailorParams, tailor_tasks
 
 __all__ = [
     "AboutParams",
@@ -22,6 +23,7 @@ __all__ = [
     "ProposalArchiveParams",
     "ProposeParams",
     "Schedule",
+    "TailorParams",
     "WriteParams",
     "ask_about",
     "choose_parents",
@@ -31,5 +33,6 @@ __all__ = [
     "init_proposal_archive",
     "propose_by_policy",
     "propose_tasks",
+    "tailor_tasks",
     "write_examples",
 ]
