@@ -14,7 +14,7 @@ from selfloop.errors import UserError
 from selfloop.records import Rollout, Task, Verdict, beside, read, rows, writing
 from selfloop.seeds import STREAM, seed_for
 from selfloop.split import draw_training
-from selfloop.stage import Params, stage
+from selfloop.stages import Params, stage
 
 
 class TailorParams(Params):
