@@ -2,7 +2,7 @@
 
 ``better``: a target suite with one sample an item, margin 0, tested by McNemar's exact test. Discordance is the share
 of items that one policy alone solves; the gain is the candidate's share of them less the champion's. ``no_worse``: a
-guard suite with one sample an item and a tolerance of 0.03, by the bootstrap; a candidate that fell by 0.03 passes as
+guard suite with one sample an item and the gate's tolerance, by the bootstrap; a candidate that fell by it passes as
 often as the gate may err. ``samples``: a target suite whose items have chances of their own, many of them near 0 or 1
 (Beta(0.5, 0.5)); the candidate's are the champion's, shifted by as much in log-odds as makes 3 points on average.
 
@@ -20,13 +20,14 @@ import numpy as np
 from measuring import console, publish, seconds, wants_small
 from scipy import optimize, special, stats
 from selfloop.paired import bounds, mcnemar
+from selfloop.promote.gate import GateParams
 
 ITEMS = (200, 500, 1000, 2000, 5000)
 DISCORDANCES = (0.05, 0.12, 0.30)
 GAINS = (0.0, 0.01, 0.02, 0.03, 0.05)
-CHANGES = (0.0, -0.01, -0.03)
 SAMPLES = (1, 2, 4, 8)
-CONFIDENCE, TOLERANCE = 0.95, 0.03
+CONFIDENCE, TOLERANCE = 0.95, GateParams().tolerance
+CHANGES = (0.0, -0.02, -TOLERANCE)
 CURVE = np.linspace(0.0005, 0.9995, 1000)
 
 Numbers = np.ndarray[Any, Any]

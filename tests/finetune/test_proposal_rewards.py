@@ -22,7 +22,7 @@ PROPOSALS = st.builds(
     calls=st.floats(0, 9),
     blocks=st.integers(0, 9),
     claimed=st.sampled_from([None, "1", "2"]),
-    right=RATES,
+    right=st.sampled_from([solved / 10 for solved in range(11)]),
 )
 
 
