@@ -88,6 +88,8 @@ def asked(environment: Environment, role: str, task: Task, attempts: Sequence[st
         raise UserError(
             f"The role '{role}' is asked about {ATTEMPTS[role]} attempts, not {len(attempts)}: give it as many."
         )
+    while role in OPINIONS and role_of(task) in (AGAIN, WRONG):  # what was asked for is an attempt as any other
+        task = subject(task)
     mark, closing = MARKS[role], environment.closing
     given = [readable(environment, attempt) for attempt in attempts]
     shown = environment.restating(task, *given) if role == RESTATE else task.prompt + f"{mark}{closing}".join(given)

@@ -185,3 +185,12 @@ def test_what_is_no_role_of_an_environment_is_refused(name: str, message: str) -
 def test_a_role_is_asked_about_as_many_attempts_as_it_takes(role: str, attempts: list[Any]) -> None:
     with pytest.raises(UserError, match=f"The role '{role}' is asked about . attempts, not {len(attempts)}"):
         CHAIN.asked(role, drawn(CHAIN, 1, 1), attempts)
+
+
+@pytest.mark.parametrize("role", ["again", "wrong"])
+def test_what_was_asked_for_is_judged_as_any_other_attempt(role: str) -> None:
+    task = drawn(CHAIN, 3, 1)
+    right, wrong = CHAIN.demonstration(task), CHAIN.spoilt(task, 1, 1)
+    asked = CHAIN.asked(role, task, [wrong] if role == "again" else [])
+    for attempt in (right, wrong):
+        assert CHAIN.asked("judge", asked, [attempt]) == CHAIN.asked("judge", task, [attempt])
