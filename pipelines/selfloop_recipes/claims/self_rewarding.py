@@ -1,0 +1,107 @@
+"""Self-rewarding: what a policy's own judgements are worth, and which pairs go on teaching.
+
+``gained`` is what the last candidate is better on held-out items than the policy that the loop began with; ``judged``
+is the share of what the last round's judge called good or bad that it was right about. Every arm attempts as many tasks
+as often, and takes as many steps.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from statistics import fmean
+from typing import Any
+
+from selfloop.claims import Claims, Statement
+from selfloop.recipe import Form
+
+WEAK = {"base": {"per_role": 50}}
+"""A judge that was hardly shown judging."""
+forms = {
+    "temporal": Form(
+        "What a next policy does best, over what the first did worst.", {"pairs": "next over first"}, "arXiv:2508.06026"
+    ),
+    "anchored": Form("What the champion does best, over what the first policy did worst.", {"pairs": "now over first"}),
+    "weak": Form(
+        "What the champion does, over what the first policy did: nobody judges.",
+        {"pairs": "now over first", "verify": {"verifier": "accept-all"}, "pair": {"min_gap": 0.0}},
+        "arXiv:2405.04086",
+    ),
+    "steered": Form(
+        "What it does, over what it does when it is asked for a wrong attempt.",
+        {
+            "pairs": "right over wrong",
+            "base": {"roles": ["judge", "wrong"]},
+            "about": {"role": "wrong"},
+            "pair": {"min_gap": -1.0},
+        },
+        "arXiv:2410.17131",
+        frozenset({"wrong"}),
+    ),
+    "mended": Form(
+        "A mended attempt over the one that it was shown.",
+        {
+            "pairs": "mended over tried",
+            "base": {"roles": ["judge", "again"]},
+            "about": {"role": "again", "of": "bad"},
+            "pair": {"prompt": "worse"},
+        },
+        "arXiv:2503.04813",
+        frozenset({"again"}),
+    ),
+    "meta": Form(
+        "It judges its judgements as well, and learns to judge.",
+        {"meta": True, "base": {"roles": ["judge", "judge/judge"]}},
+        "arXiv:2407.19594",
+    ),
+}
+NOT = {"verify": {"verifier": "exact"}}
+claims = Claims(
+    arms={
+        "own judge": {},
+        "exact": NOT,
+        "weak judge": WEAK,
+        "temporal": {"form": "temporal"},
+        "meta": {"form": "meta"},
+        "steered": {"form": "steered"},
+    },
+    settings={"rounds": 4, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
+    tuning=(1, 2),
+    seeds=tuple(range(21, 31)),
+    statements=(
+        Statement("A policy that can judge improves by it.", "gained", "own judge", within=(0.02, 1.0), bounds=(-1, 1)),
+        Statement("One that can hardly judge does not.", "gained", "weak judge", within=(-1.0, 0.02), bounds=(-1, 1)),
+        Statement(
+            "Known answers teach more than its own judgements.",
+            "gained",
+            "exact",
+            ("own judge",),
+            margin=0.02,
+            bounds=(-1, 1),
+        ),
+        Statement(
+            "Pairs that are apart in time go on teaching.",
+            "gained",
+            "temporal",
+            ("own judge",),
+            margin=0.02,
+            bounds=(-1, 1),
+        ),
+        Statement("Who learns to judge judges better.", "judged", "meta", ("own judge",), margin=0.02, bounds=(0, 1)),
+    ),
+)
+
+
+def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
+    """What a run came to."""
+    first, last = rounds[0]["accuracy"]["champion"], rounds[-1]["accuracy"]["candidate"]
+    return {
+        "accuracy": fmean(measured["accuracy"].values()),
+        "gained": fmean(last.values()) - fmean(first.values()),
+        "judged": judged(rounds[-1]["audit"]),
+    }
+
+
+def judged(audit: Mapping[str, Any]) -> float:
+    """The share of the attempts that a judge had an opinion of, and was right about."""
+    kinds = ("true_positive", "true_negative", "false_positive", "false_negative")
+    right, decided = (sum(audit[kind] for kind in some) for some in (kinds[:2], kinds))
+    return right / decided if decided else nan
