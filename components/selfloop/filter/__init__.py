@@ -13,6 +13,7 @@ from selfloop.filter.band import BandParams, band_tasks
 from selfloop.filter.filter import filter_rollouts
 from selfloop.filter.pairing import PairParams, pair_rollouts
 from selfloop.filter.params import FilterParams
+from selfloop.filter.repairing import RepairParams, repair_rollouts
 from selfloop.filter.selecting import Selector
 from selfloop.filter.selectors.verdicts import Correct
 
@@ -23,6 +24,7 @@ __all__ = [
     "ExtendParams",
     "FilterParams",
     "PairParams",
+    "RepairParams",
     "SamplingParams",
     "Selector",
     "TemperParams",
@@ -32,5 +34,6 @@ __all__ = [
     "filter_rollouts",
     "init_sampling",
     "pair_rollouts",
+    "repair_rollouts",
     "temper_tasks",
 ]

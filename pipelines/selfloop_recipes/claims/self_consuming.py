@@ -15,6 +15,7 @@ forms = {
     "augmented": Form("Half of each generation is the data that it began with.", {"finetune": HALF}),
     "fresh": Form("Half of each generation is data that nobody saw before.", {"real": "fresh", "finetune": HALF}),
     "sharpened": Form("The likeliest texts alone are drawn.", {"generate": {"temperature": 0.7}}),
+    "repaired": Form("Half of what is wrong is put right.", {"repairs": True}, "arXiv:2402.07087"),
     "curated": Form(
         "Of each task's texts one is kept that somebody preferred.",
         {"verify": {"verifier": "exact"}, "filter": {"select": "curated,sharpness=2"}},
@@ -32,6 +33,8 @@ claims = Claims(
         Statement("Data of the first day keeps some of it.", "covered", "augmented", ("alone",), bounds=SHARE),
         Statement("Drawn from the likeliest, texts stay right.", "right", "sharpened", ("alone",), bounds=SHARE),
         Statement("And less is covered.", "covered", "sharpened", ("alone",), "lower", bounds=SHARE),
+        Statement("What is put right comes to be right.", "right", "repaired", ("alone",), bounds=SHARE),
+        Statement("And more stays covered.", "covered", "repaired", ("alone",), bounds=SHARE),
         Statement("What is preferred comes to be written.", "right", "curated", ("alone",), bounds=SHARE),
     ),
 )
