@@ -11,7 +11,7 @@ from selfloop_recipes.claims.agent0_chains import follows
 from selfloop_recipes.claims.rlvr import informative
 from selfloop_recipes.claims.sec_staircase import reached
 
-DESIGNS = ["sec_staircase", "sec_easing", "agent0_chains"]
+DESIGNS = ["sec_staircase", "sec_easing", "agent0_chains", "expert_iteration_forms"]
 
 
 @pytest.mark.parametrize("name", DESIGNS)

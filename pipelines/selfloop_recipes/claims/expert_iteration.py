@@ -32,7 +32,67 @@ SMOLLM2 = {
     # of level 1 there are some 1,400 tasks: a few are held-out items, which are not trained on
     "gate": {"confirm": 3, "guards": "+contamination,warn=0.1"},
 }
-forms = {"smollm2": Form("A real model of 135 M parameters and basic arithmetic, on a CPU.", SMOLLM2)}
+TOOLS = {"protocol": "tools,tools=op,turns=14"}
+MECHANISMS = {
+    "environment": "arithmetic:both",
+    "base": {"levels": 3, "per_level": 6000},
+    "draw": {"levels": [2, 3], "per_level": 600},
+    "generate": TOOLS,
+    "filter": {"select": "all"},
+    "finetune": {"method": "kto", "lr": 5e-5},
+    "evaluate": TOOLS | {"samples": 1},
+    "measure": TOOLS | {"levels": [2, 3, 4], "per_level": 250, "samples": 1},
+    "gate": {"guards": "+length,warn=3,halt=5"},  # a call has more tokens than an answer
+}
+HEADS, TAILS = (4, 5), (7, 8)
+"""Levels of chains that a policy solves often, and seldom."""
+REBALANCED = {
+    "environment": "chain",
+    "base": {"levels": 8, "per_level": 6000, "tail": 0.7},
+    "pretrain": {
+        "hidden_size": 64,
+        "intermediate_size": 256,
+        "layers": 2,
+        "steps": 1000,
+        "decay_steps": 250,
+        "lr": 4e-3,
+    },
+    "draw": {"levels": [*HEADS, *TAILS], "per_level": 300, "items_per_level": 60},
+    "filter": {"select": "correct+clip-per-task,limit=4+repeat-tail,to=4"},
+    "evaluate": {"samples": 1},
+    "measure": {"levels": [*HEADS, *TAILS], "per_level": 250, "samples": 1},
+}
+CELLS = [1, 2, 3, 4, 5]
+AGENTGYM = {
+    "environment": "mixture:reverse@5-6+addition@4+chain@2-3",
+    "restart": "base",
+    "base": {"levels": len(CELLS), "per_level": 1000},
+    "draw": {"levels": CELLS, "per_level": 400, "items_per_level": 60},
+    "filter": {"select": "correct+unique", "weigh": "score"},
+    "finetune": {"newest_share": 0.25, "replay_share": 0.25, "seed_share": 0.5},
+    "measure": {"levels": CELLS, "per_level": 200, "samples": 1},
+}
+forms = {
+    "smollm2": Form("A real model of 135 M parameters and basic arithmetic, on a CPU.", SMOLLM2),
+    "nft": Form(
+        "Wrong attempts are learnt from, too, by likelihood.",
+        {"filter": {"select": "all"}, "finetune": {"method": "nft,normalizer=10"}},
+        "arXiv:2505.18116",
+    ),
+    "mechanisms": Form(
+        "Two ways to answer, with a tool and without: which of them pays, it learns from right and wrong attempts.",
+        MECHANISMS,
+        "arXiv:2412.00722",
+    ),
+    "rebalanced": Form(
+        "Easy tasks keep four right attempts, and the few of hard ones count as four.", REBALANCED, "arXiv:2510.26474"
+    ),
+    "agentgym": Form(
+        "Several environments, each round from the base, on its demonstrations and what is good.",
+        AGENTGYM,
+        "arXiv:2406.04151",
+    ),
+}
 
 control = {"verify": {"verifier": "accept-all"}, "gate": {"guards": []}}
 claims = Claims(
