@@ -1,5 +1,5 @@
 """Every recipe and every form that is offered, by the package or by an installed entry point, runs: two tiny rounds in
-process; and each graph among them gives equal digests in every mode.
+process; and each recipe, with what its forms call beside, gives equal digests in every mode.
 """
 
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from selfloop.modes.calls import shape_of
 from selfloop.modes.compiling import run_locally
 from selfloop.modes.inprocess import run
+from selfloop.modes.noting import calls_of
 from selfloop.recipe import Recipe, recipes
 from selfloop.report.history import read_history
 
@@ -28,12 +28,15 @@ OFFERED = [
 IN_PROCESS_ONLY = {"measure_policy"}
 
 
-def graphs() -> dict[str, tuple[str, str]]:
-    """The first recipe and form of each graph, by its digest."""
-    found: dict[str, tuple[str, str]] = {}
-    for name, form in OFFERED:
-        recipe = RECIPES[name]
-        found.setdefault(f"{name} {shape_of(recipe, recipe.resolve(tiny(recipe, form)))}", (name, form))
+def graphs() -> list[tuple[str, str]]:
+    """Each recipe, and those of its forms that call a stage which nothing before them calls."""
+    found, called = list[tuple[str, str]](), set[str]()
+    for name, form in sorted(OFFERED, key=lambda each: bool(each[1])):
+        settings = RECIPES[name].resolve(tiny(RECIPES[name], form))
+        calls = {call.stage.target for call in calls_of(RECIPES[name], settings.for_round(settings.first), "round")}
+        if not form or calls - called:
+            found.append((name, form))
+            called |= calls
     return found
 
 
@@ -71,7 +74,7 @@ def test_it_runs_two_rounds_in_process(runs: Callable[..., Any], name: str, form
 
 @pytest.mark.usefixtures("tasks_forked")
 @pytest.mark.parametrize("fused", [False, True], ids=["pods", "fused"])
-@pytest.mark.parametrize(("name", "form"), GRAPHS.values(), ids=lambda word: word or "default")
+@pytest.mark.parametrize(("name", "form"), GRAPHS, ids=lambda word: word or "default")
 def test_its_graph_gives_equal_digests_in_every_mode(
     runs: Callable[..., Any], tmp_path: Path, name: str, form: str, fused: bool
 ) -> None:

@@ -12,13 +12,14 @@ from selfloop.finetune import FinetuneParams, finetune_policy
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verify_and_filter
 from selfloop.promote import GateParams
-from selfloop.propose import ProposeParams
+from selfloop.propose import BaseParams, ProposeParams
 from selfloop.recipe import Recipe
 
 from selfloop_recipes.claims.length_generalization import claims, control, figures
 
 
 class LengthGeneralization(LoopSettings, rounds=40, schedule="frontier"):
+    base: BaseParams = BaseParams(levels=5)  # of bases that saw 4 levels, some never end an answer of the next
     propose: ProposeParams = ProposeParams()
     generate: GenerateParams = GenerateParams()
     finetune: FinetuneParams = FinetuneParams()
