@@ -166,6 +166,27 @@ def test_two_first_runs_at_once_on_a_new_file_both_open_it(tmp_path: Path) -> No
     assert [each.returncode for each in opened] == [0, 0, 0], said
 
 
+def test_an_experiment_that_a_run_beside_makes_first_is_the_one_of_both(
+    client: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, looked = client.get_experiment_by_name, []
+
+    def late(name: str) -> Any:
+        """Before either made it, both have looked."""
+        looked.append(name)
+        found = find(name)
+        if len(looked) == 1 and found is None:
+            client.create_experiment(name)
+        return found
+
+    beside = MlflowClient()
+    monkeypatch.setattr(beside, "get_experiment_by_name", late)
+    monkeypatch.setattr(tracking, "EXPERIMENT", "made at once")
+    known = tracking._experiment(beside)
+    assert known == find("made at once").experiment_id
+    assert looked == ["made at once"] * 2
+
+
 def test_killed_while_the_tables_of_a_new_file_are_made_the_next_makes_them(tmp_path: Path) -> None:
     environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db"}
     program = "from selfloop.lineage import tracking; tracking.client().search_experiments()"

@@ -389,12 +389,19 @@ def _noted_run(made: MlflowClient, note: Path) -> str:
 
 
 def _experiment(made: MlflowClient) -> str:
-    """The experiment; its artifacts lie beside MLflow's file, and where a server says, if there is one."""
-    known = made.get_experiment_by_name(EXPERIMENT)
-    if known:
-        return str(known.experiment_id)
-    file = _file()
-    return str(made.create_experiment(EXPERIMENT, str(_artifacts_beside(file)) if file else None))
+    """The experiment, which a run beside this one may make first; its artifacts lie beside MLflow's file, and where a
+    server says, if there is one.
+    """
+    from mlflow.exceptions import MlflowException
+
+    if (known := made.get_experiment_by_name(EXPERIMENT)) is None:
+        file = _file()
+        try:
+            return str(made.create_experiment(EXPERIMENT, str(_artifacts_beside(file)) if file else None))
+        except MlflowException:
+            if (known := made.get_experiment_by_name(EXPERIMENT)) is None:
+                raise
+    return str(known.experiment_id)
 
 
 def finish(run_id: str, report: Path, measured: Mapping[str, Any]) -> None:
