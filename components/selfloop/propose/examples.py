@@ -10,7 +10,7 @@ from pydantic import Field
 
 from selfloop.environments import find_environment
 from selfloop.propose.base import shown
-from selfloop.records import Example, Task, rows, writing
+from selfloop.records import BATCH_ROWS, Example, Task, batched, rows, writing
 from selfloop.seeds import STREAM, seed_of
 from selfloop.stages import Params, stage
 
@@ -40,12 +40,15 @@ def write_examples(out: WrittenExamples, params: WriteParams, tasks: Dataset, re
     environment, before = find_environment(params.environment), dict[int, Example]()
     with writing(out.examples.path, Example) as table, writing(out.replay_pool.path, Example) as pool:
         deque(pool.extend(replay_pool.path), maxlen=0)
-        for task in rows(tasks.path, Task):
-            right = shown(environment, task)
-            given = before.get(task.level, right) if is_flipped(task, params.flipped) else right
-            before[task.level] = right
+        for some in batched(rows(tasks.path, Task), BATCH_ROWS):
+            made = list[Example]()
+            for task in some:
+                right = shown(environment, task)
+                given = before.get(task.level, right) if is_flipped(task, params.flipped) else right
+                before[task.level] = right
+                made.append(right._replace(completion=given.completion, segments=given.segments))
             for each in (table, pool):
-                each.write([right._replace(completion=given.completion, segments=given.segments)])
+                each.write(made)
 
 
 def is_flipped(task: Task, share: float) -> bool:
