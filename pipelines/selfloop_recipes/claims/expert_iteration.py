@@ -72,6 +72,18 @@ AGENTGYM = {
     "finetune": {"newest_share": 0.25, "replay_share": 0.25, "seed_share": 0.5},
     "measure": {"levels": CELLS, "per_level": 200, "samples": 1},
 }
+MODALITIES = {
+    "environment": "formulas",
+    "base": {"levels": 4, "per_level": 1500},
+    "draw": {"levels": [3, 4, 5], "per_level": 600, "items_per_level": 90},
+    "measure": {"levels": [3, 4, 5], "per_level": 300, "samples": 1},
+}
+CITE = {
+    "environment": "lookup",
+    "base": {"levels": 4, "per_level": 2000},
+    "draw": {"levels": [3, 4, 5], "per_level": 600, "items_per_level": 90},
+    "measure": {"levels": [3, 4, 5, 6], "per_level": 200, "samples": 1},
+}
 forms = {
     "smollm2": Form("A real model of 135 M parameters and basic arithmetic, on a CPU.", SMOLLM2),
     "nft": Form(
@@ -92,6 +104,8 @@ forms = {
         AGENTGYM,
         "arXiv:2406.04151",
     ),
+    "modalities": Form("Formulas by chain, program and truth table, learnt together.", MODALITIES, "arXiv:2505.15817"),
+    "cite": Form("Answers that cite the passages that they come from.", CITE, "arXiv:2407.19813"),
 }
 
 control = {"verify": {"verifier": "accept-all"}, "gate": {"guards": []}}

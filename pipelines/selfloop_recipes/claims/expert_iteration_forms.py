@@ -4,7 +4,8 @@
 
 ``accuracy`` is that of the champion on all measured levels, ``worst`` on the worst of them, ``tail`` on chains that are
 seldom solved (``rebalanced`` alone), ``kept`` the share of what is kept that is of these, in the last round. Each
-statement compares a form with the same settings but one.
+statement compares a form with the same settings but one; ``joint`` and ``alone`` are measured on chains of formulas.
+What ``modalities`` leaves out is the vote over the three ways at inference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from selfloop_recipes.claims.expert_iteration import TAILS, forms
 from selfloop_recipes.expert_iteration import ExpertIteration, State, improve, start
 
 SHARE = (0.0, 1.0)
+CHAINS_OF_FORMULAS = {"measure": {"environment": "formulas:chain"}}
 claims = Claims(
     arms={
         "right alone": {},
@@ -33,6 +35,10 @@ claims = Claims(
         "as drawn": {"form": "rebalanced", "filter": {"select": "correct"}},
         "agentgym": {"form": "agentgym"},
         "from the champion": {"form": "agentgym", "restart": "champion"},
+        "joint": {"form": "modalities"} | CHAINS_OF_FORMULAS,
+        "alone": {"form": "modalities", "environment": "formulas:chain"},
+        "cite": {"form": "cite"},
+        "any text": {"form": "cite", "verify": {"verifier": "accept-all"}},
     },
     settings={"rounds": 4, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
     tuning=(1, 2),
@@ -50,6 +56,8 @@ claims = Claims(
         Statement("More of what is learnt from is of it.", "kept", "rebalanced", ("as drawn",), bounds=SHARE),
         Statement("Beginning anew each round pays.", "accuracy", "agentgym", ("from the champion",), bounds=SHARE),
         Statement("No environment is the worse for it.", "worst", "agentgym", ("from the champion",), bounds=SHARE),
+        Statement("Three ways learnt together help one.", "accuracy", "joint", ("alone",), bounds=SHARE),
+        Statement("Learning from well cited answers pays.", "accuracy", "cite", ("any text",), bounds=SHARE),
     ),
 )
 
