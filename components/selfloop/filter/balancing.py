@@ -86,9 +86,10 @@ def temper_tasks(out: TemperedTasks, params: TemperParams, tasks: Dataset, sampl
     with writing(out.tempered.path, Task) as table:
         for _, of_level in groupby(rows(tasks.path, Task), lambda task: task.level):
             probed = cycle(params.temperatures)
-            for number, task in enumerate(of_level):
-                is_probe = number % params.probe_every == 0
-                table.write([task._replace(temperature=next(probed) if is_probe else state.temperature)])
+            table.write(
+                task._replace(temperature=next(probed) if number % params.probe_every == 0 else state.temperature)
+                for number, task in enumerate(of_level)
+            )
 
 
 class BalanceParams(Params):
