@@ -182,4 +182,5 @@ def test_what_there_is_not_is_refused() -> None:
 
 
 def test_it_offers_proposals() -> None:
-    assert find_environment("arithmetic:plain").offers == {"levels", "alphabet", "proposals"}
+    environment = find_environment("arithmetic:plain")
+    assert environment.offers == {"levels", "alphabet", "proposals", *environment.roles}

@@ -307,6 +307,7 @@ def test_what_a_method_can_use_follows_from_its_traits() -> None:
     usable = {name: kind().usable(examples).to_pylist() for name, kind in Method.members().items()}
     assert usable == {
         "sft": [False, False, True, False],
+        "self-distilled": [False, False, True, False],
         "nft": [True, True, True, True],
         "dpo": [True, False, True, False],
         "kto": [False, False, True, True],
