@@ -85,7 +85,7 @@ def plan(
     from selfloop.profiles import find_profile
     from selfloop.profiles.fitting import check_here
 
-    hardware = find_profile(profile) if profile else None
+    hardware = find_profile(profile) if profile is not None else None
     under = hardware.settings_for(recipe, *overrides, in_pods=False) if hardware else {}
     laid = [under, recipe.control if control else {}, *overrides]
     settings = recipe.resolve(*laid)
