@@ -48,7 +48,7 @@ class KuhnPoker(Environment):
     def held_out(self, level: int, count: int, seed: int) -> list[Task]:
         """Deals that candidate and champion are compared on: no policy reads their prompts."""
         rng = random.Random(seed)
-        return [_task(f"kuhn-item-{seed:x}-{n}", f"k:{seed:x}-{n}", rng.choice(DEALS)) for n in range(count)]
+        return [_task(f"kuhn-item-{seed:x}-{n}", f"k{spelt(seed)}k{spelt(n)}", rng.choice(DEALS)) for n in range(count)]
 
     def demonstration(self, task: Task) -> str:
         """What one seat reads and writes in a game of random moves, up to its own last: every move is as likely."""
@@ -68,6 +68,11 @@ class KuhnPoker(Environment):
     def check(self, task: Task, completion: str) -> Grade:
         """A game is won or lost by both seats together: one text alone is never right or wrong."""
         return Grade(False, 0.0, "one seat's text")
+
+
+def spelt(number: int) -> str:
+    """A number in letters of the alphabet."""
+    return "".join("FSJQKpb:"[int(digit)] for digit in f"{number:o}")
 
 
 def _task(id: str, prompt: str, cards: str) -> Task:
