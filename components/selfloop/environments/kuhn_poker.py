@@ -46,7 +46,7 @@ class KuhnPoker(Environment):
         return True
 
     def held_out(self, level: int, count: int, seed: int) -> list[Task]:
-        """Deals that candidate and champion are compared on: no policy reads their prompts."""
+        """Deals that candidate and champion are compared on: no player reads their prompts, which name them."""
         rng = random.Random(seed)
         return [_task(f"kuhn-item-{seed:x}-{n}", f"k{spelt(seed)}k{spelt(n)}", rng.choice(DEALS)) for n in range(count)]
 

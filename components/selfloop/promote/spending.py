@@ -36,9 +36,9 @@ class Ledger(NamedTuple):
         """The ledger in a loop's state; a new one where there is none."""
         return cls(**{name: state[name] for name in cls._fields if name in state})
 
-    def after(self, look: bool, charge: float) -> Ledger:
+    def after(self, confirmed: bool, charge: float) -> Ledger:
         """The ledger after a look that confirmed or did not, and was charged so much."""
-        return Ledger(self.looks + 1, self.charged + (charge > 0), self.confirmed + look, self.spent + charge)
+        return Ledger(self.looks + 1, self.charged + (charge > 0), self.confirmed + confirmed, self.spent + charge)
 
 
 class Look(NamedTuple):
