@@ -179,9 +179,13 @@ def _what_is_imported_stays() -> None:
 
 
 def _environment() -> Iterator[None]:
-    """What is written into this process's environment goes again."""
+    """What is written into this process's environment goes again, and what MLflow was told."""
     before = dict(os.environ)
     yield
+    for module, name in (("_tracking_service", "_tracking_uri"), ("_model_registry", "_registry_uri")):
+        told = sys.modules.get(f"mlflow.tracking.{module}.utils")
+        if told is not None:
+            setattr(told, name, None)
     os.environ.clear()
     os.environ.update(before)
 
@@ -202,10 +206,6 @@ def _no_tracking(monkeypatch: pytest.MonkeyPatch) -> None:
         "SELFLOOP_WEBHOOK_URL",
     ):
         monkeypatch.delenv(name, raising=False)
-    for module, name in (("_tracking_service", "_tracking_uri"), ("_model_registry", "_registry_uri")):
-        used = sys.modules.get(f"mlflow.tracking.{module}.utils")
-        if used is not None:  # what an earlier test told MLflow stays in its memory
-            monkeypatch.setattr(used, name, None)
     artifacts_on_s3, boto3 = map(sys.modules.get, ("mlflow.store.artifact.s3_artifact_repo", "boto3"))
     if artifacts_on_s3 is not None:  # it keeps a client for five minutes
         artifacts_on_s3._cached_get_s3_client.cache_clear()

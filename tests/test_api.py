@@ -19,23 +19,11 @@ ROOT = Path(__file__).parents[1]
 HEAVY = ("kfp", "mlflow", "numpy", "pyarrow", "pydantic", "torch", "transformers", "typer")
 
 
-def _say_nothing(patch: pytest.MonkeyPatch) -> None:
-    """Let the environment name no MLflow and no store, whatever other tests left in it."""
-    for name in ("MLFLOW_TRACKING_URI", "SELFLOOP_STORE"):
-        patch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def said(monkeypatch: pytest.MonkeyPatch) -> None:
-    _say_nothing(monkeypatch)
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the page on Python was followed, line by line."""
     found = tmp_path_factory.mktemp("python")
-    with contextlib.chdir(found), pytest.MonkeyPatch.context() as patch:
-        _say_nothing(patch)
+    with contextlib.chdir(found):
         done = doctest.testfile(str(ROOT / "docs" / "python.md"), module_relative=False)
     assert done.attempted > 10
     assert done.failed == 0
@@ -157,9 +145,18 @@ def test_what_a_run_has_not_is_one_sentence(made: selfloop.Run, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_registry_of_a_run_leaves_the_environment_as_it_was(
-    made: selfloop.Run, monkeypatch: pytest.MonkeyPatch
+def test_a_run_s_registry_is_found_whatever_mlflow_was_told_and_leaves_the_environment_as_it_was(
+    made: selfloop.Run, tmp_path: Path
 ) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    import mlflow
+
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")  # a notebook's, in which no loop is
+    again = selfloop.Run(made.folder, f"sqlite:///{made.folder.parent}/mlflow.db")
+    assert again.lineage.name == "length-generalization-addition"
+    assert os.environ["MLFLOW_TRACKING_URI"] == f"sqlite:///{tmp_path}/other.db"
+
+
+@pytest.mark.slow
+def test_the_registry_of_a_run_leaves_the_environment_as_it_was(made: selfloop.Run) -> None:
     assert made.lineage.name == "length-generalization-addition"
     assert "MLFLOW_TRACKING_URI" not in os.environ

@@ -59,7 +59,7 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
         (["run", "length-generalization", "--set", "verify.verifier.agreement=1"], "has no parameters: leave out"),
         (
             ["run", "length-generalization", "--set", "schedule=majority"],
-            "known are: fixed, frontier, none, succ",
+            "There is no schedule 'majority': known are: ",
         ),
         (
             ["run", "length-generalization", "--set", "schedule=selfloop.verify.verifiers.exact:Exact"],

@@ -377,7 +377,7 @@ def policy_of(source: str) -> Path:
         from mlflow.artifacts import download_artifacts
 
         with tracking.reachable():
-            return Path(download_artifacts(version.source))
+            return Path(download_artifacts(version.source, tracking_uri=tracking.address()))
     digest = version.tag("digest")
     return record.fetched(Reference(uri=version.source, digest=digest, kind="Model"))
 

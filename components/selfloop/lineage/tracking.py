@@ -68,7 +68,7 @@ def is_there() -> bool:
 
 
 def client() -> MlflowClient:
-    """MLflow, without its telemetry and the log of its migrations."""
+    """MLflow at ``address()``, whatever ``mlflow.set_tracking_uri`` named: no telemetry, no log of migrations."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     if not _retries_are_given():
@@ -81,10 +81,10 @@ def client() -> MlflowClient:
     with reachable():
         if file is None:
             _check_secrets(os.environ.get("MLFLOW_TRACKING_URI", ""))
-            return MlflowClient()
+            return MlflowClient(address())
         with _alone(file):
             _make(file)
-            return cast("MlflowClient", _OneByOne(MlflowClient(), file))
+            return cast("MlflowClient", _OneByOne(MlflowClient(address()), file))
 
 
 def _check_secrets(uri: str) -> None:
