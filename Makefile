@@ -8,6 +8,8 @@ VLLM := .venv-vllm
 
 .PHONY: demo demo-real test quick lint docs images manifests clean
 .DELETE_ON_ERROR:
+# tests start some thousand processes: what the first has compiled, the others find, also where Python is told otherwise
+unexport PYTHONDONTWRITEBYTECODE
 
 demo: $(VENV)/.installed
 	$(BIN)/selfloop run length-generalization
