@@ -17,6 +17,7 @@ from selfloop.evaluate import (
     MeasureParams,
     accuracy_by_level,
     evaluate_policies,
+    flips,
     maj_at_k,
     measure_policy,
     pass_at_k,
@@ -121,6 +122,14 @@ def test_the_majority_is_right_where_most_samples_say_what_is_right(
     completions: list[str], ok: list[bool], expected: float
 ) -> None:
     assert maj_at_k(completions, ok) == pytest.approx(expected)
+
+
+@given(st.lists(st.sampled_from("012"), min_size=2, max_size=8))
+def test_flips_are_the_share_of_pairs_of_answers_that_differ(said: list[str]) -> None:
+    pairs = [one != other for one, other in combinations(said, 2)]
+    assert flips(said) == pytest.approx(fmean(pairs))
+    with pytest.raises(ValueError, match="cannot be told from 1"):
+        flips(said[:1])
 
 
 def test_a_majority_of_nothing_is_refused() -> None:

@@ -26,7 +26,7 @@ from selfloop.propose import BaseParams, DrawParams
 from selfloop.recipe import Recipe
 from selfloop.settings import compile_time
 
-from selfloop_recipes.claims.rlvr import claims, figures, forms
+from selfloop_recipes.claims.rlvr import claims, figures, forms, worlds
 
 
 class Rlvr(LoopSettings, rounds=4, environment="chain", schedule="fixed,patience=4"):
@@ -65,7 +65,7 @@ recipe = Recipe(
     State,
     start,
     improve,
-    forms=forms,
+    forms=forms | worlds,
     paper="arXiv:2411.15124",
     needs=needing(),
     figures=figures,

@@ -9,9 +9,10 @@ from selfloop.claims.measuring import Run, planned, settings_of
 from selfloop.recipe import find_recipe, recipes
 from selfloop_recipes.claims.agent0_chains import follows
 from selfloop_recipes.claims.rlvr import informative
+from selfloop_recipes.claims.rlvr_worlds import knows
 from selfloop_recipes.claims.sec_staircase import reached
 
-DESIGNS = ["sec_staircase", "sec_easing", "agent0_chains", "expert_iteration_forms"]
+DESIGNS = ["sec_staircase", "sec_easing", "agent0_chains", "expert_iteration_forms", "rlvr_worlds"]
 
 
 @pytest.mark.parametrize("name", DESIGNS)
@@ -48,3 +49,14 @@ def test_proposals_follow_where_they_rise_and_fall_with_the_accuracy_before() ->
 def test_how_informative_a_run_was_is_the_mean_over_rounds_that_trained() -> None:
     assert informative([{"roles": [{"informative": share}]} for share in (0.25, None, 0.75)]) == 0.5
     assert math.isnan(informative([{"roles": [{"informative": None}]}]))
+
+
+@given(st.lists(st.floats(0, 1), min_size=3, max_size=3), st.integers(1, 2))
+def test_what_a_policy_says_of_itself_is_borne_out_by_its_own_rates(rates: list[float], boundary: int) -> None:
+    def knows_if(says: list[float]) -> float:
+        right = [can if level <= boundary else 1 - can for level, can in enumerate(says, 1)]
+        return knows(dict(enumerate([*rates, *right], 1)), boundary)
+
+    assert math.isclose(knows_if([1.0] * 3), sum(rates) / 3), "it always says that it can"
+    best = knows_if([float(rate >= 0.5) for rate in rates])
+    assert best >= max(knows_if([1.0] * 3), knows_if([0.0] * 3)) - 1e-9

@@ -33,7 +33,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(environments().keys() - {"reasoning-gym", "dataset", "programs", "mixture", "asked"})
+    "name",
+    sorted(environments().keys() - {"reasoning-gym", "dataset", "programs", "mixture", "asked", "marked", "feasible"}),
 )
 def test_an_environment_is_found_by_its_name(name: str) -> None:
     environment = find_environment(name)

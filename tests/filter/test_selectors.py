@@ -207,3 +207,12 @@ def test_examples_carry_what_the_policy_did_not_write(keep: Keep) -> None:
     segments = segments_of("1+1=2", [(2, 4)], TOOL)
     (example,) = keep([judged("a", 1, 0, "1+1=2", True, role="solver", segments=segments)], "correct", round=3).examples
     assert (example.segments, example.role, example.round, example.rejected) == (segments, "solver", 3, "")
+
+
+def test_what_was_written_with_passages_in_sight_is_learnt_without_them(keep: Keep) -> None:
+    opened = group("a", ("17", True), ("18", False), prompt="[ab=17][cd=18]?ab")
+    closed = group("b", ("40", True), prompt="?cd")
+    made = keep([*opened, *closed], "correct", "closed-book")
+    assert [(example.prompt, example.completion) for example in made.examples] == [("?ab", "17")]
+    assert made.rejected == {"wrong answer": 1, "no passages": 1}
+    assert keep([*opened], "closed-book,question=cd").examples[0].prompt == "cd=18]?ab"

@@ -24,6 +24,7 @@ from selfloop.grades import as_columns as as_columns
 from selfloop.identity import Named, resolves
 from selfloop.lookup import imported, unknown
 from selfloop.records import Task
+from selfloop.seeds import seed_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -277,6 +278,53 @@ class ExactAnswer(Environment):
 
         ok = pc.equal(completions, tasks["answer"])
         return ok, pc.cast(ok, pa.float64()), pc.if_else(ok, "correct", "wrong answer")
+
+
+class Dressed(Environment):
+    """The tasks of another environment in another dress, such as with a mark before them."""
+
+    def __init__(self, below: Environment) -> None:
+        self._below = below
+        self.levels, self.by_heart, self.runs_code = below.levels, below.by_heart, below.runs_code
+        self.alphabet, self.restarts, self.closing = below.alphabet, below.restarts, below.closing
+        self.special_tokens, self.suites_apart = below.special_tokens, below.suites_apart
+
+    @abstractmethod
+    def dressed(self, task: Task, seed: int) -> Task:
+        """A task of the environment below, in the dress."""
+
+    @abstractmethod
+    def undressed(self, task: Task) -> Task:
+        """The task of the environment below that it is."""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the environment below keeps apart what it holds out."""
+        return self._below.apart
+
+    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
+        """Those of the environment below."""
+        return self._all(self._below.tasks(level, count, seed), seed)
+
+    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
+        """What the environment below holds out."""
+        return self._all(self._below.held_out(level, count, seed), seed)
+
+    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
+        """Those of the environment below."""
+        suites = self._below.guard_suites(level, count, seed)
+        return {name: self._all(tasks, seed) for name, tasks in suites.items()}
+
+    def _all(self, tasks: Sequence[Task], seed: int) -> list[Task]:
+        return [self.dressed(task, seed_of(seed, task.id)) for task in tasks]
+
+    def content(self, task: Task) -> str:
+        """The problem below."""
+        return self._below.content(self.undressed(task))
+
+    def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
+        """As below."""
+        return self._below.non_policy_spans(text)
 
 
 @cache

@@ -7,7 +7,7 @@ is. ``asked:judge:asked:judge:chain`` is the role of whoever judges judgements. 
 from __future__ import annotations
 
 from selfloop import roles
-from selfloop.environments import Environment, Grade, find_environment
+from selfloop.environments import Dressed, Grade, find_environment
 from selfloop.errors import UserError
 from selfloop.records import Task
 from selfloop.seeds import seed_of
@@ -15,7 +15,7 @@ from selfloop.seeds import seed_of
 EXAMPLE = "asked:judge:chain"
 
 
-class Asked(Environment):
+class Asked(Dressed):
     """Tasks of a role about attempts at those of another environment."""
 
     name = "asked"
@@ -25,11 +25,10 @@ class Asked(Environment):
         self._role, _, name = member.partition(":")
         if not name:
             raise UserError(f"'{self.name}:{member}' is no environment: write a role and an environment: {EXAMPLE}.")
-        self._below = below = find_environment(name)
+        below = find_environment(name)
         if self._role not in below.roles:
             raise below.without(self._role)
-        self.levels, self.by_heart, self.runs_code = below.levels, below.by_heart, below.runs_code
-        self.alphabet, self.restarts, self.closing = below.alphabet, below.restarts, below.closing
+        super().__init__(below)
         self.special_tokens = tuple(dict.fromkeys([*below.special_tokens, roles.MARKS[self._role]]))
         self.roles = tuple(roles.OPINIONS) if self._role in roles.OPINIONS else ()
 
@@ -43,38 +42,17 @@ class Asked(Environment):
         """The role, and the environment below."""
         return f"{self.name}:{self._role}:{self._below.source}"
 
-    @property
-    def apart(self) -> bool:
-        """Whether the environment below keeps apart what it holds out."""
-        return self._below.apart
+    def dressed(self, task: Task, seed: int) -> Task:
+        """What is asked about an attempt at a task."""
+        return roles.posed(self._below, self._role, task, seed)
 
-    def tasks(self, level: int, count: int, seed: int) -> list[Task]:
-        """What is asked about attempts at tasks of this level, one each."""
-        return self._posed(self._below.tasks(level, count, seed), seed)
-
-    def held_out(self, level: int, count: int, seed: int) -> list[Task]:
-        """The same of what the environment below holds out."""
-        return self._posed(self._below.held_out(level, count, seed), seed)
-
-    def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
-        """The same of its guard suites."""
-        suites = self._below.guard_suites(level, count, seed)
-        return {name: self._posed(tasks, seed) for name, tasks in suites.items()}
-
-    def _posed(self, tasks: list[Task], seed: int) -> list[Task]:
-        return [roles.posed(self._below, self._role, task, seed_of(seed, task.id)) for task in tasks]
-
-    def content(self, task: Task) -> str:
-        """The problem below."""
-        return self._below.content(roles.subject(task))
+    def undressed(self, task: Task) -> Task:
+        """The task that it is about."""
+        return roles.subject(task)
 
     def demonstration(self, task: Task) -> str:
         """What is right to answer in the role."""
         return roles.demonstration(self._below, task, seed_of(task.prompt))
-
-    def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
-        """As below."""
-        return self._below.non_policy_spans(text)
 
     def extract_answer(self, completion: str) -> str:
         """The opinion; of an attempt, what the environment below takes."""

@@ -2,7 +2,7 @@
 
 from selfloop.evaluate.archives import CompareParams, compare_archives
 from selfloop.evaluate.games import PlayersParams, compare_players
-from selfloop.evaluate.metrics import accuracy_by_level, maj_at_k, pass_at_k, solved_levels
+from selfloop.evaluate.metrics import accuracy_by_level, flips, maj_at_k, pass_at_k, solved_levels
 from selfloop.evaluate.policies import EvaluateParams, MeasureParams, check_vault, evaluate_policies, measure_policy
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "compare_archives",
     "compare_players",
     "evaluate_policies",
+    "flips",
     "maj_at_k",
     "measure_policy",
     "pass_at_k",

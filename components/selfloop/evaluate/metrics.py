@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from statistics import fmean
 
@@ -36,6 +36,18 @@ def maj_at_k(said: Sequence[str], ok: Sequence[bool]) -> float:
         right[answer].append(good)
     most = max(map(len, right.values()))
     return fmean(fmean(votes) for votes in right.values() if len(votes) == most)
+
+
+def flips(said: Sequence[str]) -> float:
+    """How likely two of the answers to one question say different things: 1 - sum n (n - 1) / N (N - 1) over answers
+    that occur n times, the unbiased estimate. A policy that holds to what it says has 0 (after Kale and Nadadur, "Line
+    of Duty", arXiv:2503.11256, who ask whether models hold to what they said they could do). Raises ``ValueError`` for
+    fewer than two answers.
+    """
+    number = len(said)
+    if number < 2:
+        raise ValueError(f"Whether answers differ cannot be told from {number}.")
+    return 1 - sum(count * (count - 1) for count in Counter(said).values()) / (number * (number - 1))
 
 
 def accuracy_by_level(

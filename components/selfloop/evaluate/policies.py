@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple, Self
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -14,7 +15,7 @@ from selfloop.artifacts import read_json
 from selfloop.decision import ANCHOR, CANDIDATE, CHAMPION, CONFIRM, TARGET
 from selfloop.environments import find_environment
 from selfloop.errors import UserError
-from selfloop.evaluate.metrics import accuracy_by_level, solved_levels
+from selfloop.evaluate.metrics import accuracy_by_level, flips, solved_levels
 from selfloop.generate import DecodingParams, GenerateParams
 from selfloop.generate.draw import one_role
 from selfloop.generate.engines import Score
@@ -148,7 +149,8 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
     """Measure exact match at every level up to some beyond the frontier, on the problems of the vault.
 
     The results' metadata hold the ``accuracy`` of each level; its one-sided ``bounds``, each at 0.95, with the items of
-    a cluster as one; the ``items`` that it is of; and up to which level all are ``solved``.
+    a cluster as one; the ``items`` that it is of; and up to which level all are ``solved``. Where items have several
+    samples, ``flips`` say how likely two of them say different things.
     """
     environment = find_environment(params.environment)
     levels = params.levels or levels_of(read_json(progress.path), params.beyond)
@@ -172,7 +174,19 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
         accuracy={str(k): v for k, v in accuracy.items()},
         bounds={level: bounds(units, CONFIDENCE, MEASURED, (0.0, 1.0)) for level, units in found.items()},
         items=dict(Counter(str(item.level) for item in items)),
+        **({"flips": _flips(answers)} if params.samples > 1 else {}),
     )
+
+
+def _flips(answers: Mapping[int, Sequence[ItemResult]]) -> dict[str, float]:
+    """How likely two answers to an item of a level say different things."""
+    found = {}
+    for level, of_it in answers.items():
+        said = defaultdict[str, list[str]](list)
+        for each in of_it:
+            said[each.task].append(each.completion if each.said is None else each.said)
+        found[str(level)] = fmean(map(flips, said.values()))
+    return found
 
 
 def check_vault(params: MeasureParams, levels: Iterable[int], least: float) -> None:

@@ -84,6 +84,18 @@ CITE = {
     "draw": {"levels": [3, 4, 5], "per_level": 600, "items_per_level": 90},
     "measure": {"levels": [3, 4, 5, 6], "per_level": 200, "samples": 1},
 }
+QUANTILES = CITE | {"environment": "marked:lookup", "filter": {"select": "quantiles"}}
+SPECIALIZED = {
+    "environment": "facts",
+    "restart": "base",
+    "base": {"levels": 3, "per_level": 4000},
+    "pretrain": {"hidden_size": 64, "intermediate_size": 256, "layers": 2},
+    "draw": {"levels": [4, 5], "old_levels": [3], "per_level": 400, "items_per_level": 60},
+    "verify": {"verifier": "majority"},
+    "filter": {"select": "correct+closed-book"},
+    "finetune": {"steps": 300, "lr": 1e-3, "newest_share": 0.4, "replay_share": 0.2, "seed_share": 0.4},
+    "measure": {"levels": [3, 4, 5], "per_level": 60, "samples": 1},
+}
 forms = {
     "smollm2": Form("A real model of 135 M parameters and basic arithmetic, on a CPU.", SMOLLM2),
     "nft": Form(
@@ -105,6 +117,16 @@ forms = {
         "arXiv:2406.04151",
     ),
     "modalities": Form("Formulas by chain, program and truth table, learnt together.", MODALITIES, "arXiv:2505.15817"),
+    "quantiles": Form(
+        "All attempts are learnt from, each behind a mark of how good it is, and the best mark is asked for.",
+        QUANTILES,
+        "arXiv:2311.02805",
+    ),
+    "specialize": Form(
+        "Facts of a domain are looked up to write answers, which are learnt without what was looked up.",
+        SPECIALIZED,
+        "arXiv:2310.00160",
+    ),
     "cite": Form("Answers that cite the passages that they come from.", CITE, "arXiv:2407.19813"),
 }
 

@@ -39,6 +39,9 @@ claims = Claims(
         "alone": {"form": "modalities", "environment": "formulas:chain"},
         "cite": {"form": "cite"},
         "any text": {"form": "cite", "verify": {"verifier": "accept-all"}},
+        "quantiles": {"form": "quantiles"},
+        "quantiles, worst asked": {"form": "quantiles", "measure": {"environment": "marked:1:lookup"}},
+        "best alone": {"form": "quantiles", "filter": {"select": "correct"}},
     },
     settings={"rounds": 4, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
     tuning=(1, 2),
@@ -57,6 +60,8 @@ claims = Claims(
         Statement("Beginning anew each round pays.", "accuracy", "agentgym", ("from the champion",), bounds=SHARE),
         Statement("No environment is the worse for it.", "worst", "agentgym", ("from the champion",), bounds=SHARE),
         Statement("Three ways learnt together help one.", "accuracy", "joint", ("alone",), bounds=SHARE),
+        Statement("A mark is heeded.", "accuracy", "quantiles", ("quantiles, worst asked",), bounds=SHARE),
+        Statement("Bad attempts teach under their mark.", "accuracy", "quantiles", ("best alone",), bounds=SHARE),
         Statement("Learning from well cited answers pays.", "accuracy", "cite", ("any text",), bounds=SHARE),
     ),
 )

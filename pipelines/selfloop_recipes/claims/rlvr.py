@@ -62,6 +62,33 @@ forms = {
     ),
     "rft": Form("A round's right attempts alone are learnt from.", RFT, "arXiv:2308.01825"),
 }
+KNOWS = {
+    "environment": "mixture:chain@1-4+feasible:2:chain@1-4",
+    "base": {"levels": 8, "per_level": 3000, "tail": 0.6},
+    "draw": {"levels": [5, 6, 7, 8], "per_level": 400, "items_per_level": 60},
+    "reinforce": {"reward": "vote", "max_tokens": 2},
+    "measure": {"levels": list(range(1, 9)), "per_level": 100},
+}
+CLICKS = {
+    "environment": "clicks",
+    "base": {"levels": 3, "per_level": 4000, "tail": 0.5},
+    "draw": {"levels": [1, 2, 3], "per_level": 600, "items_per_level": 80},
+    "reinforce": {"kl_beta": 0.001},
+    "measure": {"levels": [1, 2, 3], "per_level": 200},
+}
+worlds = {
+    "knows": Form(
+        "It says of tasks whether it can do them, and the reward is how many of its answers agree.",
+        KNOWS,
+        "arXiv:2510.11407",
+    ),
+    "graded": Form(
+        "What a shopper does next, worth the more the more of it is right, and what is hard the most.",
+        CLICKS,
+        "arXiv:2507.17842",
+    ),
+}
+"""Forms in worlds of their own, which the design ``rlvr_worlds`` measures."""
 AS_MUCH: dict[str, Any] = {"reinforce": {"reward": f"{LENGTH},rate=0"}}
 CURVE: dict[str, Any] = {"schedule": "curve,patience=100,worth=0.02,ahead=4"}
 ROUNDS = 8

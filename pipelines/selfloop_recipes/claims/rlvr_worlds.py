@@ -1,0 +1,85 @@
+"""Reinforcement in worlds of their own: what a reward brings about there, beside the same loop with another one.
+
+    selfloop claim selfloop_recipes.claims.rlvr_worlds:recipe --tuning
+
+``accuracy`` is that of all measured levels, ``worst`` that of the worst of them: a policy that only leaves the shop has
+1 on the first level of ``clicks``, and 0 on the others. ``knows`` is how likely it is so what a policy says of tasks,
+that it can do them or not, when it tries, over levels: its truth is the policy's own pass rate (``knows`` alone).
+``flips`` is how likely it says different things of one task, over the levels of the draw. Nothing of it was measured
+yet, nor planned.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import nan
+from statistics import fmean
+from typing import Any
+
+from selfloop.claims import Claims, Statement
+from selfloop.recipe import Recipe
+
+from selfloop_recipes.claims.rlvr import worlds
+from selfloop_recipes.rlvr import Rlvr, State, improve, start
+
+SHARE = (0.0, 1.0)
+NO_REWARD: dict[str, Any] = {"reinforce": {"reward": "verified,verifier=accept-all"}}
+claims = Claims(
+    arms={
+        "knows": {"form": "knows"},
+        "knows, no reward": {"form": "knows"} | NO_REWARD,
+        "graded": {"form": "graded"},
+        "graded, not scaled": {"form": "graded", "environment": "clicks:1"},
+        "graded, binary": {"form": "graded", "environment": "clicks:binary"},
+    },
+    settings={"rounds": 6, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
+    tuning=(1, 2),
+    seeds=tuple(range(161, 171)),
+    statements=(
+        Statement(
+            "Agreeing with itself, it flips less.", "flips", "knows", ("knows, no reward",), "lower", bounds=SHARE
+        ),
+        Statement("And it knows better what it can.", "knows", "knows", ("knows, no reward",), bounds=SHARE),
+        Statement("Details that count teach what is hard.", "worst", "graded", ("graded, binary",), bounds=SHARE),
+        Statement("So does their scale.", "worst", "graded", ("graded, not scaled",), bounds=SHARE),
+    ),
+)
+
+
+def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
+    """What a run came to at the end."""
+    accuracy = {int(level): value for level, value in measured["accuracy"].items()}
+    about = [level for level in accuracy if level in s.draw.levels]
+    _, parted, boundary = s.environment.partition("+feasible:")
+    return {
+        "accuracy": fmean(accuracy.values()),
+        "worst": min(accuracy.values()),
+        "knows": knows(accuracy, int(boundary.partition(":")[0])) if parted else nan,
+        "flips": fmean(measured["flips"][str(level)] for level in about),
+    }
+
+
+def knows(accuracy: Mapping[int, float], boundary: int) -> float:
+    """How likely a policy's word on a task is borne out when it tries, over levels.
+
+    The first half of the levels it tries, of the others it says whether it can: what is right to say is ``1`` up to
+    the boundary and ``0`` beyond.
+    """
+    half = len(accuracy) // 2
+    borne_out = []
+    for level in range(1, half + 1):
+        rate, right = accuracy[level], accuracy[half + level]
+        can = right if level <= boundary else 1 - right
+        borne_out.append(can * rate + (1 - can) * (1 - rate))
+    return fmean(borne_out)
+
+
+recipe = Recipe(
+    "rlvr-worlds",
+    Rlvr,
+    State,
+    start,
+    improve,
+    forms=worlds,
+    figures=figures,
+    claims=claims,
+    paper="arXiv:2411.15124",
+)
