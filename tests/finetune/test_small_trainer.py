@@ -168,7 +168,7 @@ def gradients(policy: Policy, loss: Tensor) -> Tensor:
 def test_our_loss_and_its_gradient_are_trls(plain: Path, tmp_path: Path, name: str, beta: float, tools: bool) -> None:
     start, asked = fresh(plain), params(name, kl_beta=beta, updates=2)
     tried = some_draw(start, tools)
-    batch, policy, old = batched(start, tried), shaken(start, 1, 1e-3), shaken(start, 2, 3e-3)
+    batch, policy, old = batched(start, tried.attempts), shaken(start, 1, 1e-3), shaken(start, 2, 3e-3)
     groups = RewardedGroups(tried.rewards, tried.rates)
     with torch.no_grad():
         before, reference = (logprobs(each, batch, TEMPERATURE) for each in (old, start))
@@ -270,7 +270,7 @@ def test_a_prompt_that_is_read_once_for_its_group_gives_the_same(
     policy = fresh(request.getfixturevalue(which))
     assert is_plain(policy.model)
     monkeypatch.setattr(packed_batch, "is_plain", lambda model: known)
-    whole = batched(policy, some_draw(policy, tools=True))
+    whole = batched(policy, some_draw(policy, tools=True).attempts)
     batch = whole.rows(torch.arange(len(whole.tokens))[chosen])
     lines = PackedBatch.of(batch)
     assert worth_it(policy, batch, lines)
@@ -288,7 +288,7 @@ def test_a_group_of_many_may_say_little(plain: Path) -> None:
     policy = fresh(plain)
     tried = some_draw(policy, tools=False)
     same = [each._replace(completion=each.completion[:2], own=each.own[:2]) for each in tried.attempts]
-    batch = batched(policy, tried._replace(attempts=same[:1] * 50 + same[-1:] * 50))
+    batch = batched(policy, same[:1] * 50 + same[-1:] * 50)
     ours, theirs = (
         logits[places] for logits, places in (together(policy, PackedBatch.of(batch)), apart(policy, batch))
     )
@@ -304,7 +304,7 @@ def test_groups_share_lines_as_far_as_they_are_short() -> None:
 
 def test_long_attempts_of_a_group_stay_apart(plain: Path) -> None:
     policy = fresh(plain)
-    batch = batched(policy, some_draw(policy, tools=False))
+    batch = batched(policy, some_draw(policy, tools=False).attempts)
     tokens, mask, own = (torch.nn.functional.pad(each, (0, 200), value=1) for each in batch[:3])
     longer = Batch(tokens, mask, own, None)
     assert not worth_it(policy, longer, PackedBatch.of(longer))

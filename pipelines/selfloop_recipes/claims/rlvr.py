@@ -76,7 +76,25 @@ CLICKS = {
     "reinforce": {"kl_beta": 0.001},
     "measure": {"levels": [1, 2, 3], "per_level": 200},
 }
+IMITATING = {
+    "environment": "arithmetic:both",
+    "base": {"levels": 3, "per_level": 3000, "tail": 0.5},
+    "draw": {"levels": [2, 3], "per_level": 800, "items_per_level": 80},
+    "reinforce": {
+        "algorithm": "self-imitation",
+        "reward": "explored,bonus=0.5",
+        "protocol": "tools,tools=op,turns=14",
+        "max_tokens": 64,
+    },
+    "evaluate": {"protocol": "tools,tools=op,turns=14"},
+    "measure": {"protocol": "tools,tools=op,turns=14", "levels": [2, 3, 4], "per_level": 200},
+}
 worlds = {
+    "imitating": Form(
+        "A tool is worth something at first, and good attempts are learnt from again, later more.",
+        IMITATING,
+        "arXiv:2509.22601",
+    ),
     "knows": Form(
         "It says of tasks whether it can do them, and the reward is how many of its answers agree.",
         KNOWS,

@@ -29,6 +29,9 @@ claims = Claims(
         "graded": {"form": "graded"},
         "graded, not scaled": {"form": "graded", "environment": "clicks:1"},
         "graded, binary": {"form": "graded", "environment": "clicks:binary"},
+        "imitating": {"form": "imitating"},
+        "seen once": {"form": "imitating", "reinforce": {"algorithm": "dr-grpo"}},
+        "no bonus": {"form": "imitating", "reinforce": {"reward": "verified"}},
     },
     settings={"rounds": 6, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
     tuning=(1, 2),
@@ -40,6 +43,8 @@ claims = Claims(
         Statement("And it knows better what it can.", "knows", "knows", ("knows, no reward",), bounds=SHARE),
         Statement("Details that count teach what is hard.", "worst", "graded", ("graded, binary",), bounds=SHARE),
         Statement("So does their scale.", "worst", "graded", ("graded, not scaled",), bounds=SHARE),
+        Statement("Good attempts teach more than once.", "accuracy", "imitating", ("seen once",), bounds=SHARE),
+        Statement("Trying the tool first pays.", "accuracy", "imitating", ("no bonus",), bounds=SHARE),
     ),
 )
 

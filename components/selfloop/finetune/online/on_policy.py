@@ -10,6 +10,7 @@ from typing import Any
 from selfloop.artifacts import manifest_of, write_json
 from selfloop.errors import UserError
 from selfloop.finetune.online.algorithms.rloo import Rloo
+from selfloop.finetune.online.algorithms.self_imitation import SelfImitation
 from selfloop.finetune.online.collector import RolloutCollector, StrategyStates
 from selfloop.finetune.online.params import ROLLOUTS, ReinforceParams
 from selfloop.finetune.online.rewards import Reward, RewardContext
@@ -106,5 +107,7 @@ def refuse_by_trl(params: ReinforceParams) -> None:
             f"TRL notes no probabilities of the attempts that it draws, which the reward '{params.reward}' reads: "
             "choose trainer 'own', or another reward."
         )
+    if isinstance(params.algorithm, SelfImitation):
+        raise UserError("TRL's trainers see an attempt once: choose trainer 'own', or another algorithm.")
     if params.group_size < 2:
         raise UserError("TRL's trainers have groups of 2 attempts and more: raise group_size.")

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from selfloop.finetune.online.collector import RolloutBatch
 from selfloop.generate.engines.llama import Llama, added, is_plain
 from selfloop.policy import Policy, position_ids
 
@@ -48,16 +47,35 @@ class Batch(NamedTuple):
         return self.tokens.shape[1] - self.own.shape[1]
 
 
-def batched(policy: Policy, tried: RolloutBatch) -> Batch:
-    """The attempts of a draw as one batch."""
-    attempts, pad = tried.attempts, policy.tokenizer.pad_token_id or 0
+class Tokens(Protocol):
+    """An attempt's tokens, and which of the completion's the policy wrote."""
+
+    @property
+    def prompt(self) -> list[int]:
+        """What it answers."""
+        ...
+
+    @property
+    def completion(self) -> list[int]:
+        """What stands behind that."""
+        ...
+
+    @property
+    def own(self) -> list[bool]:
+        """Whether the policy wrote each of the completion's."""
+        ...
+
+
+def batched(policy: Policy, attempts: Sequence[Tokens]) -> Batch:
+    """Attempts as one batch."""
+    pad = policy.tokenizer.pad_token_id or 0
     width = max(len(each.prompt) for each in attempts)
     length = max(len(each.completion) for each in attempts)
     tokens = np.full((len(attempts), width + length), pad)
     mask, own = np.zeros_like(tokens), np.zeros((len(attempts), length), np.float32)
-    for row, (_, prompt, completion, written) in enumerate(attempts):
-        whole = slice(width - len(prompt), width + len(completion))
-        tokens[row, whole], mask[row, whole], own[row, : len(written)] = prompt + completion, 1, written
+    for row, each in enumerate(attempts):
+        whole = slice(width - len(each.prompt), width + len(each.completion))
+        tokens[row, whole], mask[row, whole], own[row, : len(each.own)] = each.prompt + each.completion, 1, each.own
     ids, covered, ours = (torch.from_numpy(each).to(policy.model.device) for each in (tokens, mask, own))
     return Batch(ids, covered, ours, position_ids(policy, ids, covered))
 

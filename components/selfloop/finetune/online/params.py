@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from selfloop.finetune.online.algorithms import Algorithm
 from selfloop.finetune.online.algorithms.grpo import Grpo
+from selfloop.finetune.online.algorithms.self_imitation import SelfImitation
 from selfloop.finetune.online.rewards import Reward
 from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.finetune.online.sampling import OnPolicyParams
@@ -66,6 +67,8 @@ class ReinforceParams(OnPolicyParams):
             raise ValueError(
                 f"batch_size {self.batch_size} holds no whole groups of {self.group_size}: give a multiple of it."
             )
+        if isinstance(self.algorithm, SelfImitation) and self.updates > 1:
+            raise ValueError(f"algorithm '{self.algorithm}' takes a draw in one step: leave updates at 1.")
         if self.algorithm.compares and self.group_size < 2:
             raise ValueError(f"algorithm '{self.algorithm}' compares attempts at a task: give a group_size above 1.")
         return self

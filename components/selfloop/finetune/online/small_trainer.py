@@ -18,7 +18,9 @@ from torch import Tensor
 
 from selfloop import progress
 from selfloop.finetune.online.algorithms import RewardedGroups
+from selfloop.finetune.online.algorithms.self_imitation import SelfImitation
 from selfloop.finetune.online.collector import RolloutCollector
+from selfloop.finetune.online.imitation import Imitation
 from selfloop.finetune.online.losses import Scored, averaged, divergence, loss
 from selfloop.finetune.online.packed_batch import Batch, batched, logprobs
 from selfloop.finetune.online.params import ReinforceParams
@@ -34,6 +36,7 @@ from selfloop.finetune.running.training import (
 )
 from selfloop.generate.engines.llama import is_plain
 from selfloop.policy import Policy
+from selfloop.seeds import seed_of
 
 KEPT_CHECKPOINTS = 2
 STATE, WEIGHTS = "state.pt", "model.safetensors"
@@ -51,6 +54,7 @@ class SmallTrainer:
             weight.grad = torch.zeros_like(weight)
         if plan.gradient_checkpointing:
             policy.model.gradient_checkpointing_enable()
+        self._imitation = imitation_of(params, plan.seed)
         self._total = 0.0
         self._parts: list[tuple[Batch, Scored]] = []
         self.tokens = 0
@@ -103,15 +107,27 @@ class SmallTrainer:
             check_weights(self._plan, self._collector, draw * params.updates, self._weights)
         tried = self._collector.collect(draw, params.groups)
         rollouts = [each.rollout for each in tried.attempts]
-        advantages = self._collector.advantages(tried.tasks, RewardedGroups(tried.rewards, tried.rates, rollouts))
-        whole = batched(self._policy, tried)
+        groups = RewardedGroups(tried.rewards, tried.rates, rollouts)
+        advantages = self._collector.advantages(tried.tasks, groups)
+        again = self._imitation.chosen(draw, len(tried.attempts)) if self._imitation else []
+        whole = batched(self._policy, [*tried.attempts, *(past for past, _ in again)])
         self.tokens += int(whole.mask.sum())
         upper = params.algorithm.upper(tried.rates, params.clip).repeat_interleave(advantages.shape[1])
-        old = self._old(whole) if params.updates > 1 else torch.empty_like(whole.own)
-        device = whole.tokens.device
-        scored = Scored(old, old, whole.own, advantages.flatten().to(device), upper.to(device))
+        old = self._old(whole) if self._holds_old else torch.empty_like(whole.own)
+        device, gains, uppers = whole.tokens.device, whole.own.new_zeros(len(whole.own)), upper.new_full
+        gains[: advantages.numel()] = advantages.flatten().to(device)
+        upper = torch.cat([upper, uppers((len(again),), params.clip)])
+        scored = Scored(old, old, whole.own, gains, upper.to(device))
+        if self._imitation:
+            scored = self._imitation.joined(draw, scored, again)
+            self._imitation.learn(draw, tried.attempts, groups, advantages, old)
         parts = shares(len(whole.tokens), params.updates)
         self._parts = [(whole.rows(part), Scored(*(each[part] for each in scored))) for part in parts]
+
+    @property
+    def _holds_old(self) -> bool:
+        """Whether a step needs the probabilities that attempts were drawn with, which are not those of now."""
+        return self._params.updates > 1 or self._imitation is not None
 
     def _old(self, batch: Batch) -> Tensor:
         parts = shares(len(batch.tokens), self._params.updates * self._plan.accumulate)
@@ -124,7 +140,7 @@ class SmallTrainer:
 
     def _loss(self, batch: Batch, scored: Scored) -> Tensor:
         params, now = self._params, self._logprobs(self._policy, batch)
-        old = scored.old if params.updates > 1 else now.detach()
+        old = scored.old if self._holds_old else now.detach()
         made = loss(params.algorithm, scored._replace(logprobs=now, old=old), params.clip, params.max_tokens)
         if self._reference is None:
             return made
@@ -142,7 +158,8 @@ class SmallTrainer:
         place.mkdir(parents=True)
         save_file({str(n): weight.detach().contiguous() for n, weight in enumerate(self._weights)}, place / WEIGHTS)
         parts = [[*batch, *scored] for batch, scored in self._parts]
-        torch.save({"optimizer": self._optimizer.state_dict(), "parts": parts, "tokens": self.tokens}, place / STATE)
+        kept = {"optimizer": self._optimizer.state_dict(), "parts": parts, "tokens": self.tokens}
+        torch.save(kept | ({"imitation": self._imitation.to_state()} if self._imitation else {}), place / STATE)
         self._collector.save(place)
         mark(place, {"total": self._total})
         for old in sorted(self._plan.place.glob("checkpoint-*"), key=step_of)[:-KEPT_CHECKPOINTS]:
@@ -163,8 +180,18 @@ class SmallTrainer:
         self._optimizer.load_state_dict(kept["optimizer"])
         self._parts = [(Batch(*values[:4]), Scored(*values[4:])) for values in kept["parts"]]
         self.tokens, self._total = kept["tokens"], so_far["total"]
+        if self._imitation:
+            self._imitation.restore(kept["imitation"])
         self._collector.restore(place)
         return step_of(place)
+
+
+def imitation_of(params: ReinforceParams, seed: int) -> Imitation | None:
+    """What keeps good attempts, where the algorithm wants them again."""
+    if not isinstance(params.algorithm, SelfImitation):
+        return None
+    before = max(params.round - 1, 0) * -(-params.steps // params.updates)
+    return Imitation(params.algorithm, before, lambda draw: seed_of(seed, "imitation", draw))
 
 
 def shares(rows: int, parts: int) -> Sequence[Tensor]:
