@@ -34,7 +34,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
 
 @pytest.mark.parametrize(
     "name",
-    sorted(environments().keys() - {"reasoning-gym", "dataset", "programs", "mixture", "asked", "marked", "feasible"}),
+    sorted(
+        environments().keys()
+        - {"reasoning-gym", "dataset", "programs", "mixture", "asked", "marked", "feasible", "views"}
+    ),
 )
 def test_an_environment_is_found_by_its_name(name: str) -> None:
     environment = find_environment(name)

@@ -201,6 +201,10 @@ class Environment(ABC):
         """Grade a text that restates a task from an attempt at it: right is a task that comes to this attempt."""
         raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
 
+    def view(self, task: Task) -> Task:
+        """The same task said in another way, with the same answer; that of this one is the task again."""
+        raise UserError(f"Environment '{self.name}' has no other view of a task: choose another environment.")
+
     def variation(self, text: str, level: int, id: str) -> Task:
         """The task to write a variation of a text, such as a better program, for an archive of them."""
         raise UserError(f"Environment '{self.name}' has no variations: choose one that offers them.")

@@ -35,6 +35,11 @@ class Addition(ExactAnswer):
             made.append(_task(f"addition-{level}-{seed:x}-{number}", level, a, b))
         return made
 
+    def view(self, task: Task) -> Task:
+        """The numbers changed about."""
+        one, other = task.prompt.removesuffix("=").split("+")
+        return task._replace(prompt=f"{other}+{one}=")
+
     def spoilt(self, task: Task, errors: int, seed: int) -> str:
         """The answer with so many digits changed; each digit is a step."""
         if not 1 <= errors <= len(task.answer):

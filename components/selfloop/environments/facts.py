@@ -44,6 +44,11 @@ class Facts(ExactAnswer):
             for number, (prompt, answer) in enumerate(drawn)
         ]
 
+    def view(self, task: Task) -> Task:
+        """The passages from the last to the first."""
+        passages, _, name = task.prompt.rpartition(ASKS)
+        return task._replace(prompt=f"{''.join(f'[{each}' for each in passages.split('[')[:0:-1])}{ASKS}{name}")
+
     def content(self, task: Task) -> str:
         """The passages in any order, and the name; of the domain the name alone."""
         passages, _, name = task.prompt.rpartition(ASKS)

@@ -89,7 +89,17 @@ IMITATING = {
     "evaluate": {"protocol": "tools,tools=op,turns=14"},
     "measure": {"protocol": "tools,tools=op,turns=14", "levels": [2, 3, 4], "per_level": 200},
 }
+CO_REWARD = {
+    "environment": "views:addition",
+    "base": {"levels": 6, "per_level": 4000, "tail": 0.5},
+    "draw": {"levels": [4, 5], "per_level": 800, "items_per_level": 100},
+    "reinforce": {"curriculum": "in-turn,together=view", "reward": "cross-view"},
+    "measure": {"levels": [3, 4, 5, 6], "per_level": 200},
+}
 worlds = {
+    "co-reward": Form(
+        "The reward is what most attempts say at the same task in another dress.", CO_REWARD, "arXiv:2508.00410"
+    ),
     "imitating": Form(
         "A tool is worth something at first, and good attempts are learnt from again, later more.",
         IMITATING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from selfloop.environments import find_environment
 from selfloop.finetune.online.rewards import Attempts, Reward
@@ -23,12 +23,22 @@ class Vote(Reward):
 
     def __call__(self, attempts: Attempts) -> Sequence[float]:
         """The agreement of each attempt with its task's majority."""
-        rollouts, environment = attempts.rollouts, find_environment(attempts.context.environment)
-        given = votes(with_final_text(to_batch(Rollout, rollouts)), environment).to_pylist()
-        said = [answer or None if rollout.finished else None for answer, rollout in zip(given, rollouts, strict=True)]
-        by_task: defaultdict[str, list[str | None]] = defaultdict(list)
-        for rollout, answer in zip(rollouts, said, strict=True):
-            by_task[rollout.task].append(answer)
-        won = {task: majority(answers)[0] for task, answers in by_task.items()}
-        pairs = zip(rollouts, said, strict=True)
+        said = said_in(attempts)
+        won = majorities(attempts.rollouts, said)
+        pairs = zip(attempts.rollouts, said, strict=True)
         return [float(answer is not None and answer == won[rollout.task]) for rollout, answer in pairs]
+
+
+def said_in(attempts: Attempts) -> list[str | None]:
+    """The answer of each attempt, those at one task that say the same in one spelling; none where it has no vote."""
+    rollouts, environment = attempts.rollouts, find_environment(attempts.context.environment)
+    given = votes(with_final_text(to_batch(Rollout, rollouts)), environment).to_pylist()
+    return [answer or None if rollout.finished else None for answer, rollout in zip(given, rollouts, strict=True)]
+
+
+def majorities(rollouts: Sequence[Rollout], said: Sequence[str | None]) -> Mapping[str, str | None]:
+    """The answer that most attempts at each task give."""
+    by_task: defaultdict[str, list[str | None]] = defaultdict(list)
+    for rollout, answer in zip(rollouts, said, strict=True):
+        by_task[rollout.task].append(answer)
+    return {task: majority(answers)[0] for task, answers in by_task.items()}
