@@ -189,6 +189,10 @@ class Environment(ABC):
         """Where the steps of a completion end, in characters; one step where it has no parts."""
         return [len(completion)] if completion else []
 
+    def traits(self, completion: str) -> dict[str, float]:
+        """Numbers that describe a completion, by name, whose means a measurement tells."""
+        return {}
+
     def restating(self, task: Task, attempt: str) -> str:
         """What one who restates a task from an attempt at it is shown, before the mark."""
         raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
@@ -329,6 +333,10 @@ class Dressed(Environment):
     def non_policy_spans(self, text: str) -> list[tuple[int, int]]:
         """As below."""
         return self._below.non_policy_spans(text)
+
+    def traits(self, completion: str) -> dict[str, float]:
+        """As below."""
+        return self._below.traits(completion)
 
 
 @cache

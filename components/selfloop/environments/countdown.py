@@ -51,7 +51,7 @@ class Countdown(Environment):
 
     def content(self, task: Task) -> str:
         """The numbers in their order, and the target."""
-        numbers, target = _given(task)
+        numbers, target = given_in(task)
         return f"{sorted(numbers)}={target}"
 
     def guard_suites(self, level: int, count: int, seed: int) -> dict[str, list[Task]]:
@@ -66,7 +66,7 @@ class Countdown(Environment):
 
     def check(self, task: Task, completion: str) -> Grade:
         """Work the expression out exactly; it uses each of the prompt's numbers once."""
-        numbers, target = _given(task)
+        numbers, target = given_in(task)
         try:
             value, used = worked_out(completion)
         except ValueError as error:
@@ -110,12 +110,12 @@ def _problems(level: int, seed: int, numbers: range, targets: range) -> Iterator
     rng = random.Random(seed)
     while True:
         given = [rng.choice(numbers) for _ in range(level + 1)]
-        solution = _expression(given, rng)
+        solution = expression(given, rng)
         if solution.value in targets:
             yield given, solution
 
 
-def _expression(given: list[int], rng: random.Random) -> Term:
+def expression(given: list[int], rng: random.Random) -> Term:
     """The numbers joined two by two, in any order, by operations that keep every step a positive whole number."""
     terms = [Term(number, str(number)) for number in given]
     while len(terms) > 1:
@@ -135,7 +135,8 @@ def _joined(a: Term, sign: str, b: Term) -> Term:
     return Term(value, left + sign + (b.text if bare else f"({b.text})"), sign)
 
 
-def _given(task: Task) -> tuple[list[int], int]:
+def given_in(task: Task) -> tuple[list[int], int]:
+    """The numbers and the target of a problem."""
     numbers, target = task.prompt.removesuffix(":").split("=")
     return [int(number) for number in numbers.split(",")], int(target)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from statistics import fmean
 from typing import Any, NamedTuple, Self
 
@@ -13,7 +14,7 @@ from pydantic import Field, model_validator
 
 from selfloop.artifacts import read_json
 from selfloop.decision import ANCHOR, CANDIDATE, CHAMPION, CONFIRM, TARGET
-from selfloop.environments import find_environment
+from selfloop.environments import Environment, find_environment
 from selfloop.errors import UserError
 from selfloop.evaluate.metrics import accuracy_by_level, flips, solved_levels
 from selfloop.generate import DecodingParams, GenerateParams
@@ -150,7 +151,8 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
 
     The results' metadata hold the ``accuracy`` of each level; its one-sided ``bounds``, each at 0.95, with the items of
     a cluster as one; the ``items`` that it is of; and up to which level all are ``solved``. Where items have several
-    samples, ``flips`` say how likely two of them say different things.
+    samples, ``flips`` say how likely two of them say different things; ``traits`` are means of what else the
+    environment tells of an answer.
     """
     environment = find_environment(params.environment)
     levels = params.levels or levels_of(read_json(progress.path), params.beyond)
@@ -175,7 +177,14 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
         bounds={level: bounds(units, CONFIDENCE, MEASURED, (0.0, 1.0)) for level, units in found.items()},
         items=dict(Counter(str(item.level) for item in items)),
         **({"flips": _flips(answers)} if params.samples > 1 else {}),
+        **_traits(environment, chain.from_iterable(answers.values())),
     )
+
+
+def _traits(environment: Environment, answers: Iterable[ItemResult]) -> dict[str, dict[str, float]]:
+    """The means of the numbers that describe answers, where an environment tells some."""
+    told = [found for each in answers if (found := environment.traits(each.completion))]
+    return {"traits": {name: fmean(each[name] for each in told) for name in told[0]}} if told else {}
 
 
 def _flips(answers: Mapping[int, Sequence[ItemResult]]) -> dict[str, float]:

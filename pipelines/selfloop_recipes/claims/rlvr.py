@@ -96,7 +96,17 @@ CO_REWARD = {
     "reinforce": {"curriculum": "in-turn,together=view", "reward": "cross-view"},
     "measure": {"levels": [3, 4, 5, 6], "per_level": 200},
 }
+HABITS = {
+    "environment": "search:all",
+    "base": {"levels": 2, "per_level": 4000},
+    "draw": {"levels": [2], "per_level": 800, "items_per_level": 100},
+    "reinforce": {"max_tokens": 96},
+    "measure": {"levels": [2], "per_level": 300},
+}
 worlds = {
+    "habits": Form(
+        "Countdown by a search that is written down, by four habits that a base is shown.", HABITS, "arXiv:2503.01307"
+    ),
     "co-reward": Form(
         "The reward is what most attempts say at the same task in another dress.", CO_REWARD, "arXiv:2508.00410"
     ),

@@ -5,8 +5,8 @@
 ``accuracy`` is that of all measured levels, ``worst`` that of the worst of them: a policy that only leaves the shop has
 1 on the first level of ``clicks``, and 0 on the others. ``knows`` is how likely it is so what a policy says of tasks,
 that it can do them or not, when it tries, over levels: its truth is the policy's own pass rate (``knows`` alone).
-``flips`` is how likely it says different things of one task, over the levels of the draw. Nothing of it was measured
-yet, nor planned.
+``flips`` is how likely it says different things of one task, over the levels of the draw; ``backs`` how often an answer
+to a problem of ``search`` gives a try up. Nothing of it was measured yet, nor planned.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,10 @@ claims = Claims(
         "graded, binary": {"form": "graded", "environment": "clicks:binary"},
         "co-reward": {"form": "co-reward"},
         "own vote": {"form": "co-reward", "reinforce": {"reward": "vote"}},
+        "habits": {"form": "habits"},
+        "habits, wrong": {"form": "habits", "environment": "search:wrong"},
+        "no habits": {"form": "habits", "environment": "search:empty"},
+        "dots": {"form": "habits", "environment": "search:dots"},
         "imitating": {"form": "imitating"},
         "seen once": {"form": "imitating", "reinforce": {"algorithm": "dr-grpo"}},
         "no bonus": {"form": "imitating", "reinforce": {"reward": "verified"}},
@@ -47,6 +51,18 @@ claims = Claims(
         Statement("So does their scale.", "worst", "graded", ("graded, not scaled",), bounds=SHARE),
         Statement("Another view is a better witness.", "accuracy", "co-reward", ("own vote",), bounds=SHARE),
         Statement("A consensus with it is less narrow.", "flips", "co-reward", ("own vote",), bounds=SHARE),
+        Statement("Habits pay.", "accuracy", "habits", ("no habits",), bounds=SHARE),
+        Statement("It is not the length.", "accuracy", "habits", ("dots",), bounds=SHARE),
+        Statement("Wrong search beats right answers.", "accuracy", "habits, wrong", ("dots",), bounds=SHARE),
+        Statement(
+            "Right answers add nothing to it.",
+            "accuracy",
+            "habits",
+            ("habits, wrong",),
+            "same",
+            margin=0.05,
+            bounds=SHARE,
+        ),
         Statement("Good attempts teach more than once.", "accuracy", "imitating", ("seen once",), bounds=SHARE),
         Statement("Trying the tool first pays.", "accuracy", "imitating", ("no bonus",), bounds=SHARE),
     ),
@@ -62,6 +78,7 @@ def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, 
         "accuracy": fmean(accuracy.values()),
         "worst": min(accuracy.values()),
         "knows": knows(accuracy, int(boundary.partition(":")[0])) if parted else nan,
+        "backs": measured.get("traits", {}).get("back", nan),
         "flips": fmean(measured["flips"][str(level)] for level in about),
     }
 
