@@ -1,4 +1,5 @@
 import math
+from collections import defaultdict
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -373,3 +374,8 @@ def test_a_measurement_may_take_several_samples(trained: Path, tmp_path: Path) -
     assert [(item.level, item.attempt) for item in rows(results.path, ItemResult)] == [
         (level, sample) for level in (1, 2) for _ in range(4) for sample in range(3)
     ]
+    said: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for item in rows(results.path, ItemResult):
+        said[item.level, item.task].append(item.completion)
+    found = {level: fmean(flips(each) for (of, _), each in said.items() if of == level) for level in (1, 2)}
+    assert results.metadata["flips"] == {str(level): pytest.approx(share) for level, share in found.items()}

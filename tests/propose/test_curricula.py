@@ -183,16 +183,16 @@ def test_a_level_is_weak_while_it_fails_and_does_not_rise() -> None:
 
 @settings(deadline=None)
 @given(levels=LEVELS, start=st.floats(0.05, 1), growth=st.floats(1.1, 4), phase=st.integers(1, 9))
-def test_a_cycle_grows_from_the_easiest_levels_to_all_and_begins_again(
+def test_a_cycle_grows_from_the_easiest_levels_to_all_and_shrinks_again(
     levels: list[int], start: float, growth: float, phase: int
 ) -> None:
     curriculum, arms = Cyclical(start=start, growth=growth, phase=phase), ArmState.begin(levels).arms
-    drawn = [sum(curriculum(arms, step)) for step in range(0, 60 * phase, phase)]
     assert all(list(curriculum(arms, step)) == sorted(curriculum(arms, step), reverse=True) for step in range(9))
-    again = drawn.index(len(levels)) if len(levels) == 1 else drawn.index(max(drawn)) + 1
-    assert max(drawn) == len(levels)
-    assert drawn[:again] == sorted(drawn[:again])
-    assert drawn[0] == math.ceil(start * len(levels) - 1e-9)
+    share, rises = start, True
+    for step in range(0, 60 * phase, phase):
+        assert sum(curriculum(arms, step)) == math.ceil(share * len(levels) - 1e-9)
+        rises = share == start or (rises and share < 1)
+        share = min(share * growth, 1.0) if rises else max(share / growth, start)
 
 
 def test_the_oracle_measures_every_few_steps_and_is_not_led_by_what_it_draws() -> None:

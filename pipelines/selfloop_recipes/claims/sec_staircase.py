@@ -39,6 +39,8 @@ CURRICULA = {
     "reverse": f"reverse,horizon={ROUNDS * STEPS}",
     "oracle": "oracle,every=20",
     "weakness": "weakness",
+    "weakest": "weakest",
+    "cyclical": "cyclical",
     "reestimated": f"reestimated,horizon={ROUNDS * STEPS}",
 }
 claims = Claims(
@@ -55,6 +57,9 @@ claims = Claims(
         Statement("It carries further beyond the arms.", "beyond", "bandit", ("uniform",), bounds=SHARE),
         Statement("More of its groups teach something.", "informative", "hot bandit", ("uniform",), bounds=SHARE),
         Statement("Drawing what is failed and stays so pays.", "area", "weakness", ("uniform",), bounds=SHARE),
+        Statement("So does half for the weakest level.", "area", "weakest", ("uniform",), bounds=SHARE),
+        Statement("Easy levels now and then pay.", "area", "cyclical", ("uniform",), bounds=SHARE),
+        Statement("More than they do once and for all.", "area", "cyclical", ("ordered",), bounds=SHARE),
         Statement("Looking again how hard levels are pays.", "area", "reestimated", ("ordered",), bounds=SHARE),
         Statement("The colder the more of them do.", "informative", "bandit", ("hot bandit",), bounds=SHARE),
     ),
