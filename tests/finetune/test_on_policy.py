@@ -172,8 +172,9 @@ def test_reinforcement_holds_to_where_it_starts_and_trains_adapters(
     assert made.metadata["steps"] == 3
 
 
+@pytest.mark.parametrize("algorithm", ["grpo", "self-imitation,ramp=1"])
 def test_a_reinforcement_that_broke_off_ends_with_equal_weights(
-    plain: Path, tables: dict[str, Dataset], tmp_path: Path
+    plain: Path, tables: dict[str, Dataset], tmp_path: Path, algorithm: str
 ) -> None:
     class BrokenOffError(Exception):
         pass
@@ -182,7 +183,7 @@ def test_a_reinforcement_that_broke_off_ends_with_equal_weights(
         if done == 4:
             raise BrokenOffError
 
-    given: dict[str, Any] = {"steps": 5, "checkpoint_every": 2}
+    given: dict[str, Any] = {"steps": 5, "checkpoint_every": 2, "algorithm": algorithm}
     whole = reinforced(plain, tables, tmp_path / "whole", **given)
     with pytest.raises(BrokenOffError), progress.watched_by(break_off):
         reinforced(plain, tables, tmp_path / "again", **given)
