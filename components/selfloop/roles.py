@@ -14,6 +14,9 @@ again      1         another attempt at the task, with that one in sight        
 wrong      0         an attempt that is wrong                                        what the check calls wrong
 restate    1         the task that it is an attempt at, which is not in sight        what comes to that attempt
 =========  ========  ==============================================================  =================================
+
+To propose a task is a task, too (``proposal``), so that ``propose/judge`` is the role of whoever judges proposals:
+right is what the environment takes for a task.
 """
 
 from __future__ import annotations
@@ -45,6 +48,7 @@ OPINIONS: Mapping[str, Mapping[str, float]] = {
 """What the answers of the roles mean that have an opinion: how good the attempt is, or the first one beside the other.
 """
 OPINION_TOKENS = 2
+PROPOSE = "propose"
 BEHIND = "~"
 """What parts the name of a task from that of what is asked about it."""
 MARK = re.compile("|".join(map(re.escape, MARKS.values())))
@@ -90,17 +94,34 @@ def asked(environment: Environment, role: str, task: Task, attempts: Sequence[st
         )
     while role in OPINIONS and role_of(task) in (AGAIN, WRONG):  # what was asked for is an attempt as any other
         task = subject(task)
+    given = [readable(environment, attempt) for attempt in attempts]
+    answer, limit = _answer(environment, role, task, given)
+    return task._replace(
+        prompt=worded(environment, role, task, given, told),
+        answer=answer,
+        max_tokens=limit,
+        metadata=json.dumps({"role": role, "attempts": given, "about": _about(task)}),
+    )
+
+
+def worded(environment: Environment, role: str, task: Task, attempts: Sequence[str], told: str = "") -> str:
+    """The prompt that asks a policy in a role about attempts at a task."""
     mark, closing = MARKS[role], environment.closing
     given = [readable(environment, attempt) for attempt in attempts]
     shown = environment.restating(task, *given) if role == RESTATE else task.prompt + f"{mark}{closing}".join(given)
-    answer, limit = _answer(environment, role, task, given)
-    about = {name: getattr(task, name) for name in ("prompt", "answer", "max_tokens", "metadata")}
-    return task._replace(
-        prompt=f"{shown}{readable(environment, told)}{mark}{'' if role in OPINIONS else closing}",
-        answer=answer,
-        max_tokens=limit,
-        metadata=json.dumps({"role": role, "attempts": given, "about": about}),
-    )
+    return f"{shown}{readable(environment, told)}{mark}{'' if role in OPINIONS else closing}"
+
+
+def proposal(environment: Environment, task: Task) -> Task:
+    """The task to propose one of the same level. Raises ``UserError`` where the environment takes no proposals."""
+    if environment.proposal_prompt is None:
+        raise UserError(f"Environment '{environment.name}' takes no proposals: choose one that offers 'proposals'.")
+    metadata = json.dumps({"role": PROPOSE, "about": _about(task)})
+    return task._replace(prompt=environment.proposal_prompt, answer="", metadata=metadata)
+
+
+def _about(task: Task) -> dict[str, Any]:
+    return {name: getattr(task, name) for name in ("prompt", "answer", "max_tokens", "metadata")}
 
 
 def _answer(environment: Environment, role: str, task: Task, attempts: Sequence[str]) -> tuple[str, int]:
@@ -139,10 +160,22 @@ def graded(environment: Environment, task: Task, completion: str) -> Grade:
         return environment.check(task, completion)
     if role == AGAIN:
         return graded(environment, subject(task), completion)
+    if role == PROPOSE:
+        ok = proposes(environment, completion)
+        return Grade(ok, float(ok), "correct" if ok else "no task")
     if role == RESTATE:
         return environment.check_restated(subject(task), _noted(task)["attempts"][0], completion)
     ok = not graded(environment, subject(task), completion).ok if role == WRONG else completion == task.answer
     return Grade(ok, float(ok), "correct" if ok else "wrong answer")
+
+
+def proposes(environment: Environment, text: str) -> bool:
+    """Whether a text is a task of an environment."""
+    try:
+        environment.parse_proposal(text, "")
+    except ValueError:
+        return False
+    return True
 
 
 def graded_batch(environment: Environment, tasks: pa.RecordBatch, completions: pa.Array) -> tuple[Any, Any, Any]:
@@ -158,8 +191,10 @@ def graded_batch(environment: Environment, tasks: pa.RecordBatch, completions: p
 def posed(environment: Environment, role: str, task: Task, seed: int) -> Task:
     """A task of a role about attempts that are made up: one half of them are right, the others have one wrong step.
 
-    ``judge/judge`` is the role of whoever judges such a judgement.
+    ``judge/judge`` is the role of whoever judges such a judgement, ``propose/judge`` of whoever judges proposals.
     """
+    if role == PROPOSE:
+        return proposal(environment, task)
     below, _, role = role.rpartition("/")
     if role not in environment.roles:
         raise environment.without(role)
@@ -178,6 +213,8 @@ def demonstration(environment: Environment, task: Task, seed: int) -> str:
     role = role_of(task)
     if role in ("", AGAIN):
         return demonstration(environment, subject(task), seed) if role else environment.demonstration(task)
+    if role == PROPOSE:
+        return environment.proposals(task.level, 1, seed)[0]
     return spoilt(environment, subject(task), seed) if role == WRONG else task.answer
 
 
@@ -188,4 +225,14 @@ def spoilt(environment: Environment, task: Task, seed: int) -> str:
         return environment.spoilt(task, 1, seed)
     if role in OPINIONS:
         return random.Random(seed).choice([said for said in OPINIONS[role] if said != task.answer])
+    if role == PROPOSE:
+        return _no_task(environment, demonstration(environment, task, seed), random.Random(seed))
     raise UserError(f"Nobody makes wrong answers of the role '{role}': ask 'judge' about other attempts.")
+
+
+def _no_task(environment: Environment, text: str, rng: random.Random) -> str:
+    """A proposal less the fewest characters, drawn one by one, without which it is no task."""
+    while text and proposes(environment, text):
+        place = rng.randrange(len(text))
+        text = text[:place] + text[place + 1 :]
+    return text

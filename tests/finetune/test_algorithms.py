@@ -13,7 +13,7 @@ from selfloop.finetune.online.algorithms import Algorithm, RewardedGroups
 from selfloop.finetune.online.algorithms.adpo import Adpo
 from selfloop.finetune.online.algorithms.role_baseline import RoleBaseline, RoleBaselines
 from selfloop.finetune.online.losses import Scored, divergence, loss
-from selfloop.records import Rollout
+from selfloop.records import Rollout, Segment
 from selfloop.stages import validated
 from torch import Tensor
 
@@ -88,6 +88,34 @@ def test_adpo_trusts_a_group_the_more_the_more_its_votes_agree(rates: list[float
     whole = advantages("grpo", rewards)
     doubtful, sure = ((advantages(f"adpo,trust={trust}", rewards, rate) / whole)[0, 0].item() for rate in rates)
     assert trust - 1e-9 <= doubtful <= sure <= 1 + 1e-9
+
+
+@quick
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["judge-0", "judge-1", "solver-1"]), st.sampled_from([None, 0.0, 0.5, 1.0])),
+        min_size=1,
+    )
+)
+def test_whitening_by_role_compares_what_was_rewarded_in_one_role(given: list[tuple[str, float | None]]) -> None:
+    rollouts = [
+        Rollout("t", 1, 0, "", "1", True, 1, role=role, segments=(Segment(role, "1", reward),))
+        for role, reward in given
+    ]
+    rewards = doubles([[reward or 0.0] for _, reward in given])
+    made = ALL["role-whitened"](RewardedGroups(rewards, rewards[:, 0], rollouts)).flatten().tolist()
+    for kind in ("judge", "solver"):
+        of_kind = [(reward, each) for (role, reward), each in zip(given, made, strict=True) if role.startswith(kind)]
+        rewarded = [(reward, each) for reward, each in of_kind if reward is not None]
+        known = any(reward is not None for _, reward in given)
+        assert not known or all(each == 0 for reward, each in of_kind if reward is None)
+        assert sum(each for _, each in rewarded) == pytest.approx(0, abs=1e-6)
+        if len({reward for reward, _ in rewarded}) > 1:
+            assert sum(each**2 for _, each in rewarded) / len(rewarded) == pytest.approx(1, abs=1e-2)
+            order = [each for _, each in sorted(rewarded)]
+            assert order == sorted(order)
+        else:
+            assert not any(each for _, each in rewarded)
 
 
 def test_adpo_trusts_least_below_three_tenths_and_wholly_from_eight_tenths_on() -> None:

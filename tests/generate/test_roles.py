@@ -123,6 +123,18 @@ def plain_game(task: Task) -> Steps:
     yield Ask(role=SECOND)
 
 
+def apart(task: Task) -> Steps:
+    one: Wrote = yield Ask(role=FIRST)
+    yield Ask(role=SECOND, prompt=f"(2{one.text})")
+    yield Ask("=", role=SECOND, prompt="is read once")
+
+
+def test_a_role_may_read_another_prompt_than_that_of_the_task(wild: Policy) -> None:
+    for (one, other), task in zip(pairs(drawn(wild, "apart")), (t for t in TASKS for _ in range(2)), strict=True):
+        assert (one.prompt, other.prompt) == (task.prompt, f"(2{one.completion})")
+        assert [part.author for part in other.segments] == [SECOND, "protocol", SECOND]
+
+
 def test_a_reward_for_a_role_that_wrote_nothing_is_refused(wild: Policy) -> None:
     with pytest.raises(UserError, match="rewards the role 'third', which wrote nothing"):
         drawn(wild, "rewards_nobody")

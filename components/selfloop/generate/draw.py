@@ -16,7 +16,7 @@ from selfloop.generate.tools import Tool
 from selfloop.lookup import unknown
 from selfloop.metering import drew
 from selfloop.policy import Policy, check_room
-from selfloop.records import POLICY, PROTOCOL, Rollout, Segment, Task, batched
+from selfloop.records import PROTOCOL, Rollout, Segment, Task, batched
 from selfloop.seeds import seed_for
 
 if TYPE_CHECKING:
@@ -176,10 +176,13 @@ class Attempt:
         self.task, self.number, self._prompt = task, number, prompt
         self._tokenizer, self._steps, self._keep_tokens = tokenizer, steps, keep_tokens
         self._transcripts: dict[str, Transcript] = {}
-        self._asked = self._new_transcript(POLICY)
+        self._asked = self._new_transcript(Ask())
 
-    def _new_transcript(self, role: str) -> Transcript:
-        return Transcript(self._tokenizer, role, self.task.prompt, self._prompt)
+    def _new_transcript(self, asked: Ask) -> Transcript:
+        if asked.prompt is None:
+            return Transcript(self._tokenizer, asked.role, self.task.prompt, self._prompt)
+        [tokens] = encode(self._tokenizer, [asked.prompt])
+        return Transcript(self._tokenizer, asked.role, asked.prompt, tokens)
 
     @property
     def turns(self) -> int:
@@ -212,7 +215,7 @@ class Attempt:
     def tell(self, asked: Ask) -> None:
         """Turn to a role, and put what it is told behind what it read and wrote."""
         if asked.role not in self._transcripts:
-            self._transcripts[asked.role] = self._new_transcript(asked.role)
+            self._transcripts[asked.role] = self._new_transcript(asked)
         self._asked = self._transcripts[asked.role]
         self._asked.tell(asked)
 

@@ -32,7 +32,9 @@ class BaseParams(Params):
         [], description="Levels whose tasks it is shown to propose; all of them where none is named."
     )
     roles: list[str] = Field(
-        [], description="Roles that it is shown as well, such as judge; judge/judge is who judges judgements."
+        [],
+        description="Roles that it is shown as well, such as judge; judge/judge is who judges judgements, "
+        "propose/judge who judges proposals.",
     )
     per_role: int = Field(2000, ge=1, description="Examples of each level of each role, half of the attempts wrong.")
     seed: int = Field(0, ge=0, description="Seed of the tasks.")

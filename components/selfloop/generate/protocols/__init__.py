@@ -29,7 +29,8 @@ class Ask(NamedTuple):
     """The policy shall write as a ``role``, after it read a ``text`` by an ``author``: a user's message in its chat
     template where it has one and this is ``as_message``, else the bare text. It ends at its end token or behind one of
     ``stop_after``. A message before a role wrote anything stands behind the task's prompt and belongs to it. Only a
-    bare text by the protocol itself may hold control tokens: messages, and what tools say, are data.
+    bare text by the protocol itself may hold control tokens: messages, and what tools say, are data. A role that is
+    asked for the first time reads ``prompt`` in place of the task's, where there is one.
     """
 
     text: str = ""
@@ -37,6 +38,7 @@ class Ask(NamedTuple):
     stop_after: tuple[str, ...] = ()
     role: str = POLICY
     author: str = PROTOCOL
+    prompt: str | None = None
 
 
 class Call(NamedTuple):

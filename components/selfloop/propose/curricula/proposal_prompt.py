@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,9 +19,10 @@ class ProposalPrompt(Curriculum):
     needs = "an environment that takes proposals"
 
     def own_tasks(self, environment: str, groups: int) -> Sequence[Task]:
-        """The prompt for each group. Raises ``UserError`` where the environment has none."""
+        """The prompt for each group, with the environment's name. Raises ``UserError`` where it has none."""
         prompt = prompt_of(find_environment(environment), environment)
-        return [Task(f"invitation-{number}", 0, "", prompt, "") for number in range(groups)]
+        metadata = json.dumps({"environment": environment})
+        return [Task(f"invitation-{number}", 0, "", prompt, "", metadata=metadata) for number in range(groups)]
 
     def choose(self, state: Any, pool: TaskPool, draw: int, groups: int, probe: Probe) -> tuple[list[Task], Any]:
         """The same prompts in every draw."""
