@@ -137,6 +137,19 @@ def _answer(environment: Environment, role: str, task: Task, attempts: Sequence[
     return "0" if right[0] == right[1] else "12"[right[1]], OPINION_TOKENS
 
 
+def retold(environment: Environment, task: Task, text: str) -> tuple[str, str]:
+    """The prompt of the task that an answer in the role ``restate`` says, and the attempt that was to be restated.
+
+    Raises ``UserError`` for a task of another role.
+    """
+    if role_of(task) != RESTATE:
+        raise UserError(
+            f"The task '{task.id}' asks nobody to restate a task: take tasks of the role '{RESTATE}', such as those of "
+            "the environment 'asked:restate:chain'."
+        )
+    return environment.retold(subject(task), readable(environment, text)), _noted(task)["attempts"][0]
+
+
 def readable(environment: Environment, text: str) -> str:
     """A text without what could be taken for the mark of a role; where the environment has an alphabet, without all
     that is not of it, such as a token for padding that a policy wrote.

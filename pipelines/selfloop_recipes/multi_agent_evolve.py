@@ -23,10 +23,10 @@ from selfloop_recipes.claims.multi_agent_evolve import claims, figures, forms
 
 class MultiAgentEvolve(LoopSettings, rounds=3, environment="chain", schedule="fixed,patience=3"):
     base: BaseParams = BaseParams(
-        levels=6, per_level=6000, tail=0.7, proposals=1000, roles=["judge", "propose/judge"], per_role=3000
+        levels=3, per_level=6000, proposals=500, roles=["judge", "propose/judge"], per_role=3000
     )
-    pretrain: PretrainParams = PretrainParams(steps=1500, decay_steps=250, lr=4e-3)
-    draw: DrawParams = DrawParams(levels=[6], old_levels=[3], per_level=200, items_per_level=200)
+    pretrain: PretrainParams = PretrainParams(steps=2500, decay_steps=500, lr=4e-3)
+    draw: DrawParams = DrawParams(levels=[3], old_levels=[2], per_level=200, items_per_level=200)
     reinforce: ReinforceParams = ReinforceParams(
         curriculum="proposal-prompt",
         protocol="multi-agent-evolve",
@@ -40,7 +40,7 @@ class MultiAgentEvolve(LoopSettings, rounds=3, environment="chain", schedule="fi
     )
     generate: GenerateParams = GenerateParams(attempts="fixed", samples=4, greedy_first=False, max_tokens=32)
     verify: VerifyParams = VerifyParams(verifier="judge,samples=4,max_tokens=2")
-    gate: GateParams = GateParams(guards="+divergence")
+    gate: GateParams = GateParams(guards="divergence")
 
 
 class State(NamedTuple):

@@ -19,6 +19,7 @@ from selfloop.verify.verifiers.fobar import backward, value
 from selfloop.verify.verifiers.judge import PROMPT, Judge, mark
 from selfloop.verify.verifiers.judge_pairwise import PROMPT as PAIR
 from selfloop.verify.verifiers.judge_pairwise import JudgePairwise, choice, pairs, win_rates
+from selfloop.verify.verifiers.round_trip import agreed
 
 from ..conftest import sealed_table
 from .conftest import a_task, attempts, said, trained_on
@@ -358,3 +359,26 @@ def test_a_policy_that_can_neither_be_asked_in_a_role_nor_in_english_is_refused(
     never = trained_on([("57+3*2=", RIGHT)], steps=1)
     with pytest.raises(UserError, match=f"This policy has no token for '{piece}', and is asked .* base.roles"):
         said([SUM], attempts(SUM, RIGHT, WRONG), f"{verifier},samples=1", never, environment=environment)
+
+
+def test_a_restated_task_is_good_where_the_policy_comes_back_to_the_attempt() -> None:
+    asked = CHAIN.asked("restate", SUM, [RIGHT])
+    other = f"{RIGHT[:2]}{int(RIGHT[2:]) + 1}"
+    follows = trained_on([(SUM.prompt, RIGHT), ("57+4*2=", "6125"), ("57+3*1=", other)])
+    given = attempts(asked, "+3*2", "+4*2", "+3*1", "+3<restate>*2")
+    for agreement, scores in (("whole", [1.0, 0.0, 0.0, 1.0]), ("steps", [1.0, 0.0, pytest.approx(1 / 3), 1.0])):
+        marked = said([asked], given, f"round-trip,samples=1,agreement={agreement}", follows, environment="chain")
+        assert [verdict.score for verdict in marked] == scores
+        assert [verdict.ok for verdict in marked] == [True, False, False, True]
+    with pytest.raises(UserError, match="asks nobody to restate a task: take tasks of the role 'restate'"):
+        said([SUM], attempts(SUM, RIGHT), "round-trip,samples=1", follows, environment="chain")
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=6), st.lists(st.integers(0, 99), max_size=6))
+def test_steps_agree_up_to_the_first_that_is_another(one: list[int], other: list[int]) -> None:
+    first, second = ("".join(f"{value:02}" for value in values) for values in (one, other))
+    ends = CHAIN.steps(first)
+    same = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    made = agreed(first, second, ends)
+    assert made == (1.0 if first == second else pytest.approx(same / (len(one) + 1)))
+    assert agreed(first, second, []) == float(first == second)

@@ -201,6 +201,10 @@ class Environment(ABC):
         """A task as one should write it who restates it."""
         raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
 
+    def retold(self, task: Task, text: str) -> str:
+        """The prompt of the task that a text says which restates this one."""
+        raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
+
     def check_restated(self, task: Task, attempt: str, text: str) -> Grade:
         """Grade a text that restates a task from an attempt at it: right is a task that comes to this attempt."""
         raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")

@@ -162,6 +162,10 @@ class Arithmetic(ExactAnswer):
         """Its expression."""
         return task.prompt.removesuffix("=")
 
+    def retold(self, task: Task, text: str) -> str:
+        """The expression."""
+        return f"{text}="
+
     def check_restated(self, task: Task, attempt: str, text: str) -> Grade:
         """Right is an expression of as many operations with this value."""
         try:

@@ -86,6 +86,10 @@ class Chain(Environment):
         """Its operations."""
         return task.prompt[2:].removesuffix("=")
 
+    def retold(self, task: Task, text: str) -> str:
+        """The operations behind the number that it begins with."""
+        return f"{task.prompt[:2]}{text}="
+
     def check_restated(self, task: Task, attempt: str, text: str) -> Grade:
         """Right are operations that lead from value to value."""
         chain = f"{task.prompt[:2]}{text}"

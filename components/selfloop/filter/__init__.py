@@ -11,6 +11,7 @@ from selfloop.filter.balancing import (
 )
 from selfloop.filter.band import BandParams, band_tasks
 from selfloop.filter.filter import filter_rollouts
+from selfloop.filter.inverting import InvertParams, invert_examples
 from selfloop.filter.pairing import PairParams, pair_rollouts
 from selfloop.filter.params import FilterParams
 from selfloop.filter.repairing import RepairParams, repair_rollouts
@@ -23,6 +24,7 @@ __all__ = [
     "Correct",
     "ExtendParams",
     "FilterParams",
+    "InvertParams",
     "PairParams",
     "RepairParams",
     "SamplingParams",
@@ -33,6 +35,7 @@ __all__ = [
     "extend_archive",
     "filter_rollouts",
     "init_sampling",
+    "invert_examples",
     "pair_rollouts",
     "repair_rollouts",
     "temper_tasks",

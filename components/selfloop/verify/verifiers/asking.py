@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from selfloop.verify.contract import Context
     from selfloop.verify.verify import VerifyParams
 
-
+T = TypeVar("T")
 FRAME = 5
 """Dashes before and behind what a judge is shown, at least."""
 
@@ -35,8 +35,8 @@ class Asking(Verifier):
     max_tokens: int = Field(512, ge=1, description="Tokens of an answer at most.")
 
     def answered(
-        self, prompts: Sequence[str], samples: Sequence[int], context: Context, read: Callable[[str], float | None]
-    ) -> list[list[float | None]]:
+        self, prompts: Sequence[str], samples: Sequence[int], context: Context, read: Callable[[str], T | None]
+    ) -> list[list[T | None]]:
         """What is read of the policy's answers to each prompt, as many as asked for; one is greedy, several are drawn.
 
         An answer that was cut off is one that cannot be read: it may say another thing than its beginning does. The
