@@ -8,10 +8,14 @@ judges a judgement is a judge.
 role       attempts  what is asked for                                               what is right
 =========  ========  ==============================================================  =================================
 judge      1         ``1`` where the attempt is right, ``0`` where it is wrong       what the environment's check says
+grounded   1         the same as of a judge, who is told what a tool makes of each   the same
+                     step of the attempt
 better     2         ``1`` or ``2``, the one that is right; ``0`` where none is      the same
                      better than the other
 again      1         another attempt at the task, with that one in sight             as of any attempt
 wrong      0         an attempt that is wrong                                        what the check calls wrong
+worse      1         that attempt, made wrong                                        the same
+now        1         the answer, where that is how an attempt begins                the answer that is known
 restate    1         the task that it is an attempt at, which is not in sight        what comes to that attempt
 =========  ========  ==============================================================  =================================
 
@@ -36,13 +40,19 @@ if TYPE_CHECKING:
 
     from selfloop.environments import Environment
 
-JUDGE, BETTER, AGAIN, WRONG, RESTATE = "judge", "better", "again", "wrong", "restate"
-ATTEMPTS: Mapping[str, int] = {JUDGE: 1, BETTER: 2, AGAIN: 1, WRONG: 0, RESTATE: 1}
+JUDGE, GROUNDED, BETTER = "judge", "grounded", "better"
+AGAIN, WRONG, WORSE, NOW, RESTATE = "again", "wrong", "worse", "now", "restate"
+ATTEMPTS: Mapping[str, int] = {JUDGE: 1, GROUNDED: 1, BETTER: 2, AGAIN: 1, WRONG: 0, WORSE: 1, NOW: 1, RESTATE: 1}
 """How many attempts each role is asked about."""
 MARKS: Mapping[str, str] = {role: f"<{role}>" for role in ATTEMPTS}
 """What stands behind the attempts that a role is asked about."""
+SPOILING = (WRONG, WORSE)
+"""The roles that are asked for what is wrong."""
+REWRITING = (AGAIN, *SPOILING)
+"""The roles whose answers are attempts as any other."""
 OPINIONS: Mapping[str, Mapping[str, float]] = {
     JUDGE: {"1": 1.0, "0": 0.0},
+    GROUNDED: {"1": 1.0, "0": 0.0},
     BETTER: {"1": 1.0, "0": 0.5, "2": 0.0},
 }
 """What the answers of the roles mean that have an opinion: how good the attempt is, or the first one beside the other.
@@ -86,14 +96,17 @@ def asked(environment: Environment, role: str, task: Task, attempts: Sequence[st
     """What a policy is asked in a role about attempts at a task, which may be one of a role itself. ``told`` is shown
     behind the attempts.
 
-    The answer is the truth where it is known. Raises ``UserError`` for another number of attempts.
+    The answer is the truth where it is known. Raises ``UserError`` for another number of attempts, and where a tool
+    shall work out a judgement.
     """
     if len(attempts) != ATTEMPTS[role]:
         raise UserError(
             f"The role '{role}' is asked about {ATTEMPTS[role]} attempts, not {len(attempts)}: give it as many."
         )
-    while role in OPINIONS and role_of(task) in (AGAIN, WRONG):  # what was asked for is an attempt as any other
+    while role in OPINIONS and role_of(task) in REWRITING:
         task = subject(task)
+    if role == GROUNDED and role_of(task):
+        raise UserError(f"No tool works out answers in the role '{role_of(task)}': ask 'judge' about them.")
     given = [readable(environment, attempt) for attempt in attempts]
     answer, limit = _answer(environment, role, task, given)
     return task._replace(
@@ -108,8 +121,9 @@ def worded(environment: Environment, role: str, task: Task, attempts: Sequence[s
     """The prompt that asks a policy in a role about attempts at a task."""
     mark, closing = MARKS[role], environment.closing
     given = [readable(environment, attempt) for attempt in attempts]
+    told = f"{closing}{environment.recomputed(task, given[0])}" if role == GROUNDED else told
     shown = environment.restating(task, *given) if role == RESTATE else task.prompt + f"{mark}{closing}".join(given)
-    return f"{shown}{readable(environment, told)}{mark}{'' if role in OPINIONS else closing}"
+    return f"{shown}{readable(environment, told)}{mark}{'' if role in (*OPINIONS, NOW) else closing}"
 
 
 def proposal(environment: Environment, task: Task) -> Task:
@@ -126,15 +140,15 @@ def _about(task: Task) -> dict[str, Any]:
 
 def _answer(environment: Environment, role: str, task: Task, attempts: Sequence[str]) -> tuple[str, int]:
     """What is right to answer in a role, where it is known, and the tokens that an answer may have."""
-    if role in (AGAIN, WRONG):
+    if role in REWRITING:
         return (task.answer if role == AGAIN else ""), task.max_tokens
-    if role == RESTATE:
-        said = environment.restated(task)
+    if role in (NOW, RESTATE):
+        said = task.answer if role == NOW else environment.restated(task)
         return said, len(said) + 1
     right = [graded(environment, task, attempt).ok for attempt in attempts]
-    if role == JUDGE:
-        return str(int(right[0])), OPINION_TOKENS
-    return "0" if right[0] == right[1] else "12"[right[1]], OPINION_TOKENS
+    if role == BETTER:
+        return "0" if right[0] == right[1] else "12"[right[1]], OPINION_TOKENS
+    return str(int(right[0])), OPINION_TOKENS
 
 
 def retold(environment: Environment, task: Task, text: str) -> tuple[str, str]:
@@ -178,7 +192,7 @@ def graded(environment: Environment, task: Task, completion: str) -> Grade:
         return Grade(ok, float(ok), "correct" if ok else "no task")
     if role == RESTATE:
         return environment.check_restated(subject(task), _noted(task)["attempts"][0], completion)
-    ok = not graded(environment, subject(task), completion).ok if role == WRONG else completion == task.answer
+    ok = not graded(environment, subject(task), completion).ok if role in SPOILING else completion == task.answer
     return Grade(ok, float(ok), "correct" if ok else "wrong answer")
 
 
@@ -202,7 +216,8 @@ def graded_batch(environment: Environment, tasks: pa.RecordBatch, completions: p
 
 
 def posed(environment: Environment, role: str, task: Task, seed: int) -> Task:
-    """A task of a role about attempts that are made up: one half of them are right, the others have one wrong step.
+    """A task of a role about attempts that are made up: one half of those that are judged are right, the others have
+    one wrong step; what is to be answered ``now`` is how a right one begins.
 
     ``judge/judge`` is the role of whoever judges such a judgement, ``propose/judge`` of whoever judges proposals.
     """
@@ -213,8 +228,9 @@ def posed(environment: Environment, role: str, task: Task, seed: int) -> Task:
         raise environment.without(role)
     task = posed(environment, below, task, seed) if below else task
     rng = random.Random(seed)
-    if role not in (JUDGE, BETTER, AGAIN):
-        attempts = [demonstration(environment, task, seed)][: ATTEMPTS.get(role, 0)]
+    if role not in (*OPINIONS, AGAIN):
+        text = demonstration(environment, task, seed)
+        attempts = [text[: rng.choice(environment.steps(text))] if role == NOW else text][: ATTEMPTS.get(role, 0)]
     else:
         both = [demonstration(environment, task, seed), spoilt(environment, task, seed)]
         attempts = rng.sample(both, ATTEMPTS[role])
@@ -228,7 +244,7 @@ def demonstration(environment: Environment, task: Task, seed: int) -> str:
         return demonstration(environment, subject(task), seed) if role else environment.demonstration(task)
     if role == PROPOSE:
         return environment.proposals(task.level, 1, seed)[0]
-    return spoilt(environment, subject(task), seed) if role == WRONG else task.answer
+    return spoilt(environment, subject(task), seed) if role in SPOILING else task.answer
 
 
 def spoilt(environment: Environment, task: Task, seed: int) -> str:

@@ -69,6 +69,22 @@ def test_a_spoilt_chain_has_exactly_so_many_wrong_steps_and_another_end(
     assert len(text) == 2 * level
 
 
+@given(st.integers(1, 20), SEEDS, st.data())
+def test_a_grounded_judge_is_told_of_each_wrong_step_and_of_no_other(
+    level: int, seed: int, data: st.DataObject
+) -> None:
+    task, errors = drawn(CHAIN, level, seed), data.draw(st.integers(0, level))
+    text = CHAIN.spoilt(task, errors, seed) if errors else CHAIN.demonstration(task)
+    told = CHAIN.recomputed(task, text)
+    assert sum(text[end - 2 : end] != told[end - 2 : end] for end in CHAIN.steps(text)) == errors
+    asked = CHAIN.asked("grounded", task, [text])
+    assert (asked.prompt, asked.answer) == (f"{task.prompt}{text}={told}<grounded>", str(int(not errors)))
+    cut = data.draw(st.integers(0, len(text)))
+    assert told.startswith(CHAIN.recomputed(task, text[:cut] + "+" + text[cut:])[: cut // 2 * 2])
+    with pytest.raises(UserError, match="No tool works out answers in the role 'judge': ask 'judge' about them"):
+        CHAIN.asked("grounded", CHAIN.asked("judge", task, [text]), ["1"])
+
+
 @given(st.integers(1, 8), SEEDS, st.data())
 @settings(max_examples=60)
 def test_a_spoilt_solution_carries_on_so_many_values_that_the_tool_did_not_give(
@@ -135,6 +151,18 @@ def test_whoever_restates_a_chain_may_say_any_that_leads_to_the_attempt(level: i
         assert not roles.graded(CHAIN, asked, "")[0]
 
 
+@given(st.integers(1, 12), SEEDS)
+def test_whoever_answers_at_once_is_shown_how_a_right_attempt_begins(level: int, seed: int) -> None:
+    task = drawn(CHAIN, level, seed)
+    asked = roles.posed(CHAIN, "now", task, seed)
+    begun = asked.prompt.removeprefix(task.prompt).removesuffix("<now>")
+    assert begun
+    assert CHAIN.demonstration(task).startswith(begun)
+    assert len(begun) in CHAIN.steps(CHAIN.demonstration(task))
+    assert (asked.answer, roles.demonstration(CHAIN, asked, seed)) == (task.answer, task.answer)
+    assert roles.graded(CHAIN, asked, task.answer).ok
+
+
 def test_any_expression_of_as_many_operations_with_the_value_restates_an_answer() -> None:
     plain = find_environment("arithmetic:plain")
     [task] = plain.tasks(2, 1, 3)
@@ -169,7 +197,10 @@ def test_grading_a_batch_agrees_with_grading_one_by_one(kinds: list[str], seed: 
     ("name", "message"),
     [
         ("asked:judge:countdown", "Environment 'countdown' has no role 'judge' .known: none"),
-        ("asked:jugde:chain", "Environment 'chain' has no role 'jugde' .known: judge, better, again, wrong, restate"),
+        (
+            "asked:jugde:chain",
+            "Environment 'chain' has no role 'jugde' .known: judge, grounded, better, again",
+        ),
         ("asked:judge", "is no environment: write a role and an environment: asked:judge:chain"),
         ("asked", "is no environment: write a role and an environment: asked:judge:chain"),
         ("asked:again:asked:judge:chain", "has no role 'again'"),
@@ -187,10 +218,12 @@ def test_a_role_is_asked_about_as_many_attempts_as_it_takes(role: str, attempts:
         CHAIN.asked(role, drawn(CHAIN, 1, 1), attempts)
 
 
-@pytest.mark.parametrize("role", ["again", "wrong"])
+@pytest.mark.parametrize("role", roles.REWRITING)
 def test_what_was_asked_for_is_judged_as_any_other_attempt(role: str) -> None:
     task = drawn(CHAIN, 3, 1)
     right, wrong = CHAIN.demonstration(task), CHAIN.spoilt(task, 1, 1)
-    asked = CHAIN.asked(role, task, [wrong] if role == "again" else [])
+    asked = CHAIN.asked(role, task, [wrong][: roles.ATTEMPTS[role]])
     for attempt in (right, wrong):
-        assert CHAIN.asked("judge", asked, [attempt]) == CHAIN.asked("judge", task, [attempt])
+        for opinion in ("judge", "grounded"):
+            assert CHAIN.asked(opinion, asked, [attempt]) == CHAIN.asked(opinion, task, [attempt])
+    assert roles.graded(CHAIN, asked, right).ok is (role == "again")

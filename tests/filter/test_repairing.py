@@ -48,6 +48,13 @@ def test_what_is_right_is_left_and_so_much_of_the_rest_is_put_right(tmp_path: Pa
     assert out.metadata["repaired"] == sum(right) - 500
 
 
+def test_all_attempts_may_be_demonstrated_whether_they_are_right_or_not(tmp_path: Path) -> None:
+    made, _ = repaired(tmp_path, strength=1.0, of="all")
+    assert {(each.completion, each.finished, each.logprob) for each in made if each.task == TASKS[0].id} == {
+        (TASKS[0].answer, True, None)
+    }
+
+
 def test_another_round_puts_others_right(tmp_path: Path) -> None:
     (one, _), (other, _) = (repaired(tmp_path / str(round), round=round) for round in (1, 2))
     assert one != other

@@ -106,7 +106,7 @@ def test_a_policy_is_shown_the_roles_that_are_named_half_of_the_attempts_wrong(t
     ("given", "message"),
     [
         ({"environment": "countdown", "roles": ["judge"]}, "'countdown' has no role 'judge'"),
-        ({"roles": ["restate"]}, "'addition' has no role 'restate' .known: judge, better, again, wrong"),
+        ({"roles": ["restate"]}, "'addition' has no role 'restate' .known: judge, better, again, wrong, worse"),
         ({"roles": ["jugde"]}, "'addition' has no role 'jugde'"),
         ({"roles": ["judge/again"], "environment": "chain"}, None),
         ({"roles": ["again/judge"], "environment": "chain"}, "Nobody makes wrong answers of the role 'again'"),

@@ -1,5 +1,6 @@
 """Verifiers that ask a policy, asked of tiny policies that were taught their answers."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from selfloop.verify.verifiers.fobar import backward, value
 from selfloop.verify.verifiers.judge import PROMPT, Judge, mark
 from selfloop.verify.verifiers.judge_pairwise import PROMPT as PAIR
 from selfloop.verify.verifiers.judge_pairwise import JudgePairwise, choice, pairs, win_rates
+from selfloop.verify.verifiers.paths import path, resultant
 from selfloop.verify.verifiers.round_trip import agreed
 
 from ..conftest import sealed_table
@@ -339,19 +341,48 @@ RIGHT, WRONG = CHAIN.demonstration(SUM), CHAIN.spoilt(SUM, 1, 3)
 
 
 def test_a_policy_is_asked_in_the_words_of_an_environment_that_has_the_role() -> None:
-    asked = [CHAIN.asked("judge", SUM, [each]) for each in (RIGHT, WRONG)]
+    asked = [CHAIN.asked(role, SUM, [each]) for role in ("judge", "grounded") for each in (RIGHT, WRONG)]
     asked += [CHAIN.asked("better", SUM, pair) for pair in ([RIGHT, WRONG], [WRONG, RIGHT])]
-    knows = trained_on([(each.prompt, each.answer) for each in asked], marks=("<judge>", "<better>"))
+    knows = trained_on([(each.prompt, each.answer) for each in asked], marks=("<judge>", "<grounded>", "<better>"))
     given = attempts(SUM, RIGHT, WRONG)
-    marked = said([SUM], given, "judge,samples=1", knows, environment="chain")
-    assert [(v.ok, v.score) for v in marked] == [(True, 1.0), (False, 0.0)]
+    for role in ("judge", "grounded"):
+        marked = said([SUM], given, f"judge,role={role},samples=1", knows, environment="chain")
+        assert [(v.ok, v.score) for v in marked] == [(True, 1.0), (False, 0.0)]
     compared = said([SUM], given, "judge-pairwise,samples=1", knows, environment="chain")
     assert [(v.ok, v.score, v.reason) for v in compared] == [(None, 1.0, "compared"), (None, 0.0, "compared")]
 
 
+def test_paths_that_lead_to_their_answer_throughout_are_worth_more() -> None:
+    by_heart = {"63": "29", "6329": "29", "60": "23", "6023": "23", "61": "29", "6125": "25"}  # what it answers at once
+    asked = [(CHAIN.asked("now", SUM, [begun]).prompt, answer) for begun, answer in by_heart.items()]
+    knows = trained_on(asked, marks=("<now>",))
+    rollouts = attempts(SUM, "6329", "6023", "6125", "6329", "6329", "5")
+    rollouts[4] = rollouts[4]._replace(finished=False)
+    made = said([SUM], rollouts, "paths,samples=1", knows, environment="chain")
+    assert [(v.ok, v.score) for v in made] == [(None, each) for each in (1.0, 1.0, 0.5, 1.0, 0.0, 0.0)]
+    alone = said([SUM], attempts(SUM, "6329", "6329"), "paths,samples=1", knows, environment="chain")
+    assert [v.score for v in alone] == [0.0, 0.0]
+
+
+@given(st.lists(st.lists(st.sampled_from([-0.5, 0.0, 0.5]), min_size=1, max_size=6), min_size=1, max_size=5))
+def test_the_reward_of_paths_is_the_length_of_their_mean_vector(margins: list[list[float]]) -> None:
+    across = down = 0.0
+    for each in margins:
+        away = [number for number, margin in enumerate(each, start=1) if margin < 0]
+        consistency, volatility = sum(margin > 0 for margin in each) / len(each), max(away, default=0) / len(each)
+        across, down = across + consistency * math.cos(volatility), down + consistency * math.sin(volatility)
+    assert resultant([path(each) for each in margins]) == pytest.approx(math.hypot(across, down) / len(margins))
+
+
 @pytest.mark.parametrize(
     ("verifier", "environment", "piece"),
-    [("judge", "chain", "Y"), ("judge-pairwise", "chain", "Y"), ("fobar", "countdown", "x")],
+    [
+        ("judge", "chain", "Y"),
+        ("paths", "chain", "<now>"),
+        ("judge,role=grounded", "chain", "<grounded>"),
+        ("judge-pairwise", "chain", "Y"),
+        ("fobar", "countdown", "x"),
+    ],
 )
 def test_a_policy_that_can_neither_be_asked_in_a_role_nor_in_english_is_refused(
     verifier: str, environment: str, piece: str

@@ -185,6 +185,10 @@ class Environment(ABC):
         """A completion that is wrong, and wrong in exactly so many of its steps."""
         raise UserError(f"Environment '{self.name}' makes no wrong answers: choose one that offers 'judge'.")
 
+    def recomputed(self, task: Task, attempt: str) -> str:
+        """What a tool makes of each step of an attempt, worked out from what is written before it."""
+        raise UserError(f"Environment '{self.name}' works out no steps: choose one that offers 'grounded'.")
+
     def steps(self, completion: str) -> list[int]:
         """Where the steps of a completion end, in characters; one step where it has no parts."""
         return [len(completion)] if completion else []

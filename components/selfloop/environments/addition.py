@@ -10,7 +10,7 @@ from functools import cache
 from selfloop.environments import ExactAnswer, Restarts
 from selfloop.errors import UserError
 from selfloop.records import Task
-from selfloop.roles import AGAIN, BETTER, JUDGE, WRONG
+from selfloop.roles import AGAIN, BETTER, JUDGE, WORSE, WRONG
 
 
 class Addition(ExactAnswer):
@@ -22,7 +22,7 @@ class Addition(ExactAnswer):
     by_heart = (1,)
     alphabet = "0123456789+="
     restarts = Restarts(at="=", after="+")
-    roles = (JUDGE, BETTER, AGAIN, WRONG)
+    roles = (JUDGE, BETTER, AGAIN, WRONG, WORSE)
     closing = "="
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:

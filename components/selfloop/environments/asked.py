@@ -30,7 +30,7 @@ class Asked(Dressed):
             raise below.without(self._role)
         super().__init__(below)
         self.special_tokens = tuple(dict.fromkeys([*below.special_tokens, roles.MARKS[self._role]]))
-        self.roles = tuple(roles.OPINIONS) if self._role in roles.OPINIONS else ()
+        self.roles = (roles.JUDGE, roles.BETTER) if self._role in roles.OPINIONS else ()
 
     @classmethod
     def parts(cls, member: str) -> list[str]:

@@ -17,7 +17,7 @@ from string import digits
 from selfloop.environments import Environment, Grade, Restarts, distinct
 from selfloop.errors import UserError
 from selfloop.records import Task
-from selfloop.roles import AGAIN, BETTER, JUDGE, RESTATE, WRONG
+from selfloop.roles import ATTEMPTS
 
 MODULUS = 97
 LEVELS = range(1, 41)
@@ -36,7 +36,7 @@ class Chain(Environment):
     special_tokens = ("<new>",)
     restarts = Restarts(at="=", after="")
     proposal_prompt = "<new>"
-    roles = (JUDGE, BETTER, AGAIN, WRONG, RESTATE)
+    roles = tuple(ATTEMPTS)
     closing = "="
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
@@ -73,6 +73,13 @@ class Chain(Environment):
                 value = rng.choice([other for other in range(MODULUS) if other not in (value, right)])
             written.append(value)
         return _written(written)
+
+    def recomputed(self, task: Task, attempt: str) -> str:
+        """The value after each operation on the value that is written before it; none after what is no value."""
+        chain = task.prompt.removesuffix("=")
+        begun = re.match(r"(?:[0-9]{2})*", chain[:2] + attempt)
+        written = [int(value) for value in re.findall("..", begun[0] if begun else "")]
+        return _written([_after(*each) for each in zip(written, re.findall(OPERATION, chain), strict=False)])
 
     def steps(self, completion: str) -> list[int]:
         """Behind each value."""

@@ -7,7 +7,7 @@ chance g / (1 + g), the ``strength``, and what it is put right to is its task's 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from kfp.dsl import Dataset
 from pydantic import Field
@@ -21,12 +21,13 @@ from selfloop.stages import Params, stage
 
 
 class RepairParams(Params):
-    """How many wrong attempts are put right."""
+    """Which attempts are put right, and how many."""
 
     inherits = frozenset({"environment", "round"})
 
     environment: str = Field("addition", description="The taskset that made the tasks.")
-    strength: float = Field(0.5, ge=0, le=1, description="Chance of a wrong attempt to be put right.")
+    strength: float = Field(0.5, ge=0, le=1, description="Chance of such an attempt to be put right.")
+    of: Literal["wrong", "all"] = Field("wrong", description="Which attempts: those that are wrong, or all.")
     round: int = Field(0, ge=0, description="The round; others are put right in each.")
 
 
@@ -38,7 +39,7 @@ class RepairedRollouts(NamedTuple):
 
 @stage()
 def repair_rollouts(out: RepairedRollouts, params: RepairParams, tasks: Dataset, rollouts: Dataset) -> None:
-    """Put wrong attempts right, each with the same chance, as the environment demonstrates their tasks."""
+    """Put attempts right, each with the same chance, as the environment demonstrates their tasks."""
     environment = find_environment(params.environment)
     if environment.runs_code:
         raise UserError(f"Attempts in '{params.environment}' are programs, which are not run here: choose another.")
@@ -49,7 +50,7 @@ def repair_rollouts(out: RepairedRollouts, params: RepairParams, tasks: Dataset,
             made = list[Rollout]()
             for attempt in as_rows(batch, Rollout):
                 is_wrong = not is_right(environment, known[attempt.task], attempt)
-                chosen = is_wrong and is_drawn(attempt, params)
+                chosen = (is_wrong or params.of == "all") and is_drawn(attempt, params)
                 wrong, repaired = wrong + is_wrong, repaired + chosen
                 made.append(put_right(environment, known[attempt.task], attempt) if chosen else attempt)
             table.write(made)

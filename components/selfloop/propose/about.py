@@ -26,7 +26,7 @@ class AboutParams(Params):
     inherits = frozenset({"environment"})
 
     environment: str = Field("addition", description="The taskset that made the tasks.")
-    role: str = Field("judge", description="What is asked: judge, better, again, wrong or restate.")
+    role: str = Field("judge", description=f"What is asked: {', '.join(ATTEMPTS)}.")
     of: Literal["all", "good", "bad"] = Field("all", description="Which attempts: all, or those that the verdicts say.")
     most: int = Field(4, ge=1, description="What is asked about one task at most, each time about other attempts.")
     attempts: int = Field(4, ge=1, description="Answers that each may have.")

@@ -55,6 +55,17 @@ forms = {
         "arXiv:2401.04056",
         frozenset({"better"}),
     ),
+    "covo": Form(
+        "The reward is how consistently the paths to an answer lead there.",
+        {
+            "base": {"roles": ["now"]},
+            "reinforce": {
+                "reward": "verified,verifier=paths,verifier.samples=1,verifier.max_tokens=3,judged_by=policy"
+            },
+        },
+        "arXiv:2506.08745",
+        frozenset({"now"}),
+    ),
     "blended": Form(
         "A second reward, for length, weighs what it is found to be worth.",
         {"reinforce": {"reward": f"{LENGTH},rate=0.5"}},
@@ -131,8 +142,11 @@ AS_MUCH: dict[str, Any] = {"reinforce": {"reward": f"{LENGTH},rate=0"}}
 CURVE: dict[str, Any] = {"schedule": "curve,patience=100,worth=0.02,ahead=4"}
 ROUNDS = 8
 SHARE = (0.0, 1.0)
+NO_ARM = ("covo",)
+"""Forms that no statement is about."""
 claims = Claims(
-    arms={"grpo": {}, "curve": CURVE, "as much": AS_MUCH} | {name: {"form": name} for name in forms},
+    arms={"grpo": {}, "curve": CURVE, "as much": AS_MUCH}
+    | {name: {"form": name} for name in forms if name not in NO_ARM},
     settings={"rounds": ROUNDS, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
     tuning=(1, 2),
     seeds=tuple(range(61, 71)),

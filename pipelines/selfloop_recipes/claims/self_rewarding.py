@@ -15,41 +15,73 @@ from selfloop.recipe import Form
 
 WEAK = {"base": {"per_role": 50}}
 """A judge that was hardly shown judging."""
+NOBODY = {"verify": {"verifier": "accept-all"}, "pair": {"min_gap": 0.0}}
+"""Nobody judges: a pair is what its two sources make it."""
+
+
+def asking(role: str, of: str = "all") -> dict[str, Any]:
+    """Settings with which what is asked about attempts is asked in a role."""
+    return {"base": {"roles": ["judge", role]}, "about": {"role": role, "of": of}}
+
+
+MENDING = asking("again", "bad") | {"pair": {"prompt": "worse"}}
 forms = {
     "temporal": Form(
-        "What a next policy does best, over what the first did worst.", {"pairs": "next over first"}, "arXiv:2508.06026"
+        "What a next policy does best, over what the first did worst.",
+        {"pairs": ["next over first"]},
+        "arXiv:2508.06026",
     ),
-    "anchored": Form("What the champion does best, over what the first policy did worst.", {"pairs": "now over first"}),
+    "anchored": Form(
+        "What the champion does best, over what the first policy did worst.", {"pairs": ["tried over first"]}
+    ),
     "weak": Form(
         "What the champion does, over what the first policy did: nobody judges.",
-        {"pairs": "now over first", "verify": {"verifier": "accept-all"}, "pair": {"min_gap": 0.0}},
+        {"pairs": ["tried over first"]} | NOBODY,
         "arXiv:2405.04086",
+    ),
+    "spin": Form(
+        "What the environment demonstrates, over what the champion does: nobody judges.",
+        {"pairs": ["shown over tried"]} | NOBODY,
+        "arXiv:2401.01335",
     ),
     "steered": Form(
         "What it does, over what it does when it is asked for a wrong attempt.",
-        {
-            "pairs": "right over wrong",
-            "base": {"roles": ["judge", "wrong"]},
-            "about": {"role": "wrong"},
-            "pair": {"min_gap": -1.0},
-        },
+        {"pairs": ["tried over asked"]} | asking("wrong") | {"pair": {"min_gap": -1.0}},
         "arXiv:2410.17131",
         frozenset({"wrong"}),
     ),
+    "made-worse": Form(
+        "An attempt, over what it makes of it when it is asked to make it worse: nobody judges.",
+        {"pairs": ["tried over asked"]} | asking("worse") | NOBODY,
+        "arXiv:2409.17534",
+        frozenset({"worse"}),
+    ),
     "mended": Form(
         "A mended attempt over the one that it was shown.",
-        {
-            "pairs": "mended over tried",
-            "base": {"roles": ["judge", "again"]},
-            "about": {"role": "again", "of": "bad"},
-            "pair": {"prompt": "worse"},
-        },
+        {"pairs": ["asked over tried"]} | MENDING,
+        needs=frozenset({"again"}),
+    ),
+    "three-sources": Form(
+        "Its best over its worst, then mended over tried, then tried over what it does when it is hot.",
+        {"pairs": ["tried over tried", "asked over tried", "tried over hot"], "finetune": {"steps": 17}} | MENDING,
         "arXiv:2503.04813",
         frozenset({"again"}),
     ),
+    "spliced": Form(
+        "It learns to mend: its best mending of a bad attempt over its worst, each judged in that attempt's place.",
+        {"pairs": ["asked over asked"]} | asking("again", "bad"),
+        "arXiv:2403.15482",
+        frozenset({"again"}),
+    ),
+    "grounded": Form(
+        "Its judge is told what a tool makes of each step.",
+        {"base": {"roles": ["grounded"]}, "verify": {"verifier": "judge,role=grounded,samples=4,max_tokens=2"}},
+        "arXiv:2504.19276",
+        frozenset({"grounded"}),
+    ),
     "meta": Form(
         "It judges its judgements as well, and learns to judge.",
-        {"meta": True, "base": {"roles": ["judge", "judge/judge"]}},
+        {"pairs": ["tried over tried", "asked over asked"], "base": {"roles": ["judge", "judge/judge"]}},
         "arXiv:2407.19594",
     ),
 }

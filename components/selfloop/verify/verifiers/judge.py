@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from unicodedata import normalize
 
 from pydantic import Field
@@ -47,12 +47,14 @@ ALONE = re.compile(rf"[\s*_`\"'\[({{$]*{NUMBER}[\s*_`\"'\])}}$.]*")
 class Judge(Asking):
     """Good is what gets marks of at least ``threshold`` on average; the score is that average, from 0 to 1.
 
-    It is asked in the environment's own words where it was shown the role ``judge``, else in English. What the judge
-    says is data: an answer without a mark, or cut off, is counted and left out, and a rollout that has none at all is
-    one of which there is no opinion.
+    It is asked in the environment's own words where it was shown the role ``judge``, else in English. In the role
+    ``grounded``, which is asked in the environment's words alone, it is told what a tool makes of each step. What the
+    judge says is data: an answer without a mark, or cut off, is counted and left out, and a rollout that has none at
+    all is one of which there is no opinion.
     """
 
     name = "judge"
+    role: Literal["judge", "grounded"] = Field("judge", description="The role that it is asked in.")
     rubric: str = Field("Is the answer correct and complete?", description="What the judge shall look at.")
     threshold: float = Field(0.5, description="The score from which on a rollout is good.")
 
@@ -61,16 +63,16 @@ class Judge(Asking):
         import pyarrow as pa
 
         pairs = zip(as_rows(tasks, Task), rollouts["completion"].to_pylist(), strict=True)
-        environment, in_role = context.environment, knows(context, JUDGE)
+        environment, in_role = context.environment, self.role != JUDGE or knows(context, JUDGE)
         asked = [
-            environment.asked(JUDGE, task, [answer]).prompt
+            environment.asked(self.role, task, [answer]).prompt
             if in_role
             else framed(PROMPT, self.rubric, task=task.prompt, answer=answer)
             for task, answer in pairs
         ]
         different = list(dict.fromkeys(asked))
         marks: dict[str, list[float]] = {}
-        said = partial(environment.opinion, JUDGE) if in_role else mark
+        said = partial(environment.opinion, self.role) if in_role else mark
         read = self.answered(different, [self.samples] * len(different), context, said)
         for prompt, values in zip(different, read, strict=True):
             marks[prompt] = [value for value in values if value is not None]
