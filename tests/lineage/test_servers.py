@@ -83,6 +83,7 @@ def test_of_two_promotions_at_once_one_wins(uri: str) -> None:
 def test_a_whole_run_on_postgresql(
     database: str, small: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # a database alone has no place for files but MLflow's ./mlruns
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     monkeypatch.setenv("SELFLOOP_STORE", str(tmp_path / "store"))
     mlflow.set_tracking_uri(database)
