@@ -18,6 +18,7 @@ SMALL: dict[str, Any] = {
     "proposals": 30,
     "per_role": 30,
     "number": 8,
+    "per_level": 12,
     "max_tokens": 24,
     "when_empty": "continue",
     "when_nothing": "keep policy",
@@ -26,8 +27,7 @@ SMALL: dict[str, Any] = {
 OF_STAGE: dict[str, dict[str, Any]] = {
     "base": {"per_level": 60},
     "pretrain": {"steps": 30, "lr": 1e-2, "batch_size": 32},
-    "draw": {"per_level": 12},
-    "propose": {"per_level": 12, "ahead": 1, "look_beyond": 0},
+    "propose": {"ahead": 1, "look_beyond": 0},
     "evaluate": {"samples": 1},
     "measure": {"per_level": 8, "samples": 1, "beyond": 1},
     "gate": {"require": "nothing", "guards": []},

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from selfloop.filter.selectors.pairs import closest, shared
 from selfloop.records import TOOL, segments_of
@@ -16,6 +16,30 @@ def test_best_and_worst_by_score_make_one_example_a_task(keep: Keep) -> None:
     made = keep(rows, "best-worst")
     assert [(e.task, e.completion, e.rejected, e.rate) for e in made.examples] == [("a", "y", "z", 0.5)]
     assert made.rejected == {"all scores are level": 3, "neither best nor worst": 2, "the worse of its pair": 1}
+
+
+def test_scores_that_are_nearer_than_the_least_gap_make_no_pair(keep: Keep) -> None:
+    rows = [*group("a", ("x", True, 0.7), ("y", False, 0.4)), *group("b", ("x", True, 0.6), ("y", False, 0.4))]
+    made = keep(rows, "best-worst,min_gap=0.3")
+    assert [e.task for e in made.examples] == ["a"]
+    assert made.rejected == {"scores too near": 2, "the worse of its pair": 1}
+
+
+@given(st.lists(st.tuples(st.sampled_from([True, False, None]), st.integers(0, 9)), min_size=1, max_size=8))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_hard_negatives_are_what_the_scores_are_most_wrong_about(
+    keep: Keep, rollouts: list[tuple[bool | None, int]]
+) -> None:
+    rows = [judged("a", 1, n, f"text {n}", ok, score=score / 9) for n, (ok, score) in enumerate(rollouts)]
+    made = keep(rows, "hard-negatives")
+    right, wrong = ({n: score for n, (ok, score) in enumerate(rollouts) if ok is kind} for kind in (True, False))
+    if not right or not wrong:
+        assert made.examples == []
+        return
+    [pair] = made.examples
+    lowest, highest = (int(text.removeprefix("text ")) for text in (pair.completion, pair.rejected))
+    assert (right[lowest], wrong[highest]) == (min(right.values()), max(wrong.values()))
+    assert sum(made.rejected.values()) == len(rollouts) - 1
 
 
 def test_of_rollouts_that_are_level_the_first_is_paired(keep: Keep) -> None:

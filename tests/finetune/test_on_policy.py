@@ -25,8 +25,9 @@ from selfloop.finetune import (
 from selfloop.finetune.online.rewards.verified import Verified
 from selfloop.policy import check_policy, fresh, load, save
 from selfloop.propose import BaseParams, draw_base
-from selfloop.records import Example, Task
+from selfloop.records import Example, Rollout, Task
 from selfloop.stages import validated
+from selfloop.verify import VerifyParams, judge
 
 from ..conftest import sealed_table
 from .conftest import Finetuned, tried
@@ -122,6 +123,28 @@ def test_a_reward_model_needs_pairs(plain: Path, trained: Path, tables: dict[str
         rewarded(plain, none, tmp_path / "reward")
     with pytest.raises(UserError, match="A reward model cannot keep this policy's position scheme"):
         rewarded(trained, tables, tmp_path / "scheme")
+    kept = rewarded(plain, none, tmp_path / "kept", when_nothing="keep policy")
+    assert kept.metadata["steps"] == 0
+    reinforced(trained, tables, tmp_path / "policy", reward="verified,verifier=reward-model", asked=kept)
+
+
+def test_a_shaped_reward_puts_what_is_wrong_below_what_is_right(
+    plain: Path, trained: Path, tables: dict[str, Dataset], tmp_path: Path
+) -> None:
+    learned = rewarded(plain, tables, tmp_path / "reward")
+    made = [
+        Rollout(task.id, task.level, n, task.prompt, text, n < 3, 1)
+        for task in TASKS[:4]
+        for n, text in enumerate((task.answer, "0", task.answer + "0", task.answer))
+    ]
+    plainly, checked = (
+        judge(made, TASKS[:4], VerifyParams(environment="addition", verifier=name), Path(learned.path))
+        for name in ("reward-model", "shaped,alpha=1")
+    )
+    for reward, verdict in zip(plainly, checked, strict=True):
+        assert verdict.score == pytest.approx(reward.score + bool(verdict.ok) - 1)
+        assert (verdict.score > 0) is verdict.ok
+    assert [verdict.ok for verdict in checked] == [True, False, False, False] * 4
 
 
 REWARD = """

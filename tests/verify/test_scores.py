@@ -16,6 +16,7 @@ from selfloop.policy import scratch_tokenizer
 from selfloop.records import Rollout, Task, Verdict, rows
 from selfloop.verify import Verifier, VerifyParams, judge_rollouts
 from selfloop.verify.verifiers.reward_model import RewardModel
+from selfloop.verify.verifiers.shaped import shaped
 
 from ..conftest import sealed_table
 from .conftest import a_task, attempts, said
@@ -107,7 +108,7 @@ def test_the_weighted_score_lies_between_those_it_weighs(texts: list[str], one: 
 def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
     assert list(Verifier.members()) == [
         "accept-all", "borda", "code", "exact", "fobar", "judge", "judge-pairwise", "label", "length", "majority",
-        "math-verify", "probability", "reward-model", "rewarded", "round-trip", "self-certainty", "weighted",
+        "math-verify", "probability", "reward-model", "rewarded", "round-trip", "self-certainty", "shaped", "weighted",
     ]  # fmt: skip
 
 
@@ -151,3 +152,13 @@ def test_a_program_has_the_time_that_its_environment_gives(tmp_path: Path) -> No
         [task], attempts(task, "print(input())", "import time\ntime.sleep(1)\nprint(input())"), "code", environment=name
     )
     assert [verdict.reason for verdict in made] == ["correct", "timeout"]
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.1, 4), st.booleans())
+def test_a_shaped_score_keeps_the_order_of_rewards_and_what_is_right_on_top(
+    one: float, other: float, alpha: float, ok: bool
+) -> None:
+    low, high = sorted([one, other])
+    assert shaped(low, ok, alpha) <= shaped(high, ok, alpha)
+    assert shaped(one, False, alpha) <= 0 <= shaped(other, True, alpha)
+    assert shaped(one, ok, 1.0) == pytest.approx(one + ok - 1)

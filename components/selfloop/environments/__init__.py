@@ -78,11 +78,12 @@ class Environment(ABC):
 
     @property
     def offers(self) -> set[str]:
-        """The features that a recipe can ask for: levels, alphabet, proposals, claims, variations, game, and each of
-        its roles."""
+        """The features that a recipe can ask for: levels, alphabet, plain positions, proposals, claims, variations,
+        game, and each of its roles."""
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
+            "plain positions": self.restarts is None,
             "proposals": self.proposal_prompt is not None,
             "claims": self.claims,
             "variations": self.varies,

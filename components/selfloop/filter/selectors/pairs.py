@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from pydantic import Field
+
 from selfloop.filter.selecting import Stateless, changed, groups, scores
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ class BestWorst(Stateless):
 
     name = "best-worst"
     pairs = True
+    min_gap: float = Field(0.0, ge=0, description="By how much the best one's score is higher, at least.")
 
     def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
         """A pair of each task that has one."""
@@ -33,13 +36,15 @@ class BestWorst(Stateless):
         sizes = np.diff(begins, append=len(group))
         best, worst = (np.lexsort((by, group))[begins] for by in (-score, score))
         level = score[best] == score[worst]
+        near = ~level & (score[best] - score[worst] < self.min_gap - 1e-12)
         said = batch["completion"]
-        same = ~level & pc.equal(said.take(best), said.take(worst)).to_numpy(zero_copy_only=False)
-        mute = ~level & ~same & pc.equal(said.take(worst), "").to_numpy(zero_copy_only=False)
-        paired = ~level & ~same & ~mute
+        same = ~level & ~near & pc.equal(said.take(best), said.take(worst)).to_numpy(zero_copy_only=False)
+        mute = ~level & ~near & ~same & pc.equal(said.take(worst), "").to_numpy(zero_copy_only=False)
+        paired = ~level & ~near & ~same & ~mute
         rejected = Counter(
             {
                 "all scores are level": int(sizes[level].sum()),
+                "scores too near": int(sizes[near].sum()),
                 "best and worst say the same": int(sizes[same].sum()),
                 "the worst says nothing": int(sizes[mute].sum()),
                 WORSE: int(paired.sum()),
@@ -47,6 +52,37 @@ class BestWorst(Stateless):
             }
         )
         return pair(batch, best[paired], worst[paired]), rejected
+
+
+class HardNegatives(Stateless):
+    """Pair the right rollout with the lowest score and the wrong one with the highest, the first of level ones.
+
+    Of a reward model's scores these are what it is most mistaken about: incorrect solutions that rank high go back into
+    its training in RewardRanker (Sorokin et al., arXiv:2504.09643). A rollout without an opinion is neither.
+    """
+
+    name = "hard-negatives"
+    pairs = True
+
+    def __call__(self, batch: pa.RecordBatch, context: Context) -> Kept:
+        """A pair of each task that has one."""
+        import numpy as np
+
+        score, right = scores(batch), batch["good"].to_numpy(zero_copy_only=False)
+        judged = batch["ok"].is_valid().to_numpy(zero_copy_only=False)
+        says = np.array([text != "" for text in batch["completion"].to_pylist()], bool)
+        better, worse, rejected = list[int](), list[int](), Counter[str]()
+        for rows in groups(batch):
+            good, bad = (np.flatnonzero(mask[rows]) + rows.start for mask in (right, judged & ~right & says))
+            if not len(good) or not len(bad):
+                rejected["no wrong one to pair with" if len(good) else "no correct one to pair with"] += (
+                    rows.stop - rows.start
+                )
+                continue
+            better.append(int(good[score[good].argmin()]))
+            worse.append(int(bad[score[bad].argmax()]))
+            rejected.update({WORSE: 1, "not what the scores are most wrong about": rows.stop - rows.start - 2})
+        return pair(batch, np.array(better, np.int64), np.array(worse, np.int64)), rejected
 
 
 class FirstError(Stateless):

@@ -6,10 +6,10 @@ reward of a text stands on the last token of prompt and completion with their en
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self
 
 from kfp.dsl import Dataset, Model
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
@@ -25,6 +25,10 @@ from selfloop.stages import stage
 
 class RewardParams(TrainingParams):
     """How a reward model is trained; each pair is seen once before any is seen again."""
+
+    when_nothing: Literal["stop", "keep policy"] = Field(
+        "stop", description="Where there are no pairs: stop, or hand on the policy's body under a head that is new."
+    )
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -66,11 +70,15 @@ def work(params: RewardParams, job: Job) -> TrainingResult:
         "contaminated": count(job.inputs["pairs"]) - len(usable),
     }
     pairs = take(job.inputs["pairs"], Example, usable[usable_rows(Dpo(), job.inputs["pairs"])[usable]])
-    if not pairs:
+    if not pairs and params.when_nothing == "stop":
         raise UserError(
             "There are no pairs to train a reward model on: choose a filter that keeps a better and a worse one."
         )
     policy = classifier(job.inputs["policy"], seed_for(params, params.round, "head"))
+    if not pairs:
+        if is_first():
+            save(policy, job.output)
+        return TrainingResult(about | {"steps": 0, "loss": None}, {})
     rng = np.random.default_rng(seed_for(params, params.round, "pairs"))
     rounds = -(-params.steps * params.batch_size // len(pairs))
     order = np.concatenate([rng.permutation(len(pairs)) for _ in range(rounds)])[: params.steps * params.batch_size]

@@ -53,8 +53,8 @@ class RoundTrip(Asking):
 
 
 def agreed(attempt: str, text: str, ends: Sequence[int]) -> float:
-    """How much of an attempt a text is, from 0 to 1: all of it, or the steps, which end in ``ends``, before the first
-    that is another; to end where the attempt ends is a step, too.
+    """How much of an attempt a text is, from 0 to 1: all of it, or its steps before the first that is another. They end
+    in ``ends``; to end where the attempt ends is one more.
     """
     if text == attempt:
         return 1.0
