@@ -78,14 +78,14 @@ def test_the_mixture_of_four_domains_is_one() -> None:
             "mixture:addition@1+arithmetic:plain@1",
             "alphabets of 'addition' and 'arithmetic:plain' clash: nothing tells",
         ),
-        ("mixture:marked:Marked@1+countdown@1", "clash: ':' is one token of the former, and characters of the latter"),
+        ("mixture:colons:Marked@1+countdown@1", "clash: ':' is one token of the former, and characters of the latter"),
     ],
 )
 def test_what_is_no_mixture_is_refused(
     name: str, sentence: str, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path_factory.mktemp("own")
-    (place / "marked.py").write_text(
+    (place / "colons.py").write_text(
         "from selfloop.environments.reverse import Reverse\n\n\nclass Marked(Reverse):\n    special_tokens = (':',)\n"
     )
     monkeypatch.syspath_prepend(place)
