@@ -1,6 +1,7 @@
 """What self-rewarding prefers to what."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selfloop.environments import find_environment
@@ -29,6 +30,32 @@ RECIPE, CHAIN = find_recipe("self-rewarding"), find_environment("chain")
 def test_pairs_that_there_are_not_are_refused(given: dict[str, list[str]], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         RECIPE.resolve(given)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "sentence"),
+    [
+        (
+            "self-rewarding",
+            {"base": {"roles": ["again"]}},
+            "in the role 'judge' by verify, and its base is never shown it",
+        ),
+        (
+            "rlvr",
+            {"form": "covo", "base": {"roles": []}},
+            "in the role 'now' by reinforce.*: put 'now' into base.roles",
+        ),
+    ],
+)
+def test_a_base_that_is_never_shown_what_it_is_asked_is_refused_before_anything_starts(
+    recipe: str, given: dict[str, Any], sentence: str
+) -> None:
+    found = find_recipe(recipe)
+    with pytest.raises(UserError, match=sentence):
+        found.check(found.resolve(given))
+    found.check(
+        found.resolve(given | {"environment": "asked:judge:chain"}) if recipe == "self-rewarding" else found.resolve()
+    )
 
 
 @pytest.mark.slow

@@ -29,6 +29,9 @@ from selfloop.settings import RunParams, Settings, overlaid
 from selfloop.stages import is_page, validated
 from selfloop.strategies import Added, Strategy, read_strategies
 
+if typing.TYPE_CHECKING:
+    from selfloop.environments import Environment
+
 S = typing.TypeVar("S", bound=Settings)
 NAME = re.compile("[A-Za-z0-9]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 """What the name of a recipe is made of."""
@@ -191,6 +194,7 @@ class Recipe(typing.Generic[S]):
                 f"{' and '.join(sorted(lacking))}: choose another with --environment."
             )
         of_round = settings.for_round(settings.first)
+        self._check_shown(of_round, environment)
         for name, kind in settings.stages().items():
             validated(kind, getattr(of_round, name).model_dump(), f"{self.name}.{name}").check()
         settings.check_items()
@@ -198,6 +202,23 @@ class Recipe(typing.Generic[S]):
             from selfloop.fetch import check_source
 
             check_source(settings.policy)
+
+    @staticmethod
+    def _check_shown(settings: Any, environment: Environment) -> None:
+        """Refuse what asks a policy from scratch in a role that its base data never show."""
+        from selfloop.roles import MARKS
+
+        stages = settings.stages()
+        if settings.policy != "scratch" or "base" not in stages:
+            return
+        shown = {role.rpartition("/")[2] for role in settings.base.roles}
+        for name in stages:
+            role = getattr(settings, name).asks_in
+            if role in environment.roles and role not in shown and MARKS[role] not in environment.special_tokens:
+                raise UserError(
+                    f"The policy is asked in the role '{role}' by {name}, and its base is never shown it: put '{role}' "
+                    "into base.roles."
+                )
 
     @staticmethod
     def run_params(settings: Settings) -> RunParams:

@@ -86,6 +86,11 @@ class Params(Values):
         taken = self.inherited() - self.model_fields_set
         return self.model_copy(update={name: shared[name] for name in taken & shared.keys()})
 
+    @property
+    def asks_in(self) -> str:
+        """The role that it asks the loop's own policy in; empty where it asks in none."""
+        return ""
+
     def check(self) -> None:
         """Refuse what shows only when the run's settings are known, such as a level that its environment has not."""
 

@@ -56,6 +56,11 @@ class Verifier(Strategy):
         return self.asks
 
     @property
+    def asks_in(self) -> str:
+        """The role that it asks a policy in, where the environment offers it; empty where it asks in none."""
+        return ""
+
+    @property
     def asking(self) -> str:
         """The same as the beginning of a sentence."""
         return f"The verifier '{self.spelling()}' asks a {self.wants.replace('-', ' ')}"

@@ -71,6 +71,11 @@ class VerifyParams(Params):
     stream: str = Field("", description=STREAM)
     round: int = Field(0, ge=0, description="The round; it makes the seed a new one.")
 
+    @property
+    def asks_in(self) -> str:
+        """The role that its verifier asks a policy in."""
+        return self.verifier.asks_in
+
 
 class VerifiedRollouts(NamedTuple):
     """The verdicts, and those of them whose truth is known."""

@@ -49,6 +49,11 @@ class ReinforceParams(OnPolicyParams):
         """The tasks that are tried in a draw."""
         return self.batch_size * self.updates // self.group_size
 
+    @property
+    def asks_in(self) -> str:
+        """The role that its reward asks the policy in."""
+        return self.reward.asks_in()
+
     def decoding(self, **given: Any) -> GenerateParams:
         """How attempts are made in training: by this protocol, every one drawn, with what the reward reads noted of
         each, and otherwise as given.

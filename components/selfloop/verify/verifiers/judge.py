@@ -58,6 +58,11 @@ class Judge(Asking):
     rubric: str = Field("Is the answer correct and complete?", description="What the judge shall look at.")
     threshold: float = Field(0.5, description="The score from which on a rollout is good.")
 
+    @property
+    def asks_in(self) -> str:
+        """Its role."""
+        return self.role
+
     def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
         """Have the policy mark each different answer to a task."""
         import pyarrow as pa

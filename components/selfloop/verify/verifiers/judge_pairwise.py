@@ -66,6 +66,11 @@ class JudgePairwise(Asking):
     rubric: str = Field("Is the answer correct and complete?", description="What the judge shall look at.")
     opponents: int = Field(4, ge=1, description="Later attempts that each is compared with, at most.")
 
+    @property
+    def asks_in(self) -> str:
+        """Its role."""
+        return BETTER
+
     def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
         """Have the policy compare the different answers to each task."""
         import pyarrow as pa

@@ -44,6 +44,11 @@ class Paths(Asking):
     name = "paths"
     needs = "an environment with the role 'now', and a policy that was shown it"
 
+    @property
+    def asks_in(self) -> str:
+        """Its role."""
+        return NOW
+
     def __call__(self, rollouts: pa.RecordBatch, tasks: pa.RecordBatch, context: Context) -> Judged:
         """Have the policy answer at once behind each step of each attempt."""
         import pyarrow as pa

@@ -72,6 +72,10 @@ class Reward(Remembering):
         """Whom it asks under its parameters."""
         return self.asks
 
+    def asks_in(self) -> str:
+        """The role that it asks the policy in that trains, if it does."""
+        return ""
+
     def notes(self) -> Score:
         """What is noted of each attempt for it."""
         return "nothing"

@@ -29,6 +29,10 @@ class Verified(Reward):
         asked: dict[str, Asked] = {"": "nobody", "policy": self.judged_by, "reward-model": "reward-model"}
         return asked[self.verifier.wants]
 
+    def asks_in(self) -> str:
+        """That of its verifier, where this asks no other policy."""
+        return "" if self.judged_by == "other" else self.verifier.asks_in
+
     def notes(self) -> Score:
         """What its verifier reads."""
         return self.verifier.noted
