@@ -10,6 +10,8 @@ role       attempts  what is asked for                                          
 judge      1         ``1`` where the attempt is right, ``0`` where it is wrong       what the environment's check says
 grounded   1         the same as of a judge, who is told what a tool makes of each   the same
                      step of the attempt
+reasoned   1         what each step of the attempt comes to, and behind that the     what it says of the attempt,
+                     same as of a judge                                              whatever its reasons
 better     2         ``1`` or ``2``, the one that is right; ``0`` where none is      the same
                      better than the other
 again      1         another attempt at the task, with that one in sight             as of any attempt
@@ -40,19 +42,32 @@ if TYPE_CHECKING:
 
     from selfloop.environments import Environment
 
-JUDGE, GROUNDED, BETTER = "judge", "grounded", "better"
+JUDGE, GROUNDED, REASONED, BETTER = "judge", "grounded", "reasoned", "better"
 AGAIN, WRONG, WORSE, NOW, RESTATE = "again", "wrong", "worse", "now", "restate"
-ATTEMPTS: Mapping[str, int] = {JUDGE: 1, GROUNDED: 1, BETTER: 2, AGAIN: 1, WRONG: 0, WORSE: 1, NOW: 1, RESTATE: 1}
+ATTEMPTS: Mapping[str, int] = {
+    JUDGE: 1,
+    GROUNDED: 1,
+    REASONED: 1,
+    BETTER: 2,
+    AGAIN: 1,
+    WRONG: 0,
+    WORSE: 1,
+    NOW: 1,
+    RESTATE: 1,
+}
 """How many attempts each role is asked about."""
 MARKS: Mapping[str, str] = {role: f"<{role}>" for role in ATTEMPTS}
 """What stands behind the attempts that a role is asked about."""
 SPOILING = (WRONG, WORSE)
 """The roles that are asked for what is wrong."""
+STEPWISE = (GROUNDED, REASONED)
+"""The judges that go by what each step of an attempt comes to, worked out from what is written before it."""
 REWRITING = (AGAIN, *SPOILING)
 """The roles whose answers are attempts as any other."""
 OPINIONS: Mapping[str, Mapping[str, float]] = {
     JUDGE: {"1": 1.0, "0": 0.0},
     GROUNDED: {"1": 1.0, "0": 0.0},
+    REASONED: {"1": 1.0, "0": 0.0},
     BETTER: {"1": 1.0, "0": 0.5, "2": 0.0},
 }
 """What the answers of the roles mean that have an opinion: how good the attempt is, or the first one beside the other.
@@ -73,6 +88,11 @@ def subject(task: Task) -> Task:
     """The task that one of a role is about; of any other, itself."""
     about = _noted(task).get("about")
     return task if about is None else task._replace(**about)
+
+
+def attempts_of(task: Task) -> list[str]:
+    """The attempts that a task of a role is about."""
+    return list(_noted(task).get("attempts", ()))
 
 
 def root(task: Task) -> Task:
@@ -96,8 +116,8 @@ def asked(environment: Environment, role: str, task: Task, attempts: Sequence[st
     """What a policy is asked in a role about attempts at a task, which may be one of a role itself. ``told`` is shown
     behind the attempts.
 
-    The answer is the truth where it is known. Raises ``UserError`` for another number of attempts, and where a tool
-    shall work out a judgement.
+    The answer is the truth where it is known. Raises ``UserError`` for another number of attempts, and where the
+    steps of a judgement shall be worked out.
     """
     if len(attempts) != ATTEMPTS[role]:
         raise UserError(
@@ -105,8 +125,8 @@ def asked(environment: Environment, role: str, task: Task, attempts: Sequence[st
         )
     while role in OPINIONS and role_of(task) in REWRITING:
         task = subject(task)
-    if role == GROUNDED and role_of(task):
-        raise UserError(f"No tool works out answers in the role '{role_of(task)}': ask 'judge' about them.")
+    if role in STEPWISE and role_of(task):
+        raise UserError(f"Nobody works out answers in the role '{role_of(task)}': ask 'judge' about them.")
     given = [readable(environment, attempt) for attempt in attempts]
     answer, limit = _answer(environment, role, task, given)
     return task._replace(
@@ -148,7 +168,11 @@ def _answer(environment: Environment, role: str, task: Task, attempts: Sequence[
     right = [graded(environment, task, attempt).ok for attempt in attempts]
     if role == BETTER:
         return "0" if right[0] == right[1] else "12"[right[1]], OPINION_TOKENS
-    return str(int(right[0])), OPINION_TOKENS
+    said = str(int(right[0]))
+    if role != REASONED:
+        return said, OPINION_TOKENS
+    reasons = f"{environment.recomputed(task, attempts[0])}{environment.closing}"
+    return reasons + said, len(reasons) + OPINION_TOKENS
 
 
 def retold(environment: Environment, task: Task, text: str) -> tuple[str, str]:
@@ -176,8 +200,8 @@ def readable(environment: Environment, text: str) -> str:
 
 
 def opinion(role: str, text: str) -> float | None:
-    """What an answer in a role says, from 0 to 1; ``None`` where it says nothing."""
-    return OPINIONS.get(role, {}).get(text)
+    """What an answer in a role says, from 0 to 1; ``None`` where it says nothing. Reasons are what stands before it."""
+    return OPINIONS.get(role, {}).get(text[-1:] if role == REASONED else text)
 
 
 def graded(environment: Environment, task: Task, completion: str) -> Grade:
@@ -191,8 +215,13 @@ def graded(environment: Environment, task: Task, completion: str) -> Grade:
         ok = proposes(environment, completion)
         return Grade(ok, float(ok), "correct" if ok else "no task")
     if role == RESTATE:
-        return environment.check_restated(subject(task), _noted(task)["attempts"][0], completion)
-    ok = not graded(environment, subject(task), completion).ok if role in SPOILING else completion == task.answer
+        return environment.check_restated(subject(task), attempts_of(task)[0], completion)
+    if role in SPOILING:
+        ok = not graded(environment, subject(task), completion).ok
+    elif role in OPINIONS:
+        ok = opinion(role, completion) == opinion(role, task.answer)
+    else:
+        ok = completion == task.answer
     return Grade(ok, float(ok), "correct" if ok else "wrong answer")
 
 
@@ -253,7 +282,8 @@ def spoilt(environment: Environment, task: Task, seed: int) -> str:
     if not role:
         return environment.spoilt(task, 1, seed)
     if role in OPINIONS:
-        return random.Random(seed).choice([said for said in OPINIONS[role] if said != task.answer])
+        reasons, right = task.answer[:-1], task.answer[-1:]
+        return reasons + random.Random(seed).choice([said for said in OPINIONS[role] if said != right])
     if role == PROPOSE:
         return _no_task(environment, demonstration(environment, task, seed), random.Random(seed))
     raise UserError(f"Nobody makes wrong answers of the role '{role}': ask 'judge' about other attempts.")

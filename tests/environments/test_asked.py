@@ -79,9 +79,16 @@ def test_a_grounded_judge_is_told_of_each_wrong_step_and_of_no_other(
     assert sum(text[end - 2 : end] != told[end - 2 : end] for end in CHAIN.steps(text)) == errors
     asked = CHAIN.asked("grounded", task, [text])
     assert (asked.prompt, asked.answer) == (f"{task.prompt}{text}={told}<grounded>", str(int(not errors)))
+    reasoned = CHAIN.asked("reasoned", task, [text])
+    assert (reasoned.prompt, reasoned.answer) == (f"{task.prompt}{text}<reasoned>", f"{told}={asked.answer}")
+    assert [roles.graded(CHAIN, reasoned, f"99={said}").ok for said in ("0", "1", "")] == [
+        bool(errors),
+        not errors,
+        False,
+    ]
     cut = data.draw(st.integers(0, len(text)))
     assert told.startswith(CHAIN.recomputed(task, text[:cut] + "+" + text[cut:])[: cut // 2 * 2])
-    with pytest.raises(UserError, match="No tool works out answers in the role 'judge': ask 'judge' about them"):
+    with pytest.raises(UserError, match="Nobody works out answers in the role 'judge': ask 'judge' about them"):
         CHAIN.asked("grounded", CHAIN.asked("judge", task, [text]), ["1"])
 
 
@@ -136,7 +143,7 @@ def test_the_tasks_of_a_role_are_answered_rightly_by_what_is_shown(name: str) ->
             assert {roles.MARKS[name.split(":")[1]]} <= known
             assert roles.readable(environment, task.prompt + shown) != task.prompt + shown, "its mark alone"
         if environment.roles:
-            assert {task.answer for task in tasks} <= {"0", "1", "2"}
+            assert {environment.extract_answer(task.answer) for task in tasks} <= {"0", "1", "2"}
             assert all(not environment.check(task, environment.spoilt(task, 1, 1)).ok for task in tasks)
 
 
@@ -149,6 +156,16 @@ def test_whoever_restates_a_chain_may_say_any_that_leads_to_the_attempt(level: i
         reached = attempt == CHAIN.demonstration(task)
         assert roles.graded(CHAIN, asked, task.prompt[2:-1]).ok is reached
         assert not roles.graded(CHAIN, asked, "")[0]
+
+
+@given(st.integers(1, 12), SEEDS)
+def test_another_view_of_a_comparison_has_the_answer_that_goes_with_its_order(level: int, seed: int) -> None:
+    pairs = find_environment("asked:better:chain")
+    for task in pairs.tasks(level, 3, seed):
+        assert pairs.from_view(pairs.view(task).answer) == task.answer != "0"
+        assert pairs.view(pairs.view(task)) == task
+    with pytest.raises(UserError, match="has no other view of a task: choose one that offers 'views'"):
+        find_environment("asked:judge:chain").view(task)
 
 
 @given(st.integers(1, 12), SEEDS)
@@ -199,7 +216,7 @@ def test_grading_a_batch_agrees_with_grading_one_by_one(kinds: list[str], seed: 
         ("asked:judge:countdown", "Environment 'countdown' has no role 'judge' .known: none"),
         (
             "asked:jugde:chain",
-            "Environment 'chain' has no role 'jugde' .known: judge, grounded, better, again",
+            "Environment 'chain' has no role 'jugde' .known: judge, grounded, reasoned, better",
         ),
         ("asked:judge", "is no environment: write a role and an environment: asked:judge:chain"),
         ("asked", "is no environment: write a role and an environment: asked:judge:chain"),

@@ -337,15 +337,18 @@ def test_a_loop_that_has_not_what_its_verifier_asks_does_not_start(
 
 CHAIN = find_environment("chain")
 SUM = CHAIN.parse_proposal("57+3*2", "t")
+STEPS = ("judge", "grounded", "reasoned")
 RIGHT, WRONG = CHAIN.demonstration(SUM), CHAIN.spoilt(SUM, 1, 3)
 
 
 def test_a_policy_is_asked_in_the_words_of_an_environment_that_has_the_role() -> None:
-    asked = [CHAIN.asked(role, SUM, [each]) for role in ("judge", "grounded") for each in (RIGHT, WRONG)]
+    asked = [CHAIN.asked(role, SUM, [each]) for role in STEPS for each in (RIGHT, WRONG)]
     asked += [CHAIN.asked("better", SUM, pair) for pair in ([RIGHT, WRONG], [WRONG, RIGHT])]
-    knows = trained_on([(each.prompt, each.answer) for each in asked], marks=("<judge>", "<grounded>", "<better>"))
+    knows = trained_on(
+        [(each.prompt, each.answer) for each in asked], marks=("<judge>", "<grounded>", "<reasoned>", "<better>")
+    )
     given = attempts(SUM, RIGHT, WRONG)
-    for role in ("judge", "grounded"):
+    for role in STEPS:
         marked = said([SUM], given, f"judge,role={role},samples=1", knows, environment="chain")
         assert [(v.ok, v.score) for v in marked] == [(True, 1.0), (False, 0.0)]
     compared = said([SUM], given, "judge-pairwise,samples=1", knows, environment="chain")
@@ -372,6 +375,17 @@ def test_the_reward_of_paths_is_the_length_of_their_mean_vector(margins: list[li
         consistency, volatility = sum(margin > 0 for margin in each) / len(each), max(away, default=0) / len(each)
         across, down = across + consistency * math.cos(volatility), down + consistency * math.sin(volatility)
     assert resultant([path(each) for each in margins]) == pytest.approx(math.hypot(across, down) / len(margins))
+
+
+def test_the_other_view_of_a_task_says_what_is_good() -> None:
+    pairs = find_environment("asked:better:chain")
+    (task,) = pairs.tasks(3, 1, 1)
+    turned = pairs.view(task)
+    knows = trained_on([(turned.prompt, turned.answer)])
+    rollouts = attempts(task, task.answer, turned.answer, task.answer)
+    rollouts[2] = rollouts[2]._replace(finished=False)
+    made = said([task], rollouts, "cross-view,samples=3,temperature=0.1,max_tokens=2", knows, environment=pairs.name)
+    assert [(v.ok, v.score) for v in made] == [(True, 1.0), (False, 0.0), (False, 0.0)]
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,8 @@ class Environment(ABC):
     varies: ClassVar[bool] = False
     """Whether completions are texts that can be varied and kept in an archive: ``variation`` and ``applied``."""
 
+    has_views: bool = False
+    """Whether it can say a task in another way: ``view``."""
     by_heart: tuple[int, ...] = ()
     """Levels of so few problems that a policy learns each of them: nothing of these is held out."""
     suites_apart: bool = False
@@ -79,7 +81,7 @@ class Environment(ABC):
     @property
     def offers(self) -> set[str]:
         """The features that a recipe can ask for: levels, alphabet, plain positions, proposals, claims, variations,
-        game, and each of its roles."""
+        views, game, and each of its roles."""
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
@@ -87,6 +89,7 @@ class Environment(ABC):
             "proposals": self.proposal_prompt is not None,
             "claims": self.claims,
             "variations": self.varies,
+            "views": self.has_views,
             "game": self.game,
         }
         return {name for name, offered in features.items() if offered} | set(self.roles)
@@ -215,8 +218,12 @@ class Environment(ABC):
         raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
 
     def view(self, task: Task) -> Task:
-        """The same task said in another way, with the same answer; that of this one is the task again."""
-        raise UserError(f"Environment '{self.name}' has no other view of a task: choose another environment.")
+        """The same task said in another way, and its answer there; the other view of this one is the task again."""
+        raise UserError(f"Environment '{self.name}' has no other view of a task: choose one that offers 'views'.")
+
+    def from_view(self, answer: str) -> str:
+        """What an answer at the other view of a task says at the task itself."""
+        return answer
 
     def variation(self, text: str, level: int, id: str) -> Task:
         """The task to write a variation of a text, such as a better program, for an archive of them."""

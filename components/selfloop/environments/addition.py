@@ -24,6 +24,7 @@ class Addition(ExactAnswer):
     restarts = Restarts(at="=", after="+")
     roles = (JUDGE, BETTER, AGAIN, WRONG, WORSE)
     closing = "="
+    has_views = True
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Sums of two random numbers of ``level`` digits each; one digit may be zero."""

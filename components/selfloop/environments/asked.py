@@ -30,6 +30,7 @@ class Asked(Dressed):
             raise below.without(self._role)
         super().__init__(below)
         self.special_tokens = tuple(dict.fromkeys([*below.special_tokens, roles.MARKS[self._role]]))
+        self.has_views = self._role == roles.BETTER
         self.roles = (roles.JUDGE, roles.BETTER) if self._role in roles.OPINIONS else ()
 
     @classmethod
@@ -55,12 +56,25 @@ class Asked(Dressed):
         return roles.demonstration(self._below, task, seed_of(task.prompt))
 
     def extract_answer(self, completion: str) -> str:
-        """The opinion; of an attempt, what the environment below takes."""
-        return completion if self._role in roles.OPINIONS else self._below.extract_answer(completion)
+        """The opinion, without its reasons; of an attempt, what the environment below takes."""
+        if self._role not in roles.OPINIONS:
+            return self._below.extract_answer(completion)
+        return completion[-1:] if self._role == roles.REASONED else completion
 
     def check(self, task: Task, completion: str) -> Grade:
         """Grade an answer in the role."""
         return roles.graded(self._below, task, completion)
+
+    def view(self, task: Task) -> Task:
+        """The two attempts in the other order."""
+        if not self.has_views:
+            return super().view(task)
+        turned = roles.asked(self._below, self._role, roles.subject(task), roles.attempts_of(task)[::-1])
+        return task._replace(prompt=turned.prompt, answer=turned.answer, metadata=turned.metadata)
+
+    def from_view(self, answer: str) -> str:
+        """The first for the second, and the reverse."""
+        return {"1": "2", "2": "1"}.get(answer, answer) if self.has_views else answer
 
     def spoilt(self, task: Task, errors: int, seed: int) -> str:
         """Another opinion than the right one, which is one step."""

@@ -34,6 +34,7 @@ class Facts(ExactAnswer):
     summary = "what a name stands for, which passages say (levels 1 to 4) or nothing does (5): facts of a domain"
     levels = range(1, KNOWN + 1)
     by_heart = (RETRIEVED, KNOWN)
+    has_views = True
     alphabet = digits + ascii_lowercase + f"=[]{ASKS}"
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:

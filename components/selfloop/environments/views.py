@@ -27,8 +27,12 @@ class Views(Dressed):
         if not member:
             raise UserError(f"'{self.name}' is no environment by itself: write one behind it, as in {EXAMPLE}.")
         below = find_environment(member)
-        if type(below).view is Environment.view:
+        if not below.has_views:
             raise UserError(f"Environment '{member}' has no other view of a task: choose another, as in {EXAMPLE}.")
+        if type(below).from_view is not Environment.from_view:
+            raise UserError(
+                f"The other view of a task of '{member}' has another answer: choose another one, as in {EXAMPLE}."
+            )
         super().__init__(below)
 
     @classmethod

@@ -96,6 +96,21 @@ SPECIALIZED = {
     "finetune": {"steps": 300, "lr": 1e-3, "newest_share": 0.4, "replay_share": 0.2, "seed_share": 0.4},
     "measure": {"levels": [3, 4, 5], "per_level": 60, "samples": 1},
 }
+JUDGING = {
+    "base": {"levels": 4, "per_level": 2000},
+    "draw": {"levels": [4, 5], "per_level": 600, "items_per_level": 90},
+    "measure": {"levels": [4, 5, 6], "per_level": 200, "samples": 1},
+}
+RATIONALIZE = JUDGING | {
+    "environment": "asked:reasoned:chain",
+    "filter": {"select": "best-worst"},
+    "finetune": {"method": "dpo", "lr": 1e-4, "newest_share": 1.0, "seed_share": 0.0},
+}
+GRAM = JUDGING | {"environment": "asked:reasoned:chain", "verify": {"verifier": "majority"}}
+PAIRWISE = JUDGING | {
+    "environment": "asked:better:chain",
+    "verify": {"verifier": "weighted,weights=exact:1+cross-view:1,threshold=0.75"},
+}
 forms = {
     "smollm2": Form("A real model of 135 M parameters and basic arithmetic, on a CPU.", SMOLLM2),
     "nft": Form(
@@ -126,6 +141,17 @@ forms = {
         "Facts of a domain are looked up to write answers, which are learnt without what was looked up.",
         SPECIALIZED,
         "arXiv:2310.00160",
+    ),
+    "rationalize": Form(
+        "A judge that gives reasons prefers those of its judgements that are right.", RATIONALIZE, "arXiv:2410.05495"
+    ),
+    "gram": Form(
+        "A judge that gives reasons learns from its vote, where nobody knows what is right.", GRAM, "arXiv:2509.02492"
+    ),
+    "pairwise": Form(
+        "A judge of pairs learns from comparisons that are right and do not turn with the order.",
+        PAIRWISE,
+        "arXiv:2508.06046",
     ),
     "cite": Form("Answers that cite the passages that they come from.", CITE, "arXiv:2407.19813"),
 }

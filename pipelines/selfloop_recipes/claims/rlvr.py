@@ -66,6 +66,11 @@ forms = {
         "arXiv:2506.08745",
         frozenset({"now"}),
     ),
+    "spct": Form(
+        "A judge that gives reasons is rewarded where its opinion is right.",
+        {"environment": "asked:reasoned:chain"},
+        "arXiv:2504.02495",
+    ),
     "blended": Form(
         "A second reward, for length, weighs what it is found to be worth.",
         {"reinforce": {"reward": f"{LENGTH},rate=0.5"}},
@@ -142,7 +147,7 @@ AS_MUCH: dict[str, Any] = {"reinforce": {"reward": f"{LENGTH},rate=0"}}
 CURVE: dict[str, Any] = {"schedule": "curve,patience=100,worth=0.02,ahead=4"}
 ROUNDS = 8
 SHARE = (0.0, 1.0)
-NO_ARM = ("covo",)
+NO_ARM = ("covo", "spct")
 """Forms that no statement is about."""
 claims = Claims(
     arms={"grpo": {}, "curve": CURVE, "as much": AS_MUCH}

@@ -48,13 +48,13 @@ class Judge(Asking):
     """Good is what gets marks of at least ``threshold`` on average; the score is that average, from 0 to 1.
 
     It is asked in the environment's own words where it was shown the role ``judge``, else in English. In the role
-    ``grounded``, which is asked in the environment's words alone, it is told what a tool makes of each step. What the
-    judge says is data: an answer without a mark, or cut off, is counted and left out, and a rollout that has none at
-    all is one of which there is no opinion.
+    ``grounded`` it is told what a tool makes of each step, and in that of ``reasoned`` it says that itself; these are
+    asked in the environment's words alone. What the judge says is data: an answer without a mark, or cut off, is
+    counted and left out, and a rollout that has none at all is one of which there is no opinion.
     """
 
     name = "judge"
-    role: Literal["judge", "grounded"] = Field("judge", description="The role that it is asked in.")
+    role: Literal["judge", "grounded", "reasoned"] = Field("judge", description="The role that it is asked in.")
     rubric: str = Field("Is the answer correct and complete?", description="What the judge shall look at.")
     threshold: float = Field(0.5, description="The score from which on a rollout is good.")
 

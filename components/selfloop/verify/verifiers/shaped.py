@@ -18,10 +18,9 @@ if TYPE_CHECKING:
 
 
 class Shaped(RewardModel):
-    """Good is what the environment's check calls right; the score is sigmoid(``alpha`` r) + (v - 1), of its verdict v,
-    1 or 0, and the reward model's reward r.
+    """Good is what the environment's check calls right; a reward model ranks what is right, and what is wrong below it.
 
-    So a reward model tells right attempts apart, and wrong ones, and none of these is worth as much as one of those.
+    The score is sigmoid(``alpha`` r) + (v - 1), of the verdict v, 1 or 0, and the reward model's reward r.
     After Qwen2.5-Math (Yang et al., arXiv:2409.12122).
     """
 
