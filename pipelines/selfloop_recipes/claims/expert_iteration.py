@@ -95,6 +95,7 @@ SPECIALIZED = {
     "filter": {"select": "correct+closed-book"},
     "finetune": {"steps": 300, "lr": 1e-3, "newest_share": 0.4, "replay_share": 0.2, "seed_share": 0.4},
     "measure": {"levels": [3, 4, 5], "per_level": 60, "samples": 1},
+    "gate": {"confirm": 1},  # the domain has 60 facts
 }
 JUDGING = {
     "base": {"levels": 4, "per_level": 2000},

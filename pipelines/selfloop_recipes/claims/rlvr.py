@@ -115,9 +115,10 @@ CO_REWARD = {
 HABITS = {
     "environment": "search:all",
     "base": {"levels": 2, "per_level": 4000},
-    "draw": {"levels": [2], "per_level": 800, "items_per_level": 100},
+    "draw": {"levels": [2], "per_level": 800, "items_per_level": 120},
     "reinforce": {"max_tokens": 96},
     "measure": {"levels": [2], "per_level": 300},
+    "gate": {"confirm": 2},
 }
 worlds = {
     "habits": Form(
