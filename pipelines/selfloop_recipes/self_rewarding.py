@@ -12,7 +12,7 @@ hot      the champion's at a temperature of their own
 first    those of the policy that the loop began with
 next     those of a policy that has learnt to prefer ``tried`` to ``first``, and is then thrown away
 asked    what the champion answers in the role ``about.role`` about what it tried
-shown    the environment's demonstrations
+shown    the environment's demonstrations, which know the answers
 =======  ================================================================================================
 """
 
