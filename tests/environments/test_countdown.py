@@ -135,4 +135,4 @@ def test_a_level_beyond_the_last_is_refused() -> None:
 
 
 def test_it_offers_what_a_policy_from_scratch_needs() -> None:
-    assert find_environment("countdown").offers == {"levels", "alphabet"}
+    assert find_environment("countdown").offers == {"levels", "alphabet", "plain positions"}

@@ -83,7 +83,7 @@ def test_its_guard_suite_holds_negations_and_what_is_not_there_is_refused() -> N
     suite = FORMULAS.guard_suites(3, 7, 0)["negated"]
     assert all(task.prompt.partition(":")[2].startswith("!") for task in suite)
     assert all(FORMULAS.check(task, FORMULAS.demonstration(task)).ok for task in suite)
-    assert find_environment("formulas:table").offers == {"levels", "alphabet"}
+    assert find_environment("formulas:table").offers == {"levels", "alphabet", "plain positions"}
     with pytest.raises(UserError, match="way of formulas 'tabel': did you mean 'table'"):
         find_environment("formulas:tabel")
     with pytest.raises(UserError, match="formulas has levels 1 to 8, not 9"):

@@ -64,6 +64,6 @@ def test_the_same_seed_gives_the_same_tasks_and_no_prompt_comes_twice(level: int
 
 
 def test_a_level_that_is_not_there_is_refused() -> None:
-    assert find_environment("lookup").offers == {"levels", "alphabet"}
+    assert find_environment("lookup").offers == {"levels", "alphabet", "plain positions"}
     with pytest.raises(UserError, match="lookup has levels 1 to 9, not 10"):
         LOOKUP.tasks(10, 1, 0)

@@ -46,7 +46,7 @@ def test_check_and_check_batch_agree_in_whatever_order_cells_stand(rows: list[tu
 
 def test_it_offers_one_alphabet_and_as_many_levels_as_cells() -> None:
     assert MIXTURE.levels == range(1, 7)
-    assert MIXTURE.offers == {"levels", "alphabet"}
+    assert MIXTURE.offers == {"levels", "alphabet", "plain positions"}
     assert len(set(str(MIXTURE.alphabet))) == len(str(MIXTURE.alphabet))
     assert MIXTURE.special_tokens == ("<new>",)
 

@@ -107,8 +107,9 @@ def test_the_weighted_score_lies_between_those_it_weighs(texts: list[str], one: 
 
 def test_every_verifier_of_the_table_is_found_by_its_name() -> None:
     assert list(Verifier.members()) == [
-        "accept-all", "borda", "code", "exact", "fobar", "judge", "judge-pairwise", "label", "length", "majority",
-        "math-verify", "probability", "reward-model", "rewarded", "round-trip", "self-certainty", "shaped", "weighted",
+        "accept-all", "borda", "code", "cross-view", "exact", "fobar", "judge", "judge-pairwise", "label", "length",
+        "majority", "math-verify", "paths", "probability", "reward-model", "rewarded", "round-trip", "self-certainty",
+        "shaped", "weighted",
     ]  # fmt: skip
 
 
