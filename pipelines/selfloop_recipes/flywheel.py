@@ -15,6 +15,7 @@ from selfloop.filter import FilterParams, InvertParams, filter_rollouts, invert_
 from selfloop.finetune import FinetuneParams, PretrainParams, ReinforceParams, finetune_policy, reinforce_policy
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
+from selfloop.promote import GateParams
 from selfloop.propose import BaseParams, DrawParams, draw_tasks
 from selfloop.recipe import Recipe
 from selfloop.settings import compile_time
@@ -23,12 +24,12 @@ from selfloop.verify import VerifyParams
 from selfloop_recipes.claims.flywheel import claims, figures, forms
 
 
-class Flywheel(LoopSettings, rounds=4, environment="chain", schedule="fixed,patience=4"):
+class Flywheel(LoopSettings, rounds=4, environment="arithmetic:plain", schedule="fixed,patience=4"):
     generator: Literal["by imitation", "by reward"] = compile_time("by imitation", description="How it learns.")
-    base: BaseParams = BaseParams(levels=6, per_level=6000, tail=0.6, roles=["restate"], per_role=1000)
-    pretrain: PretrainParams = PretrainParams(steps=1500, decay_steps=250, lr=4e-3)
-    draw: DrawParams = DrawParams(levels=[6], old_levels=[3], per_level=1, items_per_level=200)
-    paths: DrawParams = DrawParams(levels=[6], per_level=500, stream="paths")
+    base: BaseParams = BaseParams(levels=2, per_level=12_000, roles=["restate"], per_role=3000)
+    pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=3000, decay_steps=500, lr=4e-3)
+    draw: DrawParams = DrawParams(levels=[2], per_level=1, items_per_level=120)
+    paths: DrawParams = DrawParams(levels=[2], per_level=500, stream="paths")
     generate: GenerateParams = GenerateParams(attempts="fixed", samples=8, greedy_first=False, max_tokens=32)
     verify: VerifyParams = VerifyParams(verifier="round-trip,samples=4,max_tokens=32")
     filter: FilterParams = FilterParams(select="correct+unique+clip-per-task,limit=2")
@@ -44,6 +45,7 @@ class Flywheel(LoopSettings, rounds=4, environment="chain", schedule="fixed,pati
     fine: ReinforceParams = ReinforceParams(
         reward="verified,verifier=round-trip,verifier.samples=2,judged_by=other", steps=20, lr=1e-4, max_tokens=32
     )
+    gate: GateParams = GateParams(guards="divergence+precision,warn=0.5,halt=0.4")
 
 
 class State(NamedTuple):

@@ -24,6 +24,7 @@ from selfloop.finetune import (
 )
 from selfloop.generate import GenerateParams, generate_rollouts
 from selfloop.loop import Improved, LoopSettings, Now, needing, verified
+from selfloop.promote import GateParams
 from selfloop.propose import BaseParams, DrawParams, draw_tasks
 from selfloop.recipe import Recipe
 from selfloop.settings import compile_time
@@ -53,6 +54,7 @@ class Ladder(LoopSettings, rounds=4, environment="countdown", schedule="fixed,pa
         steps=60, lr=3e-4, newest_share=0.7, replay_share=0.0, seed_share=0.3, when_nothing="keep policy"
     )
     reinforce: ReinforceParams = ReinforceParams(reward="verified,verifier=shaped", steps=40, lr=1e-4, max_tokens=32)
+    gate: GateParams = GateParams(confirm=3, guards="divergence")  # level 2 has few problems
 
 
 class State(NamedTuple):

@@ -21,12 +21,12 @@ from selfloop.verify import VerifyParams
 from selfloop_recipes.claims.multi_agent_evolve import claims, figures, forms
 
 
-class MultiAgentEvolve(LoopSettings, rounds=3, environment="chain", schedule="fixed,patience=3"):
+class MultiAgentEvolve(LoopSettings, rounds=3, environment="arithmetic:plain", schedule="fixed,patience=3"):
     base: BaseParams = BaseParams(
-        levels=3, per_level=6000, proposals=500, roles=["judge", "propose/judge"], per_role=3000
+        levels=2, per_level=12_000, proposals=1000, roles=["judge", "propose/judge"], per_role=12_000
     )
-    pretrain: PretrainParams = PretrainParams(steps=2500, decay_steps=500, lr=4e-3)
-    draw: DrawParams = DrawParams(levels=[3], old_levels=[2], per_level=200, items_per_level=200)
+    pretrain: PretrainParams = PretrainParams(intermediate_size=256, steps=4000, decay_steps=500, lr=4e-3)
+    draw: DrawParams = DrawParams(levels=[2], per_level=200, items_per_level=120)
     reinforce: ReinforceParams = ReinforceParams(
         curriculum="proposal-prompt",
         protocol="multi-agent-evolve",
