@@ -4,6 +4,9 @@
 much it fell since the first; ``gained`` is what the last candidate is better on held-out items than the policy that the
 loop began with. The paper tells of no judge that rots, and rewards it for its form alone. In the arm ``exact`` the same
 policy is trained as many steps on the environment's tasks by their answers, and nothing teaches it to judge.
+
+Not ready to be measured: with the base as it is the judge begins at chance (one run, seed 1, first round: it believed
+569 of 800 attempts, of which 30 % were right, as of all), so that it has nothing to lose.
 """
 
 from collections.abc import Mapping, Sequence
