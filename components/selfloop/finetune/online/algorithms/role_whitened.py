@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from selfloop.finetune.online.algorithms import TINY, Algorithm, RewardedGroups
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ class RoleWhitened(Algorithm):
 
     def __call__(self, groups: RewardedGroups) -> Tensor:
         """Rewards by the spread of their role."""
-        rewards, made = groups.rewards.flatten(), torch.zeros_like(groups.rewards).flatten()
+        rewards, made = groups.rewards.flatten(), groups.rewards.new_zeros(groups.rewards.numel())
         roles = [rollout.role.partition("-")[0] for rollout in groups.rollouts] or [""] * len(rewards)
         given = [_is_rewarded(rollout) for rollout in groups.rollouts]
         rows_of: dict[str, list[int]] = {}
