@@ -23,7 +23,7 @@ from selfloop.finetune import (
     train_reward,
 )
 from selfloop.generate import GenerateParams, generate_rollouts
-from selfloop.loop import Improved, LoopSettings, Now, needing, verified
+from selfloop.loop import Improved, LoopSettings, Now, verified
 from selfloop.promote import GateParams
 from selfloop.propose import BaseParams, DrawParams, draw_tasks
 from selfloop.recipe import Recipe
@@ -96,7 +96,7 @@ recipe = Recipe(
     improve,
     forms=forms,
     paper="arXiv:2409.12122",
-    needs=needing("plain positions"),
+    needs=lambda s: {"alphabet", "plain positions"} if s.policy == "scratch" else set(),
     control={"verify": {"verifier": "exact"}, "reinforce": {"reward": {"verifier": "exact"}}},
     figures=figures,
     claims=claims,

@@ -183,4 +183,4 @@ def test_what_there_is_not_is_refused() -> None:
 
 def test_it_offers_proposals() -> None:
     environment = find_environment("arithmetic:plain")
-    assert environment.offers == {"levels", "alphabet", "proposals", *environment.roles}
+    assert environment.offers == {"levels", "alphabet", "plain positions", "proposals", *environment.roles}

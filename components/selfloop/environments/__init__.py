@@ -85,7 +85,7 @@ class Environment(ABC):
         features = {
             "levels": self.levels is not None,
             "alphabet": self.alphabet is not None,
-            "plain positions": self.restarts is None,
+            "plain positions": self.alphabet is not None and self.restarts is None,
             "proposals": self.proposal_prompt is not None,
             "claims": self.claims,
             "variations": self.varies,
