@@ -136,6 +136,6 @@ def test_every_step_works_for_every_number_it_may_have() -> None:
 
 def test_it_offers_levels_and_no_alphabet() -> None:
     environment = find_environment("code")
-    assert environment.offers == {"levels", "plain positions"}
+    assert environment.offers == {"levels"}
     [task] = environment.tasks(1, 1, seed=0)
     assert taken_apart(tuple(json.loads(task.metadata)["tests"]), "solve").calls
