@@ -54,6 +54,7 @@ def coins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe[Any]:
     shutil.copy(COINS, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # of a file that is written twice in a second the first stays
     for name in ("coins", "bare", "wrong", "untuned", "marginless"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return load_recipe("coins:recipe")
