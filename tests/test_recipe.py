@@ -156,6 +156,12 @@ def test_a_loop_is_called_as_a_person_says_or_as_its_recipe_and_environment(
     assert recipe.resolve(settings).for_round(2).loop == loop
 
 
+@pytest.mark.parametrize("name", recipes())
+def test_what_a_recipe_does_unless_told_is_checked(name: str) -> None:
+    recipe = find_recipe(name)
+    recipe.check(recipe.resolve())
+
+
 FORMS = [(recipe, form) for recipe in recipes().values() for form in recipe.forms]
 
 
