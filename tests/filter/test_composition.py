@@ -19,7 +19,8 @@ from .conftest import Filtered, Judged, Keep, Selected, group, joined, judged
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SINGLE = sorted(set(Selector.members()) - {"nothing", "diverse-by-embedding", "best-worst", "first-error"})
+PAIRING = sorted(name for name, selector in Selector.members().items() if selector.pairs)
+SINGLE = sorted(set(Selector.members()) - {"nothing", "diverse-by-embedding", *PAIRING})
 """Those that stand anywhere."""
 BOUNDS = {
     "minhash": "ngram=2,ngram_of=characters,similarity=0.6,permutations=64",
@@ -45,7 +46,7 @@ attempts = st.tuples(
 tasks = st.lists(st.tuples(st.integers(1, 2), st.lists(attempts, min_size=1, max_size=6)), min_size=1, max_size=6)
 select = st.tuples(
     st.lists(st.sampled_from(SINGLE), max_size=3),
-    st.sampled_from([[], ["best-worst"], ["first-error"]]),
+    st.sampled_from([[], *([name] for name in PAIRING)]),
     st.lists(st.sampled_from(SINGLE), max_size=2),
 ).map(lambda parts: parts[0] + parts[1] + parts[2] or ["all"])
 possible = select.filter(
