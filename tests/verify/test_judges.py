@@ -378,13 +378,13 @@ def test_the_reward_of_paths_is_the_length_of_their_mean_vector(margins: list[li
 
 
 def test_the_other_view_of_a_task_says_what_is_good() -> None:
-    pairs = find_environment("asked:better:chain")
+    pairs = find_environment(name := "asked:better:chain")
     (task,) = pairs.tasks(3, 1, 1)
     turned = pairs.view(task)
     knows = trained_on([(turned.prompt, turned.answer)])
     rollouts = attempts(task, task.answer, turned.answer, task.answer)
     rollouts[2] = rollouts[2]._replace(finished=False)
-    made = said([task], rollouts, "cross-view,samples=3,temperature=0.1,max_tokens=2", knows, environment=pairs.name)
+    made = said([task], rollouts, "cross-view,samples=3,temperature=0.1,max_tokens=2", knows, environment=name)
     assert [(v.ok, v.score) for v in made] == [(True, 1.0), (False, 0.0), (False, 0.0)]
 
 
