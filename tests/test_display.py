@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from selfloop.display import COLOURS, Terminal, duration, ordered, pace_line, round_line, rounds_table
+from selfloop.display import COLOURS, Terminal, duration, ordered, pace_line, round_line, rounds_table, speed
 from selfloop.progress import Pace
 from selfloop.stages import find_stage
 
@@ -86,6 +86,7 @@ def test_the_line_of_a_stage_says_how_far_how_fast_and_how_long_still() -> None:
     assert ordered({"tokens": paces["tokens"]}) == []
     paces["rollouts"].note(500, 2000, 10.0)
     assert pace_line(paces) == "500/2,000 rollouts  50 rollouts/s  2,210 tokens/s  30 s left"
+    assert [speed(rate, "steps") for rate in (0.1534, 9.96, 12.4)] == ["0.15 steps/s", "10 steps/s", "12 steps/s"]
     assert [duration(seconds) for seconds in (7, 600, 7500)] == ["7 s", "10 min", "2 h 5 min"]
 
 
@@ -98,7 +99,7 @@ def test_a_stage_that_ended_is_a_line_with_its_rates() -> None:
             terminal.stage_moves(done * 7, 0, "tokens")
             terminal.stage_moves(done, 9, "rollouts")
         terminal.stage_ends(1, stage, None, skipped=False)
-    assert re.match(r"round 1 · generate: \d+\.\d s, [\d,]+ rollouts/s, [\d,]+ tokens/s\n", captured.get())
+    assert re.match(r"round 1 · generate: \d+\.\d s, [\d,.]+ rollouts/s, [\d,.]+ tokens/s\n", captured.get())
 
 
 def test_the_table_of_rounds_has_the_gate_s_verdicts() -> None:

@@ -55,7 +55,7 @@ class Terminal:
         if not self._console.is_terminal and not skipped:
             seconds = time.monotonic() - self._stage_began
             rates = [(pace.rate or pace.done / max(seconds, 1e-9), unit) for unit, pace in ordered(self._paces)]
-            speeds = "".join(f", {rate:,.0f} {unit}/s" for rate, unit in rates)
+            speeds = "".join(f", {speed(rate, unit)}" for rate, unit in rates)
             self._console.print(f"round {round} · {stage.verb}: {seconds:.1f} s{speeds}")
         if "new_history" in stage.outputs:
             self._show(last_round(outputs.new_history.path))
@@ -84,9 +84,14 @@ def ordered(paces: Mapping[str, Pace]) -> list[tuple[str, Pace]]:
 def pace_line(paces: Mapping[str, Pace]) -> str:
     """How far, how fast, and how long still: ``512/2,000 rollouts  85 rollouts/s  2,210 tokens/s  18 s left``."""
     (unit, first), *_ = ordered(paces)
-    rates = [f"{pace.rate:,.0f} {name}/s" for name, pace in ordered(paces)]
+    rates = [speed(pace.rate, name) for name, pace in ordered(paces)]
     left = [] if first.seconds_left is None else [f"{duration(first.seconds_left)} left"]
     return "  ".join([f"{first.done:,}/{first.total:,} {unit}", *rates, *left])
+
+
+def speed(rate: float, unit: str) -> str:
+    """How fast, of slow things two digits: ``2,210 tokens/s``, ``0.15 steps/s``."""
+    return f"{rate:,.0f} {unit}/s" if rate >= 10 else f"{rate:.2g} {unit}/s"
 
 
 def duration(seconds: float) -> str:
