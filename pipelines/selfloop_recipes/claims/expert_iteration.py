@@ -12,13 +12,13 @@ SMOLLM2 = {
     "rounds": 2,
     "fetch": {"chat": "require", "system": "Calculate."},
     "base": {"levels": 1, "per_level": 1, "held_out_per_level": 1},
-    "draw": {"levels": [1, 2], "per_level": 56, "attempts": 4, "items_per_level": 24},
+    "draw": {"levels": [1], "per_level": 160, "attempts": 8, "items_per_level": 100},
     "generate": ANSWERING | {"temperature": 0.7},
     "filter": {"select": "correct+unique+per-level"},
     "finetune": {
         "adapter": "lora",
         "precision": "bfloat16",
-        "steps": 12,
+        "steps": 40,
         "batch_size": 16,
         "lr": 1e-3,
         "warmup_steps": 2,
@@ -28,9 +28,9 @@ SMOLLM2 = {
         "when_nothing": "keep policy",
     },
     "evaluate": ANSWERING | {"samples": 1},
-    "measure": ANSWERING | {"levels": [1, 2], "per_level": 64, "samples": 1},
+    "measure": ANSWERING | {"levels": [1], "per_level": 64, "samples": 1},
     # of level 1 there are some 1,400 tasks: a few are held-out items, which are not trained on
-    "gate": {"confirm": 3, "guards": "+contamination,warn=0.1"},
+    "gate": {"confirm": 2, "guards": "+contamination,warn=0.1"},
 }
 TOOLS = {"protocol": "tools,tools=op,turns=14"}
 MECHANISMS = {
