@@ -185,7 +185,7 @@ def retold(environment: Environment, task: Task, text: str) -> tuple[str, str]:
             f"The task '{task.id}' asks nobody to restate a task: take tasks of the role '{RESTATE}', such as those of "
             "the environment 'asked:restate:chain'."
         )
-    return environment.retold(subject(task), readable(environment, text)), _noted(task)["attempts"][0]
+    return environment.retold(subject(task), readable(environment, text)), attempts_of(task)[0]
 
 
 def readable(environment: Environment, text: str) -> str:

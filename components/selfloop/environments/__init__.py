@@ -355,6 +355,22 @@ class Dressed(Environment):
         return self._below.traits(completion)
 
 
+class Redressed(Dressed):
+    """The tasks of another environment in another dress, with the answers that they have there."""
+
+    def demonstration(self, task: Task) -> str:
+        """As below."""
+        return self._below.demonstration(self.undressed(task))
+
+    def extract_answer(self, completion: str) -> str:
+        """As below."""
+        return self._below.extract_answer(completion)
+
+    def check(self, task: Task, completion: str) -> Grade:
+        """As below: what is good does not go by the dress."""
+        return self._below.check(self.undressed(task), completion)
+
+
 @cache
 def environments() -> dict[str, type[Environment]]:
     """Every environment that comes with selfloop, by name; a family such as ``reasoning-gym`` is one entry."""

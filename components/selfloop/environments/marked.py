@@ -5,7 +5,7 @@ from attempts under the one that fits them, which the selector ``quantiles`` see
 Lu et al., "Quark" (arXiv:2205.13636). ``marked:1:lookup`` asks under another, to see whether it is heeded.
 """
 
-from selfloop.environments import Dressed, Environment, Grade, find_environment
+from selfloop.environments import Environment, Redressed, find_environment
 from selfloop.errors import UserError
 from selfloop.records import Task
 
@@ -14,7 +14,7 @@ MARKS = ("<q1>", "<q2>", "<q3>", "<q4>", "<q5>")
 EXAMPLE = "marked:lookup"
 
 
-class Marked(Dressed):
+class Marked(Redressed):
     """Tasks of another environment, under a mark of how good an answer is asked for."""
 
     name = "marked"
@@ -43,18 +43,6 @@ class Marked(Dressed):
     def undressed(self, task: Task) -> Task:
         """The task without its mark, whichever that is."""
         return task._replace(prompt=unmarked(task.prompt))
-
-    def demonstration(self, task: Task) -> str:
-        """As below."""
-        return self._below.demonstration(self.undressed(task))
-
-    def extract_answer(self, completion: str) -> str:
-        """As below."""
-        return self._below.extract_answer(completion)
-
-    def check(self, task: Task, completion: str) -> Grade:
-        """As below: what is good does not go by what was asked for."""
-        return self._below.check(self.undressed(task), completion)
 
 
 def unmarked(prompt: str) -> str:

@@ -86,7 +86,8 @@ class Search(Dressed):
         goal = f"{MARKS['goal']}{first}" if "goal" in self._habits else ""
         chained = f"{MARKS['from']}{left}" if "from" in self._habits and left else ""
         value = f"{MARKS['check']}{worked_out(text)[0]}" if "check" in self._habits else ""
-        return f"{goal}{chained}{text}{value}" if not (goal or chained) else f"{goal}{chained}:{text}{value}"
+        planned = f"{goal}{chained}:" if goal or chained else ""
+        return f"{planned}{text}{value}"
 
     def extract_answer(self, completion: str) -> str:
         """What stands behind the last ``<so>``."""

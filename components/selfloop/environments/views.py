@@ -9,7 +9,7 @@ offers less: sums with their numbers changed about, passages in another order. B
 import json
 from collections.abc import Sequence
 
-from selfloop.environments import Dressed, Environment, Grade, find_environment
+from selfloop.environments import Environment, Redressed, find_environment
 from selfloop.errors import UserError
 from selfloop.records import Task
 
@@ -17,7 +17,7 @@ EXAMPLE = "views:addition"
 VIEW = "view"
 
 
-class Views(Dressed):
+class Views(Redressed):
     """Tasks of another environment, each in two ways."""
 
     name = "views"
@@ -69,21 +69,9 @@ class Views(Dressed):
         """That of the first of its views."""
         return min(self._below.content(each) for each in (task, self._below.view(task)))
 
-    def demonstration(self, task: Task) -> str:
-        """As below."""
-        return self._below.demonstration(task)
-
-    def extract_answer(self, completion: str) -> str:
-        """As below."""
-        return self._below.extract_answer(completion)
-
     def agree(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """As below."""
         return self._below.agree(pairs)
-
-    def check(self, task: Task, completion: str) -> Grade:
-        """As below."""
-        return self._below.check(task, completion)
 
 
 environment = Views

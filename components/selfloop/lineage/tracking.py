@@ -80,7 +80,7 @@ def client() -> MlflowClient:
     file = _file()
     with reachable():
         if file is None:
-            _check_secrets(os.environ.get("MLFLOW_TRACKING_URI", ""))
+            _check_secrets(address())
             return MlflowClient(address())
         with _alone(file):
             _make(file)
