@@ -100,7 +100,7 @@ def ranking(bins: Sequence[Mapping[str, float]]) -> float:
     """The chance that a right attempt is scored above a wrong one, of bins of like scores from the lowest on; what is
     in one bin is level.
     """
-    pairs = wins = below = 0.0
+    wins = below = 0.0
     for each in bins:
         right = each["right"] * each["rollouts"]
         wrong = each["rollouts"] - right
