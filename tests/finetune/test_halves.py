@@ -108,6 +108,22 @@ def test_the_parts_add_up_to_the_gradient_of_the_whole_batch(
         torch.testing.assert_close(part, whole.grad, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("cores", [1, 2])
+def test_an_error_in_a_part_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch, cores: int) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    weight = torch.ones(1, requires_grad=True)
+
+    def loss(part: Batch, items: int) -> torch.Tensor:
+        if len(part["attention_mask"]) == 2:  # the second part: of three rows one is as long as the others together
+            raise ValueError("no such token")
+        return (weight * items).sum()
+
+    made = Halves([weight], loss)
+    with pytest.raises(ValueError, match="no such token"):
+        made.gradient(batch_of([14, 7, 7]), 28)
+    made.close()
+
+
 def test_a_policy_is_the_same_on_one_core_and_on_two(
     plain: Path, finetuned: Finetuned, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,8 @@ class Halves:
     def gradient(self, batch: Batch, items: int) -> float:
         """Leave the gradient of a step in the weights' ``grad``. Returns the loss.
 
-        ``items`` are the tokens that the step learns. Raises ``UserError`` where the fork was killed.
+        ``items`` are the tokens that the step learns. Raises ``UserError`` where the fork was killed, and what ``loss``
+        raises, wherever it does.
         """
         first, *second = halved(batch)
         if not second:
@@ -78,6 +79,8 @@ class Halves:
                 "The process that makes half of each step's gradient died: give the training more memory if that was "
                 "used up, and run it again: it continues from its last checkpoint."
             ) from None
+        if isinstance(there, Exception):
+            raise there
         return here + self._added(there)
 
     def close(self) -> None:
@@ -130,7 +133,7 @@ class Halves:
         return process, told
 
     def _serve(self, heard: Connection, told: Connection) -> None:
-        """In the fork: make second parts until nobody asks; what goes wrong ends it, and the parent says so."""
+        """In the fork: make second parts until nobody asks; what goes wrong ends it, and is said to the parent."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         told.close()
@@ -138,7 +141,9 @@ class Halves:
             while True:
                 batch, items = heard.recv()
                 heard.send(self._kept({name: torch.from_numpy(values) for name, values in batch.items()}, items))
-        except BaseException:
+        except Exception as error:
+            heard.send(error)
+        finally:
             os._exit(1)
 
 
