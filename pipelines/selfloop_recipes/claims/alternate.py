@@ -6,10 +6,11 @@ the mean level of what it proposed last.
 
 from collections.abc import Mapping, Sequence
 from math import nan
-from statistics import fmean
 from typing import Any
 
 from selfloop.claims import Claims, Statement
+
+from selfloop_recipes.claims import gained
 
 GAIN = (-1.0, 1.0)
 claims = Claims(
@@ -35,6 +36,5 @@ claims = Claims(
 
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to."""
-    first, last = rounds[0]["accuracy"]["champion"], rounds[-1]["accuracy"]["candidate"]
     levels = [round["band"]["mean_level"] for round in rounds if round["band"]["tasks"]]
-    return {"gained": fmean(last.values()) - fmean(first.values()), "level": levels[-1] if levels else nan}
+    return {"gained": gained(rounds), "level": levels[-1] if levels else nan}

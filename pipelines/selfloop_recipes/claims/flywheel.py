@@ -13,6 +13,8 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 from selfloop.recipe import Form
 
+from selfloop_recipes.claims import gained
+
 CHANGE = (-1.0, 1.0)
 forms = {
     "rebuild": Form(
@@ -47,11 +49,10 @@ claims = Claims(
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to."""
     first, last = rounds[0], rounds[-1]
-    began, ended = first["accuracy"]["champion"], last["accuracy"]["candidate"]
     (said, believed, _), (said_last, believed_last, coded) = (shares(each["audit"]) for each in (first, last))
     return {
         "accuracy": fmean(measured["accuracy"].values()),
-        "gained": fmean(ended.values()) - fmean(began.values()),
+        "gained": gained(rounds),
         "spoken": said_last - said,
         "kept": believed_last - believed,
         "coded": coded,

@@ -14,6 +14,8 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 from selfloop.recipe import Form
 
+from selfloop_recipes.claims import gained
+
 CHANGE, SHARE = (-1.0, 1.0), (0.0, 1.0)
 TENTH = 0.1
 BY_REWARD = {"learns": "by reward", "reinforce": {"reward": "verified,verifier=reward-model"}}
@@ -84,11 +86,10 @@ claims = Claims(
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to."""
     first, last = rounds[0], rounds[-1]
-    began, ended = first["accuracy"]["champion"], last["accuracy"]["candidate"]
     ranks, curse = ranking(last["audit"]["bins"]), flattery(last["audit"]["bins"])
     return {
         "accuracy": fmean(measured["accuracy"].values()),
-        "gained": fmean(ended.values()) - fmean(began.values()),
+        "gained": gained(rounds),
         "ranks": ranks,
         "learnt": ranks - ranking(first["audit"]["bins"]),
         "flattery": curse,

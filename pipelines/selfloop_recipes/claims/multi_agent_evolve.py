@@ -16,6 +16,7 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 from selfloop.recipe import Form
 
+from selfloop_recipes.claims import gained
 from selfloop_recipes.claims.self_rewarding import judged
 
 CHANGE = (-1.0, 1.0)
@@ -67,10 +68,9 @@ claims = Claims(
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to."""
     first, last = rounds[0], rounds[-1]
-    began, ended = first["accuracy"]["champion"], last["accuracy"]["candidate"]
     return {
         "accuracy": fmean(measured["accuracy"].values()),
-        "gained": fmean(ended.values()) - fmean(began.values()),
+        "gained": gained(rounds),
         "judged": judged(last["audit"]),
         "rotted": judged(first["audit"]) - judged(last["audit"]),
     }

@@ -7,12 +7,13 @@ curve promises little (arXiv:2402.02515).
 """
 
 from collections.abc import Mapping, Sequence
-from math import nan
 from statistics import fmean
 from typing import Any
 
 from selfloop.claims import Claims, Statement
 from selfloop.recipe import Form
+
+from selfloop_recipes.claims import gained, informative
 
 OF_ROUND = {"newest_share": 1.0, "replay_share": 0.0, "seed_share": 0.0}
 ON = {"steps": 50, "batch_size": 64, "lr": 2e-4, "weight_decay": 0.0} | OF_ROUND
@@ -199,16 +200,9 @@ claims = Claims(
 
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to."""
-    first, last = rounds[0]["accuracy"]["champion"], rounds[-1]["accuracy"]["candidate"]
     return {
         "accuracy": fmean(measured["accuracy"].values()),
-        "gained": fmean(last.values()) - fmean(first.values()),
+        "gained": gained(rounds),
         "informative": informative(rounds),
         "taken": len(rounds),
     }
-
-
-def informative(rounds: Sequence[Mapping[str, Any]]) -> float:
-    """The mean share of groups that had an advantage, over the rounds in which the first role was reinforced."""
-    told = [share for round in rounds if (share := round["roles"][0]["informative"]) is not None]
-    return fmean(told) if told else nan

@@ -25,7 +25,7 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 from selfloop.recipe import Recipe
 
-from selfloop_recipes.claims.rlvr import informative
+from selfloop_recipes.claims import informative
 from selfloop_recipes.sec import STAIRCASE, Sec, State, improve, start
 
 ROUNDS, STEPS = 10, 50

@@ -13,6 +13,8 @@ from typing import Any
 from selfloop.claims import Claims, Statement
 from selfloop.recipe import Form
 
+from selfloop_recipes.claims import gained
+
 WEAK = {"base": {"per_role": 50}}
 """A judge that was hardly shown judging."""
 NOBODY = {"verify": {"verifier": "accept-all"}, "pair": {"min_gap": 0.0}}
@@ -124,10 +126,9 @@ claims = Claims(
 
 def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, Any]) -> dict[str, float]:
     """What a run came to."""
-    first, last = rounds[0]["accuracy"]["champion"], rounds[-1]["accuracy"]["candidate"]
     return {
         "accuracy": fmean(measured["accuracy"].values()),
-        "gained": fmean(last.values()) - fmean(first.values()),
+        "gained": gained(rounds),
         "judged": judged(rounds[-1]["audit"]),
     }
 

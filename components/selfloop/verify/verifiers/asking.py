@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeVar
 
@@ -60,6 +60,14 @@ class Asking(Verifier):
         context.read_answers([answer.completion for answer in answers], values)
         found = iter(values)
         return [list(islice(found, number)) for number in samples]
+
+    def read_of_each(
+        self, prompts: Iterable[str], context: Context, read: Callable[[str], T | None]
+    ) -> dict[str, list[T | None]]:
+        """What is read of ``samples`` answers to each prompt; of equal ones one is asked."""
+        different = list(dict.fromkeys(prompts))
+        found = self.answered(different, [self.samples] * len(different), context, read)
+        return dict(zip(different, found, strict=True))
 
 
 def knows(context: Context, role: str) -> bool:

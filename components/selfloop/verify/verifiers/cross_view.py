@@ -32,15 +32,14 @@ class CrossView(Asking):
 
         environment = context.environment
         views = [environment.view(task).prompt for task in as_rows(tasks, Task)]
-        different = list(dict.fromkeys(views))
 
         def read(text: str) -> str | None:
             return environment.extract_answer(text).strip() or None
 
-        found = self.answered(different, [self.samples] * len(different), context, read)
-        spelt = unified([[answer or "" for answer in answers] for answers in found], environment)
+        found = self.read_of_each(views, context, read)
+        spelt = unified([[answer or "" for answer in answers] for answers in found.values()], environment)
         won = [votes([answer or None for answer in said]).label for said in spelt]
-        labels = {view: label and environment.from_view(label) for view, label in zip(different, won, strict=True)}
+        labels = {view: label and environment.from_view(label) for view, label in zip(found, won, strict=True)}
         said = context.answers(rollouts).to_pylist()
         pairs = [(labels[view] or "", answer) for view, answer in zip(views, said, strict=True)]
         asked = [pair for pair in dict.fromkeys(pairs) if all(pair)]

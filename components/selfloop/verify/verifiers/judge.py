@@ -75,12 +75,9 @@ class Judge(Asking):
             else framed(PROMPT, self.rubric, task=task.prompt, answer=answer)
             for task, answer in pairs
         ]
-        different = list(dict.fromkeys(asked))
-        marks: dict[str, list[float]] = {}
         said = partial(environment.opinion, self.role) if in_role else mark
-        read = self.answered(different, [self.samples] * len(different), context, said)
-        for prompt, values in zip(different, read, strict=True):
-            marks[prompt] = [value for value in values if value is not None]
+        read = self.read_of_each(asked, context, said)
+        marks = {prompt: [value for value in values if value is not None] for prompt, values in read.items()}
         scores = [sum(marks[prompt]) / len(marks[prompt]) if marks[prompt] else 0.0 for prompt in asked]
         ok = [score >= self.threshold if marks[prompt] else None for prompt, score in zip(asked, scores, strict=True)]
         reasons = ["judged good" if good else "no mark" if good is None else "judged not good" for good in ok]

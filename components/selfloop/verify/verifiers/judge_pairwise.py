@@ -97,17 +97,14 @@ class JudgePairwise(Asking):
         self, matches: Sequence[Match], task_of: Mapping[str, Task], context: Context
     ) -> dict[Match, list[float]]:
         environment, in_role = context.environment, knows(context, BETTER)
-        prompts = [
-            environment.asked(BETTER, task_of[name], [a, b]).prompt
+        prompts = {
+            (name, a, b): environment.asked(BETTER, task_of[name], [a, b]).prompt
             if in_role
             else framed(PROMPT, self.rubric, task=task_of[name].prompt, a=a, b=b)
             for name, a, b in matches
-        ]
-        said = partial(environment.opinion, BETTER) if in_role else choice
-        read = self.answered(prompts, [self.samples] * len(prompts), context, said)
-        return {
-            match: [value for value in values if value is not None] for match, values in zip(matches, read, strict=True)
         }
+        read = self.read_of_each(prompts.values(), context, partial(environment.opinion, BETTER) if in_role else choice)
+        return {match: [value for value in read[prompt] if value is not None] for match, prompt in prompts.items()}
 
 
 def pairs(texts: Sequence[str], opponents: int) -> list[tuple[str, str]]:

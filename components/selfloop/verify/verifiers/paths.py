@@ -65,9 +65,8 @@ class Paths(Asking):
             row: [environment.asked(NOW, task_of[row], [text]).prompt for text in begun(texts[row], environment)]
             for row in chain.from_iterable(rows for answers in compared for rows in answers.values())
         }
-        prompts = list(dict.fromkeys(prompt for asked in states.values() for prompt in asked))
-        read = self.answered(prompts, [self.samples] * len(prompts), context, lambda text: text.strip() or None)
-        said = {prompt: [answer for answer in found if answer] for prompt, found in zip(prompts, read, strict=True)}
+        read = self.read_of_each(chain.from_iterable(states.values()), context, lambda text: text.strip() or None)
+        said = {prompt: [answer for answer in found if answer] for prompt, found in read.items()}
         scores = [0.0] * len(given)
         for answers in compared:
             for own, rows in answers.items():

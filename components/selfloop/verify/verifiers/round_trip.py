@@ -39,9 +39,7 @@ class RoundTrip(Asking):
         environment = context.environment
         pairs = zip(as_rows(tasks, Task), rollouts["completion"].to_pylist(), strict=True)
         asked = [retold(environment, task, text) for task, text in pairs]
-        different = list(dict.fromkeys(prompt for prompt, _ in asked))
-        said = self.answered(different, [self.samples] * len(different), context, str)
-        made = dict(zip(different, said, strict=True))
+        made = self.read_of_each((prompt for prompt, _ in asked), context, str)
         scores = [self._score(attempt, made[prompt], environment.steps(attempt)) for prompt, attempt in asked]
         ok = [score >= self.threshold for score in scores]
         reasons = ["led back" if good else "led elsewhere" for good in ok]
