@@ -20,15 +20,15 @@ from selfloop_recipes.claims.tailored import claims, figures
 
 
 class Tailored(
-    LoopSettings, rounds=5, environment="mixture:reverse@4-6+addition@3-4+chain@2-4", schedule="fixed,patience=5"
+    LoopSettings, rounds=5, environment="mixture:reverse@4-5+addition@1-3+chain@1-3", schedule="fixed,patience=5"
 ):
     base: BaseParams = BaseParams(levels=8, per_level=2000)
-    pretrain: PretrainParams = PretrainParams(steps=600, decay_steps=150)
+    pretrain: PretrainParams = PretrainParams(steps=1500, decay_steps=300)
     draw: DrawParams = DrawParams(levels=list(range(1, 9)), per_level=60, attempts=4, items_per_level=60)
     generate: GenerateParams = GenerateParams()
     tailor: TailorParams = TailorParams(number=800)
     write: WriteParams = WriteParams()
-    finetune: FinetuneParams = FinetuneParams(steps=100, lr=5e-4, newest_share=0.6, replay_share=0.2, seed_share=0.2)
+    finetune: FinetuneParams = FinetuneParams(steps=100, lr=5e-4, newest_share=0.4, replay_share=0.2, seed_share=0.4)
     measure: MeasureParams = MeasureParams(levels=list(range(1, 9)), per_level=120)
 
 

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from selfloop.artifacts import read_json, write_json
 from selfloop.claims import Claims, Statement
-from selfloop.claims.measuring import Outcome, Run, found, measured, place_of, planned
+from selfloop.claims.measuring import Outcome, Run, _next, found, measured, place_of, planned
 from selfloop.claims.results import committed, is_stale, judged_anew, judgements, place_beside
 from selfloop.claims.table import in_full, shown, state
 from selfloop.cli import app
@@ -86,6 +86,23 @@ def test_what_is_printed_fits_a_terminal(measured_once: tuple[Path, str]) -> Non
     assert "A loaded coin shows heads more often." in said
     values = read_json(place / "claims", "coins.json")["statements"][0]["arms"][0]["values"]
     assert " ".join(f"{values[str(seed)]:.3g}" for seed in range(1, 6)) in said
+
+
+def test_what_the_arms_of_a_seed_have_in_common_is_made_once(measured_once: tuple[Path, str]) -> None:
+    runs = measured_once[0] / "runs" / "claims" / "coins" / "short"
+    [fair], [loaded] = (list(runs.glob(f"{name}-1-*/")) for name in ("fair", "loaded"))
+    both = [path for path in fair.glob("round-*/*/*/*") if (loaded / path.relative_to(fair)).exists()]
+    assert both
+    assert all(path.samefile(loaded / path.relative_to(fair)) for path in both)
+
+
+def test_no_two_runs_at_work_could_have_made_the_same() -> None:
+    waiting = [Run("short", arm, seed) for seed in (2, 1) for arm in ("fair", "loaded")]
+    first = _next(waiting, [])
+    second = _next(waiting, [first])
+    assert (first, second) == (Run("short", "loaded", 1), Run("short", "loaded", 2))
+    assert _next(waiting, [first, second]) == Run("short", "fair", 1)
+    assert waiting == [Run("short", "fair", 2)]
 
 
 def test_finished_runs_are_not_run_again(measured_once: tuple[Path, str]) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from selfloop.claims.measuring import Run, planned, settings_of
 from selfloop.recipe import find_recipe, recipes
-from selfloop_recipes.claims.agent0_chains import follows
 from selfloop_recipes.claims import informative
+from selfloop_recipes.claims.agent0_chains import follows
 from selfloop_recipes.claims.rlvr_worlds import knows
 from selfloop_recipes.claims.sec_staircase import reached
 

@@ -1,5 +1,6 @@
 """The runs of a claim: each in a process and a folder of its own, found again when they are finished.
 
+What the arms of a seed have in common, such as the policy that they begin with, is made by one of them for all.
 They are kept out of MLflow and tell no webhook, also where the environment names one: a claim moves no champion.
 """
 
@@ -125,7 +126,7 @@ def measured(
     try:
         while waiting or at_work:
             while waiting and len(at_work) < jobs:
-                run = waiting.pop()
+                run = _next(waiting, [run for _, run in at_work.values()])
                 process: BaseProcess = context.Process(target=_work, args=(name, run, root, surroundings))
                 with _stopped_afterwards():
                     process.start()
@@ -139,6 +140,13 @@ def measured(
         for process, _ in at_work.values():
             process.kill()
             process.join()
+
+
+def _next(waiting: list[Run], at_work: Sequence[Run]) -> Run:
+    """Take the last run of those that have nothing in common with one at work; the last where all have."""
+    busy = {(run.setup, run.seed) for run in at_work}
+    free = [at for at, run in enumerate(waiting) if (run.setup, run.seed) not in busy]
+    return waiting.pop(free[-1] if free else -1)
 
 
 @contextmanager
@@ -211,7 +219,7 @@ def _work(name: str, run: Run, root: Path, surroundings: Mapping[str, str]) -> N
     with _beside(place, "log").open("w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-    write_json(file.parent, _outcome(recipe, run, place), file.name)
+    write_json(file.parent, _outcome(recipe, run, place, root), file.name)
 
 
 def _follow() -> None:
@@ -221,7 +229,7 @@ def _follow() -> None:
     os._exit(1)
 
 
-def _outcome(recipe: Recipe[Any], run: Run, place: Path) -> dict[str, Any]:
+def _outcome(recipe: Recipe[Any], run: Run, place: Path, root: Path) -> dict[str, Any]:
     """What became of a run, as it is kept. A failure is an outcome: its reason is what there is to say."""
     _clear_other_code(place)
     resumed, began = place.exists(), time.perf_counter()
@@ -229,7 +237,7 @@ def _outcome(recipe: Recipe[Any], run: Run, place: Path) -> dict[str, Any]:
     settings = settings_of(recipe, run)
     try:
         with claimed(place, recipe, settings):
-            _, numbers = complete(recipe, settings, place)
+            _, numbers = complete(recipe, settings, place, beside=_arms_of_its_seed(recipe, run, root))
         outcome["metrics"] = {name: _number(value) for name, value in numbers.items()} | {HALTED: 0.0}
     except HaltedError as error:
         outcome |= {"metrics": {HALTED: 1.0}, "halted": str(error)}
@@ -241,6 +249,13 @@ def _outcome(recipe: Recipe[Any], run: Run, place: Path) -> dict[str, Any]:
     if not resumed:
         outcome["seconds"] = round(time.perf_counter() - began, 1)
     return outcome
+
+
+def _arms_of_its_seed(recipe: Recipe[Any], run: Run, root: Path) -> list[Path]:
+    """The folders of those other arms in the same setup and with the same seed that came to their end."""
+    assert recipe.claims is not None
+    others = (run._replace(arm=arm) for setup, arm in recipe.claims.cells if setup == run.setup and arm != run.arm)
+    return [place_of(recipe, each, root) for each in others if found(recipe, each, root)]
 
 
 def _clear_other_code(place: Path) -> None:

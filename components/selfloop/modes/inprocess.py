@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import typing
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ import selfloop.environments  # noqa: F401 (it says what is brought by a paramet
 from selfloop import artifacts, metering, progress
 from selfloop.errors import UserError
 from selfloop.identity import work_key
+from selfloop.links import link
 from selfloop.loop import LoopSettings, loop_of
 from selfloop.modes.noting import check
 from selfloop.recipe import Recipe
@@ -69,11 +70,14 @@ class Silent:
 class InProcess:
     """Runs stages in a workspace: ``root/round-03/generate_rollouts-1f2e3d4c5b6a/rollouts``.
 
+    What another run, whose folder lies ``beside``, did in the same round and by the same key is not done again.
     ``pages`` are the newest of each name that stages made for people to look at.
     """
 
-    def __init__(self, root: Path, listener: Listener | None = None, round: int = 0) -> None:
-        self._root, self.round = root.resolve(), round
+    def __init__(
+        self, root: Path, listener: Listener | None = None, round: int = 0, beside: Sequence[Path] = ()
+    ) -> None:
+        self._root, self.round, self._beside = root.resolve(), round, beside
         self._listener: Listener = listener or Silent()
         self.pages: dict[str, Artifact] = {}
         self._reports: dict[tuple[str, str], str] = {}
@@ -88,7 +92,7 @@ class InProcess:
         """Run a stage, or find it finished."""
         key = content_key(stage, params, inputs)
         place = _place(self._root / f"round-{self.round:02}", stage, key)
-        skipped = _key_in(place) == key and _is_whole(place, stage)
+        skipped = _is_done(place, stage, key) or self._taken_over(place, stage, key)
         if not skipped:
             self._listener.stage_begins(self.round, stage)
             with progress.watched_by(self._listener.stage_moves), metering.in_round(self.round):
@@ -116,6 +120,19 @@ class InProcess:
         """Run the shards of a stage one after the other."""
         shards = (params.model_copy(update={"shard": shard}) for shard in range(getattr(params, "shards", 1)))
         return [self.call(stage, each, inputs)[0] for each in shards]
+
+    def _taken_over(self, place: Path, stage: Stage, key: str) -> bool:
+        """Give the files of another run's stage a name here, too, where one did the same."""
+        others = (_place(root / place.parent.name, stage, key) for root in self._beside)
+        other = next((each for each in others if _is_done(each, stage, key)), None)
+        if other is None:
+            return False
+        partial = _partial(place)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(other, partial, copy_function=link)
+        shutil.rmtree(place, ignore_errors=True)  # of which somebody removed a part
+        os.rename(partial, place)
+        return True
 
     def _run(self, stage: Stage, params: Params, inputs: dict[str, Artifact], place: Path, key: str) -> None:
         partial = _partial(place)
@@ -147,6 +164,11 @@ def _key_in(place: Path) -> str:
     with suppress(FileNotFoundError):
         return (place / KEY).read_text()
     return ""
+
+
+def _is_done(place: Path, stage: Stage, key: str) -> bool:
+    """Whether a stage of this key is finished here."""
+    return _key_in(place) == key and _is_whole(place, stage)
 
 
 def _is_whole(place: Path, stage: Stage) -> bool:
@@ -203,10 +225,13 @@ def run(recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = 
 
 
 def complete(
-    recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None
+    recipe: Recipe[S], settings: S, root: Path, listener: Listener | None = None, beside: Sequence[Path] = ()
 ) -> tuple[Any, Mapping[str, Any]]:
-    """The rounds and the measurement at the end, in a folder that the caller has ``claimed``."""
-    driver = InProcess(root, listener)
+    """The rounds and the measurement at the end, in a folder that the caller has ``claimed``.
+
+    What runs in folders ``beside`` it did, by the same key, is taken over.
+    """
+    driver = InProcess(root, listener, beside=beside)
     loop = loop_of(recipe)
     last = loop.drive(settings, driver)
     with executed_by(driver):

@@ -2,6 +2,10 @@
 
 ``accuracy`` is that of all kinds, ``worst`` that of the kind that is worst, ``spread`` how far the accuracies of kinds
 lie apart (standard deviation): where failures choose what is taught, they should come together.
+
+The base was chosen on seed 2, 2026-11-30: of the eight kinds it solves four nearly always, two .16 and .59 of the time
+and two .03, and the first lessons take the fifth kind from .16 to .49. An earlier one, of 600 steps, solved three
+always and five hardly ever (seed 1), and nothing moved.
 """
 
 from collections.abc import Mapping, Sequence
