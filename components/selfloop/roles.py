@@ -19,6 +19,8 @@ wrong      0         an attempt that is wrong                                   
 worse      1         that attempt, made wrong                                        the same
 now        1         the answer, where that is how an attempt begins                the answer that is known
 restate    1         the task that it is an attempt at, which is not in sight        what comes to that attempt
+backward   1         a number of the task, which is masked, from the answer of that  the number
+                     attempt: worked out, where the environment works out steps
 =========  ========  ==============================================================  =================================
 
 To propose a task is a task, too (``proposal``), so that ``propose/judge`` is the role of whoever judges proposals:
@@ -31,11 +33,12 @@ import json
 import random
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from selfloop.errors import UserError
 from selfloop.grades import Grade, as_columns
 from selfloop.records import Task
+from selfloop.seeds import seed_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
     from selfloop.environments import Environment
 
 JUDGE, GROUNDED, REASONED, BETTER = "judge", "grounded", "reasoned", "better"
-AGAIN, WRONG, WORSE, NOW, RESTATE = "again", "wrong", "worse", "now", "restate"
+AGAIN, WRONG, WORSE, NOW, RESTATE, BACKWARD = "again", "wrong", "worse", "now", "restate", "backward"
 ATTEMPTS: Mapping[str, int] = {
     JUDGE: 1,
     GROUNDED: 1,
@@ -54,10 +57,11 @@ ATTEMPTS: Mapping[str, int] = {
     WORSE: 1,
     NOW: 1,
     RESTATE: 1,
+    BACKWARD: 1,
 }
 """How many attempts each role is asked about."""
 MARKS: Mapping[str, str] = {role: f"<{role}>" for role in ATTEMPTS}
-"""What stands behind the attempts that a role is asked about."""
+"""What stands behind the attempts that a role is asked about; in place of what is masked, too."""
 SPOILING = (WRONG, WORSE)
 """The roles that are asked for what is wrong."""
 STEPWISE = (GROUNDED, REASONED)
@@ -77,6 +81,8 @@ PROPOSE = "propose"
 BEHIND = "~"
 """What parts the name of a task from that of what is asked about it."""
 MARK = re.compile("|".join(map(re.escape, MARKS.values())))
+NUMBER = re.compile(r"(?<![\w.])(?:(?<!\))-)?\d+(?:,\d{3})*(?:\.\d+)?(?!\w)")
+"""A number of a text; a sign behind a bracket is an operation."""
 
 
 def role_of(task: Task) -> str:
@@ -141,9 +147,48 @@ def worded(environment: Environment, role: str, task: Task, attempts: Sequence[s
     """The prompt that asks a policy in a role about attempts at a task."""
     mark, closing = MARKS[role], environment.closing
     given = [readable(environment, attempt) for attempt in attempts]
+    if role == BACKWARD:
+        return _chosen(environment, task, given[0]).prompt
     told = f"{closing}{environment.recomputed(task, given[0])}" if role == GROUNDED else told
     shown = environment.restating(task, *given) if role == RESTATE else task.prompt + f"{mark}{closing}".join(given)
     return f"{shown}{readable(environment, told)}{mark}{'' if role in (*OPINIONS, NOW) else closing}"
+
+
+class Backward(NamedTuple):
+    """A task with a number masked, behind it an answer, and the role's mark; the number, and its place among all."""
+
+    prompt: str
+    number: str
+    place: int
+
+
+def backward(environment: Environment, task: Task, answer: str) -> list[Backward]:
+    """The backward questions about an answer to a task: each of its numbers is masked in turn."""
+    mark, told = MARKS[BACKWARD], readable(environment, answer)
+    found = enumerate(masked(task.prompt, mark))
+    return [Backward(f"{text}{told}{mark}", number, place) for place, (text, number) in found]
+
+
+def masked(question: str, mask: str) -> list[tuple[str, str]]:
+    """A question with each of its numbers masked in turn, and that number."""
+    return [
+        (f"{question[: number.start()]}{mask}{question[number.end() :]}", number[0])
+        for number in NUMBER.finditer(question)
+    ]
+
+
+def recovered(environment: Environment, text: str) -> str:
+    """The number that an answer in the role ``backward`` says, without its working."""
+    return text.rpartition(environment.closing)[2] if environment.closing else text
+
+
+def _chosen(environment: Environment, task: Task, attempt: str) -> Backward:
+    """The backward question about an attempt that is asked where one is: the task and the answer choose which."""
+    answer = environment.extract_answer(attempt)
+    asked = backward(environment, task, answer)
+    if not asked:
+        raise UserError(f"Task '{task.id}' has no number that could be masked: ask about tasks with numbers.")
+    return asked[seed_of(task.prompt, answer) % len(asked)]
 
 
 def proposal(environment: Environment, task: Task) -> Task:
@@ -164,6 +209,11 @@ def _answer(environment: Environment, role: str, task: Task, attempts: Sequence[
         return (task.answer if role == AGAIN else ""), task.max_tokens
     if role in (NOW, RESTATE):
         said = task.answer if role == NOW else environment.restated(task)
+        return said, len(said) + 1
+    if role == BACKWARD:
+        _, number, place = _chosen(environment, task, attempts[0])
+        working = environment.worked_back(task, place, environment.extract_answer(attempts[0]))
+        said = f"{working}{environment.closing}{number}" if working else number
         return said, len(said) + 1
     right = [graded(environment, task, attempt).ok for attempt in attempts]
     if role == BETTER:
@@ -220,6 +270,8 @@ def graded(environment: Environment, task: Task, completion: str) -> Grade:
         ok = not graded(environment, subject(task), completion).ok
     elif role in OPINIONS:
         ok = opinion(role, completion) == opinion(role, task.answer)
+    elif role == BACKWARD:
+        ok = recovered(environment, completion) == recovered(environment, task.answer)
     else:
         ok = completion == task.answer
     return Grade(ok, float(ok), "correct" if ok else "wrong answer")

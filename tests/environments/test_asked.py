@@ -147,6 +147,29 @@ def test_the_tasks_of_a_role_are_answered_rightly_by_what_is_shown(name: str) ->
             assert all(not environment.check(task, environment.spoilt(task, 1, 1)).ok for task in tasks)
 
 
+@given(st.integers(1, 12), SEEDS, st.integers(0, 96))
+def test_a_chain_worked_back_from_any_answer_comes_to_the_number_that_leads_there(
+    level: int, seed: int, other: int
+) -> None:
+    task = drawn(CHAIN, level, seed)
+    asked = roles.backward(CHAIN, task, task.answer)
+    assert [each.prompt.replace("<backward>", each.number, 1) for each in asked] == [
+        f"{task.prompt}{task.answer}<backward>"
+    ] * (level + 1)
+    begun, reached = task.prompt[:2], [int(task.prompt[:2]), *values(task.prompt[:-1])]
+    for _, number, place in asked:
+        back = reached[max(place, 1) : -1][::-1]
+        assert number == (begun if not place else task.prompt[2 * place + 1])
+        written = [*reached[1 : max(place, 1)], *back]
+        assert CHAIN.worked_back(task, place, task.answer) == "".join(f"{value:02}" for value in written)
+    first = (CHAIN.worked_back(task, 0, f"{other:02}") or f"{other:02}")[-2:]
+    leads = [start for start in range(97) if values(f"{start:02}{task.prompt[2:-1]}")[-1] == other]
+    assert [values(f"{start:02}{task.prompt[2:4]}")[0] for start in leads] == [int(first)]
+    shown = CHAIN.asked("backward", task, [CHAIN.demonstration(task)])
+    assert roles.graded(CHAIN, shown, roles.recovered(CHAIN, shown.answer)).ok
+    assert not roles.graded(CHAIN, shown, f"{shown.answer}0").ok
+
+
 @given(st.integers(1, 20), SEEDS)
 def test_whoever_restates_a_chain_may_say_any_that_leads_to_the_attempt(level: int, seed: int) -> None:
     task = drawn(CHAIN, level, seed)

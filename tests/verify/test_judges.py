@@ -16,7 +16,7 @@ from selfloop.recipe import find_recipe
 from selfloop.records import Audit, Rollout, Task, Verdict, rows
 from selfloop.verify import VerifyParams, judge_rollouts, verified_by, verify_rollouts
 from selfloop.verify.verifiers.asking import framed
-from selfloop.verify.verifiers.fobar import backward, value
+from selfloop.verify.verifiers.fobar import combined, in_english, in_words, spread, value
 from selfloop.verify.verifiers.judge import PROMPT, Judge, mark
 from selfloop.verify.verifiers.judge_pairwise import PROMPT as PAIR
 from selfloop.verify.verifiers.judge_pairwise import JudgePairwise, choice, pairs, win_rates
@@ -252,13 +252,26 @@ def test_the_right_answer_lets_the_masked_numbers_be_found() -> None:
     recalled = {"12": ("7", "5"), "90": ("9", "4")}
     knows = trained_on(
         [
-            (question.prompt, number)
+            (prompt, number)
             for answer, numbers in recalled.items()
-            for question, number in zip(backward(task.prompt, answer, 2), numbers, strict=True)
+            for (prompt, _), number in zip(in_english(task.prompt, answer), numbers, strict=True)
         ]
     )
-    made = said([task], attempts(task, "12", "90"), "fobar,samples=2,temperature=0.1,max_tokens=5", knows)
-    assert [(v.ok, v.score, v.reason) for v in made] == [(True, 1.0, "recovered"), (False, 0.0, "not recovered")]
+    how = "fobar,samples=2,temperature=0.1,max_tokens=5"
+    made = said([task], attempts(task, "12", "90", "90", "90"), f"{how},alpha=0", knows)
+    wrong = (False, 0.0, "not recovered")
+    assert [(v.ok, v.score, v.reason) for v in made] == [(True, 1.0, "recovered"), wrong, wrong, wrong]
+    both = said([task], attempts(task, "12", "90", "90", "90"), how, knows)
+    assert [v.score for v in both] == [0.5, 0.0, 0.0, 0.0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.integers(0, 8)), min_size=1, max_size=5), st.floats(0, 1))
+def test_the_best_answer_is_that_of_the_papers_formula(counts: list[tuple[int, int]], alpha: float) -> None:
+    votes, found = sum(vote for vote, _ in counts), sum(back for _, back in counts) or 1
+    ours = [combined(vote / votes, back / 8, alpha) for vote, back in counts]
+    theirs = [(vote / votes) ** alpha * (back / found) ** (1 - alpha) for vote, back in counts]
+    assert max(theirs) == pytest.approx(theirs[ours.index(max(ours))])
+    assert all(0 <= each <= 1 for each in ours)
 
 
 def test_a_question_without_a_number_has_no_opinion(first_is_best: Policy) -> None:
@@ -270,7 +283,7 @@ def test_a_question_without_a_number_has_no_opinion(first_is_best: Policy) -> No
 @given(st.lists(st.integers(0, 10**6), max_size=6), st.integers(1, 9))
 def test_each_number_is_masked_in_turn_and_the_samples_are_spread(numbers: list[int], samples: int) -> None:
     question = " and ".join(str(number) for number in numbers) + " of x2?"
-    made = backward(question, "7", samples)
+    made = spread(in_english(question, "7"), samples)
     assert sum(each.samples for each in made) == (samples if numbers else 0)
     assert max((each.samples for each in made), default=0) - min((each.samples for each in made), default=0) <= 1
     assert [int(each.masked) for each in made] == numbers[:samples]
@@ -396,6 +409,7 @@ def test_the_other_view_of_a_task_says_what_is_good() -> None:
         ("judge,role=grounded", "chain", "<grounded>"),
         ("judge-pairwise", "chain", "Y"),
         ("fobar", "countdown", "x"),
+        ("fobar", "chain", "x"),
     ],
 )
 def test_a_policy_that_can_neither_be_asked_in_a_role_nor_in_english_is_refused(
@@ -404,6 +418,15 @@ def test_a_policy_that_can_neither_be_asked_in_a_role_nor_in_english_is_refused(
     never = trained_on([("57+3*2=", RIGHT)], steps=1)
     with pytest.raises(UserError, match=f"This policy has no token for '{piece}', and is asked .* base.roles"):
         said([SUM], attempts(SUM, RIGHT, WRONG), f"{verifier},samples=1", never, environment=environment)
+
+
+def test_in_the_role_the_environment_asks_backwards_and_the_working_is_no_answer() -> None:
+    other = f"{RIGHT[:2]}{int(RIGHT[2:]) + 1}"
+    prompts = [in_words(CHAIN, SUM, CHAIN.extract_answer(text))[0][0] for text in (RIGHT, other)]
+    assert prompts == ["<backward>+3*2=23<backward>", "<backward>+3*2=24<backward>"]
+    knows = trained_on(list(zip(prompts, ("60=57", "60=58"), strict=True)), marks=("<backward>",))
+    made = said([SUM], attempts(SUM, RIGHT, other, other), "fobar,samples=1", knows, environment="chain")
+    assert [(v.ok, v.score) for v in made] == [(True, pytest.approx((1 / 3) ** 0.5)), (False, 0.0), (False, 0.0)]
 
 
 def test_a_restated_task_is_good_where_the_policy_comes_back_to_the_attempt() -> None:

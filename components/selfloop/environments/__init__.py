@@ -217,6 +217,13 @@ class Environment(ABC):
         """Grade a text that restates a task from an attempt at it: right is a task that comes to this attempt."""
         raise UserError(f"Environment '{self.name}' restates no tasks: choose one that offers 'restate'.")
 
+    def worked_back(self, task: Task, place: int, answer: str) -> str:
+        """How the number at a place of a task, where it is masked, is worked out from an answer; empty where it is not.
+
+        The number itself is left out.
+        """
+        return ""
+
     def view(self, task: Task) -> Task:
         """The same task said in another way, and its answer there; the other view of this one is the task again."""
         raise UserError(f"Environment '{self.name}' has no other view of a task: choose one that offers 'views'.")

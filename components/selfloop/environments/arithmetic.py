@@ -23,7 +23,7 @@ from selfloop.errors import UserError
 from selfloop.generate.tools.op import REFUSAL
 from selfloop.lookup import unknown
 from selfloop.records import Task
-from selfloop.roles import AGAIN, BETTER, JUDGE, RESTATE, WORSE, WRONG
+from selfloop.roles import AGAIN, BACKWARD, BETTER, JUDGE, RESTATE, WORSE, WRONG
 
 NUMBERS, LARGE_NUMBERS = range(1, 10), range(10, 20)
 BOUND = 1000
@@ -70,7 +70,7 @@ class Arithmetic(ExactAnswer):
     alphabet = "0123456789+-*()="
     special_tokens = ("<op>", "</op>", "<result>", "</result>", "<new>", REFUSAL)
     proposal_prompt = "<new>"
-    roles = (JUDGE, BETTER, AGAIN, WRONG, WORSE, RESTATE)
+    roles = (JUDGE, BETTER, AGAIN, WRONG, WORSE, RESTATE, BACKWARD)
     closing = "="
 
     def __init__(self, flavour: str = "tools") -> None:

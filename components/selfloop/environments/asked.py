@@ -56,7 +56,11 @@ class Asked(Dressed):
         return roles.demonstration(self._below, task, seed_of(task.prompt))
 
     def extract_answer(self, completion: str) -> str:
-        """The opinion, without its reasons; of an attempt, what the environment below takes."""
+        """The opinion, without its reasons; a masked number, without its working; of an attempt, what the environment
+        below takes.
+        """
+        if self._role == roles.BACKWARD:
+            return roles.recovered(self._below, completion)
         if self._role not in roles.OPINIONS:
             return self._below.extract_answer(completion)
         return completion[-1:] if self._role == roles.REASONED else completion

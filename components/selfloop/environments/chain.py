@@ -22,6 +22,7 @@ from selfloop.roles import ATTEMPTS
 MODULUS = 97
 LEVELS = range(1, 41)
 SIGNS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
+UNDOING = {"+": operator.sub, "-": operator.add}
 OPERATION = r"[+*-][1-9]"
 CHAIN = re.compile(rf"([0-9]{{2}})((?:{OPERATION})+)")
 
@@ -103,6 +104,15 @@ class Chain(Environment):
         ok = CHAIN.fullmatch(chain) is not None and _written(values(chain)) == attempt
         return Grade(ok, float(ok), "correct" if ok else "another chain")
 
+    def worked_back(self, task: Task, place: int, answer: str) -> str:
+        """The values before the masked number, then those from the answer back to it; none where that is no value."""
+        if not re.fullmatch("[0-9]{2}", answer) or int(answer) >= MODULUS:
+            return ""
+        chain = task.prompt.removesuffix("=")
+        operations = re.findall(OPERATION, chain)
+        back = list(accumulate(reversed(operations[max(place, 1) :]), _before, initial=int(answer)))[1:]
+        return _written([*values(chain)[: max(place - 1, 0)], *back])
+
     def proposals(self, level: int, count: int, seed: int) -> list[str]:
         """Chains, also the same again."""
         return list(islice(_chains(level, seed), count))
@@ -129,6 +139,12 @@ def _written(reached: Sequence[int]) -> str:
 
 def _after(value: int, operation: str) -> int:
     return SIGNS[operation[0]](value, int(operation[1:])) % MODULUS
+
+
+def _before(value: int, operation: str) -> int:
+    """The value that an operation leads from to this one: modulo a prime there is one."""
+    number = int(operation[1:])
+    return (value * pow(number, -1, MODULUS) if operation[0] == "*" else UNDOING[operation[0]](value, number)) % MODULUS
 
 
 def _chains(level: int, seed: int) -> Iterator[str]:

@@ -112,6 +112,13 @@ PAIRWISE = JUDGING | {
     "environment": "asked:better:chain",
     "verify": {"verifier": "weighted,weights=exact:1+cross-view:1,threshold=0.75"},
 }
+BACKWARD = {
+    "environment": "chain",
+    "base": {"levels": 6, "per_level": 4000, "tail": 0.7, "roles": ["backward"], "per_role": 4000},
+    "draw": {"levels": [5, 6], "per_level": 600, "items_per_level": 90},
+    "verify": {"verifier": "fobar,max_tokens=16"},
+    "measure": {"levels": [5, 6, 7], "per_level": 200, "samples": 1},
+}
 forms = {
     "smollm2": Form("A real model of 135 M parameters and basic arithmetic, on a CPU.", SMOLLM2),
     "nft": Form(
@@ -153,6 +160,12 @@ forms = {
         "A judge of pairs learns from comparisons that are right and do not turn with the order.",
         PAIRWISE,
         "arXiv:2508.06046",
+    ),
+    "backward": Form(
+        "Good is an answer by its vote, and by whether a masked number of its task is found from it.",
+        BACKWARD,
+        "arXiv:2308.07758",
+        frozenset({"backward"}),
     ),
     "cite": Form("Answers that cite the passages that they come from.", CITE, "arXiv:2407.19813"),
 }

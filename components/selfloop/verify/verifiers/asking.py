@@ -1,4 +1,4 @@
-"""Asking a policy: what the judges and ``fobar`` share."""
+"""Asking a policy: what the judges and others share that ask one."""
 
 from __future__ import annotations
 
