@@ -120,13 +120,17 @@ class Now(NamedTuple):
 
 
 class Attempted(NamedTuple):
-    """What a round tried, what the verifier thinks of it, and, where it was filtered, the examples that are kept."""
+    """What a round tried, what the verifier thinks of it, and, where it was filtered, the examples that are kept.
+
+    ``others`` is the audit of another policy's attempts at the same tasks, where there are any.
+    """
 
     tasks: Dataset
     rollouts: Dataset
     verdicts: Dataset
     audit: Dataset
     examples: Dataset | None = None
+    others: Dataset | None = None
 
 
 class Filtered(NamedTuple):

@@ -326,7 +326,8 @@ class Run:
 
     def table(self, round: int, name: str) -> pa.Table:
         """A table of a round: ``tasks``, ``rollouts``, ``verdicts``, ``audit`` (verdicts beside the truth),
-        ``examples`` (what was kept), ``results`` (answers of candidate and champion on held-out items).
+        ``examples`` (what was kept), ``others`` (the audit of another policy's attempts), ``results`` (answers of
+        candidate and champion on held-out items).
         """
         from selfloop.artifacts import MANIFEST, manifest_of
         from selfloop.lookup import unknown

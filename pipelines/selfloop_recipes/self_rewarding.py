@@ -93,10 +93,11 @@ def improve(s: SelfRewarding, now: Now) -> Improved:
     if "shown" in wanted:
         made["shown"] = verified(s, repair_rollouts(s.repair, now.tasks, tried.rollouts).repaired, now.tasks, champion)
     candidate, pool, examples = champion, now.replay_pool, None
+    others = made["first"].audit if "first" in made else None
     for better, worse in map(sides, s.pairs):
         newest, pool = paired(s, made[better], made[worse], pool)
         candidate, examples = tuned(s, now, candidate, newest, pool), examples or newest
-    return Improved(State(candidate, first), tried._replace(examples=examples), pool)
+    return Improved(State(candidate, first), tried._replace(examples=examples, others=others), pool)
 
 
 def sides(pairs: str) -> tuple[str, str]:

@@ -61,6 +61,7 @@ NAMES = {
     "length",
     "owns",
     "precision",
+    "self-preference",
 }
 
 

@@ -72,9 +72,9 @@ class Evidence:
     """What a guard may look at: tables by their directories, and what is read of them, once, when it is asked for.
 
     ``tables`` are those of the round that there are: tasks, rollouts, verdicts, audit (the verdicts beside their
-    truth), examples, results; ``candidate`` is the metadata of the candidate's manifest, ``past`` the rounds of the
-    report's history, oldest first, ``audited`` the size of the sealed audit sample and ``seed`` its seed. ``alpha`` is
-    how likely each guard may ever halt a healthy loop.
+    truth), examples, others (the audit of another policy's attempts), results; ``candidate`` is the metadata of the
+    candidate's manifest, ``past`` the rounds of the report's history, oldest first, ``audited`` the size of the sealed
+    audit sample and ``seed`` its seed. ``alpha`` is how likely each guard may ever halt a healthy loop.
     """
 
     def __init__(

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from selfloop.recipe import Recipe
 
 log = logging.getLogger(__name__)
-EVIDENCE = ("tasks", "rollouts", "verdicts", "audit", "examples", "results")
+EVIDENCE = ("tasks", "rollouts", "verdicts", "audit", "examples", "others", "results")
 """What a round may have to show for itself."""
 MADE = {"decision": Artifact, "report": HTML, "sampled": Markdown, "metrics": Metrics, "proceed": bool}
 """What the stage makes beside the loop's new state."""

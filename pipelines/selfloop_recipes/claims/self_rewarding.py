@@ -34,7 +34,9 @@ forms = {
         "arXiv:2508.06026",
     ),
     "anchored": Form(
-        "What the champion does best, over what the first policy did worst.", {"pairs": ["tried over first"]}
+        "What the champion does best, over what the first policy did worst; a guard sees whether it prefers its own.",
+        {"pairs": ["tried over first"], "gate": {"guards": "+self-preference"}},
+        "arXiv:2404.13076",
     ),
     "weak": Form(
         "What the champion does, over what the first policy did: nobody judges.",
