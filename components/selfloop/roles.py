@@ -14,6 +14,8 @@ reasoned   1         what each step of the attempt comes to, and behind that the
                      same as of a judge                                              whatever its reasons
 better     2         ``1`` or ``2``, the one that is right; ``0`` where none is      the same
                      better than the other
+self       1         ``1`` where the attempt is right, which is not in sight: of an  the same
+                     own one, whether it will be
 again      1         another attempt at the task, with that one in sight             as of any attempt
 wrong      0         an attempt that is wrong                                        what the check calls wrong
 worse      1         that attempt, made wrong                                        the same
@@ -45,13 +47,14 @@ if TYPE_CHECKING:
 
     from selfloop.environments import Environment
 
-JUDGE, GROUNDED, REASONED, BETTER = "judge", "grounded", "reasoned", "better"
+JUDGE, GROUNDED, REASONED, SELF, BETTER = "judge", "grounded", "reasoned", "self", "better"
 AGAIN, WRONG, WORSE, NOW, RESTATE, BACKWARD = "again", "wrong", "worse", "now", "restate", "backward"
 ATTEMPTS: Mapping[str, int] = {
     JUDGE: 1,
     GROUNDED: 1,
     REASONED: 1,
     BETTER: 2,
+    SELF: 1,
     AGAIN: 1,
     WRONG: 0,
     WORSE: 1,
@@ -72,6 +75,7 @@ OPINIONS: Mapping[str, Mapping[str, float]] = {
     JUDGE: {"1": 1.0, "0": 0.0},
     GROUNDED: {"1": 1.0, "0": 0.0},
     REASONED: {"1": 1.0, "0": 0.0},
+    SELF: {"1": 1.0, "0": 0.0},
     BETTER: {"1": 1.0, "0": 0.5, "2": 0.0},
 }
 """What the answers of the roles mean that have an opinion: how good the attempt is, or the first one beside the other.
@@ -149,6 +153,7 @@ def worded(environment: Environment, role: str, task: Task, attempts: Sequence[s
     given = [readable(environment, attempt) for attempt in attempts]
     if role == BACKWARD:
         return _chosen(environment, task, given[0]).prompt
+    given = [] if role == SELF else given
     told = f"{closing}{environment.recomputed(task, given[0])}" if role == GROUNDED else told
     shown = environment.restating(task, *given) if role == RESTATE else task.prompt + f"{mark}{closing}".join(given)
     return f"{shown}{readable(environment, told)}{mark}{'' if role in (*OPINIONS, NOW) else closing}"
@@ -300,6 +305,7 @@ def posed(environment: Environment, role: str, task: Task, seed: int) -> Task:
     """A task of a role about attempts that are made up: one half of those that are judged are right, the others have
     one wrong step; what is to be answered ``now`` is how a right one begins.
 
+    In the role ``self``, whose attempt is not in sight, a policy is shown how to answer, and no more.
     ``judge/judge`` is the role of whoever judges such a judgement, ``propose/judge`` of whoever judges proposals.
     """
     if role == PROPOSE:

@@ -11,12 +11,12 @@ tried    the champion's
 hot      the champion's at a temperature of their own
 first    those of the policy that the loop began with
 next     those of a policy that has learnt to prefer ``tried`` to ``first``, and is then thrown away
-asked    what the champion answers in the role ``about.role`` about what it tried
+asked    what the champion answers in the role ``about.role`` about what it tried, or the first policy (``asked_of``)
 shown    the environment's demonstrations, which know the answers
 =======  ================================================================================================
 """
 
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 from kfp.dsl import Dataset, Model
 from pydantic import Field, model_validator
@@ -40,6 +40,7 @@ class SelfRewarding(LoopSettings, rounds=3, environment="chain", schedule="fixed
     pairs: list[str] = compile_time(
         ["tried over tried"], min_length=1, description=f"BETTER over WORSE, each one of {', '.join(SOURCES)}."
     )
+    asked_of: Literal["tried", "first"] = compile_time("tried", description="Whose attempts are asked about.")
     hot: float = Field(2.0, gt=0, description="Temperature of the attempts that are called hot.")
     base: BaseParams = BaseParams(levels=6, per_level=6000, tail=0.7, roles=["judge"], per_role=3000)
     pretrain: PretrainParams = PretrainParams(steps=1500, decay_steps=250, lr=4e-3)
@@ -78,6 +79,7 @@ def start(s: SelfRewarding, policy: Model) -> State:
 def improve(s: SelfRewarding, now: Now) -> Improved:
     champion, first = now.state
     wanted = {name for both in s.pairs for name in sides(both)}
+    wanted |= {s.asked_of} if "asked" in wanted else set()
     tried = attempted(s, champion, now.tasks, champion, "tried")
     made = {"tried": tried}
     if wanted & {"first", "next"}:
@@ -88,16 +90,19 @@ def improve(s: SelfRewarding, now: Now) -> Improved:
     if "hot" in wanted:
         made["hot"] = attempted(s, champion, now.tasks, champion, "hot", temperature=s.hot)
     if "asked" in wanted:
-        about = ask_about(s.about, now.tasks, tried.rollouts, tried.verdicts).about
+        of = made[s.asked_of]
+        about = ask_about(s.about, now.tasks, of.rollouts, of.verdicts).about
         made["asked"] = attempted(s, champion, about, champion, "asked")
     if "shown" in wanted:
         made["shown"] = verified(s, repair_rollouts(s.repair, now.tasks, tried.rollouts).repaired, now.tasks, champion)
     candidate, pool, examples = champion, now.replay_pool, None
+    better, worse = sides(s.pairs[0])
+    seen = made[better] if better == worse else tried
     others = made["first"].audit if "first" in made else None
     for better, worse in map(sides, s.pairs):
         newest, pool = paired(s, made[better], made[worse], pool)
         candidate, examples = tuned(s, now, candidate, newest, pool), examples or newest
-    return Improved(State(candidate, first), tried._replace(examples=examples, others=others), pool)
+    return Improved(State(candidate, first), seen._replace(examples=examples, others=others), pool)
 
 
 def sides(pairs: str) -> tuple[str, str]:

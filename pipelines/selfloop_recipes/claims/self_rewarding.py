@@ -1,8 +1,9 @@
 """Self-rewarding: what a policy's own judgements are worth, and which pairs go on teaching.
 
 ``gained`` is what the last candidate is better on held-out items than the policy that the loop began with; ``judged``
-is the share of what the last round's judge called good or bad that it was right about. Every arm attempts as many tasks
-as often, and takes as many steps.
+is the share of what the last round's judge called good or bad that it was right about, and ``right`` the share of what
+the last round attempted that is right: in the form ``self``, of what it said of itself. Every arm attempts as many
+tasks as often, and takes as many steps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,18 @@ forms = {
         "arXiv:2504.19276",
         frozenset({"grounded"}),
     ),
+    "self": Form(
+        "It says of tasks whether it will be right, and learns from what its own attempt came to.",
+        {
+            "pairs": ["asked over asked"],
+            "base": {"roles": ["self"]},
+            "about": {"role": "self", "most": 1},
+            "generate": {"greedy_first": True},
+            "verify": {"verifier": "exact"},
+        },
+        "arXiv:2410.13787",
+        frozenset({"self"}),
+    ),
     "meta": Form(
         "It judges its judgements as well, and learns to judge.",
         {"pairs": ["tried over tried", "asked over asked"], "base": {"roles": ["judge", "judge/judge"]}},
@@ -132,6 +145,7 @@ def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, 
         "accuracy": fmean(measured["accuracy"].values()),
         "gained": gained(rounds),
         "judged": judged(rounds[-1]["audit"]),
+        "right": right(rounds[-1]["audit"]),
     }
 
 
@@ -140,3 +154,8 @@ def judged(audit: Mapping[str, Any]) -> float:
     kinds = ("true_positive", "true_negative", "false_positive", "false_negative")
     right, decided = (sum(audit[kind] for kind in some) for some in (kinds[:2], kinds))
     return right / decided if decided else nan
+
+
+def right(audit: Mapping[str, Any]) -> float:
+    """The share of attempts that are right."""
+    return (audit["true_positive"] + audit["false_negative"]) / audit["rollouts"] if audit["rollouts"] else nan
