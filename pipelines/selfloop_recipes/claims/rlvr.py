@@ -121,7 +121,20 @@ HABITS = {
     "measure": {"levels": [2], "per_level": 300},
     "gate": {"confirm": 2},
 }
+TRANSLATE = {
+    "environment": "notation",
+    "base": {"levels": 4, "per_level": 4000, "tail": 0.5, "roles": ["judge"], "per_role": 4000},
+    "draw": {"levels": [3, 4], "per_level": 800, "items_per_level": 100},
+    "reinforce": {"reward": f"verified,verifier=judge,{OWN}"},
+    "measure": {"levels": [2, 3, 4, 5], "per_level": 200},
+}
 worlds = {
+    "translate": Form(
+        "Expressions in another notation, of which several are right: the reward is its own judgement of them.",
+        TRANSLATE,
+        "arXiv:2505.16637",
+        frozenset({"judge"}),
+    ),
     "habits": Form(
         "Countdown by a search that is written down, by four habits that a base is shown.", HABITS, "arXiv:2503.01307"
     ),
