@@ -36,7 +36,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Environment:
     "name",
     sorted(
         environments().keys()
-        - {"reasoning-gym", "dataset", "programs", "mixture", "asked", "marked", "feasible", "views"}
+        - {"reasoning-gym", "dataset", "programs", "mixture", "asked", "marked", "feasible", "views", "budgeted"}
     ),
 )
 def test_an_environment_is_found_by_its_name(name: str) -> None:
