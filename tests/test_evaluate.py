@@ -375,7 +375,12 @@ def test_a_measurement_may_take_several_samples(trained: Path, tmp_path: Path) -
         (level, sample) for level in (1, 2) for _ in range(4) for sample in range(3)
     ]
     said: dict[tuple[int, str], list[str]] = defaultdict(list)
+    right: dict[tuple[int, str], set[str]] = defaultdict(set)
     for item in rows(results.path, ItemResult):
         said[item.level, item.task].append(item.completion)
+        right[item.level, item.task] |= {item.completion} if item.ok else set()
+    for name, of_item in (("reached", bool), ("solutions", len)):
+        means = {str(level): fmean(of_item(each) for (of, _), each in right.items() if of == level) for level in (1, 2)}
+        assert results.metadata[name] == means
     found = {level: fmean(flips(each) for (of, _), each in said.items() if of == level) for level in (1, 2)}
     assert results.metadata["flips"] == {str(level): pytest.approx(share) for level, share in found.items()}

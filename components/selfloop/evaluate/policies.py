@@ -151,8 +151,9 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
 
     The results' metadata hold the ``accuracy`` of each level; its one-sided ``bounds``, each at 0.95, with the items of
     a cluster as one; the ``items`` that it is of; and up to which level all are ``solved``. Where items have several
-    samples, ``flips`` say how likely two of them say different things; ``traits`` are means of what else the
-    environment tells of an answer.
+    samples, ``flips`` say how likely two of them say different things, ``reached`` is the share of items that one of
+    them solves, and ``solutions`` are how many different completions of an item are right; ``traits`` are means of what
+    else the environment tells of an answer.
     """
     environment = find_environment(params.environment)
     levels = params.levels or levels_of(read_json(progress.path), params.beyond)
@@ -176,7 +177,7 @@ def measure_policy(out: Measurement, params: MeasureParams, policy: Model, progr
         accuracy={str(k): v for k, v in accuracy.items()},
         bounds={level: bounds(units, CONFIDENCE, MEASURED, (0.0, 1.0)) for level, units in found.items()},
         items=dict(Counter(str(item.level) for item in items)),
-        **({"flips": _flips(answers)} if params.samples > 1 else {}),
+        **({"flips": _flips(answers), **_solutions(answers)} if params.samples > 1 else {}),
         **_traits(environment, chain.from_iterable(answers.values())),
     )
 
@@ -196,6 +197,18 @@ def _flips(answers: Mapping[int, Sequence[ItemResult]]) -> dict[str, float]:
             said[each.task].append(each.completion if each.said is None else each.said)
         found[str(level)] = fmean(map(flips, said.values()))
     return found
+
+
+def _solutions(answers: Mapping[int, Sequence[ItemResult]]) -> dict[str, dict[str, float]]:
+    """Of each level the share of items with a right sample, and the mean number of different right ones."""
+    reached, solutions = dict[str, float](), dict[str, float]()
+    for level, of_it in answers.items():
+        right: dict[str, set[str]] = {each.task: set() for each in of_it}
+        for each in of_it:
+            right[each.task] |= {each.completion} if each.ok else set()
+        reached[str(level)] = fmean(map(bool, right.values()))
+        solutions[str(level)] = fmean(map(len, right.values()))
+    return {"reached": reached, "solutions": solutions}
 
 
 def check_vault(params: MeasureParams, levels: Iterable[int], least: float) -> None:
