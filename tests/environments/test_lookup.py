@@ -43,6 +43,27 @@ def test_the_right_number_with_other_passages_is_wrong_and_worth_half(level: int
     assert LOOKUP.check(task, task.answer).reason == LOOKUP.check(task, "").reason == "no citation and number"
 
 
+@given(SOME, SEEDS, st.data())
+@settings(max_examples=40)
+def test_passages_restate_an_attempt_where_they_lead_to_all_that_it_cites_and_says(
+    level: int, seed: int, data: st.DataObject
+) -> None:
+    [task] = LOOKUP.tasks(level, 1, seed)
+    attempt, text = LOOKUP.demonstration(task), LOOKUP.restated(task)
+    asked = LOOKUP.asked("restate", task, [attempt])
+    assert asked.prompt == f"{level}{attempt}<restate>:"
+    assert LOOKUP.retold(task, text) == task.prompt
+    place, sign = data.draw(st.integers(0, len(text) - 1)), data.draw(st.sampled_from(Lookup.alphabet))
+    for said in (text, text[:place] + sign + text[place + 1 :], text[:place]):
+        ok = LOOKUP.check_restated(task, attempt, said).ok
+        lines = passages(f"{said}:") if ok else {}
+        assert ok or said != text
+        assert not ok or (len(lines) == level and attempt == LOOKUP.demonstration(task._replace(prompt=f"{said}:")))
+    for odd in ("[1]ab=cd[2]cd=ab?ab", "[1]ab=17[2]ab=17?ab", "[1]ab=17[3]cd=40?ab", "[1]ab=17?ab", "?ab", ""):
+        assert not LOOKUP.check_restated(task._replace(level=2), "[1]17", odd).ok
+    assert LOOKUP.check_restated(task._replace(level=2), "[1]17", "[1]ab=17[2]cd=40?ab").ok
+
+
 @given(SOME, SEEDS)
 @settings(max_examples=20)
 def test_names_of_the_guard_suite_are_near_and_those_of_tasks_are_not(level: int, seed: int) -> None:
@@ -64,6 +85,6 @@ def test_the_same_seed_gives_the_same_tasks_and_no_prompt_comes_twice(level: int
 
 
 def test_a_level_that_is_not_there_is_refused() -> None:
-    assert find_environment("lookup").offers == {"levels", "alphabet", "plain positions"}
+    assert find_environment("lookup").offers == {"levels", "alphabet", "plain positions", "restate"}
     with pytest.raises(UserError, match="lookup has levels 1 to 9, not 10"):
         LOOKUP.tasks(10, 1, 0)

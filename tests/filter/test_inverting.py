@@ -25,7 +25,7 @@ def turned(place: Path, name: str, tasks: list[Task], examples: list[Example]) -
     return list(rows(out.inverted.path, Example))
 
 
-@pytest.mark.parametrize("name", ["chain", "arithmetic:tools"])
+@pytest.mark.parametrize("name", ["chain", "arithmetic:tools", "lookup"])
 def test_what_was_said_is_solved_by_what_it_was_said_of(tmp_path: Path, name: str) -> None:
     environment, asked = find_environment(name), find_environment(f"asked:restate:{name}")
     tasks = asked.tasks(3, 20, 5)

@@ -4,8 +4,8 @@ Passages say that a name is a number, or another name; most of them are beside t
 passages that lead to it, in their order, before it gives the number: right is what cites these and no others, so that
 a number that was guessed, or read off the wrong passage, is told from one that was looked up. The level is the number
 of passages; one question of two takes two of them. Names and numbers are drawn anew for each task: nothing of it can be
-known by heart. After the cited evidence of Xia et al., "Improving Retrieval Augmented Language Model with
-Self-Reasoning" (arXiv:2407.19813).
+known by heart. In the role ``restate`` a policy writes passages for what is cited and said. After the cited evidence of
+Xia et al., "Improving Retrieval Augmented Language Model with Self-Reasoning" (arXiv:2407.19813).
 """
 
 import random
@@ -16,9 +16,12 @@ from string import ascii_lowercase, digits
 from selfloop.environments import Environment, Grade, distinct
 from selfloop.errors import UserError
 from selfloop.records import Task
+from selfloop.roles import RESTATE
 
 LEVELS = range(1, 10)
 CITED = re.compile(r"((?:\[[1-9]\])+)([0-9]{2})")
+PASSAGE = re.compile(r"\[([1-9])\]([a-z]{2})=([a-z]{2}|[0-9]{2})")
+ASKED = re.compile(rf"((?:{PASSAGE.pattern})+)\?([a-z]{{2}}):")
 
 
 class Lookup(Environment):
@@ -29,6 +32,8 @@ class Lookup(Environment):
     levels = LEVELS
     suites_apart = True
     alphabet = digits + ascii_lowercase + "=?:[]"
+    roles = (RESTATE,)
+    closing = ":"
 
     def tasks(self, level: int, count: int, seed: int) -> list[Task]:
         """Questions about ``level`` passages, no prompt twice."""
@@ -43,13 +48,7 @@ class Lookup(Environment):
 
     def demonstration(self, task: Task) -> str:
         """The passages that lead to the answer, and the answer."""
-        found = dict(re.findall(r"\[([1-9])\]([a-z]{2}=[a-z0-9]{2})", task.prompt))
-        says = {text[:2]: (number, text[3:]) for number, text in found.items()}
-        cited, name = "", task.prompt[-3:-1]
-        while name in says:
-            number, name = says[name]
-            cited += f"[{number}]"
-        return cited + name
+        return led(task.prompt)
 
     def extract_answer(self, completion: str) -> str:
         """The number behind the citations."""
@@ -65,6 +64,39 @@ class Lookup(Environment):
             return Grade(False, 0.0, "wrong number")
         ok = completion == self.demonstration(task)
         return Grade(ok, 1.0 if ok else 0.5, "correct" if ok else "wrong passages")
+
+    def restating(self, task: Task, attempt: str) -> str:
+        """The number of passages, and what is cited and said."""
+        return f"{task.level}{attempt}"
+
+    def restated(self, task: Task) -> str:
+        """Its passages, and the name that is asked for."""
+        return task.prompt.removesuffix(self.closing)
+
+    def retold(self, task: Task, text: str) -> str:
+        """The same as a question."""
+        return f"{text}{self.closing}"
+
+    def check_restated(self, task: Task, attempt: str, text: str) -> Grade:
+        """Right are as many passages, each of another name, of which those that are cited say what is said."""
+        question = self.retold(task, text)
+        passages = PASSAGE.findall(question)
+        if not ASKED.fullmatch(question) or [int(each[0]) for each in passages] != list(range(1, task.level + 1)):
+            return Grade(False, 0.0, "not a question about as many passages")
+        if len({name for _, name, _ in passages}) < task.level:
+            return Grade(False, 0.0, "two passages about a name")
+        ok = led(question) == attempt
+        return Grade(ok, float(ok), "correct" if ok else "other passages say it, or none")
+
+
+def led(question: str) -> str:
+    """The passages of a question that lead from the name that it asks for, in their order, and where they lead to."""
+    says = {name: (number, said) for number, name, said in PASSAGE.findall(question)}
+    cited, name = "", question[-3:-1]
+    while name in says:
+        number, name = says.pop(name)
+        cited += f"[{number}]"
+    return cited + name
 
 
 def _questions(level: int, seed: int, near: bool) -> Iterator[tuple[str, str]]:

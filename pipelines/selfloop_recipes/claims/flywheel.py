@@ -16,15 +16,36 @@ from selfloop.recipe import Form
 from selfloop_recipes.claims import gained
 
 CHANGE = (-1.0, 1.0)
+ATTRIBUTION = {
+    "refines": True,
+    "environment": "lookup",
+    "base": {"levels": 2, "per_level": 400, "per_role": 12_000},
+    "draw": {"levels": [2], "per_level": 500, "items_per_level": 120},
+    "verify": {"verifier": "exact"},
+    "finetune": {"when_nothing": "keep policy"},
+    "measure": {"levels": [2], "per_level": 400},
+}
 forms = {
     "rebuild": Form(
         "The generator is reinforced by the way back: by its steps, then by all of it (after ViPER).",
         {"generator": "by reward"},
         "arXiv:2510.24285",
     ),
+    "attribution": Form(
+        "Passages that it writes for answers warm it up; then come its own cited answers, best over worst (START).",
+        ATTRIBUTION,
+        "arXiv:2410.13298",
+    ),
 }
 claims = Claims(
-    arms={"flywheel": {}, "unfiltered": {"verify": {"verifier": "accept-all"}}, "rebuild": {"form": "rebuild"}},
+    arms={
+        "flywheel": {},
+        "unfiltered": {"verify": {"verifier": "accept-all"}},
+        "rebuild": {"form": "rebuild"},
+        "attribution": {"form": "attribution"},
+        "no warm-up": {"form": "attribution", "filter": {"select": "nothing"}},
+        "no pairs": {"form": "attribution", "pairs": {"select": "nothing"}},
+    },
     settings={"gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
     tuning=(1, 2),
     seeds=tuple(range(71, 81)),
@@ -42,6 +63,16 @@ claims = Claims(
             bounds=CHANGE,
         ),
         Statement("So does the way back as a reward.", "spoken", "rebuild", within=(0.02, 1.0), bounds=CHANGE),
+        Statement(
+            "Passages for answers start who cannot cite.",
+            "gained",
+            "attribution",
+            ("no warm-up",),
+            bounds=CHANGE,
+        ),
+        Statement(
+            "The best over the worst adds to what is right.", "gained", "attribution", ("no pairs",), bounds=CHANGE
+        ),
     ),
 )
 
