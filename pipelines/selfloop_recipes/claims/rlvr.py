@@ -72,6 +72,11 @@ forms = {
         {"environment": "asked:reasoned:chain"},
         "arXiv:2504.02495",
     ),
+    "internal": Form(
+        "The reward is a discriminator's, which learns to tell the answer from the same attempts (after IRRL).",
+        {"reinforce": {"reward": "internal,updates=10"}},
+        "arXiv:2302.00270",
+    ),
     "blended": Form(
         "A second reward, for length, weighs what it is found to be worth.",
         {"reinforce": {"reward": f"{LENGTH},rate=0.5"}},
@@ -128,12 +133,46 @@ TRANSLATE = {
     "reinforce": {"reward": f"verified,verifier=judge,{OWN}"},
     "measure": {"levels": [2, 3, 4, 5], "per_level": 200},
 }
+BUDGETED = {
+    "environment": "budgeted:chain",
+    "base": {"levels": 4, "per_level": 6000, "tail": 0.9},
+    "pretrain": {"steps": 2000, "decay_steps": 500},
+    "draw": {"levels": [1, 2, 3, 4], "per_level": 400, "items_per_level": 60},
+    "reinforce": {"reward": "budgeted"},
+    "measure": {"levels": [1, 2, 3, 4], "per_level": 200},
+}
+NOVELTY = {
+    "environment": "countdown",
+    "base": {"levels": 2, "per_level": 20_000, "tail": 1.0},
+    "pretrain": {
+        "hidden_size": 96,
+        "intermediate_size": 384,
+        "layers": 3,
+        "steps": 1200,
+        "decay_steps": 300,
+        "lr": 3e-3,
+    },
+    "draw": {"levels": [2], "per_level": 400, "items_per_level": 120},
+    "reinforce": {"algorithm": "dr-grpo", "reward": "novelty,weight=0.3"},
+    "measure": {"levels": [2], "per_level": 300, "samples": 16},
+    "gate": {"confirm": 3},
+}
 worlds = {
     "translate": Form(
         "Expressions in another notation, of which several are right: the reward is its own judgement of them.",
         TRANSLATE,
         "arXiv:2505.16637",
         frozenset({"judge"}),
+    ),
+    "novelty": Form(
+        "An attempt is worth more the less its hidden states are like those of the others at its task.",
+        NOVELTY,
+        "arXiv:2510.11686",
+    ),
+    "budgeted": Form(
+        "It says whether a task is easy, answers in the head what it calls so, and the reward knows its pass rate.",
+        BUDGETED,
+        "arXiv:2505.18822",
     ),
     "habits": Form(
         "Countdown by a search that is written down, by four habits that a base is shown.", HABITS, "arXiv:2503.01307"
@@ -160,12 +199,13 @@ worlds = {
 """Forms in worlds of their own, which the design ``rlvr_worlds`` measures."""
 AS_MUCH: dict[str, Any] = {"reinforce": {"reward": f"{LENGTH},rate=0"}}
 CURVE: dict[str, Any] = {"schedule": "curve,patience=100,worth=0.02,ahead=4"}
+LOG: dict[str, Any] = {"form": "internal", "reinforce": {"reward": "internal,shape=log,updates=10"}}
 ROUNDS = 8
 SHARE = (0.0, 1.0)
 NO_ARM = ("covo", "spct")
 """Forms that no statement is about."""
 claims = Claims(
-    arms={"grpo": {}, "curve": CURVE, "as much": AS_MUCH}
+    arms={"grpo": {}, "curve": CURVE, "as much": AS_MUCH, "internal, log": LOG}
     | {name: {"form": name} for name in forms if name not in NO_ARM},
     settings={"rounds": ROUNDS, "gate": {"require": "nothing", "guards": []}, "schedule": {"patience": 100}},
     tuning=(1, 2),
@@ -206,6 +246,20 @@ claims = Claims(
             bounds=SHARE,
         ),
         Statement("And it takes fewer rounds.", "taken", "curve", ("grpo",), "lower", bounds=(1, ROUNDS)),
+        Statement(
+            "What a discriminator tells that learns beside it teaches.",
+            "gained",
+            "internal",
+            within=(0.02, 1.0),
+            bounds=(-1, 1),
+        ),
+        Statement(
+            "Clipped and linear, it teaches more than its logarithm does.",
+            "accuracy",
+            "internal",
+            ("internal, log",),
+            bounds=SHARE,
+        ),
         Statement("A reward that is found to mislead costs less.", "accuracy", "blended", ("as much",), bounds=SHARE),
     ),
 )

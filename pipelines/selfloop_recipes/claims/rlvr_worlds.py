@@ -5,6 +5,8 @@
 ``accuracy`` is that of all measured levels, ``worst`` that of the worst of them: a policy that only leaves the shop has
 1 on the first level of ``clicks``, and 0 on the others. ``knows`` is how likely it is so what a policy says of tasks,
 that it can do them or not, when it tries, over levels: its truth is the policy's own pass rate (``knows`` alone).
+``reached`` is the share of problems that one of the samples solves, ``solutions`` how many different ones a problem
+has; ``written`` are the characters of an answer behind its mark (``budgeted`` alone).
 ``flips`` is how likely it says different things of one task, over the levels of the draw; ``backs`` how often an answer
 to a problem of ``search`` gives a try up. Nothing of it was measured yet, nor planned.
 """
@@ -31,6 +33,10 @@ claims = Claims(
         "graded, binary": {"form": "graded", "environment": "clicks:binary"},
         "co-reward": {"form": "co-reward"},
         "own vote": {"form": "co-reward", "reinforce": {"reward": "vote"}},
+        "novelty": {"form": "novelty"},
+        "no novelty": {"form": "novelty", "reinforce": {"reward": "verified"}},
+        "budgeted": {"form": "budgeted"},
+        "no budget": {"form": "budgeted", "reinforce": {"reward": "verified"}},
         "habits": {"form": "habits"},
         "habits, wrong": {"form": "habits", "environment": "search:wrong"},
         "no habits": {"form": "habits", "environment": "search:empty"},
@@ -60,6 +66,10 @@ claims = Claims(
             ("translate, no reward",),
             bounds=SHARE,
         ),
+        Statement("What is unlike the rest keeps more ways open.", "reached", "novelty", ("no novelty",), bounds=SHARE),
+        Statement("And more of them right.", "solutions", "novelty", ("no novelty",), bounds=(0.0, 16.0)),
+        Statement("A budget makes answers short.", "written", "budgeted", ("no budget",), "lower", bounds=(0.0, 20.0)),
+        Statement("And costs no accuracy.", "accuracy", "budgeted", ("no budget",), "same", margin=0.03, bounds=SHARE),
         Statement("Habits pay.", "accuracy", "habits", ("no habits",), bounds=SHARE),
         Statement("It is not the length.", "accuracy", "habits", ("dots",), bounds=SHARE),
         Statement("Wrong search beats right answers.", "accuracy", "habits, wrong", ("dots",), bounds=SHARE),
@@ -88,7 +98,8 @@ def figures(s: Any, rounds: Sequence[Mapping[str, Any]], measured: Mapping[str, 
         "worst": min(accuracy.values()),
         "knows": knows(accuracy, int(boundary.partition(":")[0])) if parted else nan,
         "backs": measured.get("traits", {}).get("back", nan),
-        "flips": fmean(measured["flips"][str(level)] for level in about),
+        "written": measured.get("traits", {}).get("written", nan),
+        **{name: fmean(measured[name][str(level)] for level in about) for name in ("flips", "reached", "solutions")},
     }
 
 
