@@ -25,8 +25,7 @@ class Try(NamedTuple):
 
 
 class Budgeted(PrimaryReward):
-    """Right or wrong, whether the mark ``<easy>`` or ``<hard>`` is what the group's pass rate says, and a short answer
-    to what is easy.
+    """A right answer, a mark of how hard the task is that the group's pass rate bears out, and a short answer if easy.
 
     Huang et al., "AdaCtrl" (arXiv:2505.18822), with the numbers of its released code: 2 v - 1 of the primary reward v,
     from 0 to 1; ``assessed`` times 1 for the mark that fits, 0 for the other and -1 for none; and ``short`` times
