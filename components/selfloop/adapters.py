@@ -10,9 +10,7 @@ import functools
 import hashlib
 import json
 import os
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -136,21 +134,12 @@ def note_base(directory: str | Path, base: Path) -> None:
     write_json(directory, sidecar_of(directory) | noted, SIDECAR)
 
 
-@contextmanager
-def unwarned() -> Iterator[None]:
-    """Without the warning of transformers about a name that peft still asks it for: nothing a user could mend."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
-        yield
-
-
 def mounted(model: PreTrainedModel, found: Parts, trainable: bool) -> Any:
     """The adapter on its base. Raises ``UserError`` where it was made for another one."""
     from peft import PeftModel
 
     try:
-        with unwarned():
-            made = PeftModel.from_pretrained(model, str(found.adapter), is_trainable=trainable)
+        made = PeftModel.from_pretrained(model, str(found.adapter), is_trainable=trainable)
     except (RuntimeError, ValueError) as error:
         said = " ".join(str(error).split())[:160]
         raise UserError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,6 +47,8 @@ PIECE_BYTES = 2**24
 KEPT_LOADED = 2
 SMALL = 5_000_000
 UNBOUNDED = 2**31
+# peft and TRL ask for this name, of which transformers says to whoever trains that it goes: nobody here can change that
+warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
 
 
 @contextmanager

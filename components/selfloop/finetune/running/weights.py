@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from selfloop.adapters import parts, unwarned
+from selfloop.adapters import parts
 from selfloop.errors import UserError
 from selfloop.finetune.params import TrainingParams
 from selfloop.policy import Policy, fresh, load, save
@@ -45,8 +45,7 @@ def adapted(policy: Policy, params: TrainingParams, kind: str = "CAUSAL_LM") -> 
         task_type=kind,
     )
     try:
-        with unwarned():
-            return get_peft_model(policy.model, config)
+        return get_peft_model(policy.model, config)
     except ValueError as error:
         raise UserError(
             f"lora_targets {', '.join(params.lora_targets)} cannot be adapted ({str(error).split('. ')[0][:160]}): "
