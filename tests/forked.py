@@ -2,7 +2,8 @@
 
 ``run`` and ``Forked`` take what an interpreter takes: ``"-c", PROGRAM``, ``"-m", MODULE`` or ``FILE``, and words.
 The process has its own ``__main__``, folder, environment, output and end, as one that ``subprocess`` starts has. What
-imports complain of, each process says first.
+imports complain of, each process says first. Its end leaves out what an interpreter does last, taking apart all that
+was imported: that is most of what a short process would cost.
 """
 
 import atexit
@@ -18,10 +19,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +112,7 @@ def _starter() -> socket.socket:
 
 
 def serve(asked: socket.socket) -> None:
-    """Fork for each process that is asked for, and tell how it ended; returns in a fork once its work is done."""
+    """Fork for each process that is asked for, and tell how it ended."""
     complaints, running = imported(), dict[int, tuple[int, int]]()
     while True:
         for ready in select.select([asked.fileno(), *running], [], [])[0]:
@@ -125,12 +127,37 @@ def serve(asked: socket.socket) -> None:
             if child == 0:
                 for file in (asked.detach(), tell, *running, *(tell for _, tell in running.values())):
                     os.close(file)
-                become(json.loads(message), out, err, complaints)
-                return
+                end(status_of(partial(become, json.loads(message), out, err, complaints)))
             for file in (out, err):
                 os.close(file)
             os.write(tell, f"{child}\n".encode())
             running[os.pidfd_open(child)] = child, tell
+
+
+def status_of(work: Callable[[], None]) -> int:
+    """Do some work as an interpreter does its program: what it says of an error, and the status it ends with."""
+    try:
+        work()
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
+        return 1
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    return 0
+
+
+def end(status: int) -> None:
+    """End this process once its threads have ended, what it registered for its end is done, and all that it said is
+    written.
+    """
+    vars(threading)["_shutdown"]()
+    vars(atexit)["_run_exitfuncs"]()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def ended(watched: int, child: int, tell: int) -> None:
