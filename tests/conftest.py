@@ -1,6 +1,7 @@
 """What the tests share: small configurations, and skips for absent Debian packages that are failures in CI."""
 
 import gc
+import logging
 import os
 import shutil
 import signal
@@ -244,6 +245,27 @@ def selfloop(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
         return forked.run(*forked.CLI, *words, cwd=tmp_path, **options)
+
+    return run
+
+
+@pytest.fixture
+def typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The same in this process, which is at once: for what is shown, or refused before any work."""
+    from selfloop.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setattr(logging.getLogger("selfloop"), "handlers", [])
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["selfloop", *words])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return subprocess.CompletedProcess(words, int(ended.value.code or 0), *capfd.readouterr())
 
     return run
 

@@ -108,9 +108,9 @@ def _refused(done: subprocess.CompletedProcess[str], sentence: str, code: int = 
     ],
 )
 def test_a_mistake_gets_one_sentence_and_leaves_nothing(
-    selfloop: Command, tmp_path: Path, words: list[str], sentence: str
+    typed: Command, tmp_path: Path, words: list[str], sentence: str
 ) -> None:
-    _refused(selfloop(*words), sentence)
+    _refused(typed(*words), sentence)
     assert not list(tmp_path.iterdir())
 
 
@@ -134,13 +134,13 @@ def test_a_mistake_gets_one_sentence_and_leaves_nothing(
     ],
 )
 def test_a_place_that_cannot_be_written_is_found_before_any_work(
-    selfloop: Command, tmp_path: Path, words: list[str], sentence: str
+    typed: Command, tmp_path: Path, words: list[str], sentence: str
 ) -> None:
     (tmp_path / "file").write_text("precious")
     (tmp_path / "folder.yaml").mkdir()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
-    _refused(selfloop(*words), sentence)
+    _refused(typed(*words), sentence)
     assert {path.name for path in tmp_path.iterdir()} == {"file", "folder.yaml", "run"}
     assert (tmp_path / "file").read_text() == "precious"
 
@@ -180,10 +180,10 @@ def test_a_recipe_s_file_that_cannot_be_imported_gets_one_sentence_and_leaves_no
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.py", "__pycache__"}
 
 
-def test_a_form_and_one_parameter_of_a_strategy_are_in_the_configuration(selfloop: Command, tmp_path: Path) -> None:
+def test_a_form_and_one_parameter_of_a_strategy_are_in_the_configuration(typed: Command, tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('schedule = "fixed,enough=0.75,patience=2"\n')
     words = ["-c", "mine.toml", "--form", "r-zero", "--set", "schedule.patience=5", "--dry-run"]
-    told = tomllib.loads(selfloop("run", "agent0", *words).stdout)
+    told = tomllib.loads(typed("run", "agent0", *words).stdout)
     assert (told["form"], told["schedule"]) == ("r-zero", "fixed,enough=0.75,patience=5")
     assert (told["reinforce"]["algorithm"], told["reinforce"]["steps"]) == ("grpo", 20)
 
@@ -197,8 +197,8 @@ def test_a_setting_that_is_text_is_what_was_typed(typed: str, model: str) -> Non
     assert sec.resolve(*overrides(sec, None, [f"model={typed}"], {})).model == model
 
 
-def test_the_forms_of_a_recipe_are_listed_beneath_it(selfloop: Command) -> None:
-    lines = selfloop("list", "recipes").stdout.splitlines()
+def test_the_forms_of_a_recipe_are_listed_beneath_it(typed: Command) -> None:
+    lines = typed("list", "recipes").stdout.splitlines()
     # what a narrow terminal breaks goes on below its column
     listed = [line.split() for line in lines if line.strip() and not line.startswith("   ")]
     names = [" ".join(words[: 1 + (words[0] == "--form")]) for words in listed]
@@ -208,23 +208,23 @@ def test_the_forms_of_a_recipe_are_listed_beneath_it(selfloop: Command) -> None:
     assert "arXiv:2508.05004" in next(words for words in listed if words[:2] == ["--form", "r-zero"])
 
 
-def test_a_configuration_that_is_not_toml_is_refused(selfloop: Command, tmp_path: Path) -> None:
+def test_a_configuration_that_is_not_toml_is_refused(typed: Command, tmp_path: Path) -> None:
     (tmp_path / "odd.toml").write_text("rounds: 3")
-    _refused(selfloop("run", "length-generalization", "-c", "odd.toml"), "odd.toml is not TOML")
+    _refused(typed("run", "length-generalization", "-c", "odd.toml"), "odd.toml is not TOML")
 
 
-def test_the_resolved_configuration_can_be_given_back(selfloop: Command, tmp_path: Path) -> None:
+def test_the_resolved_configuration_can_be_given_back(typed: Command, tmp_path: Path) -> None:
     words = ["run", "length-generalization", "--dry-run", "--seed", "3", "--set", "finetune.lr=3e-4"]
-    first = selfloop(*words)
+    first = typed(*words)
     told = tomllib.loads(first.stdout)
     assert (told["seed"], told["finetune"]["lr"], told["generate"]["seed"]) == (3, 3e-4, 3)
     (tmp_path / "all.toml").write_text(first.stdout)
-    again = selfloop("run", "length-generalization", "--dry-run", "-c", "all.toml")
+    again = typed("run", "length-generalization", "--dry-run", "-c", "all.toml")
     assert again.stdout == first.stdout
 
 
-def test_the_control_arm_keeps_nothing_of_its_own(selfloop: Command) -> None:
-    done = selfloop("run", "length-generalization", "--control", "--dry-run")
+def test_the_control_arm_keeps_nothing_of_its_own(typed: Command) -> None:
+    done = typed("run", "length-generalization", "--control", "--dry-run")
     assert tomllib.loads(done.stdout)["filter"]["select"] == ["nothing"]
 
 
@@ -267,19 +267,19 @@ def test_a_run_ends_with_its_table_champion_report_and_mlflow(
 
 
 def test_a_run_that_another_version_of_the_code_began_is_not_resumed(
-    selfloop: Command, tmp_path: Path, tiny: list[str], finished_run: Path
+    typed: Command, tmp_path: Path, tiny: list[str], finished_run: Path
 ) -> None:
     shutil.copytree(finished_run, tmp_path / "run")
     settings = find_recipe("length-generalization").resolve(tomllib.loads(Path(tiny[3]).read_text())).overrides()
     begun = json.loads((tmp_path / "run" / "run.json").read_text()) | {"settings": settings}
     (tmp_path / "run" / "run.json").write_text(json.dumps(begun | {"code": "0" * 64}))
     _refused(
-        selfloop(*tiny),
+        typed(*tiny),
         "run holds a run that was begun by another version of selfloop's code: finish it with that version, or "
         "continue from its champion with --from length-generalization-addition@champion and another --output.",
     )
     for mode in ("kfp", "fused"):
-        _refused(selfloop(*tiny, "--mode", mode), "run holds a run, and a run by KFP does not resume")
+        _refused(typed(*tiny, "--mode", mode), "run holds a run, and a run by KFP does not resume")
     assert digests(tmp_path / "run") == digests(finished_run)
 
 
@@ -376,10 +376,10 @@ def test_a_stage_that_failed_by_kfp_is_named(
     assert type(raised.value) is kind
 
 
-def test_a_folder_with_other_files_is_not_written_to(selfloop: Command, tmp_path: Path, tiny: list[str]) -> None:
+def test_a_folder_with_other_files_is_not_written_to(typed: Command, tmp_path: Path, tiny: list[str]) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("precious")
-    _refused(selfloop(*tiny), "run holds files that are no run of selfloop")
+    _refused(typed(*tiny), "run holds files that are no run of selfloop")
     assert (tmp_path / "run" / "thesis.tex").read_text() == "precious"
 
 
@@ -440,12 +440,12 @@ def test_a_stop_that_python_dropped_comes_again(stop: signal.Signals) -> None:
     ids=["without weights", "pickle", "truncated", "without configuration"],
 )
 def test_a_policy_that_cannot_be_loaded_is_refused_before_anything_starts(
-    selfloop: Command, tmp_path: Path, finished_run: Path, spoil: Callable[[Path], Any], sentence: str
+    typed: Command, tmp_path: Path, finished_run: Path, spoil: Callable[[Path], Any], sentence: str
 ) -> None:
     place = tmp_path / "policy"
     shutil.copytree(next(finished_run.glob("round-00/pretrain_policy-*/policy")), place)
     spoil(place)
-    _refused(selfloop("run", "length-generalization", "--policy", str(place), "-o", "run"), sentence)
+    _refused(typed("run", "length-generalization", "--policy", str(place), "-o", "run"), sentence)
     assert not (tmp_path / "run").exists()
 
 

@@ -1,7 +1,7 @@
 """What a gate can see, against every outcome of few items and against the gate itself."""
 
 import subprocess
-import sys
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -83,10 +83,11 @@ def test_numbers_that_no_policies_have_are_refused(
     assert sentence in str(refused.value)
 
 
-def test_the_plan_is_a_table_for_the_looks_that_were_lost_before() -> None:
+def test_the_plan_is_a_table_for_the_looks_that_were_lost_before(
+    typed: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
     words = ["gate", "plan", "--accuracy", "0.5", "--gain", "0.02", "--discordance", "0.12", "--items", "500"]
-    command = [sys.executable, "-c", "from selfloop.cli import main; main()", *words]
-    told = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True).stdout
+    told = typed(*words).stdout
     assert "500 items in the first look, 2,000 in the second" in told
     assert f"would promote {power(500, 0.02, 0.12, 0.05):.0%}." in told
     assert told.splitlines()[2].split()[:3] == ["0", "0.013", f"{promotes(GATE, 500, 0.02, 0.12):.1%}"]

@@ -334,15 +334,15 @@ def test_a_prefix_on_the_command_line_is_checked_as_the_profiles_is() -> None:
         profile.with_prefix("https://ghcr.io/team/")
 
 
-def test_the_command_shows_what_each_stage_gets(selfloop: Callable[..., subprocess.CompletedProcess[str]]) -> None:
-    listed = selfloop("list", "profiles").stdout
+def test_the_command_shows_what_each_stage_gets(typed: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    listed = typed("list", "profiles").stdout
     assert all(name in listed for name in PROVIDED)
-    shown = selfloop("list", "profiles", "eight-gpu", env=None).stdout
+    shown = typed("list", "profiles", "eight-gpu").stdout
     rows = {word: line for line in shown.splitlines() for word in line.split()}
     assert "512Gi" in rows["distill,"]
     assert rows["generate,"].split().count("1") == 1
     assert "generate.shards=8" in shown
-    refused = selfloop("list", "profiles", "eigth-gpu")
+    refused = typed("list", "profiles", "eigth-gpu")
     assert (refused.returncode, refused.stderr) == (
         1,
         "selfloop: There is no profile 'eigth-gpu': did you mean 'eight-gpu'?\n",

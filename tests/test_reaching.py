@@ -109,7 +109,7 @@ def test_a_store_that_does_not_answer_is_named(closed: str, monkeypatch: pytest.
 
 
 def test_a_run_finds_it_out_before_it_begins(
-    selfloop: Callable[..., Any], tmp_path: Path, closed: str, monkeypatch: pytest.MonkeyPatch
+    typed: Callable[..., Any], tmp_path: Path, closed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{closed}")
     run = "run", "length-generalization", "-o", "run"
@@ -118,7 +118,7 @@ def test_a_run_finds_it_out_before_it_begins(
         ([*run, "--tracking-uri", f"postgresql://u:p@{closed}/x", "--store", "store"], "cannot be used"),
         (["rollback", "adder", "--reason", "x", "--tracking-uri", f"http://{closed}"], f"MLflow at http://{closed}"),
     ):
-        done = selfloop(*words)
+        done = typed(*words)
         assert done.returncode == 1
         assert said in done.stderr
         assert done.stderr.strip().count("\n") == 0

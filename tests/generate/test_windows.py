@@ -218,14 +218,14 @@ def test_an_engine_that_is_not_installed_is_a_sentence(trained: Path, tmp_path: 
 
 
 def test_a_run_with_an_engine_that_is_not_installed_does_not_begin(
-    selfloop: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+    typed: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
-    done = selfloop("run", "length-generalization", "--engine", "vllm")
+    done = typed("run", "length-generalization", "--engine", "vllm")
     said = [line for line in done.stderr.splitlines() if line]
     assert (done.returncode, len(said)) == (1, 1), done.stderr
     assert "'vllm' is not installed here" in said[0]
     assert not list(tmp_path.rglob("run.json"))
-    wrong = selfloop("run", "length-generalization", "--engine", "vlm")
+    wrong = typed("run", "length-generalization", "--engine", "vlm")
     assert "'engine' of length-generalization.verify cannot be 'vlm'" in wrong.stderr
 
 

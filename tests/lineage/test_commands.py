@@ -142,14 +142,14 @@ def test_gc_lists_before_it_deletes(selfloop: Command, here: Path) -> None:
     ],
 )
 def test_a_mistake_gets_one_sentence_and_moves_nothing(
-    selfloop: Command, here: Path, words: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
+    typed: Command, here: Path, words: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    _refused(selfloop(*words), sentence)
+    _refused(typed(*words), sentence)
     assert _champion(here) == "3"
 
 
-def test_a_version_whose_files_were_altered_is_refused_by_name(selfloop: Command, here: Path) -> None:
+def test_a_version_whose_files_were_altered_is_refused_by_name(typed: Command, here: Path) -> None:
     client = MlflowClient(*[f"sqlite:///{here}/runs/mlflow.db"] * 2)
     key = Path(client.get_model_version(NAME, "2").source).name
     weights = here / "runs" / "store" / key / "model.safetensors"
@@ -157,7 +157,7 @@ def test_a_version_whose_files_were_altered_is_refused_by_name(selfloop: Command
     content[-1] ^= 1
     weights.unlink()
     weights.write_bytes(content)
-    _refused(selfloop("rollback", NAME, "--reason", "x"), str(weights))
+    _refused(typed("rollback", NAME, "--reason", "x"), str(weights))
     assert _champion(here) == "3"
 
 
