@@ -172,6 +172,29 @@ def _kfp_asks_for_one_name() -> None:
     pipeline_task.inspect = SimpleNamespace(stack=lambda: (None, (None, None, None, sys._getframe(2).f_code.co_name)))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _held_out_tasks_are_drawn_once() -> None:
+    """Whatever checks or compiles a loop draws first what the loop would be judged on, which is most of its time, and
+    for the tests some hundred times the same. Processes of their own draw as ever.
+    """
+    from selfloop.environments import Environment
+
+    known = dict[tuple[Any, ...], list[Any]]()
+
+    def held_out(environment: Environment, level: int, count: int, seed: int) -> list[Any]:
+        parts = tuple(vars(environment).items())
+        if environment.files() or not all(isinstance(value, str | int | float | None) for _, value in parts):
+            return environment.tasks(level, count, seed)
+        asked = type(environment), parts, level, count, seed
+        if asked not in known:
+            if len(known) == 64:  # or what collects garbage would look through many
+                known.clear()
+            known[asked] = environment.tasks(level, count, seed)
+        return [*known[asked]]
+
+    Environment.held_out = held_out  # type: ignore[method-assign]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _what_is_imported_stays() -> None:
     """Each training collects garbage: it need not look again among all that earlier tests imported."""
