@@ -48,6 +48,7 @@ def test_importing_loads_nothing_of_what_is_behind_it() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.slow
 def test_compiling_from_python_loads_no_model_s_library(tmp_path: Path) -> None:
     program = (
         "import selfloop, sys; made = selfloop.compile_pipeline('sec', 'sec.yaml', rounds=1); "

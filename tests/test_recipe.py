@@ -425,6 +425,7 @@ def test_every_recipe_says_what_it_does_and_stands_under_its_own_module() -> Non
         assert len(known.summary) > 40
 
 
+@pytest.mark.slow
 def test_listing_and_compiling_need_kfp_and_pydantic_only(tmp_path: Path) -> None:
     """And never the libraries that stages run on."""
     probe = textwrap.dedent("""

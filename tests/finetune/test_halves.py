@@ -181,6 +181,7 @@ os.kill(os.getpid(), getattr(signal, sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGTERM", "SIGINT"])
 def test_the_fork_ends_with_its_parent_and_says_nothing(how: str) -> None:
     done = forked.run("-c", PARENT, how)
