@@ -192,7 +192,7 @@ def _held_out_tasks_are_drawn_once() -> None:
             known[asked] = environment.tasks(level, count, seed)
         return [*known[asked]]
 
-    Environment.held_out = held_out  # type: ignore[method-assign]
+    Environment.held_out = held_out  # type: ignore[assignment,method-assign]
 
 
 @pytest.fixture(autouse=True, scope="module")
