@@ -266,6 +266,21 @@ def recipes() -> dict[str, Recipe[Any]]:
     return {recipe.name: recipe for recipe in found}
 
 
+def designs() -> dict[str, Recipe[Any]]:
+    """The designs of claims beside those that recipes have, by the word that finds each: its module and name."""
+    from selfloop_recipes import claims
+
+    modules = [
+        importlib.import_module(f"{claims.__name__}.{info.name}") for info in pkgutil.iter_modules(claims.__path__)
+    ]
+    return {
+        f"{module.__name__}:{name}": value
+        for module in modules
+        for name, value in vars(module).items()
+        if _is_of(value, module)
+    }
+
+
 def _is_of(value: Any, module: Any) -> bool:
     return isinstance(value, Recipe) and value.module == module.__name__
 

@@ -24,6 +24,7 @@ from selfloop.cli import app
 from selfloop.errors import UserError
 from selfloop.modes.inprocess import RUN
 from selfloop.recipe import Recipe, load_recipe, recipes
+from typer.testing import CliRunner
 
 from .. import forked
 
@@ -243,6 +244,22 @@ def said_of(statement: Statement, *changed: Outcome) -> Any:
     return judgements(claims, SEEDS, runs | {outcome.run: outcome for outcome in changed})[0]
 
 
+def test_all_claims_are_taken_one_after_another(coins: Recipe[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    unclaimed = replace(coins, claims=None)
+    bad = replace(coins, name="worn", claims=replace(coins.claims, tuning=()))
+    monkeypatch.setattr("selfloop.cli.claims.recipes", lambda: {"bare": unclaimed, "worn": bad})
+    monkeypatch.setattr("selfloop.cli.claims.designs", lambda: {"coins:recipe": coins})
+    done = CliRunner().invoke(app, ["claim", "--all", "--tuning", "--jobs", "2"])
+    assert done.exit_code == 1, "one was refused"
+    said = " ".join(done.output.split())
+    assert "The claims of recipe 'worn' have no tuning seeds: leave out --tuning." in said
+    assert "6 runs, 0 of them finished, 6 to make, in runs/claims/coins." in said
+    monkeypatch.setattr("selfloop.cli.claims.recipes", dict)
+    again = CliRunner().invoke(app, ["claim", "--all", "--tuning"])
+    assert again.exit_code == 0
+    assert "6 runs, 6 of them finished, 0 to make" in again.output
+
+
 def test_a_value_that_was_never_reached_counts_as_what_the_statement_says() -> None:
     never = Outcome(Run("default", "old", 2), {"tosses": math.nan, "halted": 0.0})
     halted = Outcome(Run("default", "old", 3), {"halted": 1.0}, halted="Guard coin is red.")
@@ -346,6 +363,9 @@ def test_a_person_who_stops_it_stops_its_runs(tmp_path: Path) -> None:
         (["claim", "coins.py", "--arm", "loded"], "did you mean 'loaded'?"),
         (["claim", "coins.py", "--tuning", "--write"], "is no result: leave out --write or --tuning"),
         (["claim", "coins.py", "--arm", "fair", "--write"], "5 of 15 runs would lack"),
+        (["claim"], "Name a recipe, or give --all, one of the two."),
+        (["claim", "coins.py", "--all"], "Name a recipe, or give --all, one of the two."),
+        (["claim", "--all", "--seed", "1"], "leave out --seed, or --all."),
         (
             ["claim", "coins.py", "--plan"],
             "no finished tuning run of recipe 'coins' in runs/claims/coins: make them with",

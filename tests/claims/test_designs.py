@@ -6,18 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from selfloop.claims.measuring import Run, planned, settings_of
-from selfloop.recipe import find_recipe, recipes
+from selfloop.recipe import designs, find_recipe, recipes
 from selfloop_recipes.claims import informative
 from selfloop_recipes.claims.agent0_chains import follows
 from selfloop_recipes.claims.rlvr_worlds import knows
 from selfloop_recipes.claims.sec_staircase import reached
 
-DESIGNS = ["sec_staircase", "sec_easing", "agent0_chains", "expert_iteration_forms", "rlvr_worlds"]
 
-
-@pytest.mark.parametrize("name", DESIGNS)
+@pytest.mark.parametrize("name", designs())
 def test_a_design_is_made_of_settings_that_its_recipe_has(name: str) -> None:
-    recipe = find_recipe(f"selfloop_recipes.claims.{name}:recipe")
+    recipe = find_recipe(name)
     assert recipe.name not in recipes()
     assert recipe.claims is not None
     for run in planned(recipe, recipe.claims.seeds[:1]):

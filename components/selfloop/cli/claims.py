@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,19 +12,26 @@ import typer
 
 from selfloop import machine
 from selfloop.claims.measuring import HALTED, Outcome
-from selfloop.cli.app import app, console, resumable, say
-from selfloop.cli.options import RecipeName
+from selfloop.cli.app import StoppedError, app, console, resumable, say
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.places import RUNS, check_output
-from selfloop.recipe import Recipe, find_recipe
+from selfloop.recipe import Recipe, designs, find_recipe, recipes
 
 
 @app.command()
 def claim(
-    recipe: RecipeName,
+    recipe: Annotated[
+        str, typer.Argument(metavar="[RECIPE]", help="A recipe's name, module:attribute, or a .py file.")
+    ] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="Every recipe and design that comes with selfloop, one after another.")
+    ] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the runs; default: runs/claims/RECIPE.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Folder of the runs, with --all of one a recipe; default: runs/claims/RECIPE."
+        ),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option("--jobs", "-j", min=1, help="Runs at a time; default: the cores there are.")
@@ -44,18 +51,48 @@ def claim(
     write: Annotated[bool, typer.Option("--write", help="Write the result beside the recipe.")] = False,
 ) -> None:
     """Measure what a recipe's paper claims: arms, seeds, bounds, one word. The same command resumes it."""
-    found = find_recipe(recipe)
-    _check(found, arms, seeds, tuning, write)
     _check_alone({"--plan": plan, "--judge": judge}, {"--tuning": tuning, "--arm": bool(arms), "--seed": bool(seeds)})
     if plan and write:
         raise UserError("--plan comes to no result that could be written: leave out --write.")
-    root = output or RUNS / "claims" / found.name
-    if judge:
-        _judge(recipe, found, write)
-    elif plan:
-        _plan(recipe, found, root, jobs or machine.cores())
-    else:
-        _measure(recipe, found, root, jobs or machine.cores(), seeds, arms, tuning, write)
+    if everything == bool(recipe):
+        raise UserError("Name a recipe, or give --all, one of the two.")
+    if everything and (arms or seeds):
+        raise UserError(
+            f"Each claim has arms and seeds of its own: leave out {'--arm' if arms else '--seed'}, or --all."
+        )
+
+    def one(name: str, found: Recipe[Any], root: Path) -> None:
+        _check(found, arms, seeds, tuning, write)
+        if judge:
+            _judge(name, found, write)
+        elif plan:
+            _plan(name, found, root, jobs or machine.cores())
+        else:
+            _measure(name, found, root, jobs or machine.cores(), seeds, arms, tuning, write)
+
+    runs = RUNS / "claims"
+    if recipe:
+        found = find_recipe(recipe)
+        one(recipe, found, output or runs / found.name)
+    elif not _each(one, output or runs):
+        raise typer.Exit(1)
+
+
+def _each(one: Callable[[str, Recipe[Any], Path], None], root: Path) -> bool:
+    """Have one after another, each in a folder of its own. One that is refused says why; returns whether none was."""
+    well = True
+    for name, found in {**recipes(), **designs()}.items():
+        if found.claims is None:
+            continue
+        console.rule(found.name)
+        try:
+            one(name, found, root / found.name)
+        except StoppedError:
+            raise
+        except UserError as error:
+            say(str(error))
+            well = False
+    return well
 
 
 def _measure(
