@@ -246,6 +246,7 @@ def said_of(statement: Statement, *changed: Outcome) -> Any:
 
 def test_all_claims_are_taken_one_after_another(coins: Recipe[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     unclaimed = replace(coins, claims=None)
+    assert coins.claims is not None
     bad = replace(coins, name="worn", claims=replace(coins.claims, tuning=()))
     monkeypatch.setattr("selfloop.cli.claims.recipes", lambda: {"bare": unclaimed, "worn": bad})
     monkeypatch.setattr("selfloop.cli.claims.designs", lambda: {"coins:recipe": coins})
