@@ -114,7 +114,8 @@ PAIRWISE = JUDGING | {
 }
 BACKWARD = {
     "environment": "chain",
-    "base": {"levels": 6, "per_level": 4000, "tail": 0.7, "roles": ["backward"], "per_role": 4000},
+    "base": {"levels": 6, "per_level": 6000, "tail": 0.7, "roles": ["backward"], "per_role": 3000},
+    "pretrain": {"steps": 1500, "decay_steps": 250, "lr": 4e-3},
     "draw": {"levels": [5, 6], "per_level": 600, "items_per_level": 90},
     "verify": {"verifier": "fobar,max_tokens=16"},
     "measure": {"levels": [5, 6, 7], "per_level": 200, "samples": 1},
