@@ -41,6 +41,11 @@ def test_pairs_that_there_are_not_are_refused(given: dict[str, list[str]], sente
             "in the role 'judge' by verify, and its base is never shown it",
         ),
         (
+            "self-rewarding",
+            {"base": {"roles": ["again"]}, "verify": {"verifier": "weighted,weights=exact:1+judge:1"}},
+            "in the role 'judge' by verify, and its base is never shown it",
+        ),
+        (
             "rlvr",
             {"form": "covo", "base": {"roles": []}},
             "in the role 'now' by reinforce.*: put 'now' into base.roles",

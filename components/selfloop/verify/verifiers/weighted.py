@@ -49,6 +49,11 @@ class Weighted(Verifier):
         return next((each.wants for each in self.weights if each.wants), "")
 
     @property
+    def asks_in(self) -> str:
+        """The role of the first of those that ask in one."""
+        return next((each.asks_in for each in self.weights if each.asks_in), "")
+
+    @property
     def noted(self) -> Score:
         """The most that one of those that it weighs reads."""
         return max((each.noted for each in self.weights), key=SCORES.index)

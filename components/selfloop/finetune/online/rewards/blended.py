@@ -60,6 +60,10 @@ class Blended(Reward):
         asked: list[Asked] = [each.whom() for each in (self.primary, self.auxiliary)]
         return next((whom for whom in asked if whom != "nobody"), "nobody")
 
+    def asks_in(self) -> str:
+        """The role of the first of the two that asks in one."""
+        return self.primary.asks_in() or self.auxiliary.asks_in()
+
     def at_once(self) -> int:
         """The most questions of the two."""
         return max(self.primary.at_once(), self.auxiliary.at_once())
