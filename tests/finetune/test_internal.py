@@ -57,7 +57,7 @@ def test_it_rewards_as_it_was_and_then_descends_the_cross_entropy_of_the_same_at
 def test_it_comes_to_tell_right_attempts_from_wrong_ones_by_what_a_policy_reads_in_them(trained: Path) -> None:
     """One attempt of four says another digit than the answer: what is said is the answer three times of four."""
     context = RewardContext("addition", ReinforceParams(), 1, 40, load(trained))
-    reward, state = Internal(rate=0.2, updates=60), Discriminator()
+    reward, state = Internal(updates=250), Discriminator()
     tasks = [Task(f"t{number}", 1, "", f"{number}+0=", str(number)) for number in range(10)]
     rollouts = [
         Rollout(task.id, 1, place, task.prompt, str((number + 3 * (place % 4 == 3)) % 10), True, 2)

@@ -74,7 +74,7 @@ forms = {
     ),
     "internal": Form(
         "The reward is a discriminator's, which learns to tell the answer from the same attempts (after IRRL).",
-        {"reinforce": {"reward": "internal,updates=10"}},
+        {"reinforce": {"reward": "internal,updates=50"}},
         "arXiv:2302.00270",
     ),
     "blended": Form(
@@ -199,7 +199,7 @@ worlds = {
 """Forms in worlds of their own, which the design ``rlvr_worlds`` measures."""
 AS_MUCH: dict[str, Any] = {"reinforce": {"reward": f"{LENGTH},rate=0"}}
 CURVE: dict[str, Any] = {"schedule": "curve,patience=100,worth=0.02,ahead=4"}
-LOG: dict[str, Any] = {"form": "internal", "reinforce": {"reward": "internal,shape=log,updates=10"}}
+LOG: dict[str, Any] = {"form": "internal", "reinforce": {"reward": "internal,shape=log,updates=50"}}
 ROUNDS = 8
 SHARE = (0.0, 1.0)
 NO_ARM = ("covo", "spct")

@@ -37,8 +37,9 @@ class Internal(Reward):
     Li et al., "Internally Rewarded Reinforcement Learning" (arXiv:2302.00270): of q(y | attempt) and p(y), the share of
     the labels so far, max(q, p) - p under the ``shape`` clipped, q - p under linear, and under log log q - log p, which
     stretches the errors of a discriminator that knows little. It takes ``updates`` steps on each draw that it rewarded.
-    It reads what the policy, as the training began, has for the last token of an attempt, without the task, from which
-    it could tell the label whatever was attempted; a label is the last character of an answer.
+    It reads what the policy, as the training began, has for the last token of an attempt, as a vector of length 1, so
+    that steps of any rate up to 1 descend, and without the task, from which it could tell the label whatever was
+    attempted; a label is the last character of an answer.
     """
 
     name = "internal"
@@ -46,11 +47,13 @@ class Internal(Reward):
     keeps = Discriminator
     needs = "an environment with an alphabet"
     shape: Shape = Field("clipped", description="How it compares what it holds with what is known beforehand.")
-    rate: float = Field(0.1, gt=0, description="Learning rate of the discriminator.")
+    rate: float = Field(1.0, gt=0, description="Learning rate of the discriminator.")
     updates: int = Field(1, ge=1, description="Its steps on a draw.")
 
     def rewards(self, attempts: Attempts, state: Discriminator) -> tuple[Sequence[float], Discriminator]:
         """What the discriminator says of a draw, and what it has learnt then."""
+        import numpy as np
+
         from selfloop.finetune.online.representations import representations
         from selfloop.policy import Policy
 
@@ -59,6 +62,7 @@ class Internal(Reward):
         assert isinstance(context.asked, Policy)
         texts = [rollout._replace(prompt="") for rollout in attempts.rollouts]
         states = representations(context.asked, texts, context.batch_size, "the last token").numpy()
+        states /= np.maximum(np.linalg.norm(states, axis=1, keepdims=True), 1e-12)
         return self.given(states, labels, len(alphabet(context.environment)), state)
 
     def given(
