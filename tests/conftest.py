@@ -181,18 +181,18 @@ def _held_out_tasks_are_drawn_once() -> None:
 
     known = dict[tuple[Any, ...], list[Any]]()
 
-    def held_out(environment: Environment, level: int, count: int, seed: int) -> list[Any]:
-        parts = tuple(vars(environment).items())
-        if environment.files() or not all(isinstance(value, str | int | float | None) for _, value in parts):
-            return environment.tasks(level, count, seed)
-        asked = type(environment), parts, level, count, seed
+    def held_out(self: Environment, level: int, count: int, seed: int) -> list[Any]:
+        parts = tuple(vars(self).items())
+        if self.files() or not all(isinstance(value, str | int | float | None) for _, value in parts):
+            return self.tasks(level, count, seed)
+        asked = type(self), parts, level, count, seed
         if asked not in known:
             if len(known) == 64:  # or what collects garbage would look through many
                 known.clear()
-            known[asked] = environment.tasks(level, count, seed)
+            known[asked] = self.tasks(level, count, seed)
         return [*known[asked]]
 
-    Environment.held_out = held_out  # type: ignore[assignment,method-assign]
+    Environment.held_out = held_out  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True, scope="module")
