@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from google.protobuf.json_format import MessageToDict
 from selfloop.modes.compiling import compiled
+from selfloop.modes.noting import calls_of
 from selfloop.modes.tracing import Here
 from selfloop.recipe import find_recipe, recipes
 
@@ -34,10 +35,19 @@ def publish(spec: Spec) -> Store:
     return store
 
 
-FORMS = [(recipe.name, {"form": form}) for recipe in recipes().values() for form in ("", *recipe.forms)]
+def graphs() -> list[tuple[str, dict[str, Any]]]:
+    """Of all recipes the forms that differ in what is called and in what takes what: the store sees nothing else."""
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for name, recipe in recipes().items():
+        for form in ("", *recipe.forms):
+            settings = recipe.resolve({"form": form})
+            calls = [call for part in ("start", "round") for call in calls_of(recipe, settings, part)]
+            wiring = [(call.stage.target, call.inputs, getattr(call.params, "shards", 1)) for call in calls]
+            found.setdefault(f"{name} {wiring}", (name, {"form": form}))
+    return list(found.values())
 
 
-@pytest.mark.parametrize(("name", "settings"), [*FORMS, ("length-generalization", SHARDED)])
+@pytest.mark.parametrize(("name", "settings"), [*graphs(), ("length-generalization", SHARDED)])
 def test_the_store_takes_a_pod_a_stage(name: str, settings: dict[str, Any]) -> None:
     publish(spec_of(name, False, **settings))
 
