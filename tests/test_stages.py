@@ -1,7 +1,6 @@
 """A stage's four faces: the plain call, the KFP component, the container's entry point, the documentation."""
 
 import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from selfloop.modes.pods import enter
 from selfloop.records import Example, rows, writing
 from selfloop.stages import Params, Stage, executed_by, find_stage, outputs_named, stage, stages
 
+from . import forked
 from .conftest import sealed_value
 
 pytestmark = pytest.mark.slow
@@ -196,8 +196,7 @@ def test_a_mistake_ends_the_process_of_a_stage_with_its_sentence_alone(
 
 
 def _container(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "selfloop", *words]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    return forked.run("-m", "selfloop", *words, cwd=cwd)
 
 
 def test_the_container_runs_a_stage_from_its_command_line(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from selfloop.cluster.doctor.findings import bad, well
 from selfloop.cluster.doctor.hardware import tolerates
 from selfloop.sandbox import isolation
 
+from .. import forked
 from ..servers import mlflow_server
 from . import kubernetes_api
 from .kubernetes_api import METADATA_ONLY, NAMESPACE, Fault, KubernetesApi
@@ -662,13 +663,13 @@ def _run(cluster: KubernetesApi, *words: str, width: int = 0) -> tuple[int, str]
     """The command's exit code and what it prints, to a pipe or to a terminal so wide."""
     environment = {k: v for k, v in os.environ.items() if k not in ADDRESSES} | {"COLUMNS": str(width or 80)}
     environment |= {"KUBECONFIG": str(cluster.kubeconfig()), "TERM": "xterm"}
-    command = [sys.executable, "-c", "from selfloop.cli import main; main()", "doctor", "-n", NAMESPACE, *words]
+    command = [*forked.CLI, "doctor", "-n", NAMESPACE, *words]
     if not width:
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=120)
+        done = forked.run(*command, env=environment)
         return done.returncode, done.stdout + done.stderr
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "rb", closefd=True) as screen:
-        process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment)
+        process = subprocess.Popen([sys.executable, *command], stdout=theirs, stderr=theirs, env=environment)
         os.close(theirs)
         text = b""
         while True:

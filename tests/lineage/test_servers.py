@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from selfloop.lineage.registry import Registry
 from selfloop.modes.inprocess import run
 from selfloop.recipe import find_recipe
 
+from .. import forked
 from ..servers import mlflow_server, postgres
 from .test_rounds import ALWAYS, RECIPE
 
@@ -66,14 +65,7 @@ def test_of_two_promotions_at_once_one_wins(uri: str) -> None:
             registry.register(f"run:{number}", "s3://nowhere/1", "", {"digests": str(number)}, "")
         registry.move(1, "start", "the loop began", None)
     environment = os.environ | {"SELFLOOP_RACE_URI": uri, "SELFLOOP_RACE_NAME": "racer"}
-    done = subprocess.run(
-        [sys.executable, str(WORKER), "races", "unused", "4"],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-        env=environment,
-    )
+    done = forked.run(str(WORKER), "races", "unused", "4", env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     for each in json.loads(done.stdout):
         assert sorted(next(iter(told)) for told in each["told"]) == ["lost", "won"]
