@@ -3,6 +3,7 @@
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -328,6 +329,16 @@ def tasks_forked(monkeypatch: pytest.MonkeyPatch) -> None:
 def program(package: str) -> str | None:
     """Where the program of a Debian package is: beside Python, or in ``PATH``."""
     return shutil.which(PROGRAMS[package], path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``make quick`` does not read a file all of whose tests are slow: what it imports and lists takes time, too."""
+    if config.option.markexpr != "not slow" or not collection_path.match("test_*.py"):
+        return None
+    whole = re.search(
+        r"^pytestmark = .*\bpytest\.mark\.slow\b", collection_path.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return True if whole else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
