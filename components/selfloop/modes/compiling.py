@@ -19,6 +19,7 @@ from kfp.compiler import pipeline_spec_builder
 from kfp.components import load_component_from_file
 
 from selfloop.errors import UserError
+from selfloop.modes import noting
 from selfloop.modes.argo import ROOM, Cost, cost
 from selfloop.modes.compact import compacted
 from selfloop.modes.privileges import privileges
@@ -118,6 +119,8 @@ def cost_of(traced: Any) -> Cost:
 
 
 def _pods(recipe: Recipe[Any], settings: Settings, fused: bool, profile: Profile | None) -> Pods:
+    """Where the stages run; the recipe and the profile are asked whether the settings will do."""
+    noting.check(recipe, settings)
     if profile is None:
         return Here()
     check(profile, recipe, settings, fused)

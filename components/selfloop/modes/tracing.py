@@ -19,7 +19,7 @@ from selfloop.errors import UserError
 from selfloop.modes import calls, images, placing, resolving
 from selfloop.modes.describing import arguments, described
 from selfloop.modes.fused import LoopInPods, fused_stage
-from selfloop.modes.noting import calls_of, check
+from selfloop.modes.noting import calls_of
 from selfloop.modes.privileges import labels
 from selfloop.modes.relaying import relay
 from selfloop.profiles import Profile
@@ -151,7 +151,6 @@ def pipeline(
     for, its last task begins the run that continues it.
     """
     held = min(held or settings.rounds, settings.rounds)
-    check(recipe, settings)
     pods = pods or Here()
     form = resolving.form_of(recipe, settings)
     types: dict[str, type] = {"int": int, "float": float, "str": str, "bool": bool, "List": list, "Dict": dict}
