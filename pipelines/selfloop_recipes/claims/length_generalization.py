@@ -17,6 +17,7 @@ claims = Claims(
             "loop",
             ("without own answers",),
             margin=1,
+            missing=0,  # said after the runs, of which a guard halted one: the worst that there is
         ),
     ),
 )
