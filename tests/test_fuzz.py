@@ -13,6 +13,8 @@ from selfloop.recipe import recipes
 from selfloop.strategies import is_list, is_strategy
 from typer.main import get_command
 
+pytestmark = pytest.mark.slow
+
 NO_NUMBER = ["nan", "inf", "-inf", "1e999", "'many'", "", "[1]", "{a = 1}", "true", "1979-05-27", "0x", "--5"]
 NO_STRATEGY = [
     "no-such-thing",

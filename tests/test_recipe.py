@@ -165,6 +165,7 @@ def test_what_a_recipe_does_unless_told_is_checked(name: str) -> None:
 FORMS = [(recipe, form) for recipe in recipes().values() for form in recipe.forms]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("known", "form"), FORMS, ids=lambda given: getattr(given, "name", given))
 def test_every_form_resolves_under_what_a_person_says_and_is_checked(known: Recipe[Any], form: str) -> None:
     settings = known.resolve({"form": form})

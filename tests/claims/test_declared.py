@@ -64,6 +64,7 @@ def test_only_what_some_statement_needs_is_run() -> None:
     assert Claims(**GOOD).cells == [("default", "new"), ("default", "old")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, recipe in recipes().items() if recipe.claims])
 def test_the_claims_of_a_recipe_are_settings_that_it_has(name: str) -> None:
     recipe = recipes()[name]
@@ -76,6 +77,7 @@ def test_the_claims_of_a_recipe_are_settings_that_it_has(name: str) -> None:
     assert all(other != one for other in others), "two arms are the same"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, recipe in recipes().items() if recipe.claims])
 def test_each_seed_has_items_of_its_own_which_its_arms_share(name: str) -> None:
     recipe = recipes()[name]

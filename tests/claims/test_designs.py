@@ -13,6 +13,7 @@ from selfloop_recipes.claims.rlvr_worlds import knows
 from selfloop_recipes.claims.sec_staircase import reached
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", designs())
 def test_a_design_is_made_of_settings_that_its_recipe_has(name: str) -> None:
     recipe = find_recipe(name)

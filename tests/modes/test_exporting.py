@@ -78,6 +78,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path: Path, name: str) -> No
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.slow
 def test_the_command_writes_them(selfloop: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path) -> None:
     done = selfloop("compile", "--components", "-o", "mine", "--image-prefix", "ghcr.io/team")
     assert (done.returncode, done.stdout) == (0, f"mine: {len(stages())} components.\n")
