@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from types import ModuleType
 from typing import Any
 
 from kfp.dsl import Artifact, Dataset, Model
@@ -259,9 +260,7 @@ def recipes() -> dict[str, Recipe[Any]]:
 
     import selfloop_recipes
 
-    names = [info.name for info in pkgutil.iter_modules(selfloop_recipes.__path__) if not info.ispkg]
-    modules = [importlib.import_module(f"selfloop_recipes.{name}") for name in names]
-    found = [value for module in modules for value in vars(module).values() if _is_of(value, module)]
+    found = _recipes_in(selfloop_recipes)
     found += [load_recipe(point.value) for point in entry_points(group="selfloop.recipes")]
     return {recipe.name: recipe for recipe in found}
 
@@ -270,19 +269,15 @@ def designs() -> dict[str, Recipe[Any]]:
     """The designs of claims beside those that recipes have, by the word that finds each: its module and name."""
     from selfloop_recipes import claims
 
-    modules = [
-        importlib.import_module(f"{claims.__name__}.{info.name}") for info in pkgutil.iter_modules(claims.__path__)
-    ]
-    return {
-        f"{module.__name__}:{name}": value
-        for module in modules
-        for name, value in vars(module).items()
-        if _is_of(value, module)
-    }
+    return {design.target: design for design in _recipes_in(claims)}
 
 
-def _is_of(value: Any, module: Any) -> bool:
-    return isinstance(value, Recipe) and value.module == module.__name__
+def _recipes_in(package: ModuleType) -> list[Recipe[Any]]:
+    """What the modules of a package define, not what they import."""
+    names = [info.name for info in pkgutil.iter_modules(package.__path__) if not info.ispkg]
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    found = [(module, value) for module in modules for value in vars(module).values()]
+    return [value for module, value in found if isinstance(value, Recipe) and value.module == module.__name__]
 
 
 def find_recipe(name: str) -> Recipe[Any]:

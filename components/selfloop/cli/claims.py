@@ -13,6 +13,7 @@ import typer
 from selfloop import machine
 from selfloop.claims.measuring import HALTED, Outcome
 from selfloop.cli.app import StoppedError, app, console, resumable, say
+from selfloop.cli.options import RecipeName
 from selfloop.errors import UserError
 from selfloop.lookup import unknown
 from selfloop.places import RUNS, check_output
@@ -21,9 +22,7 @@ from selfloop.recipe import Recipe, designs, find_recipe, recipes
 
 @app.command()
 def claim(
-    recipe: Annotated[
-        str, typer.Argument(metavar="[RECIPE]", help="A recipe's name, module:attribute, or a .py file.")
-    ] = "",
+    recipe: RecipeName = "",
     everything: Annotated[
         bool, typer.Option("--all", help="Every recipe and design that comes with selfloop, one after another.")
     ] = False,

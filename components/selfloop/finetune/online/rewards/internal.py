@@ -70,6 +70,7 @@ class Internal(Reward):
     ) -> tuple[list[float], Discriminator]:
         """The same of what was read of attempts (attempts, width), each with the number of its label among so many."""
         import numpy as np
+        from scipy.special import log_softmax
 
         read = np.concatenate([states, np.ones((len(states), 1))], axis=1)
         weights = np.array(before.weights) if before.weights else np.zeros((kinds, read.shape[1]))
@@ -80,9 +81,9 @@ class Internal(Reward):
             )
         seen = np.array(before.seen or [0] * kinds)
         rows, prior = np.arange(len(labels)), (seen + 1) / (seen.sum() + kinds)
-        held = log_softmax(read @ weights.T)[rows, labels]
+        held = log_softmax(read @ weights.T, axis=1)[rows, labels]
         for _ in range(self.updates):
-            wrong = np.exp(log_softmax(read @ weights.T))
+            wrong = np.exp(log_softmax(read @ weights.T, axis=1))
             wrong[rows, labels] -= 1
             weights = weights - self.rate * wrong.T @ read / len(read)
         after = Discriminator(
@@ -105,15 +106,6 @@ def compared(held: Table, prior: Table, shape: Shape) -> Table:
         return held - prior
     apart: Table = np.exp(held) - np.exp(prior)
     return np.maximum(apart, 0.0) if shape == "clipped" else apart
-
-
-def log_softmax(logits: Table) -> Table:
-    """Log-probabilities (rows, kinds)."""
-    import numpy as np
-
-    apart = logits - logits.max(axis=1, keepdims=True)
-    made: Table = apart - np.log(np.exp(apart).sum(axis=1, keepdims=True))
-    return made
 
 
 def alphabet(environment: str) -> str:
